@@ -1,0 +1,168 @@
+"""Attributes: the one definition from which questions, table columns, heads, losses and metrics follow.
+
+An attribute is one predicted property of a face. Its classes have a fixed order, which is written once, here or
+in the user's file, and stored with everything that is made from it. A derived attribute is a rule over binary
+attributes, evaluated in three-valued (Kleene) logic: unknown stays unknown unless the others decide.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from faceattr.errors import ConfigError
+
+AttributeKind = Literal["binary", "multiclass", "age", "identity"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+# Endings and names that the tables use for their own columns.
+_RESERVED_SUFFIXES = ("_score", "_mass")
+RESERVED_NAMES = frozenset(
+    [
+        "row",
+        "image_id",
+        "uri",
+        "sha256",
+        "width_px",
+        "height_px",
+        "status",
+        "error",
+        "num_bytes",
+        "etag",
+        "image",
+        "split",
+        "group",
+        "key",
+    ]
+)
+
+
+def check_attribute_name(name: str) -> None:
+    """Raises ConfigError unless `name` can be a column prefix: lower case, digits and underscores, not reserved."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"attribute name {name!r}: expected lower-case letters, digits and underscores, a letter first, "
+            "48 characters at most"
+        )
+    if name in RESERVED_NAMES or name.endswith(_RESERVED_SUFFIXES):
+        raise ConfigError(f"attribute name {name!r} is used by the tables themselves; choose another")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribute:
+    """One predicted property of a face.
+
+    Attributes:
+        name: column name, `[a-z][a-z0-9_]*`.
+        kind: `binary` (classes no, yes), `multiclass`, `age` (years) or `identity`.
+        classes: class names in index order; for `binary` always ("no", "yes"); empty for `age`.
+    """
+
+    name: str
+    kind: AttributeKind = "binary"
+    classes: tuple[str, ...] = ("no", "yes")
+
+    def __post_init__(self) -> None:
+        check_attribute_name(self.name)
+        if self.kind == "binary" and self.classes != ("no", "yes"):
+            raise ConfigError(f"attribute {self.name!r}: a binary attribute has the classes ('no', 'yes')")
+        if self.kind == "multiclass" and len(self.classes) < 2:
+            raise ConfigError(f"attribute {self.name!r}: a multiclass attribute needs at least two classes")
+        if len(set(self.classes)) != len(self.classes):
+            raise ConfigError(f"attribute {self.name!r}: class names repeat in {list(self.classes)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedAttribute:
+    """A binary attribute that follows from others by a rule of `and`, `or`, `not` and parentheses.
+
+    Attributes:
+        name: column name.
+        rule: for example `not (hat or glasses or facial_hair)`.
+    """
+
+    name: str
+    rule: str
+
+    def __post_init__(self) -> None:
+        check_attribute_name(self.name)
+        _parse_rule(self.rule, self.name)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names that the rule reads, in order of first use."""
+        nodes = ast.walk(_parse_rule(self.rule, self.name))
+        return tuple(dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name)))
+
+    def evaluate(self, labels: Mapping[str, int | None]) -> int | None:
+        """Value of the rule: 1, 0, or None where the known labels do not decide it (Kleene logic)."""
+        return _evaluate(_parse_rule(self.rule, self.name), labels)
+
+
+def _parse_rule(rule: str, name: str) -> ast.expr:
+    hint = f"derived attribute {name!r}: the rule {rule!r} may use attribute names, and, or, not and parentheses"
+    try:
+        tree = ast.parse(rule.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"{hint}; it cannot be read") from error
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.BoolOp | ast.UnaryOp | ast.Name | ast.And | ast.Or | ast.Not | ast.Load):
+            raise ConfigError(f"{hint}; found {type(node).__name__}")
+    return tree
+
+
+def _evaluate(node: ast.expr, labels: Mapping[str, int | None]) -> int | None:
+    match node:
+        case ast.Name(id=name):
+            return labels[name]
+        case ast.UnaryOp(operand=operand):
+            value = _evaluate(operand, labels)
+            return None if value is None else 1 - value
+        case ast.BoolOp(op=op, values=values):
+            # `or` is decided by one 1, `and` by one 0, whatever the unknown ones are.
+            deciding = 1 if isinstance(op, ast.Or) else 0
+            known = [_evaluate(value, labels) for value in values]
+            if deciding in known:
+                return deciding
+            return None if None in known else 1 - deciding
+    raise AssertionError(f"unchecked rule node {node!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeSet:
+    """The attributes of one run, in column order, and the rules over them.
+
+    Attributes:
+        attributes: asked or learnt attributes.
+        derived: rules over the binary ones; they may not read each other.
+    """
+
+    attributes: tuple[Attribute, ...]
+    derived: tuple[DerivedAttribute, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.attributes:
+            raise ConfigError("an attribute set needs at least one attribute")
+        names = [*self.names, *(rule.name for rule in self.derived)]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ConfigError(f"attribute names repeat: {repeated}")
+        binary = {attribute.name for attribute in self.attributes if attribute.kind == "binary"}
+        for rule in self.derived:
+            unknown = [name for name in rule.inputs if name not in binary]
+            if unknown:
+                raise ConfigError(
+                    f"derived attribute {rule.name!r} reads {unknown}, not among the binary attributes {sorted(binary)}"
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the attributes, without the derived ones."""
+        return tuple(attribute.name for attribute in self.attributes)
+
+    def __getitem__(self, name: str) -> Attribute:
+        for attribute in self.attributes:
+            if attribute.name == name:
+                return attribute
+        raise KeyError(name)
