@@ -1,0 +1,1 @@
+"""Bytes and tables: stores, images, plans, commits. No model, no Ray."""

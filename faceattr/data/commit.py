@@ -1,0 +1,229 @@
+"""Committing: rows that arrive in any order become shards, each written whole, once, by one conditional PUT.
+
+Why a run is exactly-once: a shard's name follows from its number; it is put only when all its rows are there, in one
+request that fails if the name exists; nothing is ever overwritten. So after any crash a shard is there, complete, or
+not there at all, and a listing tells which. The proof at the end is a count.
+
+Nothing here knows Ray, S3 or models: the store is passed in, so tests enumerate a crash at every one of its calls.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.data.parquet import decode_table, encode_table, read_provenance
+from faceattr.data.plan import Plan
+from faceattr.data.storage import Store
+from faceattr.errors import RunError
+
+OK = "ok"
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def shard_key(folder: str, shard: int) -> str:
+    """Key of a shard's file in a run folder."""
+    return f"{folder}/shard-{shard:08d}.parquet"
+
+
+def list_committed(store: Store, folder: str) -> dict[int, str]:
+    """Committed shards below a folder: number to key."""
+    prefix = f"{folder}/shard-"
+    found = (entry.key for entry in store.list(f"{folder}/") if entry.key.startswith(prefix))
+    return {int(key[len(prefix) :].removesuffix(".parquet")): key for key in found}
+
+
+class ShardCommitter:
+    """Holds open shards in memory and commits each as soon as its last row is there.
+
+    Args:
+        store: the run folder.
+        folder: where the shards of this version go.
+        plan: the run's plan.
+        schema: schema of the rows, with the provenance that identifies the run.
+        committed: shards that are done; rows of theirs are ignored.
+        kept_rows: rows of a shard that stay as they are in a retry, to be joined by the new ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        folder: str,
+        plan: Plan,
+        schema: pa.Schema,
+        committed: Collection[int],
+        kept_rows: Callable[[int], pa.Table | None] = lambda shard: None,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._plan = plan
+        self._schema = schema
+        self._committed = set(committed)
+        self._kept_rows = kept_rows
+        self._open: dict[int, _OpenShard] = {}
+
+    def add(self, table: pa.Table) -> list[int]:
+        """Takes rows (schema of the run, any order, of any shards) and commits what became complete.
+
+        A row that is there already is ignored: an engine may deliver a retried block twice.
+
+        Returns:
+            Numbers of the shards that were committed by this call.
+        """
+        done = []
+        shards = table["row"].to_numpy() // self._plan.shard_size
+        for shard in np.unique(shards).tolist():
+            if shard in self._committed:
+                continue
+            if shard not in self._open:
+                self._open[shard] = _OpenShard(self._plan.shard_range(shard))
+                kept = self._kept_rows(shard)
+                if kept is not None:
+                    self._open[shard].add(kept)
+            self._open[shard].add(table.filter(pa.array(shards == shard)).select(self._schema.names))
+            if self._open[shard].complete:
+                rows = self._open.pop(shard).table().cast(self._schema)
+                commit_shard(self._store, shard_key(self._folder, shard), rows)
+                self._committed.add(shard)
+                done.append(shard)
+        return done
+
+    @property
+    def num_committed(self) -> int:
+        """Shards committed so far, earlier sessions included."""
+        return len(self._committed)
+
+    def missing(self) -> dict[int, int]:
+        """Open shards and how many rows each still lacks."""
+        return {shard: opened.num_missing for shard, opened in self._open.items()}
+
+
+class _OpenShard:
+    """Rows of one shard on their way to completeness."""
+
+    def __init__(self, rows: range) -> None:
+        self._first = rows.start
+        self._seen = np.zeros(len(rows), bool)
+        self._tables: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        places = table["row"].to_numpy() - self._first
+        fresh = ~self._seen[places]
+        # The first of equal rows inside one table counts, too.
+        fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
+        self._seen[places[fresh]] = True
+        self._tables.append(table if fresh.all() else table.filter(pa.array(fresh)))
+
+    @property
+    def num_missing(self) -> int:
+        return int((~self._seen).sum())
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._seen.all())
+
+    def table(self) -> pa.Table:
+        return pa.concat_tables(self._tables).combine_chunks().sort_by("row")
+
+
+def commit_shard(store: Store, key: str, rows: pa.Table) -> None:
+    """Puts a complete, sorted shard. An existing one counts as success if it is of the same run.
+
+    Raises:
+        RunError: the name is taken by a file of something else.
+    """
+    if store.put_if_absent(key, encode_table(rows)):
+        return
+    # Ours, its acknowledgement lost, or that of a driver that was thought dead. Either holds the same rows.
+    existing = decode_table(store.get(key), columns=["row"])
+    same_run = read_provenance(existing.schema).get("run_id") == read_provenance(rows.schema).get("run_id")
+    if not same_run or not existing["row"].equals(rows["row"]):
+        raise RunError(f"{key} exists and belongs to something else; use an empty output folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommittedFile:
+    """One file of a published table, as the manifest lists it.
+
+    Attributes:
+        shard: number.
+        key: key in the run folder.
+        num_rows: rows, accepted and rejected.
+        num_bad: rows whose status is not `ok`.
+        num_bytes: size.
+        sha256: of the whole file.
+    """
+
+    shard: int
+    key: str
+    num_rows: int
+    num_bad: int
+    num_bytes: int
+    sha256: str
+
+
+def verify_shards(
+    store: Store,
+    keys: dict[int, str],
+    plan: Plan,
+    *,
+    run_id: str,
+    observe: Callable[[pa.Table], None] = lambda table: None,
+) -> list[CommittedFile]:
+    """Reads every shard and proves that every row of the plan is there exactly once.
+
+    Args:
+        store: the run folder.
+        keys: shard number to key.
+        plan: the run's plan.
+        run_id: of the run, which every file must carry.
+        observe: is shown each shard's table in order, for statistics in the same pass.
+
+    Raises:
+        RunError: rows are missing, repeated or out of place, or a file is of another run.
+    """
+    lost = [shard for shard in range(plan.num_shards) if shard not in keys]
+    if lost:
+        raise RunError(
+            f"{len(lost)} of {plan.num_shards} shards are missing, the first is {lost[0]}; run the command again"
+        )
+    files = []
+    for shard, data in _read_ahead(lambda shard: store.get(keys[shard]), range(plan.num_shards)):
+        table = decode_table(data)
+        if read_provenance(table.schema).get("run_id") != run_id:
+            raise RunError(f"{keys[shard]} belongs to another run; use an empty output folder")
+        expected = plan.shard_range(shard)
+        if not np.array_equal(table["row"].to_numpy(), np.arange(expected.start, expected.stop)):
+            raise RunError(f"{keys[shard]}: expected each of the rows {expected.start} to {expected.stop - 1} once")
+        observe(table)
+        num_bad = pc.sum(pc.not_equal(table["status"], OK)).as_py() if "status" in table.column_names else 0
+        files.append(
+            CommittedFile(
+                shard=shard,
+                key=keys[shard],
+                num_rows=len(table),
+                num_bad=num_bad or 0,
+                num_bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+            )
+        )
+    return files
+
+
+def _read_ahead(read: Callable[[_T], _R], items: Iterable[_T], *, depth: int = 16) -> Iterator[tuple[_T, _R]]:
+    """(item, read(item)) in order, with `depth` reads in flight: what is held in memory is bounded by that."""
+    with ThreadPoolExecutor(depth) as pool:
+        rest = iter(items)
+        window: list[tuple[_T, Future[_R]]] = [(item, pool.submit(read, item)) for item in islice(rest, depth)]
+        while window:
+            item, future = window.pop(0)
+            yield item, future.result()
+            window += [(item, pool.submit(read, item)) for item in islice(rest, 1)]

@@ -1,0 +1,170 @@
+"""A store on S3 or anything that speaks it, through boto3.
+
+boto3 and not pyarrow: one GET an object instead of HEAD and GET, stored checksums are verified, and conditional PUT
+is there. Every operation is retried until a deadline; what is left after it is an outage (StorageError), which is
+never taken for a fact about one object.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from faceattr.data.store_types import MissingObjectError, ObjectInfo
+from faceattr.errors import StorageError
+
+_T = TypeVar("_T")
+_MISSING_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
+_EXISTS_CODES = frozenset({"PreconditionFailed", "412"})
+# Answers that waiting will not change. The rest (5xx, throttling, 409 from a racing writer) is retried.
+_REFUSED_CODES = frozenset(
+    {
+        "AccessDenied",
+        "403",
+        "401",
+        "Forbidden",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "NoSuchBucket",
+        "InvalidBucketName",
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "NotImplemented",
+    }
+)
+_MAX_PAUSE_S = 5.0
+
+
+class _CutBodyError(Exception):
+    """The connection ended before the promised number of bytes."""
+
+
+_TRANSIENT = (
+    botocore.exceptions.HTTPClientError,
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.ChecksumError,
+    botocore.exceptions.FlexibleChecksumError,
+    botocore.exceptions.IncompleteReadError,
+    ConnectionError,
+    TimeoutError,
+    _CutBodyError,
+)
+
+
+class S3Store:
+    """Objects below `s3://bucket/prefix`. Methods are described in `faceattr.data.storage.Store`; thread-safe."""
+
+    def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None, deadline_s: float) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
+        self._deadline_s = deadline_s
+        self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
+        self._client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=endpoint_url,
+            config=botocore.config.Config(
+                connect_timeout=5,
+                read_timeout=30,
+                # One quick retry inside; ours, with the deadline, is around it.
+                retries={"mode": "standard", "total_max_attempts": 2},
+                max_pool_connections=64,
+            ),
+        )
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See Store.list."""
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        while True:
+            page = self._call("list", prefix, lambda: self._client.list_objects_v2(**request))
+            for entry in page.get("Contents", ()):
+                if entry["Key"].endswith("/"):  # folder markers of consoles and of Ray's writers
+                    continue
+                yield ObjectInfo(
+                    key=entry["Key"][len(self._prefix) :],
+                    num_bytes=entry["Size"],
+                    etag=entry.get("ETag", "").strip('"') or None,
+                    modified_s=entry["LastModified"].timestamp(),
+                )
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    def get(self, key: str) -> bytes:
+        """See Store.get. The length is checked, and the checksum where the store keeps one."""
+
+        def fetch() -> bytes:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
+            data: bytes = answer["Body"].read()
+            if len(data) != answer["ContentLength"]:
+                raise _CutBodyError(f"{len(data)} of {answer['ContentLength']} bytes")
+            return data
+
+        return self._call("read", key, fetch)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See Store.put_if_absent."""
+
+        def create() -> bool:
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
+            except botocore.exceptions.ClientError as error:
+                if _code(error) in _EXISTS_CODES:
+                    return False
+                raise
+            return True
+
+        return self._call("write", key, create)
+
+    def put(self, key: str, data: bytes) -> None:
+        """See Store.put."""
+        self._call(
+            "write", key, lambda: self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
+        )
+
+    def delete(self, key: str) -> None:
+        """See Store.delete."""
+        self._call("delete", key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
+
+    def _call(self, verb: str, key: str, operation: Callable[[], _T]) -> _T:
+        """Runs an operation until it answers, or the deadline has passed."""
+        give_up_at = time.monotonic() + self._deadline_s
+        pause_s = 0.1
+        where = f"s3://{self._bucket}/{self._prefix}{key}"
+        while True:
+            try:
+                return operation()
+            except botocore.exceptions.ClientError as error:
+                code = _code(error)
+                if code in _MISSING_CODES:
+                    raise MissingObjectError(key) from error
+                if code in _REFUSED_CODES:
+                    raise StorageError(
+                        f"the store refused to {verb} {where}: {code}. Check the bucket's name, the endpoint and the "
+                        "rights of the credentials in the environment or role."
+                    ) from error
+                failure: Exception = error
+                reason = code
+            except botocore.exceptions.NoCredentialsError as error:
+                raise StorageError(
+                    f"no credentials to {verb} {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role"
+                ) from error
+            except _TRANSIENT as error:
+                failure = error
+                reason = type(error).__name__
+            if time.monotonic() + pause_s > give_up_at:
+                raise StorageError(
+                    f"could not {verb} {where} for {self._deadline_s:.0f} s: {reason}. Nothing is lost; run the same "
+                    "command again when the store answers."
+                ) from failure
+            # Full jitter, so that many readers do not come back at the same moment.
+            time.sleep(random.uniform(0.5, 1.0) * pause_s)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+
+
+def _code(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))

@@ -1,0 +1,280 @@
+"""Stores: one small interface over a local folder, an S3 bucket and what pyarrow can read besides.
+
+A store is rooted at a URI; keys are relative to it and use `/`. Runs need exactly one strong guarantee of a store:
+`put_if_absent` has one winner, and a reader sees a whole object or none. Local folders give it by hard links, S3 by
+conditional PUT; other file systems can be read but not written.
+
+Credentials come from each process's environment or role, never from a URI or a config (a config is pickled into tasks
+and saved with outputs).
+"""
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow.fs
+
+from faceattr.data.s3 import S3Store
+from faceattr.data.store_types import MissingObjectError, ObjectInfo
+from faceattr.errors import ConfigError, StorageError
+
+_SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_TEMPORARY_PREFIX = ".tmp-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageOptions:
+    """How to reach a store; picklable and free of secrets.
+
+    Attributes:
+        endpoint_url: S3 endpoint; None takes `AWS_ENDPOINT_URL` or AWS itself.
+        deadline_s: how long one operation is retried before it counts as an outage, seconds.
+    """
+
+    endpoint_url: str | None = None
+    deadline_s: float = 300.0
+
+
+class Store(Protocol):
+    """A rooted key-value store of whole objects. All methods raise StorageError on outage or refusal."""
+
+    uri: str
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects below `prefix`, recursively, streaming, in no promised order; markers of folders are left out."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises MissingObjectError if there is none."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Writes a new object. Returns False, writing nothing, if the key exists (perhaps by our own lost answer)."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes or replaces an object, atomically for readers. For files that one writer owns."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Removes an object; no error if there is none."""
+        ...
+
+
+def open_store(uri: str, options: StorageOptions | None = None) -> Store:
+    """The store rooted at `uri`: a local path, `file://`, `s3://bucket/prefix` or anything pyarrow can open.
+
+    Raises:
+        ConfigError: the URI cannot be used: unknown scheme, credentials inside it, no bucket.
+    """
+    options = options or StorageOptions()
+    scheme = _SCHEME.match(uri)
+    if scheme is None:
+        return LocalStore(Path(uri))
+    if "@" in uri[scheme.end() :].split("/", 1)[0]:
+        raise ConfigError("a URI must not hold credentials; give them by environment variables or a role")
+    match scheme.group(1).lower():
+        case "file":
+            return LocalStore(Path(uri[len("file://") :]))
+        case "s3":
+            bucket, _, prefix = uri[len("s3://") :].partition("/")
+            if not bucket:
+                raise ConfigError(f"{uri!r}: expected s3://bucket/prefix")
+            return S3Store(bucket, prefix, endpoint_url=options.endpoint_url, deadline_s=options.deadline_s)
+        case _:
+            return ArrowStore(uri)
+
+
+def join_uri(root: str, key: str) -> str:
+    """URI of a key below a root."""
+    return f"{root.rstrip('/')}/{key}"
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Root and key of one object's URI: everything up to the last slash, and the rest."""
+    root, slash, key = uri.rpartition("/")
+    return (root or ("/" if slash else "."), key)
+
+
+def check_key(key: str) -> str | None:
+    """What is wrong with a key that should lie under one root, or None if nothing is."""
+    if not key:
+        return "it is empty"
+    if _SCHEME.match(key):
+        return "it names a scheme, but all images must lie under one root"
+    if key.startswith("/"):
+        return "it is an absolute path outside the root"
+    if ".." in key.split("/"):
+        return "it climbs out of the root with '..'"
+    if any(ord(char) < 32 or ord(char) == 127 for char in key):
+        return "it holds control characters"
+    return None
+
+
+class LocalStore:
+    """A local folder. New objects appear by `link`, which fails if the name exists, so there is one winner."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.uri = str(self.root)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See Store.list."""
+        yield from self._walk(self.root / prefix)
+
+    def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
+        # scandir, sorted folder by folder: streams, and gives the same order on every machine.
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise StorageError(f"cannot list {folder}: {error.strerror}") from error
+        for entry in found:
+            if entry.name.startswith(_TEMPORARY_PREFIX):
+                continue
+            if entry.is_dir():
+                yield from self._walk(Path(entry.path))
+            else:
+                yield self._info(Path(entry.path))
+
+    def _info(self, path: Path) -> ObjectInfo:
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # a dangling link: listed, and later one row with the reason `missing`
+            return ObjectInfo(key=path.relative_to(self.root).as_posix(), num_bytes=0, etag=None, modified_s=0.0)
+        return ObjectInfo(
+            key=path.relative_to(self.root).as_posix(),
+            num_bytes=status.st_size,
+            etag=f"{status.st_mtime_ns:x}-{status.st_size:x}",
+            modified_s=status.st_mtime,
+        )
+
+    def get(self, key: str) -> bytes:
+        """See Store.get."""
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise MissingObjectError(key) from error
+        except OSError as error:
+            raise StorageError(f"cannot read {self.root / key}: {error.strerror}") from error
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See Store.put_if_absent."""
+
+        def publish(temporary: Path, path: Path) -> bool:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink()
+            return True
+
+        return self._write(key, data, publish)
+
+    def put(self, key: str, data: bytes) -> None:
+        """See Store.put."""
+
+        def publish(temporary: Path, path: Path) -> bool:
+            temporary.replace(path)
+            return True
+
+        self._write(key, data, publish)
+
+    def _write(self, key: str, data: bytes, publish: Callable[[Path, Path], bool]) -> bool:
+        path = self.root / key
+        temporary = path.parent / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            created = publish(temporary, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        return created
+
+    def delete(self, key: str) -> None:
+        """See Store.delete."""
+        try:
+            (self.root / key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot delete {self.root / key}: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename or link is durable only once its folder is.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class ArrowStore:
+    """Any other file system that pyarrow opens (gs, abfs, hdfs ...): images are read from it, no run is written."""
+
+    def __init__(self, uri: str) -> None:
+        try:
+            self._filesystem, self._path = pyarrow.fs.FileSystem.from_uri(uri)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{uri!r} cannot be opened: {error}; known are local paths, s3:// and pyarrow's"
+            ) from error
+        self.uri = uri
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See Store.list."""
+        root = self._path.rstrip("/")
+        pending = [f"{root}/{prefix}".rstrip("/")]
+        while pending:  # one folder at a time: a recursive selector would hold every name of the bucket
+            selector = pyarrow.fs.FileSelector(pending.pop(), allow_not_found=True)
+            try:
+                entries = sorted(self._filesystem.get_file_info(selector), key=lambda entry: entry.path)
+            except OSError as error:
+                raise StorageError(f"cannot list {self.uri}: {error}") from error
+            for entry in entries:
+                if entry.type == pyarrow.fs.FileType.Directory:
+                    pending.append(entry.path)
+                else:
+                    yield ObjectInfo(
+                        key=entry.path[len(root) + 1 :],
+                        num_bytes=entry.size or 0,
+                        etag=None,
+                        modified_s=(entry.mtime_ns or 0) / 1e9,
+                    )
+
+    def get(self, key: str) -> bytes:
+        """See Store.get."""
+        try:
+            with self._filesystem.open_input_stream(f"{self._path.rstrip('/')}/{key}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError as error:
+            raise MissingObjectError(key) from error
+        except OSError as error:
+            raise StorageError(f"cannot read {join_uri(self.uri, key)}: {error}") from error
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Refused: pyarrow offers no conditional write, so the run could not be exactly-once."""
+        raise self._read_only()
+
+    def put(self, key: str, data: bytes) -> None:
+        """Refused, as put_if_absent is."""
+        raise self._read_only()
+
+    def delete(self, key: str) -> None:
+        """Refused, as put_if_absent is."""
+        raise self._read_only()
+
+    def _read_only(self) -> ConfigError:
+        return ConfigError(
+            f"{self.uri!r}: runs can be written to local folders and s3:// only; images may be read here"
+        )

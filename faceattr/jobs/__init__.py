@@ -1,0 +1,1 @@
+"""The distributed jobs: the only room that knows Ray."""

@@ -1,0 +1,95 @@
+"""What a label run would do, measured on a sample before anything is written."""
+
+import itertools
+import time
+from dataclasses import asdict
+
+import pyarrow as pa
+import ray
+import yaml
+
+from faceattr.data.images import ImageLimits
+from faceattr.data.inputs import ImageInput
+from faceattr.data.plan import choose_shard_size
+from faceattr.data.tables import label_schema
+from faceattr.errors import RunError
+from faceattr.jobs.image_stages import DecodeImages, ReadImages
+from faceattr.jobs.label import LabelJob, build_scorer, open_images
+from faceattr.jobs.progress import format_duration
+from faceattr.jobs.session import ActorPlan, cluster_errors, plan_actors
+from faceattr.jobs.vqa_actor import VqaActor
+
+_SAMPLE_ROWS = 64
+
+
+def describe_preflight(job: LabelJob) -> str:
+    """The resolved config, the images, the resources and a measured rate with the ETA; nothing is written."""
+    images = open_images(job)
+    num_rows = num_bytes = 0
+    sample: list[pa.Table] = []
+    for table in images.tables:
+        if sum(map(len, sample)) < _SAMPLE_ROWS:
+            sample.append(table.slice(0, _SAMPLE_ROWS))
+        num_rows += len(table)
+        num_bytes += sum(value or 0 for value in table["num_bytes"].to_pylist())
+        if job.config.limit is not None and num_rows >= job.config.limit:
+            num_rows = job.config.limit
+            break
+    if not num_rows:
+        raise RunError("the input lists no image")
+    rows = pa.concat_tables(sample).slice(0, min(_SAMPLE_ROWS, num_rows))
+    rows = rows.add_column(0, "row", pa.array(range(len(rows)), pa.int64()))
+    actors = plan_actors(job.config.workers)
+    with cluster_errors():
+        read_s, decode_s, score_s = _measure(job, images, rows, actors)
+    cluster = ray.cluster_resources()
+    cpus = max(1.0, cluster.get("CPU", 1.0))
+    rates = {
+        "read and decode": cpus / (read_s / 4 + decode_s),  # reading waits for the network, four to a core
+        "model": actors.max_actors / score_s,
+    }
+    slowest = min(rates, key=lambda stage: rates[stage])
+    eta = format_duration(num_rows / rates[slowest])
+    shard_size = choose_shard_size(num_rows)
+    lines = [
+        yaml.safe_dump(asdict(job.config), sort_keys=False),
+        f"images     {num_rows:,} below {images.root} ({images.kind}), {num_bytes / 1e9:,.2f} GB listed",
+        f"shards     {-(-num_rows // shard_size):,} of {shard_size:,} rows",
+        f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
+        f"actors     {actors.min_actors} to {actors.max_actors}, each {actors.gpus:g} GPUs, {actors.threads} threads",
+        f"questions  {len(job.questions.vqa_questions())} for {', '.join(job.questions.attributes.names)}",
+        *(f"{stage:16} {rate:,.1f} images/s, measured on {len(rows)} images" for stage, rate in rates.items()),
+        f"estimate   {eta} for all, limited by: {slowest}. Nothing was written.",
+    ]
+    return "\n".join(lines)
+
+
+def _measure(job: LabelJob, images: ImageInput, rows: pa.Table, actors: ActorPlan) -> tuple[float, float, float]:
+    """Seconds one image takes to read, to decode and to score, on the cluster and warm."""
+    limits = ImageLimits(max_bytes=job.config.decode.max_bytes, max_pixels=job.config.decode.max_pixels)
+    read = ReadImages(images.root, job.storage, limits, images.bytes_column)
+    decode = DecodeImages(limits, job.config.decode.timeout_s, job.checkpoint.size_px)
+
+    @ray.remote(num_cpus=1)
+    def prepare(rows: pa.Table) -> tuple[pa.Table, float, float]:
+        decode(read(rows.slice(0, 2)))  # imports, connections, the decoder's child
+        times = [time.perf_counter()]
+        encoded = read(rows)
+        times.append(time.perf_counter())
+        decoded = decode(encoded)
+        times.append(time.perf_counter())
+        return decoded, *(after - before for before, after in itertools.pairwise(times))
+
+    carried = images.carried  # the rest of `images` cannot be sent to a worker
+
+    @ray.remote(num_gpus=actors.gpus, num_cpus=actors.cpus)
+    def score(rows: pa.Table) -> float:
+        schema = label_schema(job.questions.attributes, carried)
+        actor = VqaActor(build_scorer(job, actors.batch_size), job.questions, schema, actors.threads)
+        actor(rows.slice(0, actors.batch_size))
+        started = time.perf_counter()
+        actor(rows)
+        return time.perf_counter() - started
+
+    decoded, read_s, decode_s = ray.get(prepare.remote(rows))
+    return read_s / len(rows), decode_s / len(rows), ray.get(score.remote(decoded)) / len(rows)

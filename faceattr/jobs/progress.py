@@ -1,0 +1,162 @@
+"""Progress of a run: a line that rewrites itself in a terminal, one log line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.data.commit import OK
+from faceattr.errors import RunError
+
+logger = logging.getLogger(__name__)
+_TERMINAL_INTERVAL_S = 0.5
+_LOG_INTERVAL_S = 10.0
+# The rate shown is that of the last so many seconds: start-up should not spoil the ETA.
+_RATE_WINDOW_S = 60.0
+
+
+class Progress:
+    """Counts the rows of a session and shows them.
+
+    Args:
+        total: rows of the run.
+        done: rows that earlier sessions did.
+        positives: binary attributes whose positive rate is shown.
+        stream: where to write; a terminal gets one line that rewrites itself.
+    """
+
+    def __init__(self, total: int, done: int, positives: Sequence[str] = (), stream: TextIO = sys.stderr) -> None:
+        self._total = total
+        self._done = done
+        self._positives = {name: [0, 0] for name in positives}
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._started_s = time.monotonic()
+        self._shown_s = self._started_s
+        self._window: deque[tuple[float, int]] = deque([(self._started_s, 0)])
+        self.num_rows = 0
+        self.reasons: Counter[str] = Counter()
+        self.samples: list[tuple[float, int]] = []
+
+    def add(self, rows: pa.Table) -> None:
+        """Counts rows that have arrived, and shows the line when it is due."""
+        self.num_rows += len(rows)
+        for entry in rows["status"].value_counts().to_pylist():
+            if entry["values"] != OK:
+                self.reasons[entry["values"]] += entry["counts"]
+        for name, (yes, known) in self._positives.items():
+            self._positives[name] = [
+                yes + (pc.sum(rows[name]).as_py() or 0),
+                known + len(rows) - rows[name].null_count,
+            ]
+        now = time.monotonic()
+        self._window.append((now, self.num_rows))
+        while now - self._window[0][0] > _RATE_WINDOW_S and len(self._window) > 2:
+            self._window.popleft()
+        if now - self._shown_s >= (_TERMINAL_INTERVAL_S if self._terminal else _LOG_INTERVAL_S):
+            self.show()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the session began to wait for rows."""
+        return time.monotonic() - self._started_s
+
+    def rate(self) -> float:
+        """Images a second over the last minute."""
+        (first_s, first), (last_s, last) = self._window[0], self._window[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def show(self) -> None:
+        """Shows the line now."""
+        self._shown_s = time.monotonic()
+        self.samples.append((round(self.elapsed_s, 1), self._done + self.num_rows))
+        if self._terminal:
+            self._stream.write(f"\r\x1b[2K{self.line()}")
+            self._stream.flush()
+        else:
+            logger.info("progress %s", self.line())
+
+    def line(self) -> str:
+        """done/total, share, rate, ETA, rejects, positive rates."""
+        done, rate = self._done + self.num_rows, self.rate()
+        left_s = (self._total - done) / rate if rate else None
+        parts = [
+            f"{done:,}/{self._total:,} ({done / self._total:.1%})",
+            f"{rate:,.1f} images/s",
+            f"ETA {format_duration(left_s)}",
+            f"rejected {sum(self.reasons.values()):,}",
+        ]
+        parts += [f"{name} {yes / known:.1%}" for name, (yes, known) in self._positives.items() if known]
+        return " · ".join(parts)
+
+    def close(self) -> None:
+        """Ends the line."""
+        self.show()
+        if self._terminal:
+            self._stream.write("\n")
+
+
+def format_duration(seconds: float | None) -> str:
+    """Seconds as `1h 05m`, `3m 07s` or `12s`; `?` for None."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+class ErrorBudget:
+    """Stops a run whose input is bad, before it has cost a fortune.
+
+    Args:
+        max_share: largest share of rejected rows.
+        judge_after: rows before which nothing is judged.
+    """
+
+    def __init__(self, max_share: float, judge_after: int = 1_000) -> None:
+        self._max_share = max_share
+        self._judge_after = judge_after
+        self._num_rows = 0
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Counts rows. Raises RunError once too many of them are bad."""
+        self._count(rows)
+        if self._num_rows >= self._judge_after:
+            self.judge()
+
+    def observe(self, rows: pa.Table) -> None:
+        """Counts rows without judging."""
+        self._count(rows)
+
+    def _count(self, rows: pa.Table) -> None:
+        self._num_rows += len(rows)
+        bad = rows.filter(pc.not_equal(rows["status"], OK))
+        for status, uri, error in zip(*(bad[name].to_pylist() for name in ("status", "uri", "error")), strict=True):
+            self._reasons[status] += 1
+            examples = self._examples.setdefault(status, [])
+            if len(examples) < 3:
+                examples.append(f"{uri} ({error})")
+
+    def judge(self) -> None:
+        """Raises RunError if the share of bad rows is over the limit."""
+        num_bad = sum(self._reasons.values())
+        if num_bad <= self._max_share * self._num_rows:
+            return
+        shown = "\n".join(
+            f"  {reason}: {count:,} images, such as\n    " + "\n    ".join(self._examples[reason])
+            for reason, count in self._reasons.most_common(3)
+        )
+        raise RunError(
+            f"{num_bad:,} of {self._num_rows:,} images ({num_bad / self._num_rows:.1%}) cannot be used, more than "
+            f"--max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: mend the "
+            "input, or raise --max-error-share, and run the same command again."
+        )

@@ -1,0 +1,120 @@
+"""The stream of a run through Ray Data: list -> read -> decode -> model, rows in any order."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+from faceattr.data.images import ImageLimits
+from faceattr.data.runs import Work
+from faceattr.data.storage import StorageOptions
+from faceattr.jobs.image_stages import DecodeImages, ListRows, ReadImages
+from faceattr.jobs.session import ActorPlan
+
+# Reading waits for the network and needs no core of its own.
+_READ_CPUS = 0.25
+_DECODE_CPUS = 0.5
+# A block that kills its actor so often is a fault to be seen, not to be retried for ever (Ray's default).
+_MAX_ACTOR_RETRIES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageStream:
+    """What the stages in front of the model need to know.
+
+    Attributes:
+        run_uri: the run folder.
+        root: where the images lie.
+        bytes_column: for packed input.
+        storage: how both are reached.
+        limits: what an image may be.
+        decode_timeout_s: longest time for one image.
+        size_px: side of the square that the model takes.
+    """
+
+    run_uri: str
+    root: str
+    bytes_column: str | None
+    storage: StorageOptions
+    limits: ImageLimits
+    decode_timeout_s: float
+    size_px: int
+
+
+def stream_rows(
+    work: Work,
+    images: ImageStream,
+    *,
+    actor: type,
+    actor_kwargs: dict[str, Any],
+    actors: ActorPlan,
+    block_rows: int,
+    wait_s: float,
+    name: str,
+) -> Iterator[pa.Table]:
+    """Rows that the actors make of the pending shards' images.
+
+    Args:
+        work: what is to be done.
+        images: how images are read and decoded.
+        actor: class of the model actors; called with tables of rows with pixels.
+        actor_kwargs: for its constructor.
+        actors: how many and on what.
+        block_rows: images in a unit of work.
+        wait_s: longest wait for the first actors.
+        name: of the data set on the dashboard.
+    """
+    context = ray.data.DataContext.get_current()
+    context.wait_for_min_actors_s = int(wait_s)
+    parts = [
+        index
+        for index, part in enumerate(work.plan.parts)
+        if set(work.plan.part_shards(part)) & set(work.pending.tolist())
+    ]
+    dataset = (
+        ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts))
+        .map_batches(
+            ListRows(images.run_uri, images.storage, work), batch_size=None, batch_format="pyarrow", num_cpus=_READ_CPUS
+        )
+        .repartition(target_num_rows_per_block=block_rows)
+        .map_batches(
+            ReadImages(images.root, images.storage, images.limits, images.bytes_column),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=_READ_CPUS,
+        )
+        .map_batches(
+            DecodeImages(images.limits, images.decode_timeout_s, images.size_px),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=_DECODE_CPUS,
+        )
+    )
+    dataset = _map_on_actors(dataset, actor, actor_kwargs, actors, block_rows)
+    dataset.set_name(name)
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+
+
+def _map_on_actors(
+    dataset: ray.data.Dataset, actor: type, kwargs: dict[str, Any], plan: ActorPlan, block_rows: int
+) -> ray.data.Dataset:
+    if plan.min_actors == plan.max_actors:
+        pool = ray.data.ActorPoolStrategy(size=plan.max_actors)
+    else:
+        pool = ray.data.ActorPoolStrategy(min_size=plan.min_actors, max_size=plan.max_actors)
+    with warnings.catch_warnings():
+        # Ray 2.60 has no other way yet to bound retries of actor tasks; the way goes in 2.64, and the pin stops there.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+        return dataset.map_batches(
+            actor,
+            fn_constructor_kwargs=kwargs,
+            batch_size=block_rows,
+            batch_format="pyarrow",
+            compute=pool,
+            num_gpus=plan.gpus,
+            num_cpus=plan.cpus,
+            max_task_retries=_MAX_ACTOR_RETRIES,
+        )

@@ -1,0 +1,49 @@
+"""Batches that shrink until they fit the device's memory, and stay that size."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from faceattr.errors import ModelError
+
+_log = logging.getLogger(__name__)
+
+
+class HalvingBatcher:
+    """Runs a function over the rows of an array, a batch at a time; a batch that runs out of memory is halved.
+
+    Attributes:
+        batch_size: rows of the largest batch that is still tried; only ever shrinks.
+    """
+
+    def __init__(self, forward: Callable[[np.ndarray], np.ndarray], batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._forward = forward
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Results of all rows (at least one), in order, joined along axis 0.
+
+        Raises:
+            ModelError: one row alone does not fit.
+        """
+        results: list[np.ndarray] = []
+        start = 0
+        while start < len(rows):
+            batch = rows[start : start + self.batch_size]
+            try:
+                results.append(self._forward(batch))
+                start += len(batch)
+                continue
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise ModelError(
+                        f"one image does not fit into the device's memory ({error}); "
+                        "give each actor a larger share of the GPU or ask fewer questions"
+                    ) from error
+            # Past the handler, so that the traceback no longer keeps the failed batch's tensors alive.
+            torch.cuda.empty_cache()
+            self.batch_size = len(batch) // 2
+            _log.warning("batch_halved reason=out_of_memory batch_size=%d", self.batch_size)
+        return np.concatenate(results)

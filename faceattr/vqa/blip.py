@@ -1,0 +1,168 @@
+"""BlipScorer: exact scores of many questions about an image for hardly more than the price of one.
+
+    uint8 images -> vision tower, once per image (`vision.py`)
+                 -> all questions packed in one sequence (`packing.py`), encoded against image keys and values that
+                    each layer projects once (`text.py`)
+                 -> all answers of all questions as token trees, decoded in one pass
+                 -> log p(answer | question, image), whole answers with their [SEP]
+
+The numbers are those of asking each question alone through the Hugging Face modules (`hf_oracle.py`).
+"""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceattr.errors import ConfigError, ModelError
+from faceattr.vqa.batching import HalvingBatcher
+from faceattr.vqa.checkpoint import BlipCheckpoint
+from faceattr.vqa.device import default_dtype, place, resolve_device
+from faceattr.vqa.packing import MAX_PACK_TOKENS, PackedText, pack, plan_packs
+from faceattr.vqa.questions import VqaQuestion
+from faceattr.vqa.scorer import check_images
+from faceattr.vqa.text import TextScorer
+from faceattr.vqa.tokens import QuestionStart, compute_answer_slices, tokenize_questions
+from faceattr.vqa.vision import VisionTower, fold_normalisation
+
+_log = logging.getLogger(__name__)
+
+_DEFAULT_BATCH_SIZES = {"cuda": 64, "cpu": 8}
+
+
+class BlipScorer:
+    """Scores the answers of a fixed list of questions for any number of images.
+
+    Attributes:
+        image_size_px: side S of the square images that `score` takes.
+        answer_slices: per question its columns in the scores.
+        device: where the model runs.
+        dtype: its precision; logarithms are always taken in float32.
+    """
+
+    def __init__(
+        self,
+        checkpoint: BlipCheckpoint,
+        questions: Sequence[VqaQuestion],
+        *,
+        device: str = "auto",
+        dtype: torch.dtype | None = None,
+        question_start: QuestionStart = "cls",
+        batch_size: int | None = None,
+        max_pack_tokens: int = MAX_PACK_TOKENS,
+    ) -> None:
+        """Tokenises, packs and places the model.
+
+        Args:
+            checkpoint: from `load_blip`; it stays on the CPU and unchanged.
+            questions: at least one.
+            device: `auto`, `cpu`, `cuda` or `cuda:<index>`.
+            dtype: None for float16 on a GPU and float32 elsewhere.
+            question_start: `cls` as the Hugging Face port, `enc` as the original BLIP.
+            batch_size: images per forward pass, None for 64 on a GPU and 8 elsewhere; halved when memory runs out.
+            max_pack_tokens: longest packed sequence; more questions are cut into several.
+
+        Raises:
+            ConfigError: a question, an answer or the device cannot be used.
+        """
+        self.device = resolve_device(device)
+        self.dtype = dtype or default_dtype(self.device)
+        self.image_size_px = checkpoint.preprocessing.size_px
+        self.answer_slices = compute_answer_slices(questions)
+        batch_size = _DEFAULT_BATCH_SIZES[self.device.type] if batch_size is None else batch_size
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: expected at least 1, found {batch_size}")
+
+        text_config = checkpoint.model.config.text_config
+        tokenized = tokenize_questions(
+            checkpoint.tokenizer,
+            questions,
+            question_start=question_start,
+            max_positions=text_config.max_position_embeddings,
+        )
+        self._packs = [
+            pack(chunk, dec_token_id=text_config.bos_token_id)
+            for chunk in plan_packs(tokenized, max_tokens=max_pack_tokens)
+        ]
+        self._checkpoint = checkpoint
+        self._network = _Network(checkpoint, self._packs, self.device, self.dtype)
+        self._exact_network: _Network | None = None
+        self._batcher = HalvingBatcher(self._forward, batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per forward pass, after any halving."""
+        return self._batcher.batch_size
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Log-likelihoods of all answers.
+
+        Args:
+            images: uint8 [n, S, S, 3], RGB, from `resize_rgb`.
+
+        Returns:
+            float32 [n, total answers], natural logarithms, always finite.
+
+        Raises:
+            ModelError: the model gives numbers that are not finite, or one image does not fit into memory.
+        """
+        check_images(images, self.image_size_px)
+        if len(images) == 0:
+            return np.empty((0, self.answer_slices[-1].stop), dtype=np.float32)
+        return self._batcher(images)
+
+    @torch.inference_mode()
+    def _forward(self, images: np.ndarray) -> np.ndarray:
+        # Arrays from Ray's object store are read-only, which torch cannot express.
+        pixels = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)
+        scores = self._network(pixels)
+        overflown = ~scores.isfinite().all(dim=1)
+        if overflown.any():
+            scores[overflown] = self._score_exactly(pixels[overflown])
+        return scores.cpu().numpy()
+
+    def _score_exactly(self, pixels: Tensor) -> Tensor:
+        """Scores in float32, for images on which half precision overflowed."""
+        if self.dtype != torch.float32:
+            _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(pixels))
+            if self._exact_network is None:
+                self._exact_network = _Network(self._checkpoint, self._packs, self.device, torch.float32)
+            scores = self._exact_network(pixels)
+            if scores.isfinite().all():
+                return scores
+        raise ModelError(
+            f"{self._checkpoint.name}: the scores of {len(pixels)} images are not finite in float32; "
+            "the checkpoint's weights are broken"
+        )
+
+
+class _Network:
+    """Both towers on one device in one precision: uint8 images [n, S, S, 3] -> float32 scores [n, answers]."""
+
+    def __init__(
+        self, checkpoint: BlipCheckpoint, packs: Sequence[PackedText], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        model = checkpoint.model
+        projection = model.vision_model.embeddings.patch_embedding
+        # Folded from the float32 weights and only then rounded.
+        weight, bias = fold_normalisation(
+            projection.weight.detach(),
+            projection.bias.detach(),
+            mean=checkpoint.preprocessing.mean,
+            std=checkpoint.preprocessing.std,
+        )
+        self._vision = VisionTower(
+            place(model.vision_model, device, dtype),
+            patch_weight=weight.to(device, dtype),
+            patch_bias=bias.to(device, dtype),
+        )
+        self._text = TextScorer(
+            place(model.text_encoder, device, dtype),
+            place(model.text_decoder, device, dtype),
+            [packed.to(device, dtype) for packed in packs],
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._text(self._vision(images))

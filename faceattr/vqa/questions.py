@@ -1,0 +1,178 @@
+"""Questions: what is asked of the model about each attribute, and how its answers become labels.
+
+An attribute is asked by one or more paraphrased questions, each with the same list of answers. A question's answer
+log-likelihoods are normalised over the answers, paraphrases are averaged in log space, and the mean is normalised
+again, so that one paraphrase that is sure of a `no` outweighs several that waver:
+
+    score = softmax_c( mean_k log softmax_c( log p(answer_c | question_k) ) )
+    mass  = exp( mean_k log sum_c p(answer_c | question_k) )
+
+`score` is P(yes) for a binary attribute and one probability a class for a multiclass one; `mass` says how much
+probability the model gave to those answers at all.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+
+# What GDPR Art. 9 calls special categories, as far as a question about a face can touch them; EU AI Act Art. 5(1)(g)
+# forbids biometric categorisation by most of them. A net, not a lawyer: it catches words, not intentions.
+_SENSITIVE = re.compile(
+    r"\b(rac(?:e|es|ial)|ethnic\w*|nationalit\w+|skin[ -]colou?r|(?:person|man|woman) (?:black|white)|"
+    r"(?:black|white) (?:person|people|man|woman|skin)|caucasian|asian|african|latin[oax]|hispanic|indian|arab\w*|"
+    r"religio\w*|muslim|christian|jew(?:ish)?|hindu|sikh|buddhis\w+|hijab|turban|kippah|yarmulke|faith|"
+    r"sexual\w*|gay|lesbian|homosexual|bisexual|heterosexual|transgender|straight person|orientation|"
+    r"health\w*|ill|illness|disease\w*|disab\w+|pregnan\w+|depress\w+|autis\w+|down syndrome|drunk|addict\w*|"
+    r"politic\w*|trade union|criminal)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class VqaQuestion:
+    """One question as the model gets it.
+
+    Attributes:
+        text: the question.
+        answers: the answers whose likelihoods are wanted, in class order.
+    """
+
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedAttribute:
+    """One attribute with its questions.
+
+    Attributes:
+        attribute: name, kind, classes.
+        questions: paraphrases; for an inverted one the answers stand in reversed class order (yes means no).
+        answers: answer texts in class order.
+        inverted: for each question, whether its positive answer speaks against the attribute.
+        threshold: a binary score from here on is labelled 1.
+        abstain: binary: scores strictly between these are labelled null. Multiclass: (p, 1.0): null if no class
+            reaches p.
+    """
+
+    attribute: Attribute
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    inverted: tuple[bool, ...]
+    threshold: float = 0.5
+    abstain: tuple[float, float] | None = None
+
+    def vqa_questions(self) -> tuple[VqaQuestion, ...]:
+        """The questions as the model gets them, each with the answers in class order."""
+        reverse = self.answers[::-1]
+        return tuple(
+            VqaQuestion(text, reverse if inverted else self.answers)
+            for text, inverted in zip(self.questions, self.inverted, strict=True)
+        )
+
+
+class AttributeLabels(NamedTuple):
+    """Labels of one attribute for a batch of n images.
+
+    Attributes:
+        label: int8 [n], class index, meaningless where `unknown`.
+        unknown: bool [n], the score lies in the abstain band.
+        score: float32 [n] P(yes), or [n, classes] for a multiclass attribute.
+        mass: float32 [n], probability given to the answers at all.
+    """
+
+    label: np.ndarray
+    unknown: np.ndarray
+    score: np.ndarray
+    mass: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionSet:
+    """Everything that is asked in one run, in column order."""
+
+    name: str
+    asked: tuple[AskedAttribute, ...]
+    derived: tuple[DerivedAttribute, ...] = ()
+
+    @property
+    def attributes(self) -> AttributeSet:
+        """The attributes without their questions."""
+        return AttributeSet(attributes=tuple(asked.attribute for asked in self.asked), derived=self.derived)
+
+    def vqa_questions(self) -> tuple[VqaQuestion, ...]:
+        """All questions of all attributes, in the order that `compute_labels` expects."""
+        return tuple(question for asked in self.asked for question in asked.vqa_questions())
+
+    def sensitive_questions(self) -> tuple[str, ...]:
+        """Questions, names and answers that touch race, religion, orientation, health or politics."""
+        texts: list[str] = []
+        for asked in self.asked:
+            name = asked.attribute.name.replace("_", " ")
+            texts += [text for text in (name, *asked.questions, *asked.answers) if _SENSITIVE.search(text)]
+        return tuple(dict.fromkeys(texts))
+
+    def to_json(self) -> dict[str, object]:
+        """Plain form for run.json and the fingerprint: everything that decides a label."""
+        return {
+            "name": self.name,
+            "attributes": {
+                asked.attribute.name: {
+                    "kind": asked.attribute.kind,
+                    "classes": list(asked.attribute.classes),
+                    "questions": list(asked.questions),
+                    "inverted": list(asked.inverted),
+                    "answers": list(asked.answers),
+                    "threshold": asked.threshold,
+                    "abstain": list(asked.abstain) if asked.abstain else None,
+                }
+                for asked in self.asked
+            },
+            "derived": {rule.name: rule.rule for rule in self.derived},
+        }
+
+    def compute_labels(self, log_likelihoods: np.ndarray) -> dict[str, AttributeLabels]:
+        """Answer log-likelihoods to labels.
+
+        Args:
+            log_likelihoods: float32 [n, sum of answers over `vqa_questions()`], natural logarithms.
+
+        Returns:
+            One entry an attribute, in order.
+        """
+        labels = {}
+        start = 0
+        for asked in self.asked:
+            num_questions, num_answers = len(asked.questions), len(asked.answers)
+            stop = start + num_questions * num_answers
+            block = log_likelihoods[:, start:stop].reshape(-1, num_questions, num_answers).astype(np.float64)
+            labels[asked.attribute.name] = _label(asked, block)
+            start = stop
+        return labels
+
+
+def _label(asked: AskedAttribute, log_likelihoods: np.ndarray) -> AttributeLabels:
+    # Inverted questions were asked with their answers reversed, so the last axis is in class order already.
+    log_mass = _logsumexp(log_likelihoods)  # [n, questions]
+    mean = (log_likelihoods - log_mass[..., None]).mean(axis=1)  # [n, classes]
+    probabilities = np.exp(mean - _logsumexp(mean)[:, None]).astype(np.float32)
+    mass = np.exp(log_mass.mean(axis=1)).astype(np.float32)
+    if asked.attribute.kind == "binary":
+        score = probabilities[:, 1]
+        label = score >= asked.threshold
+        low, high = asked.abstain or (0.0, 0.0)
+        unknown = (score > low) & (score < high)
+    else:
+        score = probabilities
+        label = probabilities.argmax(axis=1)
+        unknown = probabilities.max(axis=1) < (asked.abstain[0] if asked.abstain else 0.0)
+    return AttributeLabels(label=label.astype(np.int8), unknown=unknown, score=score, mass=mass)
+
+
+def _logsumexp(values: np.ndarray) -> np.ndarray:
+    peak = values.max(axis=-1)
+    return np.asarray(peak + np.log(np.exp(values - peak[..., None]).sum(axis=-1)))

@@ -1,0 +1,102 @@
+"""What every engine that scores answers offers, and the check that two of them agree."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from faceattr.errors import ModelError
+
+# Relative to the log-likelihood, float32.
+_LOG_TOLERANCE = 1e-3
+# Absolute, of probabilities, for half precision.
+_PROBABILITY_TOLERANCE = 5e-3
+
+
+class Scorer(Protocol):
+    """Scores all answers of all questions for images.
+
+    Attributes:
+        image_size_px: side S of the square images that `score` takes.
+        answer_slices: per question its columns in the scores.
+        dtype: precision of the model.
+    """
+
+    image_size_px: int
+    answer_slices: tuple[slice, ...]
+    dtype: torch.dtype
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [n, S, S, 3] -> float32 [n, total answers], natural logs of p(whole answer), [SEP] included."""
+        ...
+
+
+def check_images(images: np.ndarray, size_px: int) -> None:
+    """Raises ValueError unless `images` is uint8 [n, size_px, size_px, 3]."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size_px, size_px, 3):
+        raise ValueError(
+            f"expected uint8 images [n, {size_px}, {size_px}, 3], found {images.dtype} {list(images.shape)}; "
+            "resize them with `faceattr.vqa.preprocess.resize_rgb`"
+        )
+
+
+def self_test(scorer: Scorer, oracle: Scorer, *, num_images: int = 2) -> float:
+    """Scores fixed noise images with both and compares all questions and answers.
+
+    In float32 log-likelihoods must agree to 1e-3 of their size. In half precision the probabilities that labels are
+    made of must agree to 5e-3: each answer's own, and its share among the answers of its question.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        ModelError: they disagree; the text has the numbers of the worst answer.
+    """
+    size_px = scorer.image_size_px
+    images = np.random.default_rng(0).integers(0, 256, size=(num_images, size_px, size_px, 3), dtype=np.uint8)
+    found = scorer.score(images).astype(np.float64)
+    expected = oracle.score(images).astype(np.float64)
+    slices = scorer.answer_slices
+    if scorer.dtype == torch.float32:
+        scale = np.maximum(1.0, np.abs(expected))
+        return _compare("log-likelihood", found, expected, slices, tolerance=_LOG_TOLERANCE, scale=scale)
+    shares = _shares(found, slices), _shares(expected, slices)
+    return max(
+        _compare("probability", np.exp(found), np.exp(expected), slices, tolerance=_PROBABILITY_TOLERANCE),
+        _compare("share among the question's answers", *shares, slices, tolerance=_PROBABILITY_TOLERANCE),
+    )
+
+
+def _compare(
+    quantity: str,
+    found: np.ndarray,
+    expected: np.ndarray,
+    answer_slices: tuple[slice, ...],
+    *,
+    tolerance: float,
+    scale: np.ndarray | float = 1.0,
+) -> float:
+    """Largest |found - expected| / scale; ModelError if above the tolerance."""
+    # A NaN is the largest difference there is.
+    differences = np.nan_to_num(np.abs(found - expected) / scale, nan=np.inf)
+    image, column = np.unravel_index(differences.argmax(), differences.shape)
+    worst = float(differences[image, column])
+    if worst > tolerance:
+        question = next(i for i, columns in enumerate(answer_slices) if column < columns.stop)
+        answer = column - answer_slices[question].start
+        raise ModelError(
+            f"self-test: the {quantity} of answer {answer} to question {question} on image {image} is "
+            f"{found[image, column]:.6g}, the reference engine says {expected[image, column]:.6g}: off by {worst:.1e}, "
+            f"allowed {tolerance:.0e}. Run with `--engine hf` and report this"
+        )
+    return worst
+
+
+def _shares(log_likelihoods: np.ndarray, answer_slices: tuple[slice, ...]) -> np.ndarray:
+    """Softmax over the answers of each question."""
+    shares = np.empty_like(log_likelihoods)
+    for columns in answer_slices:
+        logs = log_likelihoods[:, columns]
+        weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+        shares[:, columns] = weights / weights.sum(axis=1, keepdims=True)
+    return shares

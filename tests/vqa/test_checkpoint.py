@@ -1,0 +1,146 @@
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from faceattr.errors import ModelError
+from faceattr.vqa.checkpoint import CheckpointFacts, compute_weights_id, inspect_checkpoint, load_blip
+
+
+@pytest.fixture
+def folder(checkpoint_folders, tmp_path):
+    """A checkpoint of one's own to break."""
+    return shutil.copytree(checkpoint_folders["small"], tmp_path / "checkpoint")
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_loads_a_local_folder(folder):
+    checkpoint = load_blip(str(folder))
+    assert checkpoint.name == str(folder)
+    assert checkpoint.folder == folder
+    assert checkpoint.revision is None
+    assert re.fullmatch("[0-9a-f]{64}", checkpoint.weights_id)
+    assert checkpoint.preprocessing.size_px == 32
+    assert not checkpoint.model.training
+    assert {parameter.dtype for parameter in checkpoint.model.parameters()} == {torch.float32}
+
+
+def test_half_precision_weights_are_widened(folder):
+    weights = folder / "model.safetensors"
+    save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    edit_json(folder / "config.json", dtype="float16")
+    assert {parameter.dtype for parameter in load_blip(str(folder)).model.parameters()} == {torch.float32}
+
+
+def test_weights_id_follows_what_is_read(folder, tmp_path):
+    before = compute_weights_id(folder)
+    (folder / "README.md").write_text("not read")
+    assert compute_weights_id(shutil.copytree(folder, tmp_path / "elsewhere")) == before
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    changed = compute_weights_id(folder)
+    assert changed != before
+    edit_json(folder / "preprocessor_config.json", resample=2)
+    assert compute_weights_id(folder) not in (before, changed)
+
+
+def test_the_folder_of_a_hub_cache_names_its_commit(folder, tmp_path):
+    snapshot = tmp_path / "hub" / "models--a--b" / "snapshots" / ("0123456789" * 4)
+    shutil.copytree(folder, snapshot)
+    commit = load_blip(str(snapshot)).revision
+    assert commit == "0123456789" * 4
+    # A worker that is told folder and revision finds the same.
+    assert load_blip(str(snapshot), revision=commit).revision == commit
+
+
+def test_inspecting_finds_what_loading_finds(folder):
+    checkpoint = load_blip(str(folder))
+    assert inspect_checkpoint(str(folder)) == CheckpointFacts(
+        revision=None, weights_id=checkpoint.weights_id, size_px=checkpoint.preprocessing.size_px
+    )
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no model\.safetensors"):
+        inspect_checkpoint(str(folder))
+
+
+def test_other_models_are_refused(folder):
+    edit_json(folder / "config.json", architectures=["BlipForConditionalGeneration"])
+    with pytest.raises(
+        ModelError, match=r"BlipForQuestionAnswering.*BlipForConditionalGeneration.*blip-vqa-base is one"
+    ):
+        load_blip(str(folder))
+    edit_json(folder / "config.json", model_type="vit", architectures=None)
+    with pytest.raises(ModelError, match="model_type='vit'"):
+        load_blip(str(folder))
+
+
+def test_broken_and_missing_config(folder):
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="not readable as JSON"):
+        load_blip(str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        load_blip(str(folder))
+
+
+def test_pickled_weights_are_never_opened(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no model.safetensors. Pickled weights .* convert them once"):
+        load_blip(str(folder))
+
+
+def test_truncated_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="weights cannot be loaded"):
+        load_blip(str(folder))
+
+
+def test_missing_and_misshapen_tensors_are_not_filled_with_random_numbers(folder):
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    name = "text_encoder.encoder.layer.0.attention.self.query.weight"
+    save_file({key: value for key, value in tensors.items() if key != name}, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=re.escape(f"1 tensors of the model are not in the weights, '{name}'")):
+        load_blip(str(folder))
+    save_file(tensors | {name: torch.zeros(3, 3)}, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="weights cannot be loaded"):
+        load_blip(str(folder))
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    edit_json(folder / "config.json", text_config=config["text_config"] | {"sep_token_id": 4})
+    with pytest.raises(ModelError, match=r"\[SEP\] is token 3 in the tokenizer and 4 in the model's"):
+        load_blip(str(folder))
+
+
+def test_a_missing_tokenizer_is_refused(folder):
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"tokenizer.json or vocab.txt, found neither"):
+        load_blip(str(folder))
+
+
+def test_a_vocabulary_without_tokenizer_json_gives_the_same_tokens(folder):
+    expected = load_blip(str(folder)).tokenizer
+    tokens = sorted(expected.get_vocab(), key=expected.get_vocab().get)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    tokenizer = load_blip(str(folder)).tokenizer
+    text = "Is the light reddish hat there?"
+    assert tokenizer.unk_token_id not in tokenizer(text).input_ids
+    assert tokenizer(text).input_ids == expected(text).input_ids
+
+
+def test_an_image_processor_of_another_size_is_refused(folder):
+    edit_json(folder / "preprocessor_config.json", size={"height": 64, "width": 64})
+    with pytest.raises(ModelError, match=r"the model takes images of 32 px, its image processor makes 64 px"):
+        load_blip(str(folder))
