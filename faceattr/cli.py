@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 import tyro
 import yaml
 
+from faceattr.config import StorageConfig
+from faceattr.data.exports import describe_export, export_labels, write_conflicts
+from faceattr.data.storage import StorageOptions, open_store
 from faceattr.errors import ConfigError, FaceattrError
 from faceattr.logs import configure_logging
 
@@ -110,3 +113,49 @@ def _bool_flag(flag: str, value: str, path: str) -> str:
         raise ConfigError(f"--config {path}: {flag!r}: expected true or false, found {value!r}")
     group, dot, last = flag.rpartition(".")
     return f"--{flag}" if value.lower() == "true" else f"--{group}{dot}no-{last}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportLabelsConfig:
+    """Writes a published label run as CSV or JSON: image_path, the attributes, the derived attributes."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder: a local path or s3://bucket/prefix."""
+    format: typing.Literal["csv", "json"] = "csv"
+    """Format of the file."""
+    output: Path | None = None
+    """File to write. Default: labels.csv or labels.json here."""
+    storage: StorageConfig = dataclasses.field(default_factory=StorageConfig)
+
+    def __call__(self) -> int:
+        """Exports, and compares label columns that the run's manifest had with ours."""
+        path = self.output or Path(f"labels.{self.format}")
+        options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
+        summary = export_labels(open_store(self.run, options), path, export_format=self.format)
+        conflicts_path = path.with_name(f"{path.stem}.conflicts.csv") if summary.num_compared else None
+        if conflicts_path:
+            write_conflicts(conflicts_path, summary)
+        print(describe_export(summary, path, conflicts_path))
+        return 0
+
+
+# What the `faceattr` command can do; jobs that need a cluster are the scripts in pipelines/ and tune/.
+_COMMANDS: dict[tuple[str, str], type[ExportLabelsConfig]] = {("export", "labels"): ExportLabelsConfig}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `faceattr` command. Exit codes as in `run_job`."""
+    configure_logging()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = _COMMANDS.get(tuple(arguments[:2]))  # type: ignore[arg-type]
+    if command is None:
+        asked_for_help = arguments[:1] in (["--help"], ["-h"])
+        lines = [f"  faceattr {' '.join(words)}  {_first_line(each)}" for words, each in _COMMANDS.items()]
+        print("\n".join(["usage:", *lines]), file=sys.stdout if asked_for_help else sys.stderr)
+        return 0 if asked_for_help else 2
+    config = tyro.cli(command, args=arguments[2:], prog=f"faceattr {' '.join(arguments[:2])}")
+    return _guarded(config)
+
+
+def _first_line(config_class: type) -> str:
+    return (config_class.__doc__ or "").splitlines()[0]

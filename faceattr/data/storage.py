@@ -45,7 +45,7 @@ class Store(Protocol):
     uri: str
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects below `prefix`, recursively, streaming, in no promised order; markers of folders are left out."""
+        """Objects whose key starts with `prefix`, recursively, streaming, in no promised order; markers of folders are left out."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -124,9 +124,10 @@ class LocalStore:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See Store.list."""
-        yield from self._walk(self.root / prefix)
+        yield from self._walk("", prefix)
 
-    def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
+    def _walk(self, folder_key: str, prefix: str) -> Iterator[ObjectInfo]:
+        folder = self.root / folder_key
         # scandir, sorted folder by folder: streams, and gives the same order on every machine.
         try:
             with os.scandir(folder) as entries:
@@ -138,22 +139,12 @@ class LocalStore:
         for entry in found:
             if entry.name.startswith(_TEMPORARY_PREFIX):
                 continue
+            key = folder_key + entry.name
             if entry.is_dir():
-                yield from self._walk(Path(entry.path))
-            else:
-                yield self._info(Path(entry.path))
-
-    def _info(self, path: Path) -> ObjectInfo:
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # a dangling link: listed, and later one row with the reason `missing`
-            return ObjectInfo(key=path.relative_to(self.root).as_posix(), num_bytes=0, etag=None, modified_s=0.0)
-        return ObjectInfo(
-            key=path.relative_to(self.root).as_posix(),
-            num_bytes=status.st_size,
-            etag=f"{status.st_mtime_ns:x}-{status.st_size:x}",
-            modified_s=status.st_mtime,
-        )
+                if _may_hold(f"{key}/", prefix):
+                    yield from self._walk(f"{key}/", prefix)
+            elif key.startswith(prefix):
+                yield _describe(Path(entry.path), key)
 
     def get(self, key: str) -> bytes:
         """See Store.get."""
@@ -210,6 +201,20 @@ class LocalStore:
             raise StorageError(f"cannot delete {self.root / key}: {error.strerror}") from error
 
 
+def _may_hold(folder_key: str, prefix: str) -> bool:
+    """Whether keys below a folder can start with a prefix: one of the two starts with the other."""
+    return folder_key.startswith(prefix) or prefix.startswith(folder_key)
+
+
+def _describe(path: Path, key: str) -> ObjectInfo:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # a dangling link: listed, and later one row with the reason `missing`
+        return ObjectInfo(key=key, num_bytes=0, etag=None, modified_s=0.0)
+    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
+    return ObjectInfo(key=key, num_bytes=status.st_size, etag=etag, modified_s=status.st_mtime)
+
+
 def _sync_folder(folder: Path) -> None:
     # A rename or link is durable only once its folder is.
     descriptor = os.open(folder, os.O_RDONLY)
@@ -234,7 +239,7 @@ class ArrowStore:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See Store.list."""
         root = self._path.rstrip("/")
-        pending = [f"{root}/{prefix}".rstrip("/")]
+        pending = [root]
         while pending:  # one folder at a time: a recursive selector would hold every name of the bucket
             selector = pyarrow.fs.FileSelector(pending.pop(), allow_not_found=True)
             try:
@@ -242,11 +247,13 @@ class ArrowStore:
             except OSError as error:
                 raise StorageError(f"cannot list {self.uri}: {error}") from error
             for entry in entries:
+                key = entry.path[len(root) + 1 :]
                 if entry.type == pyarrow.fs.FileType.Directory:
-                    pending.append(entry.path)
-                else:
+                    if _may_hold(f"{key}/", prefix):
+                        pending.append(entry.path)
+                elif key.startswith(prefix):
                     yield ObjectInfo(
-                        key=entry.path[len(root) + 1 :],
+                        key=key,
                         num_bytes=entry.size or 0,
                         etag=None,
                         modified_s=(entry.mtime_ns or 0) / 1e9,

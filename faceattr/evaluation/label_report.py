@@ -134,7 +134,7 @@ def render_label_report(
         attributes=attributes,
         derived=derived,
         rate=_draw_rate(sessions),
-        seconds=sum(session["samples"][-1][0] for session in sessions if session["samples"]),
+        mean_rate=_mean_rate(sessions),
     )
 
 
@@ -156,6 +156,13 @@ def _draw_histogram(counts: np.ndarray, asked: AskedAttribute) -> str:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return _to_data_uri(figure)
+
+
+def _mean_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
+    """Images a second from the first rows of each session to its last: start-up is not counted."""
+    spans = [(session["samples"][0], session["samples"][-1]) for session in sessions if session["samples"]]
+    seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in spans)
+    return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds else None
 
 
 def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:

@@ -55,6 +55,8 @@ class Progress:
                 known + len(rows) - rows[name].null_count,
             ]
         now = time.monotonic()
+        if not self.samples:  # the rate over time begins with the first rows: what comes before is start-up
+            self.samples.append((round(self.elapsed_s, 2), self._done + self.num_rows))
         self._window.append((now, self.num_rows))
         while now - self._window[0][0] > _RATE_WINDOW_S and len(self._window) > 2:
             self._window.popleft()
@@ -74,7 +76,7 @@ class Progress:
     def show(self) -> None:
         """Shows the line now."""
         self._shown_s = time.monotonic()
-        self.samples.append((round(self.elapsed_s, 1), self._done + self.num_rows))
+        self.samples.append((round(self.elapsed_s, 2), self._done + self.num_rows))
         if self._terminal:
             self._stream.write(f"\r\x1b[2K{self.line()}")
             self._stream.flush()

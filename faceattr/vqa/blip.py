@@ -29,7 +29,7 @@ from faceattr.vqa.vision import VisionTower, fold_normalisation
 
 _log = logging.getLogger(__name__)
 
-_DEFAULT_BATCH_SIZES = {"cuda": 64, "cpu": 8}
+_CUDA_BATCH_SIZE, _OTHER_BATCH_SIZE = 64, 8
 
 
 class BlipScorer:
@@ -71,7 +71,8 @@ class BlipScorer:
         self.dtype = dtype or default_dtype(self.device)
         self.image_size_px = checkpoint.preprocessing.size_px
         self.answer_slices = compute_answer_slices(questions)
-        batch_size = _DEFAULT_BATCH_SIZES[self.device.type] if batch_size is None else batch_size
+        if batch_size is None:
+            batch_size = _CUDA_BATCH_SIZE if self.device.type == "cuda" else _OTHER_BATCH_SIZE
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, found {batch_size}")
 

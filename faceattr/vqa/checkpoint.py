@@ -181,4 +181,9 @@ def _load_tokenizer(folder: Path, text_config: Any) -> Any:
             f"{folder}: [SEP] is token {tokenizer.sep_token_id} in the tokenizer and {text_config.sep_token_id} in the "
             "model's text_config.sep_token_id; answers could not end"
         )
+    if not 0 <= text_config.bos_token_id < text_config.vocab_size:
+        raise ModelError(
+            f"{folder}: text_config.bos_token_id is {text_config.bos_token_id}, the model embeds "
+            f"{text_config.vocab_size} tokens; it has to be the id of [DEC], from which answers start"
+        )
     return tokenizer

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.checkpoint import BlipCheckpoint
 from faceattr.vqa.device import place, resolve_device
 from faceattr.vqa.questions import VqaQuestion
@@ -47,7 +48,7 @@ class HfScorer:
         self.device = resolve_device(device)
         self.image_size_px = checkpoint.preprocessing.size_px
         self.answer_slices = compute_answer_slices(questions)
-        self._batch_size = batch_size
+        self._batcher = HalvingBatcher(self._forward, batch_size)
         self._processor = checkpoint.image_processor
         self._model = place(checkpoint.model, self.device, self.dtype)
         self._dec_token_id = checkpoint.model.config.text_config.bos_token_id
@@ -58,22 +59,21 @@ class HfScorer:
             max_positions=checkpoint.model.config.text_config.max_position_embeddings,
         )
 
-    @torch.inference_mode()
     def score(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, S, S, 3] -> float32 [n, total answers], natural logs of p(whole answer), [SEP] included."""
         check_images(images, self.image_size_px)
-        scores = np.empty((len(images), self.answer_slices[-1].stop), dtype=np.float32)
-        for start in range(0, len(images), self._batch_size):
-            rows = slice(start, start + self._batch_size)
-            scores[rows] = self._score_batch(images[rows]).cpu().numpy()
-        return scores
+        if len(images) == 0:
+            return np.empty((0, self.answer_slices[-1].stop), dtype=np.float32)
+        return self._batcher(images)
 
-    def _score_batch(self, images: np.ndarray) -> Tensor:
+    @torch.inference_mode()
+    def _forward(self, images: np.ndarray) -> np.ndarray:
         pixel_values = self._processor(
             images=list(images), do_resize=False, input_data_format="channels_last", return_tensors="pt"
         )["pixel_values"]
         image_tokens = self._model.vision_model(pixel_values=pixel_values.to(self.device)).last_hidden_state
-        return torch.cat([self._score_question(image_tokens, question) for question in self._questions], dim=1)
+        scores = [self._score_question(image_tokens, question) for question in self._questions]
+        return torch.cat(scores, dim=1).cpu().numpy()
 
     def _score_question(self, image_tokens: Tensor, question: TokenizedQuestion) -> Tensor:
         n = len(image_tokens)

@@ -105,8 +105,8 @@ def build_ways(
     )["pixel_values"]
     scorer = BlipScorer(checkpoint, questions, device="cpu", batch_size=len(images))
 
-    def ask(input_ids: torch.Tensor, pixels: torch.Tensor) -> None:
-        model.generate(
+    def ask(input_ids: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        return model.generate(
             input_ids=input_ids.expand(len(pixels), -1), pixel_values=pixels, max_new_tokens=2, do_sample=False
         )
 

@@ -123,6 +123,13 @@ def test_a_tokenizer_of_another_model_is_refused(folder):
         load_blip(str(folder))
 
 
+def test_a_decoder_start_outside_the_vocabulary_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    edit_json(folder / "config.json", text_config=config["text_config"] | {"bos_token_id": 30522})
+    with pytest.raises(ModelError, match=r"bos_token_id is 30522, the model embeds \d+ tokens"):
+        load_blip(str(folder))
+
+
 def test_a_missing_tokenizer_is_refused(folder):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"tokenizer.json or vocab.txt, found neither"):

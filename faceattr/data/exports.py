@@ -1,0 +1,126 @@
+"""Published label tables as files that other tools read.
+
+Rows are streamed: memory does not depend on their number. Every row of the table is in the file; an unknown label, and
+every label of a rejected image, is an empty cell (CSV) or null (JSON).
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from faceattr.data.runs import RunRecord, read_published, read_record
+from faceattr.data.storage import Store
+from faceattr.errors import ConfigError
+
+ExportFormat = Literal["csv", "json"]
+_GIVEN_VALUES = {"1": 1, "0": 0, "-1": 0, "1.0": 1, "0.0": 0, "-1.0": 0, "true": 1, "false": 0}
+
+
+@dataclass
+class ExportSummary:
+    """What an export did.
+
+    Attributes:
+        num_rows: rows written.
+        num_compared: for each given label column, rows in which both it and ours are known.
+        conflicts: (image_path, attribute, given, ours), every row in which the two differ.
+        unreadable: for each given column, values that are neither 1, 0 nor -1.
+    """
+
+    num_rows: int = 0
+    num_compared: dict[str, int] = field(default_factory=dict)
+    conflicts: list[tuple[str, str, int, int]] = field(default_factory=list)
+    unreadable: dict[str, int] = field(default_factory=dict)
+
+
+def export_labels(store: Store, path: Path, *, export_format: ExportFormat) -> ExportSummary:
+    """Writes `image_path`, the attributes and the derived attributes of a published label run.
+
+    Where the manifest of the run had a label column of its own (carried as `given_<name>`), it is compared with ours.
+
+    Raises:
+        ConfigError: the folder holds no published label run.
+    """
+    record = read_record(store)
+    if record is None or record.kind != "label":
+        raise ConfigError(f"{store.uri} holds no label run (no run.json of one)")
+    names = _label_names(record)
+    given = [name for name in names if f"given_{name}" in record.carried_schema.names]
+    summary = ExportSummary(num_compared=dict.fromkeys(given, 0), unreadable=dict.fromkeys(given, 0))
+    columns = ["image_id", *names, *(f"given_{name}" for name in given)]
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        write_row, finish = _open_writer(file, export_format, names)
+        for row in _rows(store, columns):
+            write_row({"image_path": row["image_id"], **{name: row[name] for name in names}})
+            summary.num_rows += 1
+            for name in given:
+                _compare(summary, row, name)
+        finish()
+    temporary.replace(path)
+    return summary
+
+
+def write_conflicts(path: Path, summary: ExportSummary) -> None:
+    """Writes the rows in which a given label and ours differ."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image_path", "attribute", "given", "derived"))
+        writer.writerows(summary.conflicts)
+
+
+def _label_names(record: RunRecord) -> list[str]:
+    questions = record.fingerprint["questions"]
+    return [*questions["attributes"], *questions["derived"]]
+
+
+def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:
+    for table in read_published(store, columns):
+        yield from table.select(columns).to_pylist()
+
+
+def _open_writer(
+    file: TextIO, export_format: ExportFormat, names: list[str]
+) -> tuple[Callable[[dict[str, Any]], object], Callable[[], object]]:
+    """A function that writes a row, and one that ends the file."""
+    if export_format == "csv":
+        writer = csv.DictWriter(file, fieldnames=["image_path", *names])
+        writer.writeheader()
+        return writer.writerow, lambda: None
+    separator = iter(("[\n",))
+
+    def write(row: dict[str, Any]) -> None:
+        file.write(next(separator, ",\n") + json.dumps(row))
+
+    return write, lambda: file.write(next(separator, "\n") + "]\n")
+
+
+def _compare(summary: ExportSummary, row: dict[str, Any], name: str) -> None:
+    value = row[f"given_{name}"]
+    text = "" if value is None else str(value).strip().lower()
+    if not text or row[name] is None:
+        return
+    given = _GIVEN_VALUES.get(text)
+    if given is None:
+        summary.unreadable[name] += 1
+        return
+    summary.num_compared[name] += 1
+    if given != row[name]:
+        summary.conflicts.append((row["image_id"], name, given, row[name]))
+
+
+def describe_export(summary: ExportSummary, path: Path, conflicts_path: Path | None) -> str:
+    """What the user reads."""
+    lines = [f"wrote {summary.num_rows:,} rows to {path}"]
+    for name, count in summary.num_compared.items():
+        different = sum(1 for conflict in summary.conflicts if conflict[1] == name)
+        share = f" ({different / count:.1%})" if count else ""
+        lines.append(f"given label column {name!r}: {different:,} of {count:,} differ from ours{share}")
+        if summary.unreadable[name]:
+            lines.append(f"  {summary.unreadable[name]:,} given values are neither 1, 0 nor -1")
+    if conflicts_path is not None:
+        lines.append(f"the differences are listed in {conflicts_path}")
+    return "\n".join(lines)
