@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import boto3
 import botocore.config
 import botocore.exceptions
+import botocore.parsers
 
 from faceattr.data.store_types import MissingObjectError, ObjectInfo
 from faceattr.errors import StorageError
 
 _T = TypeVar("_T")
-_MISSING_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
+# Only what the store itself says of the object: a bare 404 may come from a gateway that has lost its backend.
+_MISSING_CODES = frozenset({"NoSuchKey"})
 _EXISTS_CODES = frozenset({"PreconditionFailed", "412"})
 # Answers that waiting will not change. The rest (5xx, throttling, 409 from a racing writer) is retried.
 _REFUSED_CODES = frozenset(
@@ -50,6 +52,7 @@ _TRANSIENT = (
     botocore.exceptions.ChecksumError,
     botocore.exceptions.FlexibleChecksumError,
     botocore.exceptions.IncompleteReadError,
+    botocore.parsers.ResponseParserError,
     ConnectionError,
     TimeoutError,
     _CutBodyError,

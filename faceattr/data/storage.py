@@ -23,6 +23,7 @@ from faceattr.data.store_types import MissingObjectError, ObjectInfo
 from faceattr.errors import ConfigError, StorageError
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,255}")
 _TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -75,14 +76,17 @@ def open_store(uri: str, options: StorageOptions | None = None) -> Store:
     scheme = _SCHEME.match(uri)
     if scheme is None:
         return LocalStore(Path(uri))
-    if "@" in uri[scheme.end() :].split("/", 1)[0]:
+    authority = uri[scheme.end() :].split("/", 1)[0]
+    is_s3 = scheme.group(1).lower() == "s3"
+    # A secret may hold a slash, so that its `@` comes late: in s3://KEY:SEC/RET@bucket the colon gives it away.
+    if "@" in authority or (is_s3 and ":" in authority):
         raise ConfigError("a URI must not hold credentials; give them by environment variables or a role")
     match scheme.group(1).lower():
         case "file":
             return LocalStore(Path(uri[len("file://") :]))
         case "s3":
             bucket, _, prefix = uri[len("s3://") :].partition("/")
-            if not bucket:
+            if not _BUCKET.fullmatch(bucket):
                 raise ConfigError(f"{uri!r}: expected s3://bucket/prefix")
             return S3Store(bucket, prefix, endpoint_url=options.endpoint_url, deadline_s=options.deadline_s)
         case _:
@@ -140,7 +144,7 @@ class LocalStore:
             if entry.name.startswith(_TEMPORARY_PREFIX):
                 continue
             key = folder_key + entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 if _may_hold(f"{key}/", prefix):
                     yield from self._walk(f"{key}/", prefix)
             elif key.startswith(prefix):
@@ -163,8 +167,6 @@ class LocalStore:
                 os.link(temporary, path)
             except FileExistsError:
                 return False
-            finally:
-                temporary.unlink()
             return True
 
         return self._write(key, data, publish)
@@ -183,11 +185,14 @@ class LocalStore:
         temporary = path.parent / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            created = publish(temporary, path)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                created = publish(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
             _sync_folder(path.parent)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
@@ -201,6 +206,13 @@ class LocalStore:
             raise StorageError(f"cannot delete {self.root / key}: {error.strerror}") from error
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _may_hold(folder_key: str, prefix: str) -> bool:
     """Whether keys below a folder can start with a prefix: one of the two starts with the other."""
     return folder_key.startswith(prefix) or prefix.startswith(folder_key)
@@ -209,7 +221,7 @@ def _may_hold(folder_key: str, prefix: str) -> bool:
 def _describe(path: Path, key: str) -> ObjectInfo:
     try:
         status = path.stat()
-    except FileNotFoundError:  # a dangling link: listed, and later one row with the reason `missing`
+    except OSError:  # a dangling link, or one to itself: listed, and found out when it is read
         return ObjectInfo(key=key, num_bytes=0, etag=None, modified_s=0.0)
     etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
     return ObjectInfo(key=key, num_bytes=status.st_size, etag=etag, modified_s=status.st_mtime)

@@ -13,9 +13,10 @@ from faceattr.data.inputs import ImageInput
 from faceattr.data.plan import choose_shard_size
 from faceattr.data.tables import label_schema
 from faceattr.errors import RunError
-from faceattr.jobs.image_stages import DecodeImages, ReadImages
+from faceattr.jobs.decode_stage import DecodeImages
 from faceattr.jobs.label import LabelJob, build_scorer, open_images
 from faceattr.jobs.progress import format_duration
+from faceattr.jobs.read_stages import ReadImages
 from faceattr.jobs.session import ActorPlan, cluster_errors, plan_actors
 from faceattr.jobs.vqa_actor import VqaActor
 

@@ -11,7 +11,8 @@ import ray.data
 from faceattr.data.images import ImageLimits
 from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions
-from faceattr.jobs.image_stages import DecodeImages, ListRows, ReadImages
+from faceattr.jobs.decode_stage import DecodeImages
+from faceattr.jobs.read_stages import ListRows, ReadImages
 from faceattr.jobs.session import ActorPlan
 
 # Reading waits for the network and needs no core of its own.

@@ -13,7 +13,7 @@ from faceattr.data.commit import OK
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ModelError
-from faceattr.jobs.image_stages import pixels_from_arrow
+from faceattr.jobs.decode_stage import pixels_from_arrow
 from faceattr.vqa.blip import BlipScorer
 from faceattr.vqa.checkpoint import load_blip
 from faceattr.vqa.hf_oracle import HfScorer

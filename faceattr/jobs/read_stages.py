@@ -1,12 +1,11 @@
-"""The stages in front of every model: list the rows to do, read the images, decode them.
+"""The first stages of every image stream: list the rows to do, read the images.
 
 Each is a small picklable object that maps Arrow tables; a row that fails carries its reason on, and no row is dropped.
-Ray runs them as tasks and shows them under their class names.
+Ray runs them as tasks and shows them under their class names. No torch here: a process that reads starts at once.
 """
 
 import functools
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from faceattr.data.commit import OK
-from faceattr.data.decoder import process_decoder
 from faceattr.data.images import ImageLimits
 from faceattr.data.plan import Plan, read_shards
 from faceattr.data.ranged import open_ranged
@@ -25,11 +22,8 @@ from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ImageError, StorageError
-from faceattr.vqa.preprocess import resize_rgb
 
 _READ_THREADS = 16
-_DECODE_IMAGES = 32
-_DECODE_BYTES = 2 * 2**20
 
 
 @functools.lru_cache(maxsize=16)
@@ -75,7 +69,7 @@ class ReadImages:
             read = list(pool.map(self._read, table))
         data = [value if isinstance(value, bytes) else None for value in read]
         errors = [value if isinstance(value, ImageError) else None for value in read]
-        return _append(
+        return append_columns(
             rows,
             data=pa.array(data, pa.large_binary()),
             sha256=pa.array([hashlib.sha256(value).hexdigest() if value is not None else None for value in data]),
@@ -124,78 +118,8 @@ def _read_row_group(uri: str, group: int, column: str, storage: StorageOptions) 
         return pq.ParquetFile(file).read_row_group(group, columns=[column])[column]
 
 
-@dataclass(frozen=True)
-class DecodeImages:
-    """Rows with `data` -> rows with `pixels`: uint8 RGB [size_px, size_px, 3] as fixed-size binary, zeros for bad rows.
-
-    Decoding happens in a disposable child process; resizing is the model's own.
-    """
-
-    limits: ImageLimits
-    timeout_s: float
-    size_px: int
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Decodes and resizes a block of rows."""
-        torch.set_num_threads(1)  # a task owns one core, whatever the worker process did before
-        decoder = process_decoder(self.limits, deadline_s=self.timeout_s)
-        status, error = rows["status"].to_pylist(), rows["error"].to_pylist()
-        sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(rows)
-        pixels = np.zeros((len(rows), self.size_px, self.size_px, 3), np.uint8)
-        readable = [place for place, value in enumerate(status) if value == OK]
-        for places, encoded in _decode_batches(readable, rows["data"]):
-            for place, decoded in zip(places, decoder.decode_batch(encoded), strict=True):
-                if isinstance(decoded, ImageError):
-                    status[place], error[place] = decoded.reason, decoded.detail
-                    continue
-                sizes[place] = decoded.shape[1], decoded.shape[0]
-                pixels[place] = resize_rgb(decoded, self.size_px)
-        kept = rows.drop_columns(["data", "status", "error"])
-        return _append(
-            kept,
-            width_px=pa.array([width for width, _ in sizes], pa.int32()),
-            height_px=pa.array([height for _, height in sizes], pa.int32()),
-            status=pa.array(status),
-            error=pa.array(error, pa.string()),
-            pixels=pixels_to_arrow(pixels),
-        )
-
-
-def _decode_batches(places: list[int], data: pa.ChunkedArray) -> Iterator[tuple[list[int], list[bytes]]]:
-    """Places and encoded images, a few at a time: their decoded pixels are in memory together."""
-    batch: tuple[list[int], list[bytes]] = ([], [])
-    num_bytes = 0
-    for place in places:
-        image = data[place].as_py()
-        if batch[0] and (len(batch[0]) == _DECODE_IMAGES or num_bytes + len(image) > _DECODE_BYTES):
-            yield batch
-            batch, num_bytes = ([], []), 0
-        batch[0].append(place)
-        batch[1].append(image)
-        num_bytes += len(image)
-    if batch[0]:
-        yield batch
-
-
-def pixels_to_arrow(pixels: np.ndarray) -> pa.Array:
-    """uint8 [n, size, size, 3] as a fixed-size binary array, without a copy."""
-    width = int(np.prod(pixels.shape[1:]))
-    return pa.Array.from_buffers(pa.binary(width), len(pixels), [None, pa.py_buffer(np.ascontiguousarray(pixels))])
-
-
-def pixels_from_arrow(column: pa.ChunkedArray, size_px: int) -> np.ndarray:
-    """Inverse of pixels_to_arrow; read-only where the column is one chunk."""
-    views = []
-    for chunk in column.chunks:
-        width = chunk.type.byte_width
-        values = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
-        views.append(values.reshape(len(chunk), size_px, size_px, 3))
-    if not views:
-        return np.zeros((0, size_px, size_px, 3), np.uint8)
-    return views[0] if len(views) == 1 else np.concatenate(views)
-
-
-def _append(table: pa.Table, **columns: pa.Array) -> pa.Table:
+def append_columns(table: pa.Table, **columns: pa.Array) -> pa.Table:
+    """The table with further columns."""
     for name, values in columns.items():
         table = table.append_column(name, values)
     return table

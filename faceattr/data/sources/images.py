@@ -1,0 +1,71 @@
+"""Image names of foreign layouts as keys below one root."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from faceattr.data.inputs import IMAGE_EXTENSIONS
+from faceattr.data.sources.rejects import BadRow
+from faceattr.data.storage import StorageOptions, Store, check_key, join_uri, open_store
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRoot:
+    """Where the images of a source lie.
+
+    Attributes:
+        uri: root.
+        folder: folder below it that names in the layout are relative to; empty or ending in `/`.
+    """
+
+    uri: str
+    folder: str = ""
+
+    def columns(self, name: str) -> dict[str, str]:
+        """`image_id` and `uri` of an image by the name that the layout gives it.
+
+        Raises:
+            BadRow: the name does not lie below the root.
+        """
+        text = name.strip().replace("\\", "/").removeprefix("./")
+        below_root = f"{self.uri.rstrip('/')}/"
+        whole = text.removeprefix(below_root)
+        problem = check_key(whole)
+        if problem:
+            raise BadRow("path", f"the image name {name!r} cannot be used: {problem}")
+        # Names that already stand below the root, or already begin with the folder, do not get it once more.
+        key = whole if text.startswith((below_root, self.folder or below_root)) else f"{self.folder}{whole}"
+        return {"image_id": key, "uri": join_uri(self.uri, key)}
+
+
+def find_image_root(
+    root: str, storage: StorageOptions, folder: str | None, *, usual: Sequence[str] = ()
+) -> tuple[Store, ImageRoot]:
+    """The store of a source and where its images lie.
+
+    Args:
+        root: URI of the source.
+        storage: how to reach it.
+        folder: folder below the root as the user gave it; None looks for the `usual` ones, the first that holds an
+            object wins, and takes the root itself if there is none of them.
+        usual: folders where the layout often has its images.
+    """
+    store = open_store(root, storage)
+    if folder is None:
+        folder = next((each for each in usual if next(store.list(f"{each}/"), None) is not None), "")
+    folder = f"{folder.strip('/')}/" if folder.strip("/.") else ""
+    return store, ImageRoot(uri=store.uri, folder=folder)
+
+
+def image_keys(store: Store, prefix: str = "") -> Iterator[str]:
+    """Keys of the images below a prefix, streaming, in the store's own order."""
+    for entry in store.list(prefix):
+        stem, dot, extension = entry.key.rpartition("/")[2].rpartition(".")
+        if dot and stem and f".{extension.lower()}" in IMAGE_EXTENSIONS:
+            yield entry.key
+
+
+def find_files(store: Store, given: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
+    """URIs of the label files: the given ones, else those of the usual names that are there, in that order."""
+    if given:
+        return tuple(join_uri(store.uri, name) for name in given)
+    return tuple(join_uri(store.uri, name) for name in usual if any(each.key == name for each in store.list(name)))

@@ -1,0 +1,95 @@
+"""Texts and numbers of foreign files as label values. An empty cell is unknown, never no."""
+
+import math
+import re
+from typing import Any
+
+from faceattr.data.sources.label_table import AGE_LIMIT, LabelRow, age_label
+from faceattr.data.sources.rejects import BadRow
+
+# -1 is no: that is how CelebA and seed 000 write it. A file in which it means unknown must say so with an empty cell.
+_BINARY = {"1": 1, "0": 0, "-1": 0, "true": 1, "false": 0, "yes": 1, "no": 0}
+_UNKNOWN = frozenset(["", "na", "n/a", "nan", "null", "none"])
+_AGE_RANGE = re.compile(r"(\d+)\s*-\s*(\d+)")
+_AGE_FROM = re.compile(r"(?:(\d+)\s*\+|(?:>=?|more than)\s*(\d+))")
+
+
+def text_of(value: Any) -> str:
+    """A cell as text: Parquet's 1, 1.0 and True are read as a CSV's `1`, `1` and `true`."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _whole(text: str) -> str:
+    # pandas writes an integer column with gaps as 1.0.
+    return text[:-2] if text.endswith(".0") else text
+
+
+def is_unknown(text: str) -> bool:
+    """Whether a cell says nothing."""
+    return text.lower() in _UNKNOWN
+
+
+def is_binary(text: str) -> bool:
+    """Whether a cell is a yes or a no."""
+    return _whole(text.lower()) in _BINARY
+
+
+def parse_binary(text: str, name: str) -> int | None:
+    """1, 0, or None for an empty cell. Raises BadRow otherwise."""
+    if is_unknown(text):
+        return None
+    value = _BINARY.get(_whole(text.lower()))
+    if value is None:
+        raise BadRow("value", f"{name} {text!r} is none of 1, 0, -1, true, false, yes, no")
+    return value
+
+
+def parse_score(text: str, name: str) -> float | None:
+    """A probability, or None for an empty cell. Raises BadRow otherwise."""
+    if is_unknown(text):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise BadRow("value", f"{name} {text!r} is not a number from 0 to 1")
+    return value
+
+
+def parse_age(text: str, name: str) -> LabelRow:
+    """Columns of an age `25`, a range `20-29` (both ends included) or an open one `70+`; none for an empty cell.
+
+    A fraction is cut to completed years. Raises BadRow for anything else.
+    """
+    if is_unknown(text):
+        return {}
+    low, high = _age_bounds(text.lower())
+    if math.isnan(low) or not 0 <= low < high <= AGE_LIMIT:
+        raise BadRow("value", f"{name} {text!r} is no age from 0 to {AGE_LIMIT - 1:.0f}, such as 25, 20-29 or 70+")
+    return age_label(name, low, high)
+
+
+def _age_bounds(text: str) -> tuple[float, float]:
+    if match := _AGE_RANGE.fullmatch(text):
+        return float(match[1]), float(match[2]) + 1.0
+    if match := _AGE_FROM.fullmatch(text):
+        return float(match[1] or match[2]), AGE_LIMIT
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan, math.nan
+    if not math.isfinite(value):
+        return math.nan, math.nan
+    years = float(math.floor(value))
+    return years, years + 1.0
+
+
+def attribute_name(text: str) -> str:
+    """A foreign column name in the form of ours: `No_Beard` is `no_beard`, `5_o_Clock_Shadow` `five_o_clock_shadow`."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.strip().lower()).strip("_")
+    return f"five{plain[1:]}" if plain.startswith("5_o") else plain

@@ -1,0 +1,82 @@
+"""Rows that a source could not use: counted by reason, with a few examples, never silently gone."""
+
+from dataclasses import dataclass, field
+
+MAX_EXAMPLES = 3
+_MAX_TEXT = 120
+
+
+class BadRow(Exception):  # noqa: N818 - it is data about one row, not a failure of the program
+    """One row cannot be used. Raised by a layout's parser, caught where its rows are counted.
+
+    Attributes:
+        reason: one word: `columns`, `value`, `path`, `parts`, `entry`, `no_label`, `encoding`, or a label run's status.
+        detail: what was found and what was expected.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectExample:
+    """One rejected row.
+
+    Attributes:
+        where: file, or folder for layouts without one.
+        line: counted from 1; None where rows are file names.
+        text: the row as found, shortened.
+        detail: what is wrong with it.
+    """
+
+    where: str
+    line: int | None
+    text: str
+    detail: str
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else f" line {self.line}"
+        return f"{self.where}{line}: {self.detail}: {self.text!r}"
+
+
+@dataclass
+class Rejects:
+    """Counts of what was not taken as it stands.
+
+    Attributes:
+        counts: rejected rows by reason.
+        examples: up to MAX_EXAMPLES of each reason, the first ones met.
+        repairs: rows that were used after a known damage was undone, by kind of damage.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[RejectExample]] = field(default_factory=dict)
+    repairs: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Rejected rows."""
+        return sum(self.counts.values())
+
+    def reject(self, problem: BadRow, *, where: str, line: int | None, text: str) -> None:
+        """Counts a row that is left out."""
+        self.counts[problem.reason] = self.counts.get(problem.reason, 0) + 1
+        shown = self.examples.setdefault(problem.reason, [])
+        if len(shown) < MAX_EXAMPLES:
+            brief = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."
+            shown.append(RejectExample(where=where, line=line, text=brief, detail=problem.detail))
+
+    def repair(self, kind: str) -> None:
+        """Counts a row that is used with a known damage undone."""
+        self.repairs[kind] = self.repairs.get(kind, 0) + 1
+
+    def describe(self) -> str:
+        """What the user reads: one line a reason, its examples below it; empty if there is nothing to say."""
+        lines = []
+        for reason, count in sorted(self.counts.items()):
+            lines.append(f"rejected {count:,} rows: {reason}")
+            lines += [f"  {example}" for example in self.examples[reason]]
+        lines += [f"repaired {count:,} rows: {kind}" for kind, count in sorted(self.repairs.items())]
+        return "\n".join(lines)

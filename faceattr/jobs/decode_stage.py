@@ -1,0 +1,90 @@
+"""The stage between reading and the model: encoded bytes to pixels of the model's size."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from faceattr.data.commit import OK
+from faceattr.data.decoder import process_decoder
+from faceattr.data.images import ImageLimits
+from faceattr.errors import ImageError
+from faceattr.jobs.read_stages import append_columns
+from faceattr.vqa.preprocess import resize_rgb
+
+# Decoded images of a batch are in memory together.
+_DECODE_IMAGES = 32
+_DECODE_BYTES = 2 * 2**20
+
+
+@dataclass(frozen=True)
+class DecodeImages:
+    """Rows with `data` -> rows with `pixels`: uint8 RGB [size_px, size_px, 3] as fixed-size binary, zeros for bad rows.
+
+    Decoding happens in a disposable child process; resizing is the model's own.
+    """
+
+    limits: ImageLimits
+    timeout_s: float
+    size_px: int
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Decodes and resizes a block of rows."""
+        torch.set_num_threads(1)  # a task owns one core, whatever the worker process did before
+        decoder = process_decoder(self.limits, deadline_s=self.timeout_s)
+        status, error = rows["status"].to_pylist(), rows["error"].to_pylist()
+        sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(rows)
+        pixels = np.zeros((len(rows), self.size_px, self.size_px, 3), np.uint8)
+        readable = [place for place, value in enumerate(status) if value == OK]
+        for places, encoded in _decode_batches(readable, rows["data"]):
+            for place, decoded in zip(places, decoder.decode_batch(encoded), strict=True):
+                if isinstance(decoded, ImageError):
+                    status[place], error[place] = decoded.reason, decoded.detail
+                    continue
+                sizes[place] = decoded.shape[1], decoded.shape[0]
+                pixels[place] = resize_rgb(decoded, self.size_px)
+        kept = rows.drop_columns(["data", "status", "error"])
+        return append_columns(
+            kept,
+            width_px=pa.array([width for width, _ in sizes], pa.int32()),
+            height_px=pa.array([height for _, height in sizes], pa.int32()),
+            status=pa.array(status),
+            error=pa.array(error, pa.string()),
+            pixels=pixels_to_arrow(pixels),
+        )
+
+
+def _decode_batches(places: list[int], data: pa.ChunkedArray) -> Iterator[tuple[list[int], list[bytes]]]:
+    """Places and encoded images, a few at a time: their decoded pixels are in memory together."""
+    batch: tuple[list[int], list[bytes]] = ([], [])
+    num_bytes = 0
+    for place in places:
+        image = data[place].as_py()
+        if batch[0] and (len(batch[0]) == _DECODE_IMAGES or num_bytes + len(image) > _DECODE_BYTES):
+            yield batch
+            batch, num_bytes = ([], []), 0
+        batch[0].append(place)
+        batch[1].append(image)
+        num_bytes += len(image)
+    if batch[0]:
+        yield batch
+
+
+def pixels_to_arrow(pixels: np.ndarray) -> pa.Array:
+    """uint8 [n, size, size, 3] as a fixed-size binary array, without a copy."""
+    width = int(np.prod(pixels.shape[1:]))
+    return pa.Array.from_buffers(pa.binary(width), len(pixels), [None, pa.py_buffer(np.ascontiguousarray(pixels))])
+
+
+def pixels_from_arrow(column: pa.ChunkedArray, size_px: int) -> np.ndarray:
+    """Inverse of pixels_to_arrow; read-only where the column is one chunk."""
+    views = []
+    for chunk in column.chunks:
+        width = chunk.type.byte_width
+        values = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
+        views.append(values.reshape(len(chunk), size_px, size_px, 3))
+    if not views:
+        return np.zeros((0, size_px, size_px, 3), np.uint8)
+    return views[0] if len(views) == 1 else np.concatenate(views)

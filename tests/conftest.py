@@ -1,0 +1,59 @@
+"""What all tests share: a home of their own, and one real S3 server on loopback."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from faceattr.demo.store import LocalS3, serve_s3
+
+# Short: Ray puts sockets below it, whose paths may have 107 bytes. Ray also writes an auth token into HOME, and boto3
+# would read credentials there. Set at import, before any test module can import ray.
+_HOME = Path(tempfile.mkdtemp(prefix="fa-"))
+os.environ |= {
+    "HOME": str(_HOME),
+    "RAY_TMPDIR": str(_HOME),
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+for _name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_EC2_METADATA_DISABLED"]:
+    del os.environ[_name]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the length of a block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    """A running S3 server; boto3, pyarrow and Ray of this session speak to it."""
+    with serve_s3(tmp_path_factory.mktemp("s3")) as server, environment(server.environment):
+        yield server
+
+
+@pytest.fixture
+def s3_uri(s3: LocalS3) -> str:
+    """A fresh place in the bucket."""
+    return f"s3://{s3.bucket}/{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,209 @@
+"""Killing what a label run consists of, then looking whether its table is that of an undisturbed run.
+
+Real processes, real signals: `pipelines/label.py` as a user starts it, on a Ray cluster of its own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import simplejpeg
+
+from faceattr.data.runs import read_manifest, read_published
+from faceattr.data.storage import LocalStore
+from tests.checkpoints import SIZES, save_random_checkpoint
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+NUM_GOOD, NUM_BAD = 2_990, 10
+NUM_SHARDS = 12
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Images (some broken), a random checkpoint, and the table of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("world")
+    images = folder / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(NUM_GOOD):
+        pixels = np.kron(rng.integers(0, 256, (4, 4, 3), np.uint8), np.ones((12, 12, 1), np.uint8))
+        (images / f"{number:05d}.jpg").write_bytes(simplejpeg.encode_jpeg(pixels))
+    for number in range(NUM_BAD):
+        (images / f"bad-{number}.jpg").write_bytes(b"<html>")
+    model = save_random_checkpoint(folder / "model", **SIZES["small"])
+    run = Run(folder, "undisturbed")
+    process = run.start()
+    assert process.wait(180) == 0, run.log()
+    assert len(run.table()) == NUM_GOOD + NUM_BAD
+    assert model.is_dir()
+    return folder, run.table()
+
+
+class Run:
+    """One run folder and the drivers that work on it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.output = folder / name
+        self.log_path = folder / f"{name}.log"
+
+    def start(self, *flags: str, **environment: str) -> subprocess.Popen:
+        command = [sys.executable, str(ROOT / "pipelines" / "label.py"), "--images", str(self.folder / "images")]
+        command += ["--output", str(self.output), "--model", str(self.folder / "model"), "--workers.block-rows", "64"]
+        command += ["--ray.no-dashboard", "--ray.object-store-mb", "200", *flags]
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
+
+    def log(self) -> str:
+        return self.log_path.read_text()[-4000:]
+
+    def num_committed(self) -> int:
+        return len(list((self.output / "labels").glob("shard-*.parquet")))
+
+    def wait_for_commits(self, process: subprocess.Popen, count: int = 1) -> None:
+        """Returns as soon as some shards are there and others are not."""
+        give_up_at = time.monotonic() + 120
+        while self.num_committed() < count:
+            assert process.poll() is None, self.log()
+            assert time.monotonic() < give_up_at, self.log()
+            time.sleep(0.005)
+        assert self.num_committed() < NUM_SHARDS
+
+    def table(self) -> pa.Table:
+        return pa.concat_tables(read_published(LocalStore(self.output)))
+
+
+def check_equal(found: pa.Table, expected: pa.Table) -> None:
+    """Same rows, none twice, labels equal, scores within what another batch shape may change."""
+    assert found["row"].to_pylist() == list(range(NUM_GOOD + NUM_BAD))
+    for name in expected.schema.names:
+        if name.endswith(("_score", "_mass")):
+            np.testing.assert_allclose(found[name].to_numpy(), expected[name].to_numpy(), atol=1e-5)
+        else:
+            assert found[name].equals(expected[name]), name
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Process ids and command lines of everything below a process."""
+    children: dict[int, list[int]] = {}
+    commands: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            commands[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(entry.name))
+    found: dict[int, str] = {}
+    pending = [pid]
+    while pending:
+        for child in children.get(pending.pop(), []):
+            found[child] = commands[child]
+            pending.append(child)
+    return found
+
+
+def kill_one(process: subprocess.Popen, pattern: str) -> None:
+    """Kills, with -9, one process of the run whose command line holds `pattern`."""
+    give_up_at = time.monotonic() + 30
+    while time.monotonic() < give_up_at:
+        matching = [pid for pid, command in descendants(process.pid).items() if pattern in command]
+        if matching:
+            os.kill(matching[0], signal.SIGKILL)
+            return
+        assert process.poll() is None
+    pytest.fail(f"no process {pattern!r}: {sorted(set(descendants(process.pid).values()))}")
+
+
+def test_driver(world):
+    folder, expected = world
+    run = Run(folder, "driver")
+    process = run.start()
+    run.wait_for_commits(process, 3)
+    process.kill()
+    process.wait()
+    committed = {path: path.read_bytes() for path in (run.output / "labels").iterdir()}
+    assert read_manifest(LocalStore(run.output)) is None
+    assert run.start().wait(180) == 0, run.log()
+    check_equal(run.table(), expected)
+    for path, data in committed.items():
+        if path.name.startswith("shard-"):
+            assert path.read_bytes() == data  # not done again
+
+
+@pytest.mark.parametrize("pattern", ["MapBatches(VqaActor)", "MapBatches(DecodeImages)", "faceattr.data.decoder_child"])
+def test_an_actor_or_a_tasks_process(world, pattern):
+    folder, expected = world
+    run = Run(folder, f"kill-{pattern.strip('()').replace('(', '-')}")
+    process = run.start()
+    run.wait_for_commits(process)
+    kill_one(process, pattern)
+    assert process.wait(180) == 0, run.log()
+    check_equal(run.table(), expected)
+
+
+def test_a_second_driver_is_refused_and_sigterm_ends_cleanly(world):
+    folder, expected = world
+    run = Run(folder, "terminated")
+    first = run.start()
+    run.wait_for_commits(first)
+    first.send_signal(signal.SIGSTOP)  # so that it is alive, and still not done, when the second one looks
+    try:
+        second = run.start()
+        assert second.wait(120) == 1
+        assert f"another driver works on this run: process {first.pid}" in run.log()
+    finally:
+        first.send_signal(signal.SIGCONT)
+    first.terminate()
+    assert first.wait(60) == 130, run.log()
+    assert "what is committed stays" in run.log()
+    assert run.start().wait(180) == 0, run.log()
+    check_equal(run.table(), expected)
+
+
+NODES = """
+import sys, time
+from ray.cluster_utils import Cluster
+node = dict(num_cpus=2, num_gpus=1, object_store_memory=200 * 2**20)
+cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+lost = cluster.add_node(**node)
+cluster.wait_for_nodes()
+print(cluster.address, flush=True)
+sys.stdin.readline()
+cluster.remove_node(lost, allow_graceful=False)
+print("lost", flush=True)
+sys.stdin.readline()
+cluster.shutdown()
+"""
+
+
+def test_a_node_of_a_two_node_cluster(world):
+    folder, expected = world
+    run = Run(folder, "node")
+    with subprocess.Popen(
+        [sys.executable, "-c", NODES],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as cluster:
+        try:
+            address = cluster.stdout.readline().strip()
+            process = run.start("--workers.gpus-per-actor", "1", RAY_ADDRESS=address)
+            run.wait_for_commits(process)
+            print(file=cluster.stdin, flush=True)
+            assert cluster.stdout.readline().strip() == "lost"
+            assert process.wait(180) == 0, run.log()
+        finally:
+            print(file=cluster.stdin, flush=True)
+            cluster.wait(60)
+    check_equal(run.table(), expected)
