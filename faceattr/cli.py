@@ -50,7 +50,7 @@ def parse_config(config_class: type[_Config], argv: Sequence[str], description: 
         ConfigError: a key of the file is unknown, or a value is out of range.
         SystemExit: a flag is wrong (code 2) or help was asked for (code 0).
     """
-    rest = list(argv)
+    rest = [part for each in argv for part in (each.split("=", 1) if each.startswith("--config=") else [each])]
     flags: list[str] = []
     if "--config" in rest:
         place = rest.index("--config")
@@ -73,10 +73,10 @@ def _yaml_flags(config_class: type, path: str) -> list[tuple[str, list[str]]]:
     """(flag name, command-line words) of every value in a YAML file."""
     try:
         # BaseLoader: every scalar stays text and is parsed as a flag would be (1e-4 is a number, `no` a word).
-        content = yaml.load(Path(path).read_text(), Loader=yaml.BaseLoader)  # noqa: S506 - builds only str, list, dict
+        content = yaml.load(Path(path).read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - builds only str, list, dict
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config {path}: expected 'key: value' lines")
@@ -105,7 +105,9 @@ def _flatten(config_class: type, content: dict[str, Any], path: str, prefix: str
         elif isinstance(value, list):
             yield flag, [f"--{flag}", *value]
         else:
-            yield flag, [f"--{flag}", "None" if value in ("", "null", "~") else value]
+            # One word with `=`, since a value may begin with a dash; an empty value is None only where None may stand.
+            is_none = value in ("", "null", "~") and type(None) in typing.get_args(kind)
+            yield flag, [f"--{flag}={None if is_none else value}"]
 
 
 def _bool_flag(flag: str, value: str, path: str) -> str:

@@ -82,6 +82,11 @@ class RayConfig:
     num_cpus: int | None = None
     """CPU cores a local cluster may use. Default: all."""
 
+    def __post_init__(self) -> None:
+        for name in ("object_store_mb", "num_cpus"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"ray.{name.replace('_', '-')}", value, "1 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:

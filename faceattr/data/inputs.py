@@ -4,6 +4,7 @@ Each becomes a stream of tables in `plan_schema`; no step holds more than a few 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -102,16 +103,20 @@ def _is_image(key: str) -> bool:
 def _prefix_tables(listing: Iterable[ObjectInfo], root: str) -> Iterator[pa.Table]:
     images = (entry for entry in listing if _is_image(entry.key))
     while batch := list(itertools.islice(images, _BATCH_ROWS)):
-        yield pa.table(
-            {
-                "image_id": [entry.key for entry in batch],
-                "uri": [join_uri(root, entry.key) for entry in batch],
-                "num_bytes": pa.array([entry.num_bytes for entry in batch], pa.int64()),
-                "etag": pa.array([entry.etag for entry in batch], pa.string()),
-                "source_row": pa.nulls(len(batch), pa.int64()),
-            },
-            schema=plan_schema(),
-        )
+        try:
+            table = pa.table(
+                {
+                    "image_id": [entry.key for entry in batch],
+                    "uri": [join_uri(root, entry.key) for entry in batch],
+                    "num_bytes": pa.array([entry.num_bytes for entry in batch], pa.int64()),
+                    "etag": pa.array([entry.etag for entry in batch], pa.string()),
+                    "source_row": pa.nulls(len(batch), pa.int64()),
+                },
+                schema=plan_schema(),
+            )
+        except UnicodeEncodeError as error:  # a local file name may be any bytes
+            raise ConfigError(f"{root}: the file name {error.object!r} is not UTF-8; rename the file") from error
+        yield table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,49 +138,59 @@ class _Tables:
         column = self.bytes_column or _find_bytes_column(schema)
         if column is None:
             return self._manifest(self._parquet_tables(folder, names), first, folder)
-        if column not in schema.names:
-            raise ConfigError(f"{first}: there is no column {column!r}; found {schema.names}")
+        _check_columns(schema.names, [column], first)
+        if not _holds_bytes(schema.field(column).type):
+            raise ConfigError(f"{first}: column {column!r} holds {schema.field(column).type}, expected encoded images")
         return self._packed(folder, names, schema, column)
 
-    def _csv_tables(self, uri: str) -> Iterator[pa.Table]:
+    def _csv_tables(self, uri: str) -> Iterator[tuple[str, pa.Table]]:
         """A CSV as text: values are carried through as they stand, whatever they look like."""
         with _read_errors(uri), open_ranged(uri, self.storage) as file:
             names = pa.csv.open_csv(file).schema.names
         convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
         with _read_errors(uri), open_ranged(uri, self.storage) as file:
             for batch in pa.csv.open_csv(file, convert_options=convert):
-                yield pa.Table.from_batches([batch])
+                yield uri, pa.Table.from_batches([batch])
 
-    def _parquet_tables(self, folder: str, names: list[str]) -> Iterator[pa.Table]:
+    def _parquet_tables(self, folder: str, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
         for name in names:
             uri = join_uri(folder, name)
             with _read_errors(uri), open_ranged(uri, self.storage) as file:
                 for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS):
-                    yield pa.Table.from_batches([batch])
+                    yield uri, pa.Table.from_batches([batch])
 
-    def _manifest(self, tables: Iterator[pa.Table], where: str, folder: str) -> ImageInput:
-        first = next(tables, None)
-        if first is None or not first.num_columns:
+    def _manifest(self, tables: Iterator[tuple[str, pa.Table]], where: str, folder: str) -> ImageInput:
+        """Args: tables: with the URI of the file that each comes from; where: the first of these."""
+        head = next(tables, None)
+        if head is None or not head[1].num_columns:
             raise ConfigError(f"{where}: the manifest has no rows")
+        where, first = head
         column = next((name for name in URI_COLUMNS if name in first.column_names), None)
         if column is None:
             raise ConfigError(
                 f"{where}: a manifest needs a column {' or '.join(map(repr, URI_COLUMNS))}, packed images one of "
                 f"{', '.join(BYTES_COLUMNS)} with bytes; found {first.column_names}"
             )
+        _check_text_column(first, column, where)
         root = open_store(self.root or folder, self.storage).uri
         carried = [name for name in first.column_names if name != column]
         schema = _carried_schema(first.schema, carried, self.reserved)
 
         def rows() -> Iterator[pa.Table]:
-            row = itertools.count()
-            for table in itertools.chain([first], tables):
-                keys = [_key_below(value, root, where, next(row)) for value in table[column].to_pylist()]
+            num_rows: Counter[str] = Counter()  # by file, for error texts
+            for uri, table in itertools.chain([head], tables):
+                _check_columns(table.column_names, carried, uri)
+                _check_text_column(table, column, uri)
+                numbers = itertools.count(num_rows[uri])
+                num_rows[uri] += len(table)
+                keys = [_key_below(value, root, uri, next(numbers)) for value in table[column].to_pylist()]
+                with _read_errors(uri):
+                    values = [table[name].cast(field.type) for name, field in zip(carried, schema, strict=True)]
                 yield _plan_table(
                     image_id=pa.array(keys, pa.string()),
                     uri=pa.array([join_uri(root, key) for key in keys], pa.string()),
                     source_row=pa.nulls(len(keys), pa.int64()),
-                    carried=[table[name].cast(field.type) for name, field in zip(carried, schema, strict=True)],
+                    carried=values,
                     schema=schema,
                 )
 
@@ -190,15 +205,20 @@ class _Tables:
             for name in names:
                 uri = join_uri(folder, name)
                 start = 0
+                wanted = [each for each in (id_column, *carried) if each]
                 with _read_errors(uri), open_ranged(uri, self.storage) as file:
-                    for batch in _column_batches(
-                        pq.ParquetFile(file), [each for each in (id_column, *carried) if each]
-                    ):
+                    parquet = pq.ParquetFile(file)
+                    _check_columns(parquet.schema_arrow.names, [bytes_column, *wanted], uri)
+                    for batch in _column_batches(parquet, wanted):
                         numbers = range(start, start + len(batch))
                         start += len(batch)
                         names_of_rows = pa.array([f"{name}#{row}" for row in numbers], pa.string())
+                        ids = batch[id_column].cast(pa.string()) if id_column else names_of_rows
+                        if ids.null_count:
+                            row = numbers[ids.is_null().index(True).as_py()]
+                            raise ConfigError(f"{uri}: row {row} (counted from 0) has no {id_column!r}")
                         yield _plan_table(
-                            image_id=batch[id_column].cast(pa.string()) if id_column else names_of_rows,
+                            image_id=ids,
                             uri=pa.array([uri] * len(batch), pa.string()),
                             source_row=pa.array(numbers, pa.int64()),
                             carried=[batch[each].cast(field.type) for each, field in zip(carried, schema, strict=True)],
@@ -207,6 +227,21 @@ class _Tables:
 
         root = open_store(folder, self.storage).uri
         return ImageInput(kind="packed", root=root, carried=schema, tables=rows(), bytes_column=bytes_column)
+
+
+def _check_columns(found: list[str], names: Iterable[str], where: str) -> None:
+    for name in names:
+        if found.count(name) != 1:
+            problem = "more than one" if name in found else "no"
+            raise ConfigError(f"{where}: there is {problem} column {name!r}; found {found}")
+
+
+def _check_text_column(table: pa.Table, name: str, where: str) -> None:
+    _check_columns(table.column_names, [name], where)
+    kind = table.schema.field(name).type
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):
+        raise ConfigError(f"{where}: column {name!r} names the images; expected text, found {kind}")
 
 
 def _find_bytes_column(schema: pa.Schema) -> str | None:

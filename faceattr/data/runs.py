@@ -94,8 +94,10 @@ class Manifest:
 def read_record(store: Store) -> RunRecord | None:
     """The run in a folder, or None if none was begun there."""
     value = _read_json(store, RUN_KEY)
-    if value is None:
-        return None
+    return None if value is None else _decode_record(value)
+
+
+def _decode_record(value: dict[str, Any]) -> RunRecord:
     _check_schema_version(value, RUN_KEY)
     return RunRecord(**{**value, "plan": Plan.from_json(value["plan"])})
 
@@ -149,8 +151,9 @@ def _manifest_version(key: str) -> int:
 def probe_store(store: Store) -> None:
     """Proves that the store keeps its one promise. Raises ConfigError if it ignores If-None-Match."""
     key = f"_probe-{uuid.uuid4().hex}"
+    first = store.put_if_absent(key, b"1")  # outside: what is not written need not be deleted from a store in trouble
     try:
-        first, second = store.put_if_absent(key, b"1"), store.put_if_absent(key, b"2")
+        second = store.put_if_absent(key, b"2")
         if second or store.get(key) != b"1":
             raise ConfigError(
                 f"{store.uri}: this store overwrites objects in spite of If-None-Match, so two writers could damage a "
@@ -199,6 +202,7 @@ def open_run(
             versions=versions,
             notes=notes,
         )
+        record = _decode_record(json.loads(record.encode()))  # as every later start will read it: tuples are lists
         if not store.put_if_absent(RUN_KEY, record.encode()):
             # Our own lost acknowledgement, or a driver that began at the same moment: the one that is there counts.
             record = read_record(store) or record

@@ -86,7 +86,7 @@ class Progress:
     def line(self) -> str:
         """done/total, share, rate, ETA, rejects, positive rates."""
         done, rate = self._done + self.num_rows, self.rate()
-        left_s = (self._total - done) / rate if rate else None
+        left_s = max(self._total - done, 0) / rate if rate else None  # a block delivered twice counts twice
         parts = [
             f"{done:,}/{self._total:,} ({done / self._total:.1%})",
             f"{rate:,.1f} images/s",

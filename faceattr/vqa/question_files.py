@@ -43,7 +43,7 @@ def load_question_set(name_or_path: str) -> QuestionSet:
         ConfigError: no such set or file, or the file is wrong; the text names line and key.
     """
     if name_or_path in builtin_sets():
-        text = (resources.files("faceattr.vqa") / "sets" / f"{name_or_path}.yaml").read_text()
+        text = (resources.files("faceattr.vqa") / "sets" / f"{name_or_path}.yaml").read_text("utf-8")
         return parse_question_set(text, name=name_or_path, where=f"built-in set {name_or_path}")
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
@@ -51,9 +51,11 @@ def load_question_set(name_or_path: str) -> QuestionSet:
             f"--attributes {name_or_path!r}: expected one of {', '.join(builtin_sets())}, or a .yaml file of your own"
         )
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"--attributes {name_or_path!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--attributes {name_or_path!r} is not UTF-8 text: {error}") from error
     return parse_question_set(text, name=path.stem, where=name_or_path)
 
 

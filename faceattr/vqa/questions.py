@@ -22,8 +22,9 @@ from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 # What GDPR Art. 9 calls special categories, as far as a question about a face can touch them; EU AI Act Art. 5(1)(g)
 # forbids biometric categorisation by most of them. A net, not a lawyer: it catches words, not intentions.
 _SENSITIVE = re.compile(
-    r"\b(rac(?:e|es|ial)|ethnic\w*|nationalit\w+|skin[ -]colou?r|(?:person|man|woman) (?:black|white)|"
-    r"(?:black|white) (?:person|people|man|woman|skin)|caucasian|asian|african|latin[oax]|hispanic|indian|arab\w*|"
+    r"\b(rac(?:e|es|ial)|ethnic\w*|nationalit\w+|skin[ -](?:colou?r|tone)|colou?r (?:is|of) (?:the|his|her|their) skin|"
+    r"(?:person|man|woman|he|she|skin) (?:black|white|dark)(?! hair)|"
+    r"(?:black|white|dark) (?:person|people|man|woman|skin)|(?:black|white|dark)-skinned|caucasian|asian|african|latin[oax]|hispanic|indian|arab\w*|"
     r"religio\w*|muslim|christian|jew(?:ish)?|hindu|sikh|buddhis\w+|hijab|turban|kippah|yarmulke|faith|"
     r"sexual\w*|gay|lesbian|homosexual|bisexual|heterosexual|transgender|straight person|orientation|"
     r"health\w*|ill|illness|disease\w*|disab\w+|pregnan\w+|depress\w+|autis\w+|down syndrome|drunk|addict\w*|"
@@ -109,12 +110,13 @@ class QuestionSet:
         return tuple(question for asked in self.asked for question in asked.vqa_questions())
 
     def sensitive_questions(self) -> tuple[str, ...]:
-        """Questions, names and answers that touch race, religion, orientation, health or politics."""
+        """Questions, names, classes and answers that touch race, religion, orientation, health or politics."""
         texts: list[str] = []
         for asked in self.asked:
-            name = asked.attribute.name.replace("_", " ")
-            texts += [text for text in (name, *asked.questions, *asked.answers) if _SENSITIVE.search(text)]
-        return tuple(dict.fromkeys(texts))
+            texts += [asked.attribute.name, *asked.questions, *asked.attribute.classes, *asked.answers]
+        texts += [rule.name for rule in self.derived]
+        spaced = (text.replace("_", " ") for text in texts)
+        return tuple(dict.fromkeys(text for text in spaced if _SENSITIVE.search(text)))
 
     def to_json(self) -> dict[str, object]:
         """Plain form for run.json and the fingerprint: everything that decides a label."""

@@ -81,7 +81,8 @@ class FaultProxy:
         """Serves one connection."""
         try:
             if self.outage:
-                return _reset(writer)
+                _reset(writer)
+                return
             head = await reader.readuntil(b"\r\n\r\n")
             lines = head.decode("latin-1").split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
@@ -106,17 +107,20 @@ class FaultProxy:
     async def _answer(self, fault: Fault | None, lines: list[str], body: bytes, writer: asyncio.StreamWriter) -> None:
         kind = fault.kind if fault else None
         if kind == "reset":
-            return _reset(writer)
+            _reset(writer)
+            return
         if kind == "error":
             text = _ERROR_BODY % fault.code.encode() if fault.body is None else fault.body
             head = f"HTTP/1.1 {fault.status} Fault\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
             writer.write(head.encode() + text)
-            return await writer.drain()
+            await writer.drain()
+            return
         if kind == "delay":
             await asyncio.sleep(fault.delay_s)
         answer = await self._forward(lines, body)
         if kind == "lost_ack":
-            return _reset(writer)
+            _reset(writer)
+            return
         start = answer.index(b"\r\n\r\n") + 4
         middle = start + (len(answer) - start) // 2
         if kind == "cut":

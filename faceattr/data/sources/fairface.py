@@ -3,9 +3,9 @@
     file,age,gender,race,service_test
     train/1.jpg,50-59,Male,East Asian,True
 
-Undone, and counted as repairs: ages that a spreadsheet made dates (`03-Sep` is 3-9, `Oct-19` is 10-19), prefixes in front of
-`train/` or `val/`, and `70+` for `more than 70`. Attributes are those of `face_classes.py`: age_group, gender and race
-by default, age and race_group when asked for.
+Undone, and counted as repairs: ages that a spreadsheet made dates (`03-Sep` is 3-9, `Oct-19` is 10-19), prefixes in
+front of `train/` or `val/`, and `70+` for `more than 70`. An empty cell is unknown. Attributes are those of
+`face_classes.py`: age_group, gender and race by default, age and race_group when asked for.
 """
 
 import re
@@ -113,15 +113,18 @@ class _Parser:
         if len(found) != len(names):
             raise BadRow("columns", f"found {len(found)} values, expected {len(names)}")
         cells = dict(zip(names, found, strict=True))
-        age = AGE_GROUPS.index(self._age(cells["age"]))
-        race = _one_of(RACES, cells["race"].replace("_", " "), "race")
-        labels = {
-            "age_group": age,
-            "gender": GENDERS.index(_one_of(GENDERS, cells["gender"], "gender")),
-            **fine_race_labels(race),
-        }
-        ordered = {name: order[labels[name]] for name, order in self._order.items()}
-        return {**self._image(cells["file"]), **ordered, **age_label("age", *age_group_range(age))}
+        labels: LabelRow = {}
+        if cells["age"]:
+            labels["age_group"] = AGE_GROUPS.index(self._age(cells["age"]))
+        if cells["gender"]:
+            labels["gender"] = GENDERS.index(_one_of(GENDERS, cells["gender"], "gender"))
+        if cells["race"]:
+            labels |= fine_race_labels(_one_of(RACES, cells["race"].replace("_", " "), "race"))
+        if not labels:
+            raise BadRow("no_label", "age, gender and race are all empty")
+        ordered = {name: order[labels[name]] for name, order in self._order.items() if name in labels}
+        years = age_label("age", *age_group_range(labels["age_group"])) if "age_group" in labels else {}
+        return {**self._image(cells["file"]), **ordered, **years}
 
     def _age(self, text: str) -> str:
         if text in AGE_GROUPS:

@@ -11,14 +11,15 @@ and for each attribute, null being unknown and 0 no:
 
     binary      <name>            int8    0 or 1
     multiclass  <name>            int16   class index, where the label is exact
-                <name>_mask       int64   where the label is coarse: bit c is set if class c is possible; then <name> is null
+                <name>_mask       int64   where it is coarse: bit c is set if class c is possible; then <name> is null
     age         <name>_low, _high float32 years, low <= age < high; completed years 25 are [25, 26), a range 20-29 is
-                                          [20, 30), an open one ends at AGE_LIMIT. high - low == 1 marks an exact age
+                                          [20, 30), an open one ends at AGE_LIMIT. high - low == 1: an exact age
     identity    <name>            int32   class index; the names are in the AttributeSet
     soft        <name>_score      float32 P(yes), or one per class (list) for multiclass; <name>_mass float32
 
 A mask lets sources of different fineness train one head: the likelihood of a coarse label is the sum over its classes.
-A row has <name>, or <name>_mask with at least two bits, or neither. Classes beyond MAX_MASK_CLASSES have no mask column.
+A row has <name>, or <name>_mask with at least two bits, or neither. With more than MAX_MASK_CLASSES classes there is no
+mask column.
 """
 
 import json

@@ -93,3 +93,10 @@ def attribute_name(text: str) -> str:
     """A foreign column name in the form of ours: `No_Beard` is `no_beard`, `5_o_Clock_Shadow` `five_o_clock_shadow`."""
     plain = re.sub(r"[^a-z0-9]+", "_", text.strip().lower()).strip("_")
     return f"five{plain[1:]}" if plain.startswith("5_o") else plain
+
+
+def identity_classes(names: set[str]) -> tuple[str, ...]:
+    """Class order of identities: by number if all are numbers, else by text. It is stored with all that follows."""
+    if all(name.isascii() and name.isdigit() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))

@@ -48,7 +48,7 @@ class Rejects:
     Attributes:
         counts: rejected rows by reason.
         examples: up to MAX_EXAMPLES of each reason, the first ones met.
-        repairs: rows that were used after a known damage was undone, by kind of damage.
+        repairs: known damage that was undone, or found and lived with, by kind; no row is lost by it.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Rejects:
             shown.append(RejectExample(where=where, line=line, text=brief, detail=problem.detail))
 
     def repair(self, kind: str) -> None:
-        """Counts a row that is used with a known damage undone."""
+        """Counts a known damage that cost no row."""
         self.repairs[kind] = self.repairs.get(kind, 0) + 1
 
     def describe(self) -> str:
@@ -78,5 +78,5 @@ class Rejects:
         for reason, count in sorted(self.counts.items()):
             lines.append(f"rejected {count:,} rows: {reason}")
             lines += [f"  {example}" for example in self.examples[reason]]
-        lines += [f"repaired {count:,} rows: {kind}" for kind, count in sorted(self.repairs.items())]
+        lines += [f"repaired {count:,} times: {kind}" for kind, count in sorted(self.repairs.items())]
         return "\n".join(lines)

@@ -62,7 +62,9 @@ def read_csv(uri: str, storage: StorageOptions, *, delimiter: str = ",") -> Iter
                 if any(stripped):
                     yield FoundRow(where=uri, line=reader.line_num, text=delimiter.join(cells), value=stripped)
         except csv.Error as error:
-            raise layout_error(uri, reader.line_num, found=f"broken CSV ({error})", expected="quotes in pairs") from error
+            raise layout_error(
+                uri, reader.line_num, found=f"broken CSV ({error})", expected="quotes in pairs"
+            ) from error
 
 
 def sniff_delimiter(uri: str, storage: StorageOptions) -> str:

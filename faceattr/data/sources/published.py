@@ -1,0 +1,112 @@
+"""A published label run of ours as a source: labels, soft scores and masses; rows without an image become rejects.
+
+The run's derived attributes are plain binary attributes here, without scores. Carried manifest columns `split` and
+`group` are taken as such.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.attributes import Attribute
+from faceattr.data.commit import OK
+from faceattr.data.plan import PlanPart, read_part
+from faceattr.data.runs import RunRecord, read_manifest, read_published, read_record
+from faceattr.data.sources.label_table import SourceLabels, check_first_rows, source_schema
+from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.rejects import BadRow, Rejects
+from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.errors import ConfigError
+
+_CARRIED = ("group", "split")
+
+
+def open_labels(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+    """Opens the run folder of a label run; see the module.
+
+    Raises:
+        ConfigError: no published label run is there.
+    """
+    return read_label_run(open_store(root, storage), options)
+
+
+def read_label_run(store: Store, options: SourceOptions | None = None) -> SourceLabels:
+    """The label run in a store; see `open_labels`."""
+    options = options or SourceOptions()
+    record = read_record(store)
+    if record is None or record.kind != "label":
+        raise ConfigError(f"{store.uri} holds no label run (no run.json of one)")
+    if read_manifest(store) is None:
+        raise ConfigError(f"{store.uri}: the label run is not published yet; run its command again to finish it")
+    available, asked = _attributes_of(record)
+    attributes = select_attributes(available, options.attributes, default=available, where=store.uri)
+    scored = frozenset(asked) & set(attributes.names)
+    schema = source_schema(attributes, scored)
+    carried = [name for name in _CARRIED if name in record.carried_schema.names]
+
+    def read(rejects: Rejects) -> Iterator[pa.Table]:
+        source_rows = _SourceRows(store, record)
+        given = ["row", "image_id", "uri", "sha256", "status", "error", *carried, *attributes.names]
+        given += [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
+        for table in read_published(store, given):
+            _count_rejects(table, rejects, store.uri)
+            good = table.filter(pc.equal(table["status"], OK))
+            columns = [_column(good, field, source_rows) for field in schema]
+            if len(good):
+                yield pa.table(columns, schema=schema)
+
+    source = SourceLabels(
+        kind="labels",
+        where=store.uri,
+        image_root=record.source["root"],
+        attributes=attributes,
+        read=read,
+        scored=scored,
+    )
+    return check_first_rows(source, "a label run with at least one labelled image")
+
+
+def _attributes_of(record: RunRecord) -> tuple[dict[str, Attribute], list[str]]:
+    """All attributes of a run, and the names of those that were asked and so have scores."""
+    questions: dict[str, Any] = record.fingerprint["questions"]
+    asked = {
+        name: Attribute(name=name, kind=value["kind"], classes=tuple(value["classes"]))
+        for name, value in questions["attributes"].items()
+    }
+    return {**asked, **{name: Attribute(name=name) for name in questions["derived"]}}, list(asked)
+
+
+def _count_rejects(table: pa.Table, rejects: Rejects, where: str) -> None:
+    bad = table.filter(pc.not_equal(table["status"], OK)).select(["image_id", "status", "error"])
+    for row in bad.to_pylist():
+        rejects.reject(BadRow(row["status"], row["error"] or ""), where=where, line=None, text=row["image_id"])
+
+
+def _column(table: pa.Table, field: pa.Field, source_rows: "_SourceRows") -> pa.ChunkedArray | pa.Array:
+    if field.name == "source_row":
+        return source_rows.of(table["row"].to_numpy())
+    if field.name not in table.column_names:
+        return pa.nulls(len(table), field.type)
+    return table[field.name].cast(field.type)
+
+
+class _SourceRows:
+    """Rows inside packed Parquet files, which only the plan knows. Holds one part: label files come in row order."""
+
+    def __init__(self, store: Store, record: RunRecord) -> None:
+        self._store = store
+        self._parts = record.plan.parts if record.source["kind"] == "packed" else ()
+        self._held: tuple[PlanPart, np.ndarray] | None = None
+
+    def of(self, rows: np.ndarray) -> pa.Array:
+        """`source_row` of plan rows that lie in one part, int64 [n]; null for images that are objects of their own."""
+        if not self._parts or not len(rows):
+            return pa.nulls(len(rows), pa.int64())
+        part = self._parts[bisect_right([each.first_row for each in self._parts], int(rows[0])) - 1]
+        if self._held is None or self._held[0] is not part:
+            self._held = (part, read_part(self._store, part)["source_row"].to_numpy())
+        return pa.array(self._held[1][rows - part.first_row], pa.int64())

@@ -1,0 +1,74 @@
+"""Backbones by name.
+
+resnet50, vit_base_patch16_224.augreg_in21k, vgg16, inception_v3    timm, with or without a weights tag
+vit_large_patch14_clip_224.openai                                   timm's CLIP
+hf:openai/clip-vit-large-patch14, hf:s3://bucket/folder, ./folder   transformers' CLIPVisionModel
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from faceattr.errors import ConfigError
+from faceattr.models.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.clip_backbones import build_clip_backbone, restore_clip_backbone
+from faceattr.models.locate import FetchRemote
+from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.timm_backbones import build_timm_backbone
+
+__all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "restore_backbone"]
+
+_HF_PREFIX = "hf:"
+
+
+def build_backbone(
+    name: str,
+    *,
+    pretrained: bool,
+    image_size: int | None = None,
+    args: Mapping[str, Any] | None = None,
+    fetch_remote: FetchRemote | None = None,
+) -> Backbone:
+    """Builds an image network without classifier, in training mode, float32, on the CPU.
+
+    Args:
+        name: a timm model, `hf:` and a hub id, folder or URI of a CLIP model, or a local folder. Where a timm model
+            and a folder have the same name, it is the timm model; `./name` is the folder.
+        pretrained: whether weights are downloaded or read; random otherwise.
+        image_size: side of the images in px; the model's own by default.
+        args: further arguments of timm's constructor, JSON values only.
+        fetch_remote: copies the folder behind a URI to this machine and returns its path.
+
+    Raises:
+        ConfigError: unknown name (near names are given), weights tag, argument or size.
+        ModelError: weights or settings cannot be had or do not fit.
+    """
+    if image_size is not None and image_size < 1:
+        raise ConfigError(f"backbone {name!r}: image_size is {image_size}; expected a side in px")
+    is_hf = name.startswith(_HF_PREFIX)
+    if not is_hf and (timm.is_model(name) or not Path(name).expanduser().is_dir()):
+        return build_timm_backbone(name, pretrained=pretrained, image_size=image_size, args=args)
+    if args:
+        raise ConfigError(f"backbone {name!r}: model arguments ({sorted(args)}) are for timm models only")
+    return build_clip_backbone(
+        name.removeprefix(_HF_PREFIX),
+        pretrained=pretrained,
+        image_size=image_size,
+        name=name,
+        fetch_remote=fetch_remote,
+    )
+
+
+def restore_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> Backbone:
+    """The backbone that `config` describes, with random weights and the given preprocessing, without the network.
+
+    Raises:
+        ConfigError, ModelError: this version of timm or transformers cannot build it.
+    """
+    if config.hf_config is not None:
+        return restore_clip_backbone(config, preprocessing)
+    backbone = build_timm_backbone(config.name, pretrained=False, image_size=config.image_size, args=config.args)
+    backbone.preprocessing = preprocessing
+    return backbone

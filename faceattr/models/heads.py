@@ -1,0 +1,131 @@
+"""Heads: from the pooled features to the outputs of one attribute.
+
+binary      1 output    logit of yes
+multiclass  C outputs   one logit a class
+identity    N outputs   one logit a person
+age         1 output    years (`regression`), or 117 logits over the years 0 to 116 (`distribution`)
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.sources.label_table import AGE_LIMIT
+from faceattr.errors import ConfigError
+
+Activation = Literal["relu", "gelu"]
+AgeOutput = Literal["regression", "distribution"]
+
+NUM_YEARS = int(AGE_LIMIT)
+"""Outputs of an age head that gives a distribution: one logit for each of the years 0 to 116."""
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """Shape of one head.
+
+    Attributes:
+        hidden: lengths of the hidden layers; none is a linear head.
+        activation: after each hidden layer.
+        dropout: after each activation, in [0, 1).
+        age_output: what the head of an age attribute gives; the other kinds do not read it.
+    """
+
+    hidden: tuple[int, ...] = ()
+    activation: Activation = "gelu"
+    dropout: float = 0.0
+    age_output: AgeOutput = "distribution"
+
+    def __post_init__(self) -> None:
+        if any(size < 1 for size in self.hidden):
+            raise ConfigError(f"head: hidden layers need at least one unit each, found {self.hidden}")
+        for name, value, kind in (
+            ("activation", self.activation, Activation),
+            ("age_output", self.age_output, AgeOutput),
+        ):
+            if value not in get_args(kind):
+                raise ConfigError(f"head: {name} is {value!r}; expected {' or '.join(get_args(kind))}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"head: dropout is {self.dropout}; expected at least 0 and less than 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, the inverse of `from_dict`."""
+        return {**asdict(self), "hidden": list(self.hidden)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "HeadConfig":
+        """Reads what `to_dict` wrote."""
+        return cls(**{**values, "hidden": tuple(values["hidden"])})
+
+
+HEAD_PRESETS: dict[str, dict[str, HeadConfig]] = {
+    "linear": {"default": HeadConfig()},
+    "mlp": {"default": HeadConfig(hidden=(128,), dropout=0.1)},
+    # Seed 003: 128 hidden units for age and race, 64 for gender, age as one number.
+    "utkface_vit": {
+        "default": HeadConfig(hidden=(128,), dropout=0.1, age_output="regression"),
+        "gender": HeadConfig(hidden=(64,), dropout=0.1),
+    },
+    # Seed 002: pool -> 512 ReLU -> dropout 0.5 -> outputs.
+    "celeba4": {"default": HeadConfig(hidden=(512,), activation="relu", dropout=0.5)},
+}
+"""Head shapes by name: attribute name -> shape, `default` for those that are not named."""
+
+
+def head_configs(preset: str, attributes: AttributeSet) -> dict[str, HeadConfig]:
+    """Attribute name -> head of a preset.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if preset not in HEAD_PRESETS:
+        near = difflib.get_close_matches(preset, HEAD_PRESETS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"head {preset!r}: expected one of {', '.join(HEAD_PRESETS)}{hint}")
+    shapes = HEAD_PRESETS[preset]
+    return {name: shapes.get(name, shapes["default"]) for name in attributes.names}
+
+
+def count_outputs(attribute: Attribute, config: HeadConfig) -> int:
+    """Number of outputs of an attribute's head.
+
+    Raises:
+        ConfigError: an identity attribute without at least two persons.
+    """
+    match attribute.kind:
+        case "binary":
+            return 1
+        case "age":
+            return 1 if config.age_output == "regression" else NUM_YEARS
+        case "multiclass":
+            return len(attribute.classes)
+        case "identity":
+            if len(attribute.classes) < 2:
+                raise ConfigError(
+                    f"attribute {attribute.name!r}: an identity head needs the names of at least two persons as "
+                    f"classes, found {list(attribute.classes)}"
+                )
+            return len(attribute.classes)
+
+
+def build_head(attribute: Attribute, config: HeadConfig, num_features: int) -> nn.Module:
+    """A head with random weights: float32 [n, num_features] -> [n, outputs].
+
+    A linear head is an `nn.Linear`; with hidden layers it is an `nn.Sequential` of Linear, activation, Dropout, ...,
+    Linear, as in seeds 002 and 003.
+    """
+    outputs = count_outputs(attribute, config)
+    if not config.hidden:
+        return nn.Linear(num_features, outputs)
+    layers: list[nn.Module] = []
+    width = num_features
+    for size in config.hidden:
+        layers += [nn.Linear(width, size), _ACTIVATIONS[config.activation](), nn.Dropout(config.dropout)]
+        width = size
+    return nn.Sequential(*layers, nn.Linear(width, outputs))

@@ -1,0 +1,117 @@
+"""LoRA through peft: small trainable matrices beside frozen linear layers, and merging them away for saving."""
+
+import copy
+import difflib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from transformers import CLIPVisionModel
+
+from faceattr.errors import ConfigError
+from faceattr.models.blocks import Backbone
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+# The attention projections of each family.
+_TARGETS: dict[type[nn.Module], tuple[str, ...]] = {
+    VisionTransformer: ("attn.qkv", "attn.proj"),
+    CLIPVisionModel: ("q_proj", "k_proj", "v_proj", "out_proj"),
+}
+
+
+def apply_lora(
+    backbone: Backbone,
+    *,
+    rank: int = 8,
+    alpha: int = 16,
+    dropout: float = 0.0,
+    targets: Sequence[str] | None = None,
+    use_dora: bool = False,
+) -> int:
+    """Adds LoRA to linear layers in the blocks that are not frozen, and freezes the backbone's own weights.
+
+    The outputs do not change until the new matrices, which start at zero effect, are trained. The wrapped layers
+    keep their place, so that freezing and splitting go on as before.
+
+    Args:
+        backbone: is changed in place.
+        rank: of the matrices.
+        alpha: their product counts alpha / rank.
+        dropout: on their input, in training.
+        targets: endings of names of linear layers; the attention projections by default.
+        use_dora: weight-decomposed LoRA.
+
+    Returns:
+        Number of layers that got LoRA.
+
+    Raises:
+        ConfigError: no such layers, or LoRA is there already.
+    """
+    if has_lora(backbone):
+        raise ConfigError("LoRA is applied already; merge_lora first")
+    if rank < 1:
+        raise ConfigError(f"LoRA: rank is {rank}; expected at least 1")
+    endings = tuple(targets) if targets is not None else _default_targets(backbone)
+    linear = [name for name, module in backbone.module.named_modules() if isinstance(module, nn.Linear)]
+    chosen = [
+        name
+        for name in linear
+        if name.endswith(tuple(f".{ending}" for ending in endings)) and backbone.block_of(name) >= backbone.frozen_depth
+    ]
+    if not chosen:
+        known = sorted({name.rpartition(".")[2] for name in linear})
+        near = difflib.get_close_matches(endings[0], known, n=3, cutoff=0.5) if endings else []
+        raise ConfigError(
+            f"LoRA: no linear layer beyond freeze depth {backbone.frozen_depth} of {backbone.num_blocks} ends with "
+            f"{list(endings)}; {backbone.config.name} has {', '.join(near or known) or 'no linear layers'}"
+        )
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=chosen,
+        use_dora=use_dora,
+    )
+    inject_adapter_in_model(config, backbone.module)
+    for name, parameter in backbone.module.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    return len(chosen)
+
+
+def has_lora(module: nn.Module) -> bool:
+    """Whether some layer has LoRA that is not merged."""
+    return any(isinstance(child, LoraLayer) for child in module.modules())
+
+
+def merge_lora(module: nn.Module) -> None:
+    """Adds the LoRA products to the weights and puts the plain layers back, in place; the outputs stay."""
+    layers: list[tuple[str, Any]] = [
+        (name, layer) for name, layer in module.named_modules() if isinstance(layer, LoraLayer)
+    ]
+    for name, layer in layers:
+        layer.merge(safe_merge=True)
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, layer.get_base_layer())
+
+
+def merged_copy(module: ModuleT) -> ModuleT:
+    """A copy with LoRA merged; the module itself if it has none."""
+    if not has_lora(module):
+        return module
+    merged = copy.deepcopy(module)
+    merge_lora(merged)
+    return merged
+
+
+def _default_targets(backbone: Backbone) -> tuple[str, ...]:
+    for family, endings in _TARGETS.items():
+        if isinstance(backbone.module, family):
+            return endings
+    raise ConfigError(
+        f"LoRA: {backbone.config.name} ({type(backbone.module).__name__}) has no default target layers, only vision "
+        "transformers do; name its linear layers in `targets`"
+    )

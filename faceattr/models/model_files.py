@@ -1,0 +1,207 @@
+"""The files of a saved model: `model.safetensors` and `config.json`.
+
+{"model_type": "faceattr", "schema_version": 1,
+ "library_versions": {"faceattr": ..., "torch": ..., "timm": ..., "transformers": ...},
+ "backbone": {"name", "image_size", "args", "hf_config"},
+ "preprocessing": {"size_px", "mean", "std", "interpolation", "crop_mode", "crop_fraction"},
+ "attributes": [{"name", "kind", "classes"}],      classes in index order
+ "derived": [{"name", "rule"}],
+ "heads": {attribute: {"hidden", "activation", "dropout", "age_output"}},
+ "thresholds": {attribute: score}, "calibration": {attribute: {...}}}
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from faceattr import __version__
+from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+from faceattr.errors import ConfigError, ModelError
+from faceattr.models.blocks import BackboneConfig
+from faceattr.models.heads import HeadConfig
+from faceattr.models.preprocessing import Preprocessing
+
+SCHEMA_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FILE_PATTERNS = (CONFIG_FILE, WEIGHTS_FILE)
+_MODEL_TYPE = "faceattr"
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All of a saved model but its weights.
+
+    Attributes:
+        backbone: how to build it.
+        preprocessing: how it wants its images.
+        attributes: with kinds and class order.
+        heads: attribute name -> shape.
+        thresholds: binary or derived attribute -> cut on its score, in [0, 1].
+        calibration: attribute -> JSON settings of what `faceattr.evaluation` fitted.
+        library_versions: name -> version, of the libraries that wrote it.
+    """
+
+    backbone: BackboneConfig
+    preprocessing: Preprocessing
+    attributes: AttributeSet
+    heads: Mapping[str, HeadConfig]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    library_versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_heads(self.attributes, self.heads)
+        cut = {attribute.name for attribute in self.attributes.attributes if attribute.kind == "binary"}
+        cut |= {rule.name for rule in self.attributes.derived}
+        for name, threshold in self.thresholds.items():
+            if name not in cut:
+                raise ConfigError(f"thresholds: {name!r} is none of the model's binary attributes {sorted(cut)}")
+            if not (math.isfinite(threshold) and 0 <= threshold <= 1):
+                raise ConfigError(f"thresholds: {name!r} is {threshold}; expected a score from 0 to 1")
+        if unknown := sorted(set(self.calibration) - set(self.attributes.names)):
+            raise ConfigError(f"calibration: {unknown} are none of the model's attributes {self.attributes.names}")
+
+
+def check_heads(attributes: AttributeSet, heads: Mapping[str, HeadConfig]) -> None:
+    """Raises ConfigError unless every attribute has a head and every head its attribute."""
+    if set(heads) != set(attributes.names):
+        raise ConfigError(f"heads: expected one for each of {list(attributes.names)}, found {sorted(heads)}")
+
+
+def write_model(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Writes both files, `config.json` last, so that a folder with it is complete.
+
+    Raises:
+        ConfigError: the folder holds a model already, or the calibration is not JSON.
+    """
+    if any((folder / name).exists() for name in FILE_PATTERNS):
+        raise ConfigError(f"{folder}: holds a model already, and nothing is overwritten; choose another folder")
+    content = {
+        "model_type": _MODEL_TYPE,
+        "schema_version": SCHEMA_VERSION,
+        "library_versions": {"faceattr": __version__, **{name: version(name) for name in _LIBRARIES}},
+        "backbone": asdict(config.backbone),
+        "preprocessing": config.preprocessing.to_dict(),
+        "attributes": [asdict(attribute) for attribute in config.attributes.attributes],
+        "derived": [asdict(rule) for rule in config.attributes.derived],
+        "heads": {name: config.heads[name].to_dict() for name in config.attributes.names},
+        "thresholds": dict(config.thresholds),
+        "calibration": {name: dict(values) for name, values in config.calibration.items()},
+    }
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{folder}: the model's config has a value that JSON cannot hold: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{WEIGHTS_FILE}.partial"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata={"format": "pt"})
+    os.replace(partial, folder / WEIGHTS_FILE)
+    partial = folder / f".{CONFIG_FILE}.partial"
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, folder / CONFIG_FILE)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Reads `config.json`; no weights.
+
+    Raises:
+        ModelError: the folder holds no model of faceattr, one of a later version, or a damaged one.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+        legacy = f"; for {found[0]} of seed 003 or 004 use faceattr.models.legacy" if found else ""
+        raise ModelError(f"{folder}: expected a model saved by faceattr, found no {CONFIG_FILE} in it{legacy}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("model_type") != _MODEL_TYPE:
+        kind = content.get("model_type") if isinstance(content, dict) else type(content).__name__
+        raise ModelError(
+            f"{path}: expected a model saved by faceattr (model_type {_MODEL_TYPE!r}), found {kind!r}; a CLIP model is "
+            "a backbone (`hf:` and its name), seeds 003 and 004 load through faceattr.models.legacy"
+        )
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ModelError(
+            f"{path}: schema_version is {content.get('schema_version')!r}, this faceattr {__version__} reads "
+            f"{SCHEMA_VERSION}; it was written by {content.get('library_versions')}"
+        )
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: damaged: {type(error).__name__} {error}") from error
+    except (ConfigError, ModelError) as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def find_weights(folder: Path) -> Path:
+    """Path of `model.safetensors`.
+
+    Raises:
+        ModelError: it is missing; a pickle in its place is named and not loaded.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+        pickled = f"; {', '.join(found)} is a pickle, which can run code and is not loaded" if found else ""
+        raise ModelError(f"{folder}: found no {WEIGHTS_FILE}{pickled}; save the model again with save_pretrained")
+    return path
+
+
+def check_attributes(found: AttributeSet, expected: AttributeSet, where: str) -> None:
+    """Raises ModelError unless every expected attribute is among the found ones with the same kind and classes."""
+    for attribute in expected.attributes:
+        if attribute.name not in found.names:
+            raise ModelError(f"{where}: has no attribute {attribute.name!r}, only {', '.join(found.names)}")
+        theirs = found[attribute.name]
+        if theirs.kind != attribute.kind:
+            raise ModelError(f"{where}: attribute {attribute.name!r} is {theirs.kind}, expected {attribute.kind}")
+        if theirs.classes != attribute.classes:
+            index = next(
+                (
+                    i
+                    for i, pair in enumerate(zip(theirs.classes, attribute.classes, strict=False))
+                    if pair[0] != pair[1]
+                ),
+                min(len(theirs.classes), len(attribute.classes)),
+            )
+            raise ModelError(
+                f"{where}: attribute {attribute.name!r} has {len(theirs.classes)} classes, expected "
+                f"{len(attribute.classes)}; the first difference is at index {index}: "
+                f"{_class_at(theirs, index)} instead of {_class_at(attribute, index)}. Class order decides what an "
+                "output means: give the data the model's class list, or train a new head"
+            )
+
+
+def _class_at(attribute: Attribute, index: int) -> str:
+    return repr(attribute.classes[index]) if index < len(attribute.classes) else "nothing"
+
+
+def _parse(content: Mapping[str, Any]) -> ModelConfig:
+    return ModelConfig(
+        backbone=BackboneConfig(**content["backbone"]),
+        preprocessing=Preprocessing.from_dict(content["preprocessing"]),
+        attributes=AttributeSet(
+            attributes=tuple(
+                Attribute(name=item["name"], kind=item["kind"], classes=tuple(item["classes"]))
+                for item in content["attributes"]
+            ),
+            derived=tuple(DerivedAttribute(**item) for item in content["derived"]),
+        ),
+        heads={name: HeadConfig.from_dict(values) for name, values in content["heads"].items()},
+        thresholds=content["thresholds"],
+        calibration=content["calibration"],
+        library_versions=content["library_versions"],
+    )

@@ -1,0 +1,175 @@
+"""Backbones from timm: found by name, without classifier, their blocks in the order in which they run."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from huggingface_hub.errors import HfHubHTTPError
+from timm.models import group_parameters
+from timm.models.inception_v3 import InceptionV3
+from timm.models.resnet import ResNet
+from timm.models.vgg import VGG
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from faceattr.errors import ConfigError, ModelError
+from faceattr.models.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.locate import OFFLINE_REMEDY
+from faceattr.models.preprocessing import Preprocessing
+
+# Below this side an Inception v3 runs out of pixels; the other families shrink to one pixel and still work.
+_INCEPTION_MIN_PX = 75
+
+
+class TimmBackbone(Backbone):
+    """A timm model; see `Backbone`."""
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Pooling of timm's own, with the norm behind it where the model has one."""
+        return self.module.forward_head(x)
+
+    def no_weight_decay(self) -> set[str]:
+        """List of timm's: position embeddings, class tokens and the like."""
+        listed = getattr(self.module, "no_weight_decay", None)
+        return set(listed()) if listed else set()
+
+
+def build_timm_backbone(
+    name: str, *, pretrained: bool, image_size: int | None, args: Mapping[str, Any] | None = None
+) -> TimmBackbone:
+    """Builds a timm model without classifier.
+
+    A VGG is built without its two fully connected layers, as seed 002 has it: the features are the pooled
+    output of the last convolution.
+
+    Raises:
+        ConfigError: unknown name, weights tag or argument, or a size that the model cannot take.
+        ModelError: the weights cannot be downloaded.
+    """
+    _check_name(name, pretrained)
+    module = _create(name, pretrained=pretrained, image_size=image_size, args=dict(args or {}))
+    settings = timm.data.resolve_model_data_config(module)
+    size = image_size or settings["input_size"][1]
+    _check_size(name, module, size)
+    if isinstance(module, VGG):
+        _drop_fully_connected(module)
+    return TimmBackbone(
+        module,
+        config=BackboneConfig(name=name, image_size=size, args=dict(args or {})),
+        blocks=_find_blocks(module),
+        num_features=module.num_features if isinstance(module, VGG) else module.head_hidden_size,
+        preprocessing=Preprocessing(
+            size_px=size,
+            mean=tuple(settings["mean"]),
+            std=tuple(settings["std"]),
+            interpolation=settings["interpolation"],
+            crop_mode=settings["crop_mode"] or "center",
+            crop_fraction=settings["crop_pct"],
+        ),
+    )
+
+
+def _check_name(name: str, pretrained: bool) -> None:
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5, cutoff=0.6)
+        hint = f"near names are {', '.join(near)}" if near else "`timm.list_models()` lists the names"
+        raise ConfigError(
+            f"backbone {name!r}: timm {timm.__version__} has no such model; {hint}. For a CLIP tower of transformers "
+            "give a folder, or a hub id as `hf:owner/name`"
+        )
+    architecture, _, tag = name.partition(".")
+    tags = [full.partition(".")[2] for full in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
+        near = difflib.get_close_matches(tag, tags, n=5, cutoff=0.0)
+        raise ConfigError(
+            f"backbone {name!r}: {architecture} has no weights {tag!r}; it has {', '.join(near) or 'none'}"
+        )
+    if pretrained and not tags:
+        raise ConfigError(f"backbone {name!r}: timm has no pretrained weights for it; train it from scratch")
+
+
+def _create(name: str, *, pretrained: bool, image_size: int | None, args: dict[str, Any]) -> Any:
+    if reserved := sorted({"img_size", "num_classes", "pretrained", "in_chans"} & set(args)):
+        raise ConfigError(
+            f"backbone {name!r}: {reserved} cannot be given as model arguments; use image_size for a size"
+        )
+    # Models with position embeddings are built for one size; convolutional ones have no such argument.
+    if image_size is not None and timm.get_pretrained_cfg(name).fixed_input_size:
+        args["img_size"] = image_size
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **args)
+    except TypeError as error:
+        raise ConfigError(f"backbone {name!r}: its constructor does not take the arguments {args}: {error}") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"backbone {name!r}: its pretrained weights cannot be downloaded: {error}. {OFFLINE_REMEDY}"
+        ) from error
+
+
+def _check_size(name: str, module: Any, size: int) -> None:
+    if isinstance(module, VisionTransformer):
+        patch = module.patch_embed.patch_size[0]
+        if size % patch:
+            raise ConfigError(f"backbone {name!r}: image_size {size} is not a multiple of its patch of {patch} px")
+    least = _INCEPTION_MIN_PX if isinstance(module, InceptionV3) else 32
+    if size < least and not isinstance(module, VisionTransformer):
+        raise ConfigError(f"backbone {name!r}: image_size {size} is too small; it takes {least} px and more")
+
+
+def _drop_fully_connected(module: Any) -> None:
+    """Leaves out 120 of VGG16's 134 million weights, and with them its fixed input size."""
+    module.pre_logits = nn.Identity()
+    module.head = type(module.head)(module.num_features, 0, pool_type="avg")
+    module.head_hidden_size = module.num_features
+
+
+def _find_blocks(module: Any) -> tuple[Block, ...]:
+    """Blocks with steps where the forward pass is known to be a chain, else timm's parameter groups."""
+    for family, find in _CHAINS.items():
+        # A subclass may run its layers in another way.
+        if isinstance(module, family) and type(module).forward_features is family.forward_features:
+            return find(module)
+    groups = group_parameters(module, module.group_matcher(coarse=False))
+    return tuple(Block(f"group{index}", (), tuple(names)) for index, names in sorted(groups.items()))
+
+
+def _resnet_blocks(module: Any) -> tuple[Block, ...]:
+    stem = ("conv1", "bn1", "act1", "maxpool")
+    layers = [f"layer{stage}.{i}" for stage in range(1, 5) for i in range(len(getattr(module, f"layer{stage}")))]
+    return (Block("stem", stem, stem), *(Block(name, (name,), (name,)) for name in layers))
+
+
+def _vit_blocks(module: Any) -> tuple[Block, ...]:
+    embeddings = ("cls_token", "reg_token", "pos_embed", "pos_drop")
+    stem = Block(
+        "stem",
+        ("patch_embed", "_pos_embed", "patch_drop", "norm_pre"),
+        ("patch_embed", *embeddings, "patch_drop", "norm_pre"),
+    )
+    names = [f"blocks.{i}" for i in range(len(module.blocks))]
+    last = Block(names[-1], (names[-1], "norm"), (names[-1], "norm"))
+    return (stem, *(Block(name, (name,), (name,)) for name in names[:-1]), last)
+
+
+def _vgg_blocks(module: Any) -> tuple[Block, ...]:
+    """One block a convolution, with the norm, activation and pooling behind it."""
+    starts = [i for i, layer in enumerate(module.features) if isinstance(layer, nn.Conv2d)]
+    ends = [*starts[1:], len(module.features)]
+    chains = [tuple(f"features.{i}" for i in range(a, b)) for a, b in zip(starts, ends, strict=True)]
+    return tuple(Block("stem" if i == 0 else chain[0], chain, chain) for i, chain in enumerate(chains))
+
+
+def _inception_blocks(module: Any) -> tuple[Block, ...]:
+    names = list(module.layer_names)
+    stem, second = tuple(names[:4]), tuple(names[4:7])
+    rest = (Block(name, (name,), (name,)) for name in names[7:])
+    return (Block("stem", stem, stem), Block(second[0], second, second), *rest)
+
+
+_CHAINS: dict[Any, Any] = {
+    ResNet: _resnet_blocks,
+    VisionTransformer: _vit_blocks,
+    VGG: _vgg_blocks,
+    InceptionV3: _inception_blocks,
+}

@@ -1,0 +1,168 @@
+"""What a user sees while a run goes on, and when it is stopped for bad input."""
+
+import io
+
+import pyarrow as pa
+import pytest
+
+from faceattr.errors import RunError
+from faceattr.jobs.progress import ErrorBudget, Progress, format_duration
+
+
+def rows(statuses, hats=None):
+    """Rows whose URIs and errors are numbered by their place."""
+    count = range(len(statuses))
+    return pa.table(
+        {
+            "uri": [f"s3://b/{number}.jpg" for number in count],
+            "status": pa.array(statuses, pa.string()),
+            "error": [None if statuses[number] == "ok" else f"detail {number}" for number in count],
+            "hat": pa.array(hats or [None] * len(statuses), pa.int8()),
+        }
+    )
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "?"),
+        (0, "0s"),
+        (0.4, "0s"),
+        (12, "12s"),
+        (59.4, "59s"),
+        (59.6, "1m 00s"),
+        (187, "3m 07s"),
+        (3599.7, "1h 00m"),
+        (3900, "1h 05m"),
+        (360_000, "100h 00m"),
+    ],
+)
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_the_line_before_anything_has_come():
+    assert Progress(2_000, 500).line() == "500/2,000 (25.0%) · 0.0 images/s · ETA ? · rejected 0"
+
+
+def test_the_line_counts_rows_rejects_and_positives():
+    progress = Progress(2_000, 500, ["hat"])
+    progress.add(rows(["ok", "missing", "ok", "truncated", "ok"], [1, None, 0, None, None]))
+    progress.add(rows(["missing", "ok"], [None, 1]))
+    assert progress.num_rows == 7
+    assert progress.reasons == {"missing": 2, "truncated": 1}
+    done, rate, eta, rejected, hat = progress.line().split(" · ")
+    assert done == "507/2,000 (25.4%)"  # 25.35
+    assert rate.endswith(" images/s")
+    assert float(rate.split()[0].replace(",", "")) > 0
+    assert eta.startswith("ETA ")
+    assert eta != "ETA ?"
+    assert rejected == "rejected 3"
+    assert hat == "hat 66.7%"  # 2 of the 3 known ones
+
+
+def test_an_attribute_without_a_known_label_has_no_rate():
+    progress = Progress(10, 0, ["hat"])
+    progress.add(rows(["missing", "ok"]))
+    assert "hat" not in progress.line()
+
+
+def test_rows_that_come_twice_do_not_make_the_time_left_negative():
+    progress = Progress(2, 0)
+    progress.add(rows(["ok"] * 3))
+    assert "ETA 0s" in progress.line()
+
+
+def test_a_terminal_has_one_line_that_rewrites_itself():
+    terminal = Terminal()
+    progress = Progress(4, 0, stream=terminal)
+    progress.show()
+    progress.add(rows(["ok"] * 4))
+    progress.close()
+    assert terminal.getvalue().startswith("\r\x1b[2K0/4 (0.0%)")
+    assert terminal.getvalue().rpartition("\r\x1b[2K")[2].startswith("4/4 (100.0%)")
+    assert terminal.getvalue().count("\n") == 1
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_a_file_gets_log_lines_and_no_control_characters(caplog):
+    stream = io.StringIO()
+    progress = Progress(4, 0, stream=stream)
+    progress.add(rows(["ok"] * 4))
+    with caplog.at_level("INFO", logger="faceattr.jobs.progress"):
+        progress.close()
+    assert stream.getvalue() == ""
+    (record,) = caplog.records
+    assert record.getMessage().startswith("progress 4/4 (100.0%) · ")
+
+
+def test_nothing_is_judged_before_a_thousand_rows():
+    budget = ErrorBudget(0.05)
+    budget.add(rows(["missing"] * 999))
+    with pytest.raises(RunError, match=r"^1,000 of 1,000 images \(100.0%\) cannot be used"):
+        budget.add(rows(["missing"]))
+
+
+def test_at_the_end_few_rows_are_judged_too():
+    budget = ErrorBudget(0.5)
+    budget.add(rows(["missing"] * 2 + ["ok"]))
+    with pytest.raises(RunError, match="2 of 3 images"):
+        budget.judge()
+
+
+@pytest.mark.parametrize(("num_bad", "stops"), [(0, False), (49, False), (50, False), (51, True)])
+def test_the_share_itself_is_allowed(num_bad, stops):
+    budget = ErrorBudget(0.05)
+    table = rows(["missing"] * num_bad + ["ok"] * (1_000 - num_bad))
+    if stops:
+        with pytest.raises(RunError, match=r"\(5.1%\) cannot be used, more than --max-error-share 0.05"):
+            budget.add(table)
+    else:
+        budget.add(table)
+        budget.judge()
+
+
+@pytest.mark.parametrize(("max_share", "stops"), [(0.0, True), (1.0, False)])
+def test_the_extreme_shares(max_share, stops):
+    budget = ErrorBudget(max_share, judge_after=1)
+    if stops:
+        budget.add(rows(["ok"] * 99))
+        with pytest.raises(RunError):
+            budget.add(rows(["empty"]))
+    else:
+        budget.add(rows(["empty"] * 5))
+
+
+def test_rows_of_earlier_sessions_count_without_being_judged():
+    budget = ErrorBudget(0.1, judge_after=10)
+    budget.observe(rows(["missing"] * 5 + ["ok"] * 5))
+    with pytest.raises(RunError, match="5 of 11 images"):
+        budget.add(rows(["ok"]))
+
+
+def test_the_three_commonest_reasons_are_told_with_examples():
+    statuses = ["ok", "empty", *["missing"] * 5, *["truncated"] * 3, *["corrupt"] * 2]
+    budget = ErrorBudget(0.1)
+    budget.add(rows(statuses))
+    with pytest.raises(RunError) as error:
+        budget.judge()
+    assert str(error.value) == (
+        "11 of 12 images (91.7%) cannot be used, more than --max-error-share 0.1. The commonest reasons:\n"
+        "  missing: 5 images, such as\n"
+        "    s3://b/2.jpg (detail 2)\n"
+        "    s3://b/3.jpg (detail 3)\n"
+        "    s3://b/4.jpg (detail 4)\n"
+        "  truncated: 3 images, such as\n"
+        "    s3://b/7.jpg (detail 7)\n"
+        "    s3://b/8.jpg (detail 8)\n"
+        "    s3://b/9.jpg (detail 9)\n"
+        "  corrupt: 2 images, such as\n"
+        "    s3://b/10.jpg (detail 10)\n"
+        "    s3://b/11.jpg (detail 11)\n"
+        "Nothing is lost: mend the input, or raise --max-error-share, and run the same command again."
+    )

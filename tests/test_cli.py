@@ -1,0 +1,217 @@
+"""Flags and YAML to a config, and errors to exit codes."""
+
+import dataclasses
+import logging
+
+import pytest
+
+from faceattr.cli import main, parse_config, run_job
+from faceattr.config import LabelConfig
+from faceattr.errors import ConfigError, ModelError, RunError, StorageError
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """Entry points configure logging for the process; other tests want it as it was."""
+    logger = logging.getLogger("faceattr")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = handlers, level, propagate
+
+
+@pytest.fixture
+def parse(tmp_path):
+    """(YAML text or None, flags...) -> LabelConfig; images and output are given unless the YAML does."""
+
+    def parse(text, *flags):
+        given = [] if text and "images:" in text else ["--images=in", "--output=out"]
+        if text is None:
+            return parse_config(LabelConfig, [*given, *flags])
+        path = tmp_path / "run.yaml"
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        return parse_config(LabelConfig, [*given, "--config", str(path), *flags])
+
+    return parse
+
+
+def test_flags_alone(parse):
+    config = parse(None, "--storage.deadline-s", "5", "--ray.no-dashboard", "--dry-run", "--limit", "7")
+    assert (config.images, config.output, config.limit) == ("in", "out", 7)
+    assert config.storage.deadline_s == 5.0
+    assert config.ray.dashboard is False
+    assert config.dry_run is True
+
+
+def test_a_file_alone(parse):
+    text = """
+        images: s3://bucket/faces
+        output: runs/1
+        engine: hf
+        max_error_share: 1e-4
+        limit: 3
+        dry-run: true
+        root: null
+        revision:
+        bytes_column: ~
+        allow_sensitive: "yes: an audit = a reason"
+        storage: {deadline_s: 1e2, endpoint-url: "http://127.0.0.1:9000"}
+        ray:
+          dashboard: False
+          num_cpus: 2
+    """
+    config = parse(text)
+    assert (config.images, config.output, config.engine, config.limit) == ("s3://bucket/faces", "runs/1", "hf", 3)
+    assert config.max_error_share == 0.0001
+    assert config.dry_run is True
+    assert (config.root, config.revision, config.bytes_column) == (None, None, None)
+    assert config.allow_sensitive == "yes: an audit = a reason"
+    assert dataclasses.astuple(config.storage) == ("http://127.0.0.1:9000", 100.0)
+    assert (config.ray.dashboard, config.ray.num_cpus) == (False, 2)
+    assert config.decode == LabelConfig(images="x", output="y").decode
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "read", "expected"),
+    [
+        ("limit: 3", ["--limit", "9"], lambda config: config.limit, 9),
+        ("limit: 3", ["--limit=9"], lambda config: config.limit, 9),
+        ("limit: 3", ["--limit", "None"], lambda config: config.limit, None),
+        ("dry_run: true", ["--no-dry-run"], lambda config: config.dry_run, False),
+        ("dry_run: false", ["--dry-run"], lambda config: config.dry_run, True),
+        ("ray: {dashboard: false}", ["--ray.dashboard"], lambda config: config.ray.dashboard, True),
+        ("ray: {dashboard: true}", ["--ray.no-dashboard"], lambda config: config.ray.dashboard, False),
+        ("storage: {deadline_s: 9}", ["--storage.deadline_s", "2"], lambda config: config.storage.deadline_s, 2.0),
+        ("storage: {deadline-s: 9}", ["--storage.deadline-s=2"], lambda config: config.storage.deadline_s, 2.0),
+        ("limit: -1", ["--limit", "4"], lambda config: config.limit, 4),
+    ],
+)
+def test_a_flag_wins_over_the_file(parse, text, flag, read, expected):
+    assert read(parse(text, *flag)) == expected
+
+
+def test_the_files_name_may_stand_behind_an_equals_sign(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("images: a\noutput: b\nlimit: 3\n")
+    config = parse_config(LabelConfig, [f"--config={path}", "--output", "c"])
+    assert (config.images, config.output, config.limit) == ("a", "c", 3)
+
+
+@pytest.mark.parametrize("value", ["-x", "--dashes", "None", "1e-4", "no", "a b=c", "'#5'", "日本"])
+def test_texts_of_a_file_stay_texts(parse, value):
+    assert parse(f"images: {value}\noutput: out").images == value.strip("'")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("imagess: a", "unknown key 'imagess'; did you mean 'images'"),
+        ("max_eror_share: 0.1", "unknown key 'max_eror_share'; did you mean 'max_error_share'"),
+        ("storage: {deadline: 5}", "unknown key 'storage.deadline'; did you mean 'deadline_s'"),
+        ("ray: {zzz: 5}", "unknown key 'ray.zzz'; known are dashboard, object_store_mb, num_cpus"),
+        ("storage: 5", "'storage' is a group; expected keys below it"),
+        ("storage:", "'storage' is a group; expected keys below it"),
+        ("limit: {a: 1}", "'limit' takes one value, found keys below it"),
+        ("dry_run: yes", "'dry-run': expected true or false, found 'yes'"),
+        ("dry_run:", "'dry-run': expected true or false, found ''"),
+        ("just words", "expected 'key: value' lines"),
+        ("", "expected 'key: value' lines"),
+        ("a: [1", "not valid YAML"),
+        ("images: \udcff", "not valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_its_name_and_key(parse, text, problem):
+    with pytest.raises(ConfigError, match=r"^--config .*run\.yaml: ") as error:
+        parse(text)
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("limit: 0", "--limit"),
+        ("storage: {deadline_s: -1}", "--storage.deadline-s"),
+        ("images:\noutput: out", "--images"),
+        ("images: ''\noutput: out", "--images"),
+        ("storage: {endpoint_url: 'http://a:b@c'}", "--storage.endpoint-url"),
+    ],
+)
+def test_a_value_out_of_range_names_the_dotted_key(parse, text, flag):
+    with pytest.raises(ConfigError, match=f"^{flag}: expected"):
+        parse(text)
+
+
+@pytest.mark.parametrize("argv", [["--config"], ["--config", "/no/such/file.yaml"]])
+def test_a_missing_file(argv):
+    with pytest.raises(ConfigError, match="^--config"):
+        parse_config(LabelConfig, argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "shown"),
+    [
+        (None, ["--limit", "many"], "--limit"),
+        ("limit: many", [], "--limit"),
+        ("storage: {deadline_s: null}", [], "--storage.deadline-s"),
+        ("engine: magic", [], "--engine"),
+        (None, ["--nonsense", "1"], "--nonsense"),
+        (None, ["--storage.deadlines", "1"], "--storage.deadlines"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_ends_with_code_2_and_names_the_flag(parse, capsys, text, flags, shown):
+    with pytest.raises(SystemExit) as end:
+        parse(text, *flags)
+    assert end.value.code == 2
+    assert shown in capsys.readouterr().err
+
+
+def raising(error):
+    def job(config):
+        raise error
+
+    return job
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        (lambda config: 0, 0),
+        (lambda config: 1, 1),
+        (raising(RunError("rows are missing")), 1),
+        (raising(StorageError("no answer")), 1),
+        (raising(ConfigError("wrong flag")), 2),
+        (raising(ModelError("no such model")), 2),
+        (raising(KeyboardInterrupt()), 130),
+    ],
+)
+def test_exit_codes_of_a_job(capsys, job, code):
+    assert run_job(LabelConfig, job, ["--images", "a", "--output", "b"], None) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_error_is_shown_as_one_line(capsys):
+    run_job(LabelConfig, raising(RunError("rows are missing")), ["--images", "a", "--output", "b"], None)
+    assert capsys.readouterr().err == "error: rows are missing\n"
+
+
+def test_a_bad_config_never_reaches_the_job():
+    reached = []
+    assert run_job(LabelConfig, reached.append, ["--images", "a", "--output", "b", "--limit", "0"], None) == 2
+    assert not reached
+
+
+def test_an_error_that_is_no_users_error_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_job(LabelConfig, raising(ZeroDivisionError()), ["--images", "a", "--output", "b"], None)
+
+
+@pytest.mark.parametrize(("argv", "code"), [(["--help"], 0), (["-h"], 0), ([], 2), (["export"], 2), (["bogus"], 2)])
+def test_the_command_shows_what_it_can_do(capsys, argv, code):
+    assert main(argv) == code
+    shown = capsys.readouterr()
+    assert "faceattr export labels" in (shown.out if code == 0 else shown.err)
+
+
+def test_an_export_of_an_empty_folder_is_a_bad_configuration(tmp_path, capsys):
+    assert main(["export", "labels", str(tmp_path), "--output", str(tmp_path / "labels.csv")]) == 2
+    assert "holds no label run" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

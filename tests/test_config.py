@@ -1,0 +1,75 @@
+"""Ranges of the config; every refusal names the flag."""
+
+import re
+
+import pytest
+
+from faceattr.config import DecodeConfig, LabelConfig, RayConfig, StorageConfig, WorkersConfig
+from faceattr.errors import ConfigError
+
+LABEL = {"images": "in", "output": "out"}
+
+
+def label(**values):
+    return LabelConfig(**(LABEL | values))
+
+
+@pytest.mark.parametrize(
+    ("build", "values", "flag"),
+    [
+        (label, {"images": ""}, "--images"),
+        (label, {"output": ""}, "--output"),
+        (label, {"limit": 0}, "--limit"),
+        (label, {"max_error_share": -0.01}, "--max-error-share"),
+        (label, {"max_error_share": 1.01}, "--max-error-share"),
+        (label, {"max_error_share": float("nan")}, "--max-error-share"),
+        (label, {"allow_sensitive": ""}, "--allow-sensitive"),
+        (label, {"allow_sensitive": "  because  "}, "--allow-sensitive"),
+        (StorageConfig, {"deadline_s": 0.0}, "--storage.deadline-s"),
+        (StorageConfig, {"deadline_s": float("nan")}, "--storage.deadline-s"),
+        (DecodeConfig, {"max_bytes": 0}, "--decode.max-bytes"),
+        (DecodeConfig, {"max_pixels": 0}, "--decode.max-pixels"),
+        (DecodeConfig, {"timeout_s": 0.0}, "--decode.timeout-s"),
+        (WorkersConfig, {"gpus_per_actor": -0.5}, "--workers.gpus-per-actor"),
+        (WorkersConfig, {"gpus_per_actor": 1.5}, "--workers.gpus-per-actor"),
+        (WorkersConfig, {"min_actors": 0}, "--workers.min-actors"),
+        (WorkersConfig, {"max_actors": 0}, "--workers.max-actors"),
+        (WorkersConfig, {"min_actors": 3, "max_actors": 2}, "--workers.min-actors"),
+        (WorkersConfig, {"threads_per_actor": 0}, "--workers.threads-per-actor"),
+        (WorkersConfig, {"batch_size": 0}, "--workers.batch-size"),
+        (WorkersConfig, {"block_rows": -1}, "--workers.block-rows"),
+        (RayConfig, {"num_cpus": 0}, "--ray.num-cpus"),
+        (RayConfig, {"object_store_mb": -5}, "--ray.object-store-mb"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_value_out_of_range_is_refused_by_its_flag(build, values, flag):
+    value = next(iter(values.values()))
+    with pytest.raises(ConfigError, match=f"^{flag}: expected .*, found {re.escape(repr(value))}$"):
+        build(**values)
+
+
+@pytest.mark.parametrize(
+    ("build", "values"),
+    [
+        (label, {"limit": 1}),
+        (label, {"max_error_share": 0.0}),
+        (label, {"max_error_share": 1.0}),
+        (label, {"allow_sensitive": "an audit of bias"}),
+        (WorkersConfig, {"gpus_per_actor": 0.0}),
+        (WorkersConfig, {"gpus_per_actor": 0.25}),
+        (WorkersConfig, {"gpus_per_actor": 2.0}),
+        (WorkersConfig, {"min_actors": 2, "max_actors": 2}),
+        (StorageConfig, {"endpoint_url": "http://127.0.0.1:9000"}),
+    ],
+)
+def test_the_edges_are_allowed(build, values):
+    config = build(**values)
+    assert {name: getattr(config, name) for name in values} == values
+
+
+def test_credentials_in_the_endpoint_are_refused_and_not_repeated():
+    with pytest.raises(ConfigError, match=r"^--storage\.endpoint-url: expected one without") as error:
+        StorageConfig(endpoint_url="https://AKIA:topsecret@store.example")
+    assert "topsecret" not in str(error.value)
+    assert "AKIA" not in str(error.value)

@@ -1,0 +1,220 @@
+"""Answer likelihoods to scores and labels, with numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from faceattr.attributes import Attribute, DerivedAttribute
+from faceattr.vqa.questions import AskedAttribute, QuestionSet, VqaQuestion
+
+
+def asked(name="hat", questions=("is there a hat?",), **values):
+    values = {"answers": ("no", "yes"), "inverted": (False,) * len(questions)} | values
+    return AskedAttribute(attribute=Attribute(name=name), questions=questions, **values)
+
+
+def asked_hair(**values):
+    return AskedAttribute(
+        attribute=Attribute(name="hair", kind="multiclass", classes=("black", "blond", "none")),
+        questions=("what color is the hair?",),
+        answers=("black", "blonde", "bald"),
+        inverted=(False,),
+        **values,
+    )
+
+
+def label(attributes, *rows):
+    """Labels of rows of probabilities."""
+    question_set = QuestionSet(name="test", asked=tuple(attributes))
+    return question_set.compute_labels(np.log(np.array(rows, np.float32)))
+
+
+def test_one_question_is_normalised_over_its_answers():
+    found = label([asked()], [0.06, 0.02])["hat"]
+    assert found.score == pytest.approx([0.25])  # 0.02 / (0.06 + 0.02)
+    assert found.mass == pytest.approx([0.08])
+    assert found.label.tolist() == [0]
+    assert found.unknown.tolist() == [False]
+    assert (found.label.dtype, found.score.dtype, found.mass.dtype) == (np.int8, np.float32, np.float32)
+
+
+def test_two_paraphrases_are_averaged_geometrically():
+    # Normalised: (0.5, 0.5) and (0.1, 0.9). Geometric means sqrt(0.05) and sqrt(0.45), a ratio of 1 to 3.
+    # Masses 0.4 and 0.1: sqrt(0.04) = 0.2.
+    found = label([asked(questions=("one?", "two?"))], [0.2, 0.2, 0.01, 0.09])["hat"]
+    assert found.score == pytest.approx([0.75])
+    assert found.mass == pytest.approx([0.2])
+    assert found.label.tolist() == [1]
+
+
+def test_a_paraphrase_that_is_sure_outweighs_two_that_waver():
+    # Odds for yes: 3/2, 3/2 and 1/999: their product is far below one, though two of three say yes.
+    found = label([asked(questions=("a?", "b?", "c?"))], [0.4, 0.6, 0.4, 0.6, 0.999, 0.001])["hat"]
+    assert found.label.tolist() == [0]
+    # Cube root of 2.25 / 999 is 0.1311; as a probability 0.1311 / 1.1311.
+    assert found.score == pytest.approx([0.1159], abs=5e-5)
+
+
+def test_an_inverted_question_is_asked_with_its_answers_reversed():
+    beard = asked("beard", ("is there a beard?", "is the chin shaved?"), inverted=(False, True))
+    assert beard.vqa_questions() == (
+        VqaQuestion("is there a beard?", ("no", "yes")),
+        VqaQuestion("is the chin shaved?", ("yes", "no")),
+    )
+    # "shaved? yes" 0.8, "shaved? no" 0.2: speaks against the beard. Alone: P(beard) = 0.2.
+    alone = asked("beard", ("is the chin shaved?",), inverted=(True,))
+    assert label([alone], [0.8, 0.2])["beard"].score == pytest.approx([0.2])
+    # Both in agreement: odds of yes 1/4 and 1/4.
+    assert label([beard], [0.8, 0.2, 0.8, 0.2])["beard"].score == pytest.approx([0.2])
+
+
+def test_likelihoods_far_below_what_a_float_can_hold():
+    question_set = QuestionSet(name="test", asked=(asked(),))
+    found = question_set.compute_labels(np.array([[-1000.0, -1000.0 + np.log(3)]], np.float32))["hat"]
+    assert found.score == pytest.approx([0.75], abs=1e-4)
+    assert found.mass.tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("p_yes", "threshold", "abstain", "expected"),
+    [
+        (0.5, 0.5, None, 1),  # from the threshold on
+        (0.499, 0.5, None, 0),
+        (0.25, 0.25, None, 1),
+        (0.3, 0.25, None, 1),
+        (0.5, 0.5, (0.25, 0.75), None),
+        (0.25, 0.5, (0.25, 0.75), 0),  # the edges of the band are decided
+        (0.75, 0.5, (0.25, 0.75), 1),
+        (0.26, 0.5, (0.25, 0.75), None),
+        (0.74, 0.5, (0.25, 0.75), None),
+        (0.5, 0.5, (0.5, 0.75), 1),
+        (0.5, 0.5, (0.25, 0.5), 1),
+        (0.01, 0.5, None, 0),
+    ],
+)
+def test_threshold_and_abstain_band(p_yes, threshold, abstain, expected):
+    found = label([asked(threshold=threshold, abstain=abstain)], [1 - p_yes, p_yes])["hat"]
+    assert (None if found.unknown[0] else found.label[0]) == expected
+    assert found.score == pytest.approx([p_yes])
+
+
+def test_a_multiclass_attribute_has_a_score_per_class():
+    found = label([asked_hair()], [0.1, 0.2, 0.1], [0.3, 0.1, 0.1])["hair"]
+    assert found.label.tolist() == [1, 0]
+    assert found.score == pytest.approx(np.array([[0.25, 0.5, 0.25], [0.6, 0.2, 0.2]]))
+    assert found.mass == pytest.approx([0.4, 0.5])
+    assert found.unknown.tolist() == [False, False]
+
+
+def test_a_multiclass_attribute_abstains_if_no_class_is_likely_enough():
+    rows = [[0.49, 0.26, 0.25], [0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]
+    found = label([asked_hair(abstain=(0.5, 1.0))], *rows)["hair"]
+    assert found.unknown.tolist() == [True, False, False]
+    assert found.label[1:].tolist() == [0, 2]
+
+
+def test_each_attribute_reads_its_own_columns():
+    attributes = [asked("hat", ("a?", "b?")), asked_hair(), asked("beard", ("c?",))]
+    found = label(attributes, [0.9, 0.1, 0.9, 0.1, 0.2, 0.2, 0.6, 0.3, 0.7], [0.2, 0.8, 0.2, 0.8, 0.6, 0.2, 0.2, 0.8, 0.2])
+    assert list(found) == ["hat", "hair", "beard"]
+    assert found["hat"].score == pytest.approx([0.1, 0.8])
+    assert found["hair"].label.tolist() == [2, 0]
+    assert found["beard"].score == pytest.approx([0.7, 0.2])
+
+
+def test_no_images():
+    question_set = QuestionSet(name="test", asked=(asked(), asked_hair()))
+    found = question_set.compute_labels(np.empty((0, 5), np.float32))
+    assert found["hat"].score.shape == (0,)
+    assert found["hair"].score.shape == (0, 3)
+
+
+def test_questions_stand_in_the_order_of_the_attributes():
+    question_set = QuestionSet(name="test", asked=(asked("hat", ("a?", "b?")), asked_hair()))
+    assert [question.text for question in question_set.vqa_questions()] == ["a?", "b?", "what color is the hair?"]
+    assert question_set.vqa_questions()[2].answers == ("black", "blonde", "bald")
+
+
+def test_the_plain_form_holds_all_that_decides_a_label():
+    first = QuestionSet(name="test", asked=(asked(abstain=(0.4, 0.6)),), derived=(DerivedAttribute(name="d", rule="not hat"),))
+    assert first.to_json() == {
+        "name": "test",
+        "attributes": {
+            "hat": {
+                "kind": "binary",
+                "classes": ["no", "yes"],
+                "questions": ["is there a hat?"],
+                "inverted": [False],
+                "answers": ["no", "yes"],
+                "threshold": 0.5,
+                "abstain": [0.4, 0.6],
+            }
+        },
+        "derived": {"d": "not hat"},
+    }
+
+
+SENSITIVE = [
+    "what race is the person?",
+    "is the person asian?",
+    "Is the man Black?",
+    "is this a white woman?",
+    "is she white?",
+    "what is the skin color?",
+    "what is the skin-colour?",
+    "what color is the skin?",
+    "is the skin dark?",
+    "what is the skin tone?",
+    "is this a dark-skinned person?",
+    "what is the person's ethnicity?",
+    "what is the nationality of the person?",
+    "which religion does the person have?",
+    "is the woman wearing a hijab?",
+    "is the man jewish?",
+    "is he gay?",
+    "what is the sexual orientation?",
+    "is the person ill?",
+    "does the person look healthy?",
+    "is the woman pregnant?",
+    "does the person have down syndrome?",
+    "which political party does he like?",
+    "is the person a criminal?",
+]
+HARMLESS = [
+    "is the hat black?",
+    "is the shirt white?",
+    "does the person have black hair?",
+    "has the woman dark hair?",
+    "is the person wearing a black hat?",
+    "is the background dark?",
+    "does the person wear braces?",
+    "is there a trace of a beard?",
+    "is the hair straight?",
+    "is this a still picture?",
+    "is the picture an illustration?",
+    "is the person happy or sad?",
+    "is the face embraced by hands?",
+    "is the person wearing a necklace?",
+    "is the man old?",
+]
+
+
+@pytest.mark.parametrize("text", SENSITIVE)
+def test_a_sensitive_question_is_noticed(text):
+    assert QuestionSet(name="t", asked=(asked(questions=("is there a hat?", text)),)).sensitive_questions() == (text,)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_a_harmless_question_is_not(text):
+    assert QuestionSet(name="t", asked=(asked(questions=(text,)),)).sensitive_questions() == ()
+
+
+def test_names_classes_answers_and_rules_are_looked_at_too():
+    origin = AskedAttribute(
+        attribute=Attribute(name="origin", kind="multiclass", classes=("caucasian", "other")),
+        questions=("where is the person from?",),
+        answers=("europe", "african country"),
+        inverted=(False,),
+    )
+    rule = DerivedAttribute(name="is_muslim", rule="skin_color")
+    question_set = QuestionSet(name="t", asked=(asked("skin_color"), origin), derived=(rule,))
+    assert question_set.sensitive_questions() == ("skin color", "caucasian", "african country", "is muslim")
