@@ -57,3 +57,21 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
 def s3_uri(s3: LocalS3) -> str:
     """A fresh place in the bucket."""
     return f"s3://{s3.bucket}/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def ray_local(s3: LocalS3) -> Iterator[None]:
+    """One Ray session for all tests. Two logical GPUs keep the model's actors apart from decoding, as in production."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=2,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
+        logging_level="WARNING",
+    )
+    yield
+    ray.shutdown()

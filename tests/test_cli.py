@@ -136,13 +136,13 @@ def test_a_wrong_file_is_refused_by_its_name_and_key(parse, text, problem):
     ],
 )
 def test_a_value_out_of_range_names_the_dotted_key(parse, text, flag):
-    with pytest.raises(ConfigError, match=f"^{flag}: expected"):
+    with pytest.raises(ConfigError, match=rf"^{flag}: expected"):
         parse(text)
 
 
 @pytest.mark.parametrize("argv", [["--config"], ["--config", "/no/such/file.yaml"]])
 def test_a_missing_file(argv):
-    with pytest.raises(ConfigError, match="^--config"):
+    with pytest.raises(ConfigError, match=r"^--config"):
         parse_config(LabelConfig, argv)
 
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.storage import StorageOptions, check_key, open_store
 from faceattr.errors import ConfigError
 
 
@@ -21,6 +21,10 @@ def fetch_folder(uri: str, options: StorageOptions) -> Path:
     entries = sorted(store.list(), key=lambda entry: entry.key)
     if not entries:
         raise ConfigError(f"{uri} is empty or does not exist")
+    for entry in entries:
+        problem = check_key(entry.key)  # the key becomes a local path
+        if problem:
+            raise ConfigError(f"{uri}: object {entry.key!r}: {problem}")
     content = "\n".join(f"{entry.key} {entry.num_bytes} {entry.etag}" for entry in entries)
     cache = Path(os.environ.get("FACEATTR_CACHE", Path.home() / ".cache" / "faceattr"))
     folder = cache / hashlib.sha256(f"{uri}\n{content}".encode()).hexdigest()[:24]

@@ -218,7 +218,9 @@ def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint
     """Raises ConfigError, with the difference, if the folder's run is not the one that this command would make."""
     ours = json.loads(json.dumps({"kind": kind, **fingerprint}))
     theirs = {"kind": record.kind, **record.fingerprint}
-    differences = [f"{key}: there {_brief(there)}, here {_brief(here)}" for key, there, here in _differences(theirs, ours)]
+    differences = [
+        f"{key}: there {_brief(there)}, here {_brief(here)}" for key, there, here in _differences(theirs, ours)
+    ]
     if differences:
         raise ConfigError(
             f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "

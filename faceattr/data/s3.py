@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import boto3
 import botocore.config
 import botocore.exceptions
-import botocore.parsers
 
 from faceattr.data.store_types import MissingObjectError, ObjectInfo
 from faceattr.errors import StorageError
@@ -43,7 +42,7 @@ _MAX_PAUSE_S = 5.0
 
 
 class _CutBodyError(Exception):
-    """The connection ended before the promised number of bytes."""
+    """The connection ended before the promised number of bytes, or what came is not the answer to the question."""
 
 
 _TRANSIENT = (
@@ -52,7 +51,6 @@ _TRANSIENT = (
     botocore.exceptions.ChecksumError,
     botocore.exceptions.FlexibleChecksumError,
     botocore.exceptions.IncompleteReadError,
-    botocore.parsers.ResponseParserError,
     ConnectionError,
     TimeoutError,
     _CutBodyError,
@@ -82,8 +80,15 @@ class S3Store:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See Store.list."""
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+
+        def fetch() -> dict[str, Any]:
+            page: dict[str, Any] = self._client.list_objects_v2(**request)
+            if "IsTruncated" not in page:  # boto3 reads an empty or foreign document as a listing of nothing
+                raise _CutBodyError("the answer is no listing")
+            return page
+
         while True:
-            page = self._call("list", prefix, lambda: self._client.list_objects_v2(**request))
+            page = self._call("list", prefix, fetch)
             for entry in page.get("Contents", ()):
                 if entry["Key"].endswith("/"):  # folder markers of consoles and of Ray's writers
                     continue

@@ -49,7 +49,7 @@ class SplitRatios:
         total, end = sum(shares), 0.0
         for index, share in enumerate(shares):
             end += share / total
-            if share and place < end:
+            if place < end:
                 return index
         # Rounding left the last ends a hair under 1.
         return max(index for index, share in enumerate(shares) if share)

@@ -46,7 +46,7 @@ class Store(Protocol):
     uri: str
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key starts with `prefix`, recursively, streaming, in no promised order; markers of folders are left out."""
+        """Objects whose key starts with `prefix`, recursively, streaming, in no promised order; no folder markers."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -128,9 +128,9 @@ class LocalStore:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See Store.list."""
-        yield from self._walk("", prefix)
+        yield from self._walk("", prefix, frozenset([self.root.resolve()]))
 
-    def _walk(self, folder_key: str, prefix: str) -> Iterator[ObjectInfo]:
+    def _walk(self, folder_key: str, prefix: str, followed: frozenset[Path]) -> Iterator[ObjectInfo]:
         folder = self.root / folder_key
         # scandir, sorted folder by folder: streams, and gives the same order on every machine.
         try:
@@ -145,8 +145,13 @@ class LocalStore:
                 continue
             key = folder_key + entry.name
             if _is_folder(entry):
+                inside = followed
+                if entry.is_symlink():
+                    target, inside = Path(entry.path).resolve(), followed | {folder.resolve()}
+                    if any(each.is_relative_to(target) for each in inside):
+                        continue  # a link back would show every image again and again under longer names
                 if _may_hold(f"{key}/", prefix):
-                    yield from self._walk(f"{key}/", prefix)
+                    yield from self._walk(f"{key}/", prefix, inside)
             elif key.startswith(prefix):
                 yield _describe(Path(entry.path), key)
 

@@ -2,15 +2,15 @@
 
 Seed 004, CLIP ViT-L/14 on FairFace. Its names to ours, in our class order:
 
-    vision_model.*, vision_model.vision_model.*   -> backbone.module.*                      (CLIPVisionModel)
-    {age,gender,race}_head.{weight,bias}          -> heads.{age_group,gender,race}_head.*   rows reordered
+    vision_model.*, vision_model.vision_model.*  ->  backbone.module.*                      CLIPVisionModel
+    {age,gender,race}_head.{weight,bias}         ->  heads.{age_group,gender,race}_head.*   rows reordered
 
 Its classes were sorted as strings (0-2, 10-19, 20-29, 3-9, ...); rows are moved to where our class order has them.
 
 Seed 003, ViT-B/16 on UTKFace:
 
-    backbone.*, vit.*                             -> backbone.module.*                      (timm's names, or torchvision's)
-    {age,gender,race}_head.{0,3}.*                -> heads.{age,gender,race_group}_head.*   Linear, GELU, Dropout, Linear
+    backbone.*, vit.*                            ->  backbone.module.*                      of torchvision or timm
+    {age,gender,race}_head.{0,3}.*               ->  heads.{age,gender,race_group}_head.*   layers of an MLP
 
 Its gender head gives one logit z of Female. Ours has the classes (Male, Female), and gives the logits (0, z), so that
 softmax says what its sigmoid said.

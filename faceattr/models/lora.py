@@ -1,7 +1,6 @@
 """LoRA through peft: small trainable matrices beside frozen linear layers, and merging them away for saving."""
 
 import copy
-import difflib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -64,10 +63,9 @@ def apply_lora(
     ]
     if not chosen:
         known = sorted({name.rpartition(".")[2] for name in linear})
-        near = difflib.get_close_matches(endings[0], known, n=3, cutoff=0.5) if endings else []
         raise ConfigError(
             f"LoRA: no linear layer beyond freeze depth {backbone.frozen_depth} of {backbone.num_blocks} ends with "
-            f"{list(endings)}; {backbone.config.name} has {', '.join(near or known) or 'no linear layers'}"
+            f"{list(endings)}; {backbone.config.name} has {', '.join(known) or 'no linear layers'}"
         )
     config = LoraConfig(
         r=rank,

@@ -130,8 +130,19 @@ def _find_blocks(module: Any) -> tuple[Block, ...]:
         # A subclass may run its layers in another way.
         if isinstance(module, family) and type(module).forward_features is family.forward_features:
             return find(module)
-    groups = group_parameters(module, module.group_matcher(coarse=False))
-    return tuple(Block(f"group{index}", (), tuple(names)) for index, names in sorted(groups.items()))
+    return _group_blocks(module)
+
+
+def _group_blocks(module: Any) -> tuple[Block, ...]:
+    """Blocks that own what timm puts into one parameter group, and can only be run together."""
+    group_of = group_parameters(module, module.group_matcher(coarse=False), reverse=True)
+    owns: dict[int, dict[str, None]] = {group: {} for group in sorted(set(group_of.values()))}
+    for name, group in group_of.items():
+        holder = name.rpartition(".")[0]
+        # A layer goes as a whole, so that its batch-norm statistics, which are no parameters, go with it.
+        beside = {other for key, other in group_of.items() if key.rpartition(".")[0] == holder}
+        owns[group][holder if holder and beside == {group} else name] = None
+    return tuple(Block(f"group{group}", (), tuple(names)) for group, names in owns.items())
 
 
 def _resnet_blocks(module: Any) -> tuple[Block, ...]:
@@ -141,11 +152,12 @@ def _resnet_blocks(module: Any) -> tuple[Block, ...]:
 
 
 def _vit_blocks(module: Any) -> tuple[Block, ...]:
-    embeddings = ("cls_token", "reg_token", "pos_embed", "pos_drop")
+    # Class, register and distillation tokens and positions are parameters of the model itself.
+    embeddings = [name for name, _ in module.named_parameters(recurse=False)]
     stem = Block(
         "stem",
         ("patch_embed", "_pos_embed", "patch_drop", "norm_pre"),
-        ("patch_embed", *embeddings, "patch_drop", "norm_pre"),
+        ("patch_embed", *embeddings, "pos_drop", "patch_drop", "norm_pre"),
     )
     names = [f"blocks.{i}" for i in range(len(module.blocks))]
     last = Block(names[-1], (names[-1], "norm"), (names[-1], "norm"))

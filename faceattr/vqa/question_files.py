@@ -6,7 +6,7 @@ A file of one attribute with all its options (`sets/*.yaml` are the built-in one
     #   hat:
     #     questions:                    paraphrases, averaged in log space
     #       - is the person wearing a hat?
-    #       - {text: is the head bare?, inverted: true}
+    #       - {text: "is the head bare?", inverted: true}
     #     answers: [no, yes]            the default; any list, or `class: text` lines, for a multiclass attribute
     #     threshold: 0.5                a score from here on is labelled 1
     #     abstain: [0.45, 0.55]         scores between are labelled null; one number for a multiclass attribute
@@ -70,7 +70,9 @@ def parse_question_set(text: str, *, name: str, where: str) -> QuestionSet:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
+        problem = str(getattr(error, "problem", error))
+        hint = "; inside [ ] or { } a text with a question mark needs quotes" if "'?'" in problem else ""
+        raise ConfigError(f"{where}{line}: not valid YAML: {problem}{hint}") from error
     if root is None:
         raise ConfigError(f"{where}: the file is empty; expected the key 'attributes'")
     reader = _Reader(where)

@@ -22,9 +22,11 @@ from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 # What GDPR Art. 9 calls special categories, as far as a question about a face can touch them; EU AI Act Art. 5(1)(g)
 # forbids biometric categorisation by most of them. A net, not a lawyer: it catches words, not intentions.
 _SENSITIVE = re.compile(
-    r"\b(rac(?:e|es|ial)|ethnic\w*|nationalit\w+|skin[ -](?:colou?r|tone)|colou?r (?:is|of) (?:the|his|her|their) skin|"
-    r"(?:person|man|woman|he|she|skin) (?:black|white|dark)(?! hair)|"
-    r"(?:black|white|dark) (?:person|people|man|woman|skin)|(?:black|white|dark)-skinned|caucasian|asian|african|latin[oax]|hispanic|indian|arab\w*|"
+    r"\b(rac(?:e|es|ial)|ethnic\w*|nationalit\w+|skin[ -](?:colou?r|tone)|"
+    r"colou?r (?:is|of) (?:the|his|her|their) skin|(?:black|white|dark)-skinned|"
+    r"(?:person|man|woman|he|she|skin) (?:black|white|dark)(?![ -]hair)|"
+    r"(?:black|white|dark) (?:person|people|man|woman|skin)|"
+    r"caucasian|asian|african|latin[oax]|hispanic|indian|arab\w*|"
     r"religio\w*|muslim|christian|jew(?:ish)?|hindu|sikh|buddhis\w+|hijab|turban|kippah|yarmulke|faith|"
     r"sexual\w*|gay|lesbian|homosexual|bisexual|heterosexual|transgender|straight person|orientation|"
     r"health\w*|ill|illness|disease\w*|disab\w+|pregnan\w+|depress\w+|autis\w+|down syndrome|drunk|addict\w*|"

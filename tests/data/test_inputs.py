@@ -314,7 +314,9 @@ def test_packed_images_in_a_binary_column(place):
 
 @pytest.mark.parametrize("carried", [{}, {"n": [5, 6, 7]}])
 def test_packed_images_of_hugging_face_without_ids(place, carried):
-    image = pa.array([{"bytes": b"1", "path": "same.jpg"}] * 3, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    image = pa.array(
+        [{"bytes": b"1", "path": "same.jpg"}] * 3, pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
     place.put("data/train-0.parquet", parquet({"image": image} | carried))
     place.put("data/train-1.parquet", parquet({"image": image} | carried))
     source = open_input(f"{place.uri}/data")

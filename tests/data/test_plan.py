@@ -1,5 +1,6 @@
 """The frozen input list: dense numbers, shards that never cross a part, repeats refused."""
 
+import itertools
 import json
 
 import numpy as np
@@ -29,7 +30,13 @@ def rows(keys, num_bytes=1, carried=()):
     nulls = [pa.nulls(len(keys), pa.string()), pa.nulls(len(keys), pa.int64())]
     fields = [pa.field(name, values.type) for name, values in carried]
     return pa.table(
-        [pa.array(keys), pa.array([f"s3://b/{key}" for key in keys]), sizes, *nulls, *(values for _, values in carried)],
+        [
+            pa.array(keys),
+            pa.array([f"s3://b/{key}" for key in keys]),
+            sizes,
+            *nulls,
+            *(values for _, values in carried),
+        ],
         schema=plan_schema(fields),
     )
 
@@ -65,7 +72,7 @@ def test_shards_of_rows_and_of_parts():
 def test_rows_are_numbered_densely_over_parts_whatever_the_tables_sizes():
     store = MemoryStore()
     ends = [0, 1, 60_000, 60_000, 65_536 + 10, 65_536 + 300]
-    plan = write_plan(store, [numbered(*bounds) for bounds in zip(ends, ends[1:], strict=False)])
+    plan = write_plan(store, [numbered(*bounds) for bounds in itertools.pairwise(ends)])
     assert (plan.num_rows, plan.num_bytes, plan.shard_size) == (65_836, 65_836, 256)
     assert [(part.first_row, part.num_rows) for part in plan.parts] == [(0, PART_ROWS), (PART_ROWS, 300)]
     assert {part.key for part in plan.parts} == set(store.objects)
@@ -101,7 +108,10 @@ def test_carried_columns_and_unknown_sizes():
     table = read_part(store, plan.parts[0])
     assert plan.num_bytes == 0
     assert table.schema.field("given_hat").type == pa.int8()
-    assert table.select(["given_hat", "note"]).to_pylist() == [{"given_hat": 1, "note": "x"}, {"given_hat": None, "note": ""}]
+    assert table.select(["given_hat", "note"]).to_pylist() == [
+        {"given_hat": 1, "note": "x"},
+        {"given_hat": None, "note": ""},
+    ]
 
 
 def test_two_attempts_do_not_share_files():

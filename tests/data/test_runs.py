@@ -35,7 +35,13 @@ def write_small_plan(store):
 
 
 def begin(store, write=write_small_plan, **changes):
-    values = {"kind": "label", "fingerprint": FINGERPRINT, "config": {"limit": 3}, "versions": {"ray": "2"}, "notes": {}}
+    values = {
+        "kind": "label",
+        "fingerprint": FINGERPRINT,
+        "config": {"limit": 3},
+        "versions": {"ray": "2"},
+        "notes": {},
+    }
     return open_run(store, **(values | changes), write_plan=lambda: write(store))
 
 
@@ -183,7 +189,7 @@ def test_another_manifest_is_not_overwritten():
     manifest = version.verify()
     version.publish(manifest)
     version.publish(manifest)  # the same once more, as after a lost acknowledgement
-    with pytest.raises(RunError, match="_manifest.json exists and says something else"):
+    with pytest.raises(RunError, match=r"_manifest\.json exists and says something else"):
         version.publish(Manifest(run_id="r", version=1, num_rows=9, status_counts={}, files=()))
 
 

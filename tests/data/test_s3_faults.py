@@ -79,10 +79,12 @@ def test_a_listing_survives(store, proxy, kind):
     assert proxy.pending == []
 
 
-def test_a_listing_that_is_no_xml_is_asked_for_again(store, proxy):
+@pytest.mark.parametrize("body", [b"", b"<html>welcome", b"<html></html>"])
+def test_an_answer_that_is_no_listing_is_not_taken_for_an_empty_one(store, proxy, body):
     store.put("garbled/a", b"")
-    proxy.add(Fault("error", "GET", path="list-type=2", status=200, body=b"<html>welcome"))
+    proxy.add(Fault("error", "GET", path="list-type=2", times=3, status=200, body=body))
     assert list_keys(store, "garbled/") == ["garbled/a"]
+    assert proxy.pending == []
 
 
 @pytest.mark.parametrize("method", ["put", "put_if_absent", "delete"])

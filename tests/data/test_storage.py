@@ -225,6 +225,18 @@ def test_links_are_followed_and_dead_ones_are_listed(tmp_path):
         store.get("dead.jpg")
 
 
+def test_a_link_back_is_not_walked_again(tmp_path):
+    store = LocalStore(tmp_path / "images")
+    store.put("a/1.jpg", b"")
+    LocalStore(tmp_path / "beside").put("2.jpg", b"")
+    (tmp_path / "images" / "a" / "up").symlink_to(tmp_path / "images")
+    (tmp_path / "images" / "a" / "beside").symlink_to(tmp_path / "beside")
+    (tmp_path / "images" / "b").symlink_to(tmp_path / "beside")  # a second way to the same folder is no loop
+    (tmp_path / "beside" / "back").symlink_to(tmp_path / "images" / "a")
+    (tmp_path / "beside" / "above").symlink_to(tmp_path)
+    assert list_keys(store) == ["a/1.jpg", "a/beside/2.jpg", "b/2.jpg", "b/back/1.jpg"]
+
+
 def test_a_local_listing_is_sorted_folder_by_folder(tmp_path):
     store = LocalStore(tmp_path)
     for key in ("b/2", "a", "b/1", "c", "b/a/z"):

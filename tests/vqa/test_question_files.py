@@ -29,7 +29,9 @@ def test_the_sets_that_ship():
 def test_clear_face_says_what_it_says():
     question_set = load_question_set("clear_face")
     assert question_set.attributes.names == ("hat", "glasses", "facial_hair")
-    assert [(rule.name, rule.rule) for rule in question_set.derived] == [("label", "not (hat or glasses or facial_hair)")]
+    assert [(rule.name, rule.rule) for rule in question_set.derived] == [
+        ("label", "not (hat or glasses or facial_hair)")
+    ]
     assert len(question_set.vqa_questions()) == 9
 
 
@@ -179,7 +181,7 @@ def test_a_wrong_file_names_line_and_key(text, start, problem):
 
 @pytest.mark.parametrize("name", ["clearface", "sets/hats.txt", ""])
 def test_a_name_that_is_neither_a_set_nor_a_file(name):
-    with pytest.raises(ConfigError, match="expected one of celeba4, clear_face, portrait, or a .yaml file"):
+    with pytest.raises(ConfigError, match=r"expected one of celeba4, clear_face, portrait, or a \.yaml file"):
         load_question_set(name)
 
 

@@ -114,7 +114,9 @@ def test_a_multiclass_attribute_abstains_if_no_class_is_likely_enough():
 
 def test_each_attribute_reads_its_own_columns():
     attributes = [asked("hat", ("a?", "b?")), asked_hair(), asked("beard", ("c?",))]
-    found = label(attributes, [0.9, 0.1, 0.9, 0.1, 0.2, 0.2, 0.6, 0.3, 0.7], [0.2, 0.8, 0.2, 0.8, 0.6, 0.2, 0.2, 0.8, 0.2])
+    found = label(
+        attributes, [0.9, 0.1, 0.9, 0.1, 0.2, 0.2, 0.6, 0.3, 0.7], [0.2, 0.8, 0.2, 0.8, 0.6, 0.2, 0.2, 0.8, 0.2]
+    )
     assert list(found) == ["hat", "hair", "beard"]
     assert found["hat"].score == pytest.approx([0.1, 0.8])
     assert found["hair"].label.tolist() == [2, 0]
@@ -135,7 +137,9 @@ def test_questions_stand_in_the_order_of_the_attributes():
 
 
 def test_the_plain_form_holds_all_that_decides_a_label():
-    first = QuestionSet(name="test", asked=(asked(abstain=(0.4, 0.6)),), derived=(DerivedAttribute(name="d", rule="not hat"),))
+    first = QuestionSet(
+        name="test", asked=(asked(abstain=(0.4, 0.6)),), derived=(DerivedAttribute(name="d", rule="not hat"),)
+    )
     assert first.to_json() == {
         "name": "test",
         "attributes": {
@@ -184,6 +188,7 @@ HARMLESS = [
     "is the shirt white?",
     "does the person have black hair?",
     "has the woman dark hair?",
+    "is the man black-haired?",
     "is the person wearing a black hat?",
     "is the background dark?",
     "does the person wear braces?",

@@ -190,12 +190,12 @@ class _Parser:
     ) -> None:
         self._images = images
         self._names = names
-        self._rules = rules
+        # A rule parses its text whenever it is asked for its inputs or evaluated; few combinations of inputs occur.
+        self._rules = [(rule, rule.inputs) for rule in rules]
+        self._decided: dict[tuple[str, tuple[int | None, ...]], int | None] = {}
         self._identities = side.read_identities(rejects)
         self._splits = side.read_splits(rejects)
         self._index = {name: index for index, name in enumerate(people)}
-        # Few combinations of inputs occur, and evaluating a rule means parsing it.
-        self._decided: dict[tuple[str, tuple[int | None, ...]], int | None] = {}
 
     def parse(self, cells: list[str]) -> LabelRow:
         if len(cells) != len(self._names) + 1:
@@ -203,7 +203,7 @@ class _Parser:
         image = cells[0]
         labels = {name: parse_binary(text, name) for name, text in zip(self._names, cells[1:], strict=True)}
         person = self._identities.get(image.rpartition("/")[2])
-        derived = {rule.name: self._derive(rule, labels) for rule in self._rules}
+        derived = {rule.name: self._derive(rule, inputs, labels) for rule, inputs in self._rules}
         return {
             **self._images.columns(image),
             **labels,
@@ -213,8 +213,8 @@ class _Parser:
             "split": self._splits.get(image.rpartition("/")[2]),
         }
 
-    def _derive(self, rule: DerivedAttribute, labels: dict[str, int | None]) -> int | None:
-        key = (rule.name, tuple(labels[name] for name in rule.inputs))
+    def _derive(self, rule: DerivedAttribute, inputs: tuple[str, ...], labels: dict[str, int | None]) -> int | None:
+        key = (rule.name, tuple(labels[name] for name in inputs))
         if key not in self._decided:
             self._decided[key] = rule.evaluate(labels)
         return self._decided[key]

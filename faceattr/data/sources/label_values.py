@@ -40,6 +40,8 @@ def is_binary(text: str) -> bool:
 
 def parse_binary(text: str, name: str) -> int | None:
     """1, 0, or None for an empty cell. Raises BadRow otherwise."""
+    if text in _BINARY:  # nearly all cells of a large file
+        return _BINARY[text]
     if is_unknown(text):
         return None
     value = _BINARY.get(_whole(text.lower()))

@@ -1,0 +1,83 @@
+"""Small random models of every family, and images for them."""
+
+from pathlib import Path
+
+import torch
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionConfig, CLIPVisionModel
+
+from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+from faceattr.models.backbones import build_backbone
+from faceattr.models.multitask import MultiAttributeModel
+
+VISION = {
+    "hidden_size": 24,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+# Name and arguments of timm models: one per family that can be split, small, with the traits that matter.
+FAMILIES = {
+    "resnet": ("test_resnet", {}, 64),
+    "vit": ("test_vit", {"depth": 3}, 32),
+    "vit_clip": ("vit_base_patch32_clip_224.openai", {"depth": 2, "embed_dim": 32, "num_heads": 2}, 64),
+    "vit_pooled": ("test_vit2", {"depth": 2}, 32),
+    "vit_distilled": (
+        "deit_tiny_distilled_patch16_224",
+        {"depth": 2, "embed_dim": 32, "num_heads": 2},
+        32,
+    ),
+    "vgg": ("vgg11_bn", {"mlp_ratio": 0.01}, 32),
+    "inception": ("inception_v3", {}, 75),
+}
+ATTRIBUTES = AttributeSet(
+    attributes=(
+        Attribute(name="hat"),
+        # A name that nn.Module itself uses.
+        Attribute(name="clear"),
+        Attribute(name="age_group", kind="multiclass", classes=("0-2", "3-9", "10-19")),
+        Attribute(name="age", kind="age", classes=()),
+        Attribute(name="person", kind="identity", classes=("p7", "p10", "p9", "p1")),
+    ),
+    derived=(DerivedAttribute(name="bare", rule="not hat and clear"),),
+)
+
+
+def save_clip(folder: Path, *, whole: bool = False, seed: int = 0) -> Path:
+    """A CLIP checkpoint as users have it: the tower alone, or out of a whole CLIP model."""
+    torch.manual_seed(seed)
+    if whole:
+        text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = CLIPConfig(text_config={**text, "vocab_size": 50}, vision_config=VISION, projection_dim=8)
+        CLIPModel(config).save_pretrained(folder)
+    else:
+        CLIPVisionModel(CLIPVisionConfig(**VISION)).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def build(family: str, folder: Path, *, seed: int = 0):
+    """A tiny backbone of a family; `clip` needs a folder to put a checkpoint into."""
+    torch.manual_seed(seed)
+    if family == "clip":
+        if not (folder / "config.json").exists():
+            save_clip(folder)
+        return build_backbone(str(folder), pretrained=True)
+    name, args, size = FAMILIES[family]
+    return build_backbone(name, pretrained=False, image_size=size, args=args)
+
+
+def build_model(family: str, folder: Path, attributes: AttributeSet = ATTRIBUTES, **kwargs) -> MultiAttributeModel:
+    return MultiAttributeModel(build(family, folder), attributes, **kwargs)
+
+
+def images_for(backbone, num: int = 2) -> torch.Tensor:
+    size = backbone.preprocessing.size_px
+    return torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def assert_same_outputs(found, wanted, **tolerance):
+    assert list(found) == list(wanted)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, **(tolerance or {"rtol": 0, "atol": 0}))
