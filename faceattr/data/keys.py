@@ -1,7 +1,7 @@
 """Finding keys that stand twice among any number of them, in constant memory.
 
-64-bit hashes beyond a few million are spilled to buckets on local disk and compared bucket by bucket. Equal hashes are only suspects: at
-10^8 keys one pair in about 4,000 runs collides by chance, so the caller looks again at the keys themselves.
+64-bit hashes beyond a few million are spilled to buckets on local disk and compared bucket by bucket. Equal hashes are
+only suspects: at 10^8 keys one pair in about 4,000 runs collides by chance, so the caller looks again at the keys.
 """
 
 import hashlib

@@ -153,7 +153,9 @@ def write_plan(
                 "no image was found; check the address, and that names end in .jpg, .png, .webp or the like"
             )
         _refuse_repeated(store, parts, repeated)
-    return Plan(num_rows=num_rows, num_bytes=num_bytes, shard_size=shard_size or choose_shard_size(num_rows), parts=tuple(parts))
+    return Plan(
+        num_rows=num_rows, num_bytes=num_bytes, shard_size=shard_size or choose_shard_size(num_rows), parts=tuple(parts)
+    )
 
 
 def _sized(tables: Iterable[pa.Table], size: int, limit: int | None) -> Iterable[pa.Table]:

@@ -93,6 +93,20 @@ def open_store(uri: str, options: StorageOptions | None = None) -> Store:
             return ArrowStore(uri)
 
 
+def open_output(uri: str, options: StorageOptions | None = None) -> Store:
+    """The store of a run folder: `open_store`, for places that can be written exactly once.
+
+    Raises:
+        ConfigError: the URI cannot be used, or not for writing.
+    """
+    scheme = _SCHEME.match(uri)
+    if scheme is not None and scheme.group(1).lower() not in ("file", "s3"):
+        raise ConfigError(
+            f"--output {uri!r}: runs are written to local folders and s3:// only; images may be read there"
+        )
+    return open_store(uri, options)
+
+
 def join_uri(root: str, key: str) -> str:
     """URI of a key below a root."""
     return f"{root.rstrip('/')}/{key}"

@@ -1,18 +1,18 @@
 """The stage between reading and the model: encoded bytes to pixels of the model's size."""
 
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from faceattr.data.commit import OK
 from faceattr.data.decoder import process_decoder
 from faceattr.data.images import ImageLimits
 from faceattr.errors import ImageError
+from faceattr.jobs.pixels import pixels_to_arrow
 from faceattr.jobs.read_stages import append_columns
-from faceattr.vqa.preprocess import resize_rgb
 
 # Decoded images of a batch are in memory together.
 _DECODE_IMAGES = 32
@@ -32,7 +32,8 @@ class DecodeImages:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Decodes and resizes a block of rows."""
-        torch.set_num_threads(1)  # a task owns one core, whatever the worker process did before
+        # By name: a driver, which only sends this object on, need not import torch.
+        resize_rgb = pkgutil.resolve_name("faceattr.vqa.preprocess:resize_rgb")
         decoder = process_decoder(self.limits, deadline_s=self.timeout_s)
         status, error = rows["status"].to_pylist(), rows["error"].to_pylist()
         sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(rows)
@@ -70,21 +71,3 @@ def _decode_batches(places: list[int], data: pa.ChunkedArray) -> Iterator[tuple[
         num_bytes += len(image)
     if batch[0]:
         yield batch
-
-
-def pixels_to_arrow(pixels: np.ndarray) -> pa.Array:
-    """uint8 [n, size, size, 3] as a fixed-size binary array, without a copy."""
-    width = int(np.prod(pixels.shape[1:]))
-    return pa.Array.from_buffers(pa.binary(width), len(pixels), [None, pa.py_buffer(np.ascontiguousarray(pixels))])
-
-
-def pixels_from_arrow(column: pa.ChunkedArray, size_px: int) -> np.ndarray:
-    """Inverse of pixels_to_arrow; read-only where the column is one chunk."""
-    views = []
-    for chunk in column.chunks:
-        width = chunk.type.byte_width
-        values = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
-        views.append(values.reshape(len(chunk), size_px, size_px, 3))
-    if not views:
-        return np.zeros((0, size_px, size_px, 3), np.uint8)
-    return views[0] if len(views) == 1 else np.concatenate(views)

@@ -27,7 +27,7 @@ from faceattr.data.runs import (
     open_run,
     read_record,
 )
-from faceattr.data.storage import StorageOptions, Store, join_uri, open_store
+from faceattr.data.storage import StorageOptions, Store, join_uri, open_output
 from faceattr.data.tables import label_schema
 from faceattr.errors import ConfigError
 from faceattr.evaluation.label_report import LabelStatistics, report_key, write_label_report
@@ -35,7 +35,7 @@ from faceattr.jobs.progress import ErrorBudget, Progress
 from faceattr.jobs.session import ActorPlan, cluster_errors, plan_actors
 from faceattr.jobs.stream import ImageStream, stream_rows
 from faceattr.jobs.vqa_actor import BuildScorer, VqaActor
-from faceattr.vqa.checkpoint import CheckpointFacts, inspect_checkpoint
+from faceattr.vqa.facts import CheckpointFacts, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
 
@@ -111,7 +111,7 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
             '--allow-sensitive "..."'
         )
     storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
-    output = open_store(config.output, storage)
+    output = open_output(config.output, storage)
     checkpoint = inspect_checkpoint(
         config.model, revision=config.revision, fetch_remote=lambda uri: fetch_folder(uri, storage)
     )
@@ -215,10 +215,9 @@ def stream_labels(
         ),
         actor=VqaActor,
         actor_kwargs={
-            "build_scorer": build_scorer(job, actors.batch_size),
+            "build_scorer": scorer_recipe(job, actors),
             "questions": job.questions,
             "schema": version.schema,
-            "threads": actors.threads,
         },
         actors=actors,
         block_rows=block_rows,
@@ -227,18 +226,22 @@ def stream_labels(
     )
 
 
-def build_scorer(job: LabelJob, batch_size: int) -> BuildScorer:
+def scorer_recipe(job: LabelJob, actors: ActorPlan) -> BuildScorer:
     """The recipe that each actor makes its scorer by."""
     config = job.config
     return BuildScorer(
-        model=config.model,
-        revision=job.checkpoint.revision,
-        weights_id=job.checkpoint.weights_id,
-        questions=job.questions,
-        engine=config.engine,
-        question_start=config.question_start,
-        batch_size=batch_size,
-        storage=job.storage,
+        "faceattr.vqa.build:build_scorer",
+        {
+            "model": config.model,
+            "revision": job.checkpoint.revision,
+            "weights_id": job.checkpoint.weights_id,
+            "questions": job.questions,
+            "engine": config.engine,
+            "question_start": config.question_start,
+            "batch_size": actors.batch_size,
+            "threads": actors.threads,
+            "storage": job.storage,
+        },
     )
 
 

@@ -1,8 +1,8 @@
 """What a label run would do, measured on a sample before anything is written."""
 
-import itertools
 import time
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -14,7 +14,7 @@ from faceattr.data.plan import choose_shard_size
 from faceattr.data.tables import label_schema
 from faceattr.errors import RunError
 from faceattr.jobs.decode_stage import DecodeImages
-from faceattr.jobs.label import LabelJob, build_scorer, open_images
+from faceattr.jobs.label import LabelJob, open_images, scorer_recipe
 from faceattr.jobs.progress import format_duration
 from faceattr.jobs.read_stages import ReadImages
 from faceattr.jobs.session import ActorPlan, cluster_errors, plan_actors
@@ -70,27 +70,30 @@ def _measure(job: LabelJob, images: ImageInput, rows: pa.Table, actors: ActorPla
     limits = ImageLimits(max_bytes=job.config.decode.max_bytes, max_pixels=job.config.decode.max_pixels)
     read = ReadImages(images.root, job.storage, limits, images.bytes_column)
     decode = DecodeImages(limits, job.config.decode.timeout_s, job.checkpoint.size_px)
+    decoded, read_s, decode_s = ray.get(ray.remote(num_cpus=1)(_prepare).remote(read, decode, rows))
+    actor_kwargs = {
+        "build_scorer": scorer_recipe(job, actors),
+        "questions": job.questions,
+        "schema": label_schema(job.questions.attributes, images.carried),
+    }
+    score = ray.remote(num_gpus=actors.gpus, num_cpus=actors.cpus)(_score)
+    score_s = ray.get(score.remote(actor_kwargs, decoded, actors.batch_size))
+    return read_s / len(rows), decode_s / len(rows), score_s / len(rows)
 
-    @ray.remote(num_cpus=1)
-    def prepare(rows: pa.Table) -> tuple[pa.Table, float, float]:
-        decode(read(rows.slice(0, 2)))  # imports, connections, the decoder's child
-        times = [time.perf_counter()]
-        encoded = read(rows)
-        times.append(time.perf_counter())
-        decoded = decode(encoded)
-        times.append(time.perf_counter())
-        return decoded, *(after - before for before, after in itertools.pairwise(times))
 
-    carried = images.carried  # the rest of `images` cannot be sent to a worker
+def _prepare(read: ReadImages, decode: DecodeImages, rows: pa.Table) -> tuple[pa.Table, float, float]:
+    decode(read(rows.slice(0, 2)))  # imports, connections, the decoder's child
+    times = [time.perf_counter()]
+    encoded = read(rows)
+    times.append(time.perf_counter())
+    decoded = decode(encoded)
+    times.append(time.perf_counter())
+    return decoded, times[1] - times[0], times[2] - times[1]
 
-    @ray.remote(num_gpus=actors.gpus, num_cpus=actors.cpus)
-    def score(rows: pa.Table) -> float:
-        schema = label_schema(job.questions.attributes, carried)
-        actor = VqaActor(build_scorer(job, actors.batch_size), job.questions, schema, actors.threads)
-        actor(rows.slice(0, actors.batch_size))
-        started = time.perf_counter()
-        actor(rows)
-        return time.perf_counter() - started
 
-    decoded, read_s, decode_s = ray.get(prepare.remote(rows))
-    return read_s / len(rows), decode_s / len(rows), ray.get(score.remote(decoded)) / len(rows)
+def _score(actor_kwargs: dict[str, Any], rows: pa.Table, batch_size: int) -> float:
+    actor = VqaActor(**actor_kwargs)
+    actor(rows.slice(0, batch_size))
+    started = time.perf_counter()
+    actor(rows)
+    return time.perf_counter() - started

@@ -1,68 +1,45 @@
 """The actor that holds the model: rows with pixels in, label rows out."""
 
+import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import torch
 from ray.util.metrics import Counter, Histogram
 
 from faceattr.data.commit import OK
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.storage import StorageOptions
-from faceattr.errors import ModelError
-from faceattr.jobs.decode_stage import pixels_from_arrow
-from faceattr.vqa.blip import BlipScorer
-from faceattr.vqa.checkpoint import load_blip
-from faceattr.vqa.hf_oracle import HfScorer
+from faceattr.jobs.pixels import pixels_from_arrow
 from faceattr.vqa.questions import AttributeLabels, QuestionSet
-from faceattr.vqa.scorer import Scorer, self_test
-from faceattr.vqa.tokens import QuestionStart
 
 
-@dataclass(frozen=True, kw_only=True)
+class Scorer(Protocol):
+    """What the actor asks of a scorer; see `faceattr.vqa.scorer.Scorer`."""
+
+    image_size_px: int
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [n, S, S, 3] -> float32 [n, answers of all questions], natural logarithms."""
+        ...
+
+
+@dataclass(frozen=True)
 class BuildScorer:
-    """Recipe of a scorer, made in the actor; picklable.
+    """A recipe of a scorer: a function by name, and its arguments.
 
-    Attributes:
-        model: hub id, local folder, object-storage folder or `tiny`.
-        revision: commit of a hub checkpoint.
-        weights_id: what the driver found; another one here is refused.
-        questions: what is asked.
-        engine: `packed` or `hf`.
-        question_start: `cls` or `enc`.
-        batch_size: images in a forward pass.
-        storage: how object storage is reached.
+    By name, so that a driver can send it without importing torch and transformers, which takes longer than all else
+    that it does before the first image.
     """
 
-    model: str
-    revision: str | None
-    weights_id: str
-    questions: QuestionSet
-    engine: str
-    question_start: QuestionStart
-    batch_size: int
-    storage: StorageOptions
+    function: str
+    arguments: Mapping[str, Any]
 
     def __call__(self) -> Scorer:
-        """Loads the checkpoint and, for the packed engine, proves it against the plain path on two images."""
-        checkpoint = load_blip(
-            self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, self.storage)
-        )
-        if checkpoint.weights_id != self.weights_id:
-            raise ModelError(
-                f"{self.model}: this node has weights {checkpoint.weights_id[:12]}, the driver {self.weights_id[:12]}. "
-                "Use object storage or a pinned --revision, so that every node loads the same files."
-            )
-        asked = self.questions.vqa_questions()
-        plain = HfScorer(checkpoint, asked, question_start=self.question_start, batch_size=self.batch_size)
-        if self.engine == "hf":
-            return plain
-        packed = BlipScorer(checkpoint, asked, question_start=self.question_start, batch_size=self.batch_size)
-        self_test(packed, plain)
-        return packed
+        """Makes the scorer in this process."""
+        scorer: Scorer = pkgutil.resolve_name(self.function)(**self.arguments)
+        return scorer
 
 
 class VqaActor:
@@ -72,13 +49,9 @@ class VqaActor:
         build_scorer: makes the scorer in this process.
         questions: how answers become labels.
         schema: of the label rows.
-        threads: CPU threads to compute with.
     """
 
-    def __init__(
-        self, build_scorer: Callable[[], Scorer], questions: QuestionSet, schema: pa.Schema, threads: int = 1
-    ) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, build_scorer: Callable[[], Scorer], questions: QuestionSet, schema: pa.Schema) -> None:
         self._scorer = build_scorer()
         self._questions = questions
         self._schema = schema

@@ -1,11 +1,9 @@
-"""BLIP VQA checkpoints: refuse what is not one, load it, and name its contents by hash.
+"""BLIP VQA checkpoints: load them.
 
 Nothing from a checkpoint is executed: weights are read from safetensors only, classes are fixed, and the tokenizer
 and the image processor are data.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,10 @@ from safetensors import SafetensorError
 from transformers import BertTokenizer, BlipForQuestionAnswering
 
 from faceattr.errors import ModelError
-from faceattr.vqa.locate import FILE_PATTERNS, find_hub_commit, resolve_checkpoint
+from faceattr.vqa.facts import check_folder, compute_weights_id
+from faceattr.vqa.locate import find_hub_commit, resolve_checkpoint
 from faceattr.vqa.preprocess import Preprocessing
 from faceattr.vqa.processor import load_preprocessing
-
-_ARCHITECTURE = "BlipForQuestionAnswering"
 
 
 @dataclass(frozen=True)
@@ -48,21 +45,6 @@ class BlipCheckpoint:
     preprocessing: Preprocessing
 
 
-@dataclass(frozen=True)
-class CheckpointFacts:
-    """What a driver needs to know of a checkpoint without loading it.
-
-    Attributes:
-        revision: commit hash if it came from the Hugging Face hub, else None.
-        weights_id: as in `BlipCheckpoint`.
-        size_px: side of the square images that the model takes.
-    """
-
-    revision: str | None
-    weights_id: str
-    size_px: int
-
-
 def load_blip(
     model: str, *, revision: str | None = None, fetch_remote: Callable[[str], Path] | None = None
 ) -> BlipCheckpoint:
@@ -77,7 +59,7 @@ def load_blip(
         ConfigError, ModelError: it cannot be found, is no BLIP VQA checkpoint, or is incomplete.
     """
     folder = resolve_checkpoint(model, revision, fetch_remote=fetch_remote)
-    _check_folder(folder)
+    check_folder(folder)
     blip = _load_model(folder)
     tokenizer = _load_tokenizer(folder, blip.config.text_config)
     preprocessing, image_processor = load_preprocessing(folder)
@@ -96,54 +78,6 @@ def load_blip(
         image_processor=image_processor,
         preprocessing=preprocessing,
     )
-
-
-def inspect_checkpoint(
-    model: str, *, revision: str | None = None, fetch_remote: Callable[[str], Path] | None = None
-) -> CheckpointFacts:
-    """Finds and checks a checkpoint as `load_blip` does, and leaves its weights on disk.
-
-    Raises:
-        ConfigError, ModelError: it cannot be found or is no BLIP VQA checkpoint.
-    """
-    folder = resolve_checkpoint(model, revision, fetch_remote=fetch_remote)
-    _check_folder(folder)
-    preprocessing, _ = load_preprocessing(folder)
-    return CheckpointFacts(
-        revision=find_hub_commit(folder), weights_id=compute_weights_id(folder), size_px=preprocessing.size_px
-    )
-
-
-def compute_weights_id(folder: Path) -> str:
-    """SHA-256 over names and contents of the files that are read from a checkpoint folder."""
-    total = hashlib.sha256()
-    for path in sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises ModelError unless the folder holds a BLIP VQA model in safetensors."""
-    config_path = folder / "config.json"
-    if not config_path.is_file():
-        raise ModelError(f"{folder}: expected a checkpoint folder, found no config.json in it")
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{config_path}: not readable as JSON: {error}") from error
-    architectures = config.get("architectures") or []
-    if config.get("model_type") != "blip" or _ARCHITECTURE not in architectures:
-        raise ModelError(
-            f"{config_path}: expected a BLIP VQA model ({_ARCHITECTURE}), found "
-            f"model_type={config.get('model_type')!r} architectures={architectures}; Salesforce/blip-vqa-base is one"
-        )
-    if not any(folder.glob("model*.safetensors")):
-        raise ModelError(
-            f"{folder}: found no model.safetensors. Pickled weights (pytorch_model.bin) are not loaded, since they can "
-            f"run code; where they are trusted, convert them once: `{_ARCHITECTURE}.from_pretrained(folder)"
-            ".save_pretrained(new_folder)`"
-        )
 
 
 def _load_model(folder: Path) -> Any:

@@ -42,7 +42,13 @@ SCHEMA = pa.schema(
 def input_tables():
     names = [f"{number:03d}.jpg" for number in range(NUM_ROWS)]
     nulls = pa.nulls(NUM_ROWS, pa.string())
-    columns = [pa.array(names), pa.array(names), pa.array([10] * NUM_ROWS, pa.int64()), nulls, pa.nulls(NUM_ROWS, pa.int64())]
+    columns = [
+        pa.array(names),
+        pa.array(names),
+        pa.array([10] * NUM_ROWS, pa.int64()),
+        nulls,
+        pa.nulls(NUM_ROWS, pa.int64()),
+    ]
     yield pa.table(columns, schema=plan_schema())
 
 
@@ -338,7 +344,9 @@ def test_rows_that_never_come_are_an_error_and_nothing_is_published():
     work = version.work()
     rows = label_rows(read_shards(store, work.plan, work.plan.parts[0], work.pending), frozenset())
     with pytest.raises(RunError, match="1 rows of 1 shards never arrived"):
-        commit_all(version.committer(work), [rows.filter(pa.array(np.arange(NUM_ROWS) != 11))], on_rows=lambda rows: None)
+        commit_all(
+            version.committer(work), [rows.filter(pa.array(np.arange(NUM_ROWS) != 11))], on_rows=lambda rows: None
+        )
     with pytest.raises(RunError, match="1 of 5 shards are missing, the first is 1"):
         version.verify()
     assert "_manifest.json" not in store.objects

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from faceattr.errors import ModelError
-from faceattr.vqa.checkpoint import CheckpointFacts, compute_weights_id, inspect_checkpoint, load_blip
+from faceattr.vqa.checkpoint import load_blip
+from faceattr.vqa.facts import CheckpointFacts, compute_weights_id, inspect_checkpoint
 
 
 @pytest.fixture

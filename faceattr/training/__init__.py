@@ -1,0 +1,1 @@
+"""Training of a multi-attribute model: targets, losses, metrics and a loop that knows no cluster."""

@@ -1,0 +1,190 @@
+"""The settings of a training, as frozen groups. A check names the key as the user writes it, such as `--loss.aux-weight`."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from faceattr.errors import ConfigError
+
+Weighting = Literal["constant", "uncertainty", "dwa", "famo"]
+BinaryLossName = Literal["bce", "asymmetric", "focal"]
+ClassWeighting = Literal["none", "balanced", "effective"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+ScheduleName = Literal["cosine", "plateau", "constant"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised."""
+
+    main: str | None = None
+    """The attribute that a run is judged by. Without it all attributes weigh 1."""
+    label_weight: float = 0.7
+    """Loss weight of the main attribute."""
+    aux_weight: float = 0.1
+    """Loss weight of each auxiliary attribute."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Attribute to a factor on its loss weight."""
+    weighting: Weighting = "constant"
+    """`uncertainty`, `dwa` or `famo` learn the balance on top of the weights; the first and the last cancel what
+    the weights say, since they do not depend on the scale of a loss."""
+    weighting_lr: float = 0.025
+    """Learning rate of the learnt loss weights (uncertainty, famo)."""
+    dwa_temperature: float = 2.0
+    """Temperature of dynamic weight averaging; higher is more even."""
+    normalise: bool = True
+    """Divide each loss by that of a model which knows label frequencies only, so that equal weights mean equal."""
+    binary: BinaryLossName = "bce"
+    """Loss of binary attributes."""
+    asymmetric_gammas: tuple[float, float] = (4.0, 1.0)
+    """Focusing of the asymmetric loss on negatives and positives."""
+    focal_gamma: float = 2.0
+    """Focusing of the focal loss."""
+    focal_alpha: float = 0.25
+    """Weight of positives in the focal loss, in [0, 1]; -1 weighs both alike."""
+    class_weights: ClassWeighting = "none"
+    """`balanced`: inverse to the class counts; `effective`: to the effective number of samples."""
+    class_weighted: tuple[str, ...] = ()
+    """Attributes that class weights apply to. Default: all."""
+    max_class_weight: float = 100.0
+    """Largest ratio between two class weights of an attribute."""
+    label_smoothing: float = 0.0
+    """Share of a label that is spread over all classes, in [0, 1)."""
+    soft_labels: bool = True
+    """Learn from scores where there are any; else from labels alone."""
+    confidence_gamma: float = 1.0
+    """A binary score p counts |2p - 1| ** gamma; 0 counts all scores alike."""
+    age_sigma_years: float = 2.0
+    """Width of the soft label of an exact age, for age heads that give a distribution."""
+
+    def __post_init__(self) -> None:
+        _check_choice("loss.weighting", self.weighting, Weighting)
+        _check_choice("loss.binary", self.binary, BinaryLossName)
+        _check_choice("loss.class-weights", self.class_weights, ClassWeighting)
+        for name in ("label_weight", "aux_weight", "confidence_gamma", "focal_gamma"):
+            _check(getattr(self, name) >= 0, f"loss.{_flag(name)}", getattr(self, name), "0 or more")
+        for name in ("weighting_lr", "dwa_temperature", "age_sigma_years"):
+            _check(getattr(self, name) > 0, f"loss.{_flag(name)}", getattr(self, name), "more than 0")
+        for name, weight in self.weights.items():
+            _check(weight >= 0, f"loss.weights.{name}", weight, "0 or more")
+        _check(min(self.asymmetric_gammas) >= 0, "loss.asymmetric-gammas", self.asymmetric_gammas, "0 or more")
+        alpha = self.focal_alpha
+        _check(alpha == -1 or 0 <= alpha <= 1, "loss.focal-alpha", alpha, "a number from 0 to 1, or -1")
+        _check(self.max_class_weight >= 1, "loss.max-class-weight", self.max_class_weight, "1 or more")
+        _check(0 <= self.label_smoothing < 1, "loss.label-smoothing", self.label_smoothing, "at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How it is minimised."""
+
+    epochs: int = 30
+    """Passes over the training images."""
+    name: OptimizerName = "adamw"
+    """Optimizer."""
+    lr: float = 1e-4
+    """Peak learning rate of the heads."""
+    weight_decay: float = 1e-4
+    """Of weights; biases, norms and embeddings have none."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each block to the one before it, in (0, 1]."""
+    momentum: float = 0.9
+    """Of SGD (Nesterov)."""
+    schedule: ScheduleName = "cosine"
+    """`cosine` falls within each stage; `plateau` falls when the chosen metric does not improve."""
+    warmup_epochs: float = 0.0
+    """Epochs, or a part of one, over which the learning rate rises at the start of each stage."""
+    min_lr_ratio: float = 0.01
+    """Lowest learning rate over the peak, in [0, 1]."""
+    plateau_patience: int = 3
+    """Epochs without improvement before the learning rate falls."""
+    plateau_factor: float = 0.5
+    """By which it falls, in (0, 1)."""
+    clip_norm: float | None = 1.0
+    """Largest norm of the gradient; None does not clip."""
+    accumulation: int = 1
+    """Batches in one step of the optimizer; the result is that of one large batch."""
+    ema_decay: float | None = None
+    """Decay of the moving average of the weights, which is then what is validated and kept. None: no average."""
+    precision: Precision = "float32"
+    """Type that the network computes in; losses and weights stay float32."""
+    mixup_alpha: float = 0.0
+    """Of the Beta distribution that blends pairs of images; 0 is no mixup."""
+
+    def __post_init__(self) -> None:
+        _check_choice("optim.name", self.name, OptimizerName)
+        _check_choice("optim.schedule", self.schedule, ScheduleName)
+        _check_choice("optim.precision", self.precision, Precision)
+        for name in ("epochs", "accumulation"):
+            _check(getattr(self, name) >= 1, f"optim.{name}", getattr(self, name), "1 or more")
+        _check(self.lr > 0, "optim.lr", self.lr, "more than 0")
+        for name in ("weight_decay", "warmup_epochs", "plateau_patience", "mixup_alpha"):
+            _check(getattr(self, name) >= 0, f"optim.{_flag(name)}", getattr(self, name), "0 or more")
+        _check(0 < self.layer_decay <= 1, "optim.layer-decay", self.layer_decay, "more than 0, at most 1")
+        _check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "at least 0 and below 1")
+        _check(0 <= self.min_lr_ratio <= 1, "optim.min-lr-ratio", self.min_lr_ratio, "a number from 0 to 1")
+        _check(0 < self.plateau_factor < 1, "optim.plateau-factor", self.plateau_factor, "between 0 and 1")
+        clip, decay = self.clip_norm, self.ema_decay
+        _check(clip is None or clip > 0, "optim.clip-norm", clip, "more than 0")
+        _check(decay is None or 0 < decay < 1, "optim.ema-decay", decay, "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """Which epoch is the best, and when to stop waiting for a better one."""
+
+    metric: str = "loss"
+    """`loss`, or a figure of validation such as `hat/f1`, `age/mae`, `person/top1`."""
+    combine: Mapping[str, float] = field(default_factory=dict)
+    """Figure to weight: the weighted sum, in which errors count negative, replaces `metric`."""
+    patience: int | None = 10
+    """Epochs of the last stage without improvement before training stops. None never stops early."""
+    min_delta: float = 0.0
+    """Smallest change that counts as an improvement."""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.metric), "select.metric", self.metric, "`loss` or `<attribute>/<figure>`")
+        _check(self.patience is None or self.patience >= 1, "select.patience", self.patience, "1 or more")
+        _check(self.min_delta >= 0, "select.min-delta", self.min_delta, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """All that `faceattr.training.loop.fit` reads."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    select: SelectionConfig = field(default_factory=SelectionConfig)
+    seed: int = 42
+    """Of dropout and mixup."""
+
+    def __post_init__(self) -> None:
+        learnt = self.loss.weighting in ("uncertainty", "famo")
+        _check(
+            not (learnt and self.optim.accumulation > 1),
+            "optim.accumulation",
+            self.optim.accumulation,
+            f"1, since --loss.weighting {self.loss.weighting} balances the losses of whole steps",
+        )
+
+
+def compute_fingerprint(*parts: Any) -> str:
+    """SHA-256 of dataclasses and JSON values: what a checkpoint has to agree with."""
+    text = json.dumps(parts, default=asdict, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _check(holds: bool, key: str, found: object, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"--{key}: expected {allowed}, found {found!r}")
+
+
+def _check_choice(key: str, found: str, choices: Any) -> None:
+    _check(found in get_args(choices), key, found, f"one of {', '.join(get_args(choices))}")

@@ -1,0 +1,57 @@
+"""Making a scorer in the process that will use it, and proving it before it is used."""
+
+import torch
+
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.storage import StorageOptions
+from faceattr.errors import ModelError
+from faceattr.vqa.blip import BlipScorer
+from faceattr.vqa.checkpoint import load_blip
+from faceattr.vqa.hf_oracle import HfScorer
+from faceattr.vqa.questions import QuestionSet
+from faceattr.vqa.scorer import Scorer, self_test
+from faceattr.vqa.tokens import QuestionStart
+
+
+def build_scorer(
+    *,
+    model: str,
+    revision: str | None,
+    weights_id: str,
+    questions: QuestionSet,
+    engine: str,
+    question_start: QuestionStart,
+    batch_size: int,
+    threads: int,
+    storage: StorageOptions,
+) -> Scorer:
+    """Loads the checkpoint and, for the packed engine, proves it against the plain path on two images.
+
+    Args:
+        model: hub id, local folder, object-storage folder or `tiny`.
+        revision: commit of a hub checkpoint.
+        weights_id: what the driver found; another one here is refused.
+        questions: what is asked.
+        engine: `packed` or `hf`.
+        question_start: `cls` or `enc`.
+        batch_size: images in a forward pass.
+        threads: CPU threads to compute with.
+        storage: how object storage is reached.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded, is another one, or gives wrong numbers.
+    """
+    torch.set_num_threads(threads)
+    checkpoint = load_blip(model, revision=revision, fetch_remote=lambda uri: fetch_folder(uri, storage))
+    if checkpoint.weights_id != weights_id:
+        raise ModelError(
+            f"{model}: this node has weights {checkpoint.weights_id[:12]}, the driver {weights_id[:12]}. Use object "
+            "storage or a pinned --revision, so that every node loads the same files."
+        )
+    asked = questions.vqa_questions()
+    plain = HfScorer(checkpoint, asked, question_start=question_start, batch_size=batch_size)
+    if engine == "hf":
+        return plain
+    packed = BlipScorer(checkpoint, asked, question_start=question_start, batch_size=batch_size)
+    self_test(packed, plain)
+    return packed

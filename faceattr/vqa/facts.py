@@ -1,0 +1,83 @@
+"""What can be said of a BLIP VQA checkpoint without loading it: whether it is one, its size, the hash of its contents.
+
+Without torch and transformers, whose import takes longer than all else that a driver does before it starts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faceattr.errors import ModelError
+from faceattr.vqa.locate import FILE_PATTERNS, find_hub_commit, resolve_checkpoint
+
+_ARCHITECTURE = "BlipForQuestionAnswering"
+# Of BlipVisionConfig, where config.json does not say it.
+_DEFAULT_SIZE_PX = 384
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What a driver needs to know of a checkpoint without loading it.
+
+    Attributes:
+        revision: commit hash if it came from the Hugging Face hub, else None.
+        weights_id: as in `BlipCheckpoint`.
+        size_px: side of the square images that the model takes.
+    """
+
+    revision: str | None
+    weights_id: str
+    size_px: int
+
+
+def inspect_checkpoint(
+    model: str, *, revision: str | None = None, fetch_remote: Callable[[str], Path] | None = None
+) -> CheckpointFacts:
+    """Finds and checks a checkpoint as `load_blip` does, and leaves its weights on disk.
+
+    Raises:
+        ConfigError, ModelError: it cannot be found or is no BLIP VQA checkpoint.
+    """
+    folder = resolve_checkpoint(model, revision, fetch_remote=fetch_remote)
+    config = check_folder(folder)
+    return CheckpointFacts(
+        revision=find_hub_commit(folder),
+        weights_id=compute_weights_id(folder),
+        size_px=config.get("vision_config", {}).get("image_size", _DEFAULT_SIZE_PX),
+    )
+
+
+def compute_weights_id(folder: Path) -> str:
+    """SHA-256 over names and contents of the files that are read from a checkpoint folder."""
+    total = hashlib.sha256()
+    for path in sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """The folder's config.json. Raises ModelError unless the folder holds a BLIP VQA model in safetensors."""
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        raise ModelError(f"{folder}: expected a checkpoint folder, found no config.json in it")
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{config_path}: not readable as JSON: {error}") from error
+    architectures = config.get("architectures") or []
+    if config.get("model_type") != "blip" or _ARCHITECTURE not in architectures:
+        raise ModelError(
+            f"{config_path}: expected a BLIP VQA model ({_ARCHITECTURE}), found "
+            f"model_type={config.get('model_type')!r} architectures={architectures}; Salesforce/blip-vqa-base is one"
+        )
+    if not any(folder.glob("model*.safetensors")):
+        raise ModelError(
+            f"{folder}: found no model.safetensors. Pickled weights (pytorch_model.bin) are not loaded, since they can "
+            f"run code; where they are trusted, convert them once: `{_ARCHITECTURE}.from_pretrained(folder)"
+            ".save_pretrained(new_folder)`"
+        )
+    return dict(config)
