@@ -1,6 +1,5 @@
 """The stream of a run through Ray Data: list -> read -> decode -> model, rows in any order."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,6 @@ from faceattr.jobs.session import ActorPlan
 # Reading waits for the network and needs no core of its own.
 _READ_CPUS = 0.25
 _DECODE_CPUS = 0.5
-# A block that kills its actor so often is a fault to be seen, not to be retried for ever (Ray's default).
-_MAX_ACTOR_RETRIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +103,14 @@ def _map_on_actors(
         pool = ray.data.ActorPoolStrategy(size=plan.max_actors)
     else:
         pool = ray.data.ActorPoolStrategy(min_size=plan.min_actors, max_size=plan.max_actors)
-    with warnings.catch_warnings():
-        # Ray 2.60 has no other way yet to bound retries of actor tasks; the way goes in 2.64, and the pin stops there.
-        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
-        return dataset.map_batches(
-            actor,
-            fn_constructor_kwargs=kwargs,
-            batch_size=block_rows,
-            batch_format="pyarrow",
-            compute=pool,
-            num_gpus=plan.gpus,
-            num_cpus=plan.cpus,
-            max_task_retries=_MAX_ACTOR_RETRIES,
-        )
+    # Retries of actor tasks stay unbounded, as Ray Data sets them: after a node is lost, tasks of its actors are tried
+    # over and over until another GPU is free. A block that killed every actor ends in Ray Data's no-progress timeout.
+    return dataset.map_batches(
+        actor,
+        fn_constructor_kwargs=kwargs,
+        batch_size=block_rows,
+        batch_format="pyarrow",
+        compute=pool,
+        num_gpus=plan.gpus,
+        num_cpus=plan.cpus,
+    )

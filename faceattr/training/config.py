@@ -1,4 +1,4 @@
-"""The settings of a training, as frozen groups. A check names the key as the user writes it, such as `--loss.aux-weight`."""
+"""The settings of a training, as frozen groups. A check names the key as the user writes it: `--loss.aux-weight`."""
 
 import hashlib
 import json

@@ -64,7 +64,7 @@ class Batch:
     """Some images, or their activations at a freezing boundary, and what is known about them.
 
     Attributes:
-        inputs: uint8 [n, 3, S, S], which are normalised on the device, or float32 [n, ...], which are taken as they are.
+        inputs: uint8 [n, 3, S, S], which are normalised on the device, or float32 [n, ...], taken as they are.
         targets: attribute name -> labels of the same n.
     """
 
@@ -140,7 +140,9 @@ def _read_scores(table: pa.Table | pa.RecordBatch, attribute: Attribute) -> tupl
         score = np.full((len(known), len(attribute.classes)), np.nan, np.float32)
         values = lists.flatten().to_numpy(zero_copy_only=False)
         if values.size != known.sum() * score.shape[1]:
-            raise RunError(f"column {name!r}: expected {score.shape[1]} scores a row, one a class; found another number")
+            raise RunError(
+                f"column {name!r}: expected {score.shape[1]} scores a row, one a class; found another number"
+            )
         score[known] = values.reshape(-1, score.shape[1])
     _check_range(name, score[known], 1.0, including=True)
     mass = f"{attribute.name}_mass"

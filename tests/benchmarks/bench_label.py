@@ -76,7 +76,7 @@ def steady_rate(output: Path) -> float:
 
 
 def bare_worker(model: str, paths: list[Path], ready: Any, seconds: Any) -> None:
-    """Reads, decodes and scores on one core, with nothing around it. Uses our own parts: what is compared is the rest."""
+    """Reads, decodes and scores on one core. Uses our own parts: what is compared is all that is around them."""
     import torch
 
     from faceattr.data.images import ImageLimits, decode_image

@@ -230,7 +230,7 @@ def test_a_zombie_driver_and_its_successor_in_every_interleaving():
                 drive(turned, seed=seed + name)
             except RunError:
                 pass  # it learnt that the other one lives, and stopped
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - shown by the assertion below
                 failures.append(error)
             finally:
                 turns.leave(name)
@@ -374,5 +374,5 @@ def test_a_foreign_file_under_a_shards_name_is_not_taken_for_ours():
         committer.add(rows)
     for shard in (2, 3, 4):
         committer.add(rows.slice(shard * SHARD_SIZE, SHARD_SIZE))
-    with pytest.raises(RunError, match="shard-00000001.parquet belongs to another run"):
+    with pytest.raises(RunError, match=r"shard-00000001\.parquet belongs to another run"):
         version.verify()

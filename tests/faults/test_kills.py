@@ -57,7 +57,7 @@ class Run:
     def start(self, *flags: str, **environment: str) -> subprocess.Popen:
         command = [sys.executable, str(ROOT / "pipelines" / "label.py"), "--images", str(self.folder / "images")]
         command += ["--output", str(self.output), "--model", str(self.folder / "model"), "--workers.block-rows", "64"]
-        command += ["--ray.no-dashboard", "--ray.object-store-mb", "200", *flags]
+        command += ["--workers.max-actors", "1", "--ray.no-dashboard", "--ray.object-store-mb", "200", *flags]
         with self.log_path.open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
 
@@ -124,36 +124,9 @@ def kill_one(process: subprocess.Popen, pattern: str) -> None:
     pytest.fail(f"no process {pattern!r}: {sorted(set(descendants(process.pid).values()))}")
 
 
-def test_driver(world):
+def test_drivers_that_are_refused_terminated_and_killed(world):
     folder, expected = world
-    run = Run(folder, "driver")
-    process = run.start()
-    run.wait_for_commits(process, 3)
-    process.kill()
-    process.wait()
-    committed = {path: path.read_bytes() for path in (run.output / "labels").iterdir()}
-    assert read_manifest(LocalStore(run.output)) is None
-    assert run.start().wait(180) == 0, run.log()
-    check_equal(run.table(), expected)
-    for path, data in committed.items():
-        if path.name.startswith("shard-"):
-            assert path.read_bytes() == data  # not done again
-
-
-@pytest.mark.parametrize("pattern", ["MapBatches(VqaActor)", "MapBatches(DecodeImages)", "faceattr.data.decoder_child"])
-def test_an_actor_or_a_tasks_process(world, pattern):
-    folder, expected = world
-    run = Run(folder, f"kill-{pattern.strip('()').replace('(', '-')}")
-    process = run.start()
-    run.wait_for_commits(process)
-    kill_one(process, pattern)
-    assert process.wait(180) == 0, run.log()
-    check_equal(run.table(), expected)
-
-
-def test_a_second_driver_is_refused_and_sigterm_ends_cleanly(world):
-    folder, expected = world
-    run = Run(folder, "terminated")
+    run = Run(folder, "drivers")
     first = run.start()
     run.wait_for_commits(first)
     first.send_signal(signal.SIGSTOP)  # so that it is alive, and still not done, when the second one looks
@@ -166,7 +139,30 @@ def test_a_second_driver_is_refused_and_sigterm_ends_cleanly(world):
     first.terminate()
     assert first.wait(60) == 130, run.log()
     assert "what is committed stays" in run.log()
+    committed = {path: path.read_bytes() for path in (run.output / "labels").glob("shard-*")}
+    assert committed
+
+    third = run.start()
+    run.wait_for_commits(third, len(committed) + 1)
+    third.kill()
+    third.wait()
+    assert read_manifest(LocalStore(run.output)) is None
+    committed = {path: path.read_bytes() for path in (run.output / "labels").glob("shard-*")}
+
     assert run.start().wait(180) == 0, run.log()
+    check_equal(run.table(), expected)
+    assert {path: path.read_bytes() for path in committed} == committed  # not done again
+
+
+def test_a_decoder_a_tasks_process_and_an_actor(world):
+    folder, expected = world
+    run = Run(folder, "processes")
+    process = run.start()
+    run.wait_for_commits(process)
+    for pattern in ("faceattr.data.decoder_child", "MapBatches(DecodeImages)", "MapBatches(VqaActor)"):
+        kill_one(process, pattern)
+    assert run.num_committed() < NUM_SHARDS
+    assert process.wait(180) == 0, run.log()
     check_equal(run.table(), expected)
 
 
@@ -198,7 +194,7 @@ def test_a_node_of_a_two_node_cluster(world):
     ) as cluster:
         try:
             address = cluster.stdout.readline().strip()
-            process = run.start("--workers.gpus-per-actor", "1", RAY_ADDRESS=address)
+            process = run.start("--workers.gpus-per-actor", "1", "--workers.max-actors", "2", RAY_ADDRESS=address)
             run.wait_for_commits(process)
             print(file=cluster.stdin, flush=True)
             assert cluster.stdout.readline().strip() == "lost"

@@ -1,0 +1,134 @@
+"""Label counts, and the class and sampling weights that follow from them.
+
+    balanced    w_c ~ 1 / n_c                                    sklearn's `balanced`
+    effective   w_c ~ (1 - b) / (1 - b^n_c), b = 1 - 1 / N       Cui et al. 2019, class-balanced loss
+
+Class weights have mean 1 over the labels, and are 0 for classes without any.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.errors import ConfigError
+from faceattr.models.heads import NUM_YEARS
+from faceattr.training.age import years_within
+from faceattr.training.targets import Targets
+
+UNKNOWN_CLASS = -1
+"""Stands for a missing label in `sampling_weights`."""
+
+
+class LabelTotals:
+    """Adds up labels: exact ones count 1, soft ones their scores, coarse ones and age ranges are shared out evenly.
+
+    Attributes:
+        counts: attribute name -> float64 [classes]; binary no and yes, age the 117 years.
+    """
+
+    def __init__(self, attributes: AttributeSet) -> None:
+        self._attributes = attributes
+        self.counts = {
+            each.name: torch.zeros(_num_counted(each), dtype=torch.float64) for each in attributes.attributes
+        }
+
+    def add(self, targets: Mapping[str, Targets]) -> None:
+        """Counts a batch, which lies on the CPU."""
+        for attribute in self._attributes.attributes:
+            self.counts[attribute.name] += _count(attribute, targets[attribute.name])
+
+    def check(self) -> None:
+        """Raises ConfigError naming the attributes without any label, which cannot be learnt."""
+        empty = [name for name, counts in self.counts.items() if not counts.sum() > 0]
+        if empty:
+            raise ConfigError(
+                f"attributes {empty}: the training data has no label of them; leave them out of the model"
+            )
+
+
+def _num_counted(attribute: Attribute) -> int:
+    return NUM_YEARS if attribute.kind == "age" else len(attribute.classes)
+
+
+def _count(attribute: Attribute, targets: Targets) -> Tensor:
+    shares = targets.value.new_zeros(len(targets), _num_counted(attribute), dtype=torch.float64)
+    if targets.coarse is not None:
+        shares += _shared_evenly(targets.coarse)
+    known = targets.known
+    if attribute.kind == "age":
+        shares[known] = _shared_evenly(years_within(targets.value[known]))
+    else:
+        shares[known] = torch.nn.functional.one_hot(targets.value[known].long(), shares.shape[1]).double()
+    if targets.score is not None:
+        score = targets.score.double()
+        score = torch.stack([1 - score, score], 1) if score.ndim == 1 else score
+        scored = ~score.isnan().any(1)
+        shares[scored] = score[scored]
+    return shares.sum(0)
+
+
+def _shared_evenly(possible: Tensor) -> Tensor:
+    return possible.double() / possible.sum(1, keepdim=True).clamp(min=1)
+
+
+def compute_class_weights(
+    counts: Tensor, kind: Literal["balanced", "effective"], *, max_ratio: float = 100.0
+) -> Tensor:
+    """Weights of classes by their counts.
+
+    Args:
+        counts: [C], of which some are positive.
+        kind: see the module.
+        max_ratio: the rarest class weighs at most so much more than the most frequent one.
+
+    Returns:
+        float32 [C]; mean 1 over the labels.
+    """
+    counts = counts.double()
+    present = counts > 0
+    if not present.any():
+        raise ConfigError("class weights need at least one label")
+    safe = counts.clamp(min=1e-12)
+    if kind == "balanced":
+        weights = 1 / safe
+    else:
+        beta = 1 - 1 / counts.sum().clamp(min=2)
+        weights = (1 - beta) / (1 - beta**safe)
+    weights = torch.where(present, weights, 0)
+    weights = weights.clamp(max=weights[present].min() * max_ratio)
+    return (weights * counts.sum() / (weights * counts).sum()).float()
+
+
+def compute_pos_weight(
+    counts: Tensor, kind: Literal["balanced", "effective"] = "balanced", *, max_ratio: float = 100.0
+) -> Tensor:
+    """How many times a yes counts as much as a no: float32 [], for counts [no, yes]. Balanced: no / yes.
+
+    At most `max_ratio`, at least its inverse; 1 where one of the two is absent.
+    """
+    if not (counts > 0).all():
+        return torch.tensor(1.0)
+    no, yes = compute_class_weights(counts, kind, max_ratio=max_ratio)
+    return yes / no
+
+
+def sampling_weights(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Weights under which every combination of classes is drawn equally often, as seed 003 does for gender and race.
+
+    Args:
+        labels: one int array [n] an attribute; `UNKNOWN_CLASS` for a missing label.
+
+    Returns:
+        float64 [n], mean 1. Rows in which a label is missing weigh 1: they are drawn as often as without balancing.
+    """
+    rows = np.stack(labels, 1)
+    weights = np.ones(len(rows))
+    known = (rows != UNKNOWN_CLASS).all(1)
+    if known.any():
+        _, cell, size = np.unique(rows[known], axis=0, return_inverse=True, return_counts=True)
+        weights[known] = known.sum() / (len(size) * size[cell.reshape(-1)])
+    return weights

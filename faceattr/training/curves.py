@@ -1,0 +1,46 @@
+"""Ranking quality of scores from a histogram that can be added over batches and ranks.
+
+A bin is one of the 65,536 values of float16 that a logit is rounded to, in order. So the figures are exactly those of
+the rounded logits (11 significant bits), whatever the number of rows, and merging is adding.
+"""
+
+import torch
+from torch import Tensor
+
+NUM_BINS = 2**16
+_LARGEST = 65504.0
+
+
+def count_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Histogram float64 [2, NUM_BINS] of finite logits float32 [n] of no (row 0) and yes, by labels [n] 0 or 1."""
+    # Adding 0 turns -0 into 0, which are equal and would be two bins.
+    rounded = logits.float().clamp(-_LARGEST, _LARGEST).half() + 0.0
+    bits = rounded.view(torch.int16).long() & 0xFFFF
+    # Sign and magnitude to an order: negative numbers count backwards below the middle.
+    bins = torch.where(bits >= NUM_BINS // 2, NUM_BINS - 1 - bits, bits + NUM_BINS // 2)
+    return torch.bincount(labels.long() * NUM_BINS + bins, minlength=2 * NUM_BINS).view(2, NUM_BINS).double()
+
+
+def bin_logits() -> Tensor:
+    """The logit of every bin: float32 [NUM_BINS], rising; infinite and NaN at both ends, where nothing is counted."""
+    bins = torch.arange(NUM_BINS)
+    bits = torch.where(bins >= NUM_BINS // 2, bins - NUM_BINS // 2, NUM_BINS - 1 - bins)
+    return bits.to(torch.int32).to(torch.int16).view(torch.float16).float()
+
+
+def compute_auc(histogram: Tensor) -> float:
+    """Area under the ROC curve: how often a yes lies above a no, ties counting half. NaN if one of them is absent."""
+    no, yes = histogram
+    pairs = float(no.sum() * yes.sum())
+    return float((yes * (no.cumsum(0) - no / 2)).sum()) / pairs if pairs else float("nan")
+
+
+def compute_average_precision(histogram: Tensor) -> float:
+    """Sum over recall steps of the precision there, as sklearn's `average_precision_score`. NaN without a yes."""
+    no, yes = histogram.flip(1)
+    positives = float(yes.sum())
+    if not positives:
+        return float("nan")
+    found = yes.cumsum(0)
+    precision = found / (found + no.cumsum(0)).clamp(min=1)
+    return float((yes * precision).sum()) / positives

@@ -1,0 +1,142 @@
+"""Optimizer, learning rate over the steps, moving average of the weights, and loss scaling."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.schedules import build_parameter_groups
+from faceattr.training.config import OptimConfig
+
+
+def build_optimizer(
+    model: MultiAttributeModel,
+    config: OptimConfig,
+    *,
+    lr: float,
+    extra: Sequence[nn.Parameter] = (),
+    extra_lr: float = 0.0,
+) -> Optimizer:
+    """Optimizer over what trains.
+
+    Args:
+        model: after `freeze`.
+        config: settings.
+        lr: peak learning rate of the heads.
+        extra: parameters of the loss weighting, without weight decay or schedule.
+        extra_lr: their learning rate.
+
+    Returns:
+        Groups have `initial_lr`, their peak, and `name`.
+
+    Raises:
+        ConfigError: nothing trains.
+    """
+    groups = build_parameter_groups(model, lr=lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
+    if extra:
+        groups.append({"params": list(extra), "lr": extra_lr, "weight_decay": 0.0, "name": "loss_weighting"})
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    match config.name:
+        case "adamw":
+            return AdamW(groups, lr=lr)
+        case "adam":
+            return Adam(groups, lr=lr)
+        case "sgd":
+            return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+class Schedule:
+    """Learning rates over the steps of one stage.
+
+    warm-up   peak * (step + 1) / warm-up steps
+    cosine    peak * (r + (1 - r) * (1 + cos(pi * t)) / 2), t from 0 to 1 after the warm-up, r = min_lr_ratio
+    plateau   torch's ReduceLROnPlateau on the chosen metric, in the direction in which that improves
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        config: OptimConfig,
+        *,
+        steps_per_epoch: int,
+        num_epochs: int,
+        larger_is_better: bool,
+    ) -> None:
+        self.optimizer = optimizer
+        self.step = 0
+        self._config = config
+        self._warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+        self._total_steps = num_epochs * steps_per_epoch
+        self._plateau = ReduceLROnPlateau(
+            optimizer,
+            mode="max" if larger_is_better else "min",
+            factor=config.plateau_factor,
+            patience=config.plateau_patience,
+            threshold=0.0,
+            threshold_mode="abs",
+            min_lr=[
+                group["lr"] if group["name"] == "loss_weighting" else group["initial_lr"] * config.min_lr_ratio
+                for group in optimizer.param_groups
+            ],
+        )
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        # Not kept: an optimizer that loads its state makes new ones.
+        return [group for group in self.optimizer.param_groups if group["name"] != "loss_weighting"]
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the heads."""
+        return float(max(group["lr"] for group in self._groups))
+
+    def before_step(self) -> None:
+        """Sets the learning rates of the coming step."""
+        past = self.step - self._warmup_steps
+        if past < 0:
+            self._scale((self.step + 1) / self._warmup_steps)
+        elif self._config.schedule == "cosine":
+            lowest = self._config.min_lr_ratio
+            share = min(1.0, past / max(1, self._total_steps - self._warmup_steps))
+            self._scale(lowest + (1 - lowest) * (1 + math.cos(math.pi * share)) / 2)
+        self.step += 1
+
+    def after_epoch(self, metric: float) -> None:
+        """Tells the chosen metric of validation."""
+        if self._config.schedule == "plateau" and self.step >= self._warmup_steps:
+            self._plateau.step(metric)
+
+    def _scale(self, factor: float) -> None:
+        for group in self._groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values; the learning rates are in the optimizer's own state."""
+        return {"step": self.step, "plateau": self._plateau.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Reads what `state_dict` gave."""
+        self.step = state["step"]
+        self._plateau.load_state_dict(state["plateau"])
+
+
+def build_ema(model: MultiAttributeModel, config: OptimConfig) -> ModelEmaV3 | None:
+    """Moving average of all weights and statistics, on the model's device; None if the config asks for none.
+
+    Its decay rises as 1 - (1 + step) ** (-2 / 3) to the config's, so that the random start is soon forgotten.
+    """
+    if config.ema_decay is None:
+        return None
+    return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
+
+
+def build_scaler(config: OptimConfig, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss for float16, whose small gradients would vanish; does nothing for the other types."""
+    return torch.amp.GradScaler(device.type, enabled=config.precision == "float16")

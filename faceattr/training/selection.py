@@ -1,0 +1,91 @@
+"""Which epoch is the best, by the chosen metric and its direction, and when to stop waiting for a better one."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from faceattr.errors import ConfigError, RunError
+from faceattr.training.config import SelectionConfig
+from faceattr.training.metrics import SMALLER_IS_BETTER
+
+
+class Selection:
+    """Follows the chosen metric.
+
+    Attributes:
+        larger_is_better: direction of `value_of`.
+        best_value: best value so far, None before the first.
+        best_epoch: where it was, counted from 0.
+        num_stale: epochs since then in this stage.
+    """
+
+    def __init__(self, config: SelectionConfig, known: Iterable[str]) -> None:
+        """Starts with no epoch.
+
+        Raises:
+            ConfigError: a metric is not among the `known` figures.
+        """
+        self._config = config
+        figures = list(known)
+        for metric in config.combine or [config.metric]:
+            if metric not in figures:
+                near = difflib.get_close_matches(metric, figures, n=3, cutoff=0.4)
+                key = "combine" if config.combine else "metric"
+                raise ConfigError(
+                    f"--select.{key}: {metric!r} is no figure of validation; near ones: {near or figures}"
+                )
+        self.larger_is_better = bool(config.combine) or not _is_error(config.metric)
+        self.best_value: float | None = None
+        self.best_epoch = -1
+        self.num_stale = 0
+
+    def value_of(self, figures: Mapping[str, float], epoch: int) -> float:
+        """The chosen metric, or the weighted sum of several.
+
+        Raises:
+            RunError: it is not defined, since validation lacks the labels for it.
+        """
+        config = self._config
+        for metric in config.combine or [config.metric]:
+            if not math.isfinite(figures[metric]):
+                raise RunError(
+                    f"epoch {epoch}: the chosen metric {metric!r} is {figures[metric]}: validation has no label that "
+                    "defines it, or training diverged; choose another with --select.metric"
+                )
+        if not config.combine:
+            return figures[config.metric]
+        return sum(weight * figures[name] * (-1 if _is_error(name) else 1) for name, weight in config.combine.items())
+
+    def update(self, value: float, epoch: int) -> bool:
+        """Takes the value of an epoch; whether it is the best so far."""
+        gain = math.inf if self.best_value is None else value - self.best_value
+        if not self.larger_is_better and self.best_value is not None:
+            gain = -gain
+        if gain > self._config.min_delta:
+            self.best_value, self.best_epoch, self.num_stale = value, epoch, 0
+            return True
+        self.num_stale += 1
+        return False
+
+    def start_stage(self) -> None:
+        """Waits anew: what trains has changed."""
+        self.num_stale = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether patience is at an end."""
+        return self._config.patience is not None and self.num_stale >= self._config.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "num_stale": self.num_stale}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Reads what `state_dict` gave."""
+        self.best_value, self.best_epoch = state["best_value"], state["best_epoch"]
+        self.num_stale = state["num_stale"]
+
+
+def _is_error(metric: str) -> bool:
+    return metric.rpartition("/")[2] in SMALLER_IS_BETTER

@@ -1,0 +1,66 @@
+"""Two real processes under DDP against one, with labels that are missing unevenly."""
+
+import pytest
+import torch
+import torch.multiprocessing
+
+from faceattr.training.loop import fit
+from faceattr.training.objective import no_reduce
+from tests.training.ranks import BATCHES, COUNTS, VAL, WEIGHTINGS, WORLD, config, gradients, part, run_rank
+from tests.training.toy import build_toy, join
+
+WHOLE = [join([part(batch, 0), part(batch, 1)]) for batch in BATCHES]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=WORLD)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
+def test_gradients_of_two_ranks_are_those_of_one(ranks):
+    model = build_toy(norm=False)
+    wanted = gradients(model, model, [WHOLE[0]], no_reduce, 1)
+    assert wanted["heads.hat_head.weight"].abs().max() > 0
+    for found in ranks:
+        for name, gradient in wanted.items():
+            torch.testing.assert_close(found["gradients"][name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_two_ranks_train_like_one(ranks, weighting):
+    model = build_toy(norm=False)
+    result = fit(
+        model,
+        lambda epoch: iter(WHOLE),
+        lambda: VAL,
+        config(weighting),
+        counts=COUNTS,
+        steps_per_epoch=len(WHOLE),
+        device=torch.device("cpu"),
+    )
+    for history, weights in (each[weighting] for each in ranks):
+        for found, wanted in zip(history, result.history, strict=True):
+            keys = [
+                key
+                for key in wanted
+                if key.startswith(("train/", "val/", "objective", "steps", "images")) and key != "images_per_s"
+            ]
+            assert {k: found[k] for k in keys} == pytest.approx(
+                {k: wanted[k] for k in keys}, nan_ok=True, rel=1e-4, abs=1e-5
+            )
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_ranks_with_unlike_numbers_of_batches_end_together_and_agree(ranks):
+    (history, weights), (other_history, other_weights) = (each["uneven"] for each in ranks)
+    # Two batches a step: rank 1 has one left for its second.
+    assert [record["steps"] for record in history] == [2.0, 2.0]
+    for record, other in zip(history, other_history, strict=True):
+        assert {k: v for k, v in record.items() if k.startswith("val/")} == pytest.approx(
+            {k: v for k, v in other.items() if k.startswith("val/")}, nan_ok=True
+        )
+    for name, tensor in weights.items():
+        torch.testing.assert_close(other_weights[name], tensor, msg=name)
