@@ -38,7 +38,7 @@ class Progress:
         self._terminal = stream.isatty()
         self._started_s = time.monotonic()
         self._shown_s = self._started_s
-        self._window: deque[tuple[float, int]] = deque([(self._started_s, 0)])
+        self._window: deque[tuple[float, int]] = deque()
         self.num_rows = 0
         self.reasons: Counter[str] = Counter()
         self.samples: list[tuple[float, int]] = []
@@ -69,7 +69,9 @@ class Progress:
         return time.monotonic() - self._started_s
 
     def rate(self) -> float:
-        """Images a second over the last minute."""
+        """Images a second over the last minute; 0 until two blocks have come, since start-up says nothing."""
+        if not self._window:
+            return 0.0
         (first_s, first), (last_s, last) = self._window[0], self._window[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 

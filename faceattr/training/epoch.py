@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from faceattr.errors import RunError
-from faceattr.training.objective import MultiAttributeLoss, Reduce
+from faceattr.training.objective import MultiAttributeLoss
+from faceattr.training.ranks import Reduce, count_ranks
 from faceattr.training.state import EpochRecord
 from faceattr.training.step import TrainStep
 from faceattr.training.targets import Batch
@@ -98,7 +99,7 @@ def train_epoch(
         RunError: there is no batch at all, or a loss is not finite.
     """
     log = LossLog(objective.names, reduce, epoch=epoch)
-    world_size = round(float(reduce(torch.ones(1, dtype=torch.float64))))
+    world_size = count_ranks(reduce)
     num_steps, num_images, wait_s, start_s = 0, 0, 0.0, time.perf_counter()
     source: Iterator[Batch] = iter(batches)
     while True:

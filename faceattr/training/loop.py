@@ -24,8 +24,9 @@ from faceattr.training.config import FitConfig, compute_fingerprint
 from faceattr.training.epoch import train_epoch
 from faceattr.training.forward import Forward
 from faceattr.training.metrics import Metrics
-from faceattr.training.objective import Reduce, build_objective, no_reduce
+from faceattr.training.objective import build_objective
 from faceattr.training.optim import Schedule, build_ema, build_optimizer, build_scaler
+from faceattr.training.ranks import Reduce, average_buffers, count_ranks, no_reduce
 from faceattr.training.selection import Selection
 from faceattr.training.state import EpochRecord, FitResult, Report, TrainingState
 from faceattr.training.step import TrainStep
@@ -85,13 +86,13 @@ def fit(
         model,
         config,
         counts=counts,
+        steps_per_epoch=steps_per_epoch,
         device=device,
         stages=stages,
         reduce=reduce,
         network=network,
         distribute=distribute,
     )
-    training.steps_per_epoch = steps_per_epoch
     if state is not None:
         training.load(state)
     while not training.is_over:
@@ -106,7 +107,6 @@ def fit(
 class _Training:
     """The parts of a training and how far it is."""
 
-    steps_per_epoch: int
     _network: nn.Module
     _schedule: Schedule
     _optimizer: torch.optim.Optimizer
@@ -118,6 +118,7 @@ class _Training:
         config: FitConfig,
         *,
         counts: Mapping[str, Tensor],
+        steps_per_epoch: int,
         device: torch.device,
         stages: Sequence[Stage] | None,
         reduce: Reduce,
@@ -126,6 +127,7 @@ class _Training:
     ) -> None:
         optim = config.optim
         self.epoch = 0
+        self._steps_per_epoch = steps_per_epoch
         self._model, self._config, self._device, self._reduce = model, config, device, reduce
         self._wrap, self._distribute = network, distribute
         self._stages = stages or (
@@ -143,7 +145,7 @@ class _Training:
         # A suffix moves alone: the frozen prefix stays where it is.
         network(model).to(device)
         self._ema = build_ema(model, optim)
-        self._world_size = round(float(reduce(torch.ones(1, dtype=torch.float64))))
+        self._world_size = count_ranks(reduce)
         self._fingerprint = compute_fingerprint(
             config,
             list(self._stages),
@@ -179,11 +181,12 @@ class _Training:
         )
         self._num_steps = self._step.num_steps
         self._weighting.end_epoch()
-        self._average_statistics()
+        if self._world_size > 1:
+            average_buffers([self._model] if self._ema is None else [self._model, self._ema.module], self._reduce)
         figures = validate(
             self._wrap(self._judged),
             val_batches(),
-            self._objective,
+            self._cpu_objective,
             self._metrics(),
             forward=self._forward,
             device=self._device,
@@ -215,7 +218,7 @@ class _Training:
         self._schedule = Schedule(
             self._optimizer,
             config.optim,
-            steps_per_epoch=self.steps_per_epoch,
+            steps_per_epoch=self._steps_per_epoch,
             num_epochs=self._stages[stage].num_epochs,
             larger_is_better=self._selection.larger_is_better,
         )
@@ -243,19 +246,6 @@ class _Training:
 
     def _metrics(self) -> Metrics:
         return Metrics(self._model.attributes, self._model.thresholds)
-
-    def _average_statistics(self) -> None:
-        """Each rank has batch-norm statistics of its own images; validation and checkpoints need the same ones."""
-        if self._world_size == 1:
-            return
-        models = [self._model] if self._ema is None else [self._model, self._ema.module]
-        buffers = [buffer for each in models for buffer in each.buffers() if buffer.is_floating_point()]
-        if not buffers:
-            return
-        total = self._reduce(torch.cat([buffer.detach().double().cpu().flatten() for buffer in buffers]))
-        parts = (total / self._world_size).split([buffer.numel() for buffer in buffers])
-        for buffer, part in zip(buffers, parts, strict=True):
-            buffer.copy_(part.view_as(buffer))
 
     def state(self) -> TrainingState:
         """After the last epoch; shares its tensors."""

@@ -20,8 +20,8 @@ from torch import Tensor
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
 from faceattr.training.age import predict_age
-from faceattr.training.curves import NUM_BINS, compute_auc, compute_average_precision, count_logits
-from faceattr.training.objective import Reduce
+from faceattr.training.curves import NUM_BINS, add_logits, compute_auc, compute_average_precision
+from faceattr.training.ranks import Reduce
 from faceattr.training.targets import Targets
 
 SMALLER_IS_BETTER = frozenset(["loss", "mae", "rmse"])
@@ -40,7 +40,7 @@ class AttributeMetrics(ABC):
 
     @abstractmethod
     def add(self, outputs: Tensor, targets: Targets) -> None:
-        """Counts a batch: outputs [n, outputs] of the model and the labels of the same rows, on any device."""
+        """Counts a batch: outputs float32 [n, outputs] of the model and the labels of the same rows, on the CPU."""
 
     @abstractmethod
     def figures(self) -> dict[str, float]:
@@ -56,10 +56,10 @@ class BinaryMetrics(AttributeMetrics):
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
         """See the base."""
-        known = targets.known.cpu()
-        logits, labels = outputs.detach().float().cpu()[known, 0], targets.value.cpu()[known].long()
+        known = targets.known
+        logits, labels = outputs[known, 0], targets.value[known].long()
         self.counts["confusion"] += _count_pairs(labels, (logits.sigmoid() >= self._threshold).long(), 2)
-        self.counts["histogram"] += count_logits(logits, labels)
+        add_logits(self.counts["histogram"], logits, labels)
 
     def figures(self) -> dict[str, float]:
         """See the base."""
@@ -87,11 +87,11 @@ class ClassMetrics(AttributeMetrics):
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
         """See the base."""
-        known = targets.known.cpu()
-        predictions = outputs.detach().argmax(1).cpu()
-        self.counts["confusion"] += _count_pairs(targets.value.cpu()[known], predictions[known], len(self._classes))
+        known = targets.known
+        predictions = outputs.argmax(1)
+        self.counts["confusion"] += _count_pairs(targets.value[known], predictions[known], len(self._classes))
         if targets.coarse is not None:
-            possible = targets.coarse.cpu()
+            possible = targets.coarse
             right = possible.gather(1, predictions[:, None])
             self.counts["coarse"] += torch.stack([right.sum(), possible.any(1).sum()])
 
@@ -121,9 +121,9 @@ class AgeMetrics(AttributeMetrics):
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
         """See the base."""
-        known = targets.known.cpu()
-        years = predict_age(outputs.detach()).cpu()[known].double()
-        low, high = targets.value.cpu()[known].double().unbind(1)
+        known = targets.known
+        years = predict_age(outputs)[known].double()
+        low, high = targets.value[known].double().unbind(1)
         is_exact = high - low <= 1
         error = (years - low)[is_exact]
         within = (error.abs() <= _WITHIN_YEARS).sum()
@@ -154,9 +154,9 @@ class IdentityMetrics(AttributeMetrics):
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
         """See the base."""
-        known = targets.known.cpu()
-        likeliest = outputs.detach().float().topk(min(5, self._num)).indices.cpu()[known]
-        labels, predictions = targets.value.cpu()[known], likeliest[:, 0]
+        known = targets.known
+        likeliest = outputs.topk(min(5, self._num)).indices[known]
+        labels, predictions = targets.value[known], likeliest[:, 0]
         right = labels[labels == predictions]
         self.counts["persons"] += torch.stack([_count(each, self._num) for each in (labels, right, predictions)])
         self.counts["top5"] += (likeliest == labels[:, None]).sum()
@@ -187,15 +187,16 @@ class Metrics:
         self.by_attribute = {each.name: _build(each, cuts.get(each.name, 0.5)) for each in attributes.attributes}
 
     def add(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets]) -> None:
-        """Counts a batch.
+        """Counts a batch, on the CPU.
 
         Raises:
             RunError: an output is not finite.
         """
         for name, metrics in self.by_attribute.items():
-            if not outputs[name].isfinite().all():
+            output = outputs[name].detach().float()
+            if not output.isfinite().all():
                 raise RunError(f"attribute {name!r}: the model's outputs are not finite in validation")
-            metrics.add(outputs[name], targets[name])
+            metrics.add(output, targets[name])
 
     def merge(self, other: "Metrics") -> None:
         """Adds the counts of another part of the data."""

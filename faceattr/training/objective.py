@@ -7,7 +7,7 @@ The denominators do not depend on the model. They are added over the batches of 
 each rank gives its share of loss_a, and accumulated gradients, added over ranks, are those of one large batch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,6 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.config import LossConfig
 from faceattr.training.losses import AttributeLoss, build_attribute_loss
 from faceattr.training.targets import Targets
-
-Reduce = Callable[[Tensor], Tensor]
-"""Adds a float64 tensor on the CPU over ranks and returns the sum; every rank calls it equally often."""
-
-
-def no_reduce(tensor: Tensor) -> Tensor:
-    """The `Reduce` of a single process."""
-    return tensor
 
 
 class MultiAttributeLoss(nn.Module):

@@ -1,7 +1,7 @@
 """One step of the optimizer: forward, backward, clip, step, averages; the same on every rank."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from timm.utils import ModelEmaV3
@@ -12,9 +12,11 @@ from torch.optim import Optimizer
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.config import OptimConfig
 from faceattr.training.forward import Forward
-from faceattr.training.objective import MultiAttributeLoss, Reduce
+from faceattr.training.mixup import Blend, draw_blend
+from faceattr.training.objective import MultiAttributeLoss
 from faceattr.training.optim import Schedule
-from faceattr.training.targets import Batch, Targets
+from faceattr.training.ranks import Reduce
+from faceattr.training.targets import Batch
 from faceattr.training.weighting import LossWeighting
 
 
@@ -74,9 +76,10 @@ class TrainStep:
         shares = torch.zeros(len(denominators), device=self._device)
         for index, each in enumerate(batches):
             batch = each.to(self._device)
-            inputs, blend = self._mix(batch.inputs)
+            alpha = self._config.mixup_alpha
+            blend = draw_blend(len(batch), alpha, self._device) if alpha else None
             with self._gradients_synced(index == len(batches) - 1):
-                share = self._blended_loss(self._forward(self._network, inputs), batch.targets, blend, denominators)
+                share = self._losses(self._network, batch, blend, denominators)
                 total = self._weighting(share, present, reduce=self._reduce, world_size=self._world_size)
                 self._scaler.scale(total).backward()
             shares += share.detach()
@@ -84,8 +87,7 @@ class TrainStep:
         if self._weighting.needs_update:
             with torch.no_grad():
                 # Not through DDP, which would wait for a backward.
-                outputs = self._forward(_unwrap(self._network), inputs)
-                share = self._blended_loss(outputs, batch.targets, blend, denominators)
+                share = self._losses(_unwrap(self._network), batch, blend, denominators)
             self._weighting.update(share, present, reduce=self._reduce)
         return shares
 
@@ -100,34 +102,12 @@ class TrainStep:
         if self._ema is not None:
             self._ema.update(self._model, step=self.num_steps)
 
-    def _mix(self, inputs: Tensor) -> tuple[Tensor, tuple[float, Tensor] | None]:
-        """Mixup (Zhang et al. 2018): each image blended with another of the batch, and how."""
-        alpha = self._config.mixup_alpha
-        if not alpha:
-            return inputs, None
-        share = float(torch.distributions.Beta(alpha, alpha).sample())
-        partner = torch.randperm(len(inputs)).to(inputs.device)
-        pixels = self._forward.prepare(inputs)
-        return share * pixels + (1 - share) * pixels[partner], (share, partner)
-
-    def _blended_loss(
-        self,
-        outputs: Mapping[str, Tensor],
-        targets: Mapping[str, Targets],
-        blend: tuple[float, Tensor] | None,
-        denominators: Tensor,
-    ) -> Tensor:
-        """Losses [A]. A blended image is judged by both labels, in the shares of its parts.
-
-        That is the loss of blended labels wherever labels can be blended, and serves coarse and missing ones, ages and
-        ranges too. Partners are a permutation of the batch, so the denominators stay what they are.
-        """
+    def _losses(self, network: nn.Module, batch: Batch, blend: Blend | None, denominators: Tensor) -> Tensor:
+        inputs = self._forward.prepare(batch.inputs)
         if blend is None:
-            return self._objective(outputs, targets, denominators)
-        share, partner = blend
-        partners = {name: each.take(partner) for name, each in targets.items()}
-        own = self._objective(outputs, targets, denominators)
-        return share * own + (1 - share) * self._objective(outputs, partners, denominators)
+            return self._objective(self._forward(network, inputs), batch.targets, denominators)
+        outputs = self._forward(network, blend.inputs(inputs))
+        return blend.losses(self._objective, outputs, batch.targets, denominators)
 
     def _gradients_synced(self, synced: bool) -> contextlib.AbstractContextManager[None]:
         """DDP adds gradients over ranks once a step, in its last batch."""

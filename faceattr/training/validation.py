@@ -7,7 +7,8 @@ from torch import nn
 
 from faceattr.training.forward import Forward
 from faceattr.training.metrics import Metrics
-from faceattr.training.objective import MultiAttributeLoss, Reduce
+from faceattr.training.objective import MultiAttributeLoss
+from faceattr.training.ranks import Reduce
 from faceattr.training.targets import Batch
 
 
@@ -25,11 +26,11 @@ def validate(
 
     Args:
         network: not wrapped by DDP, which would wait for the other ranks.
-        batches: of this rank.
-        objective: on the device.
+        batches: of this rank, on the CPU.
+        objective: on the CPU, where labels are and outputs, which are few, are brought.
         metrics: fresh ones, which are added to.
         forward: how inputs go through the network.
-        device: of network and objective.
+        device: of the network.
         reduce: sum over ranks.
 
     Returns:
@@ -40,13 +41,12 @@ def validate(
     network.eval()
     names = objective.names
     sums = torch.zeros(2, len(names), dtype=torch.float64)
-    one = torch.ones(len(names), device=device)
     with torch.no_grad():
-        for each in batches:
-            batch = each.to(device)
-            outputs = forward(network, batch.inputs)
-            sums[0] += objective(outputs, batch.targets, one).double().cpu()
-            sums[1] += objective.sum_weights(batch.targets).cpu()
+        for batch in batches:
+            given = forward(network, batch.inputs.to(device, non_blocking=True))
+            outputs = {name: output.float().cpu() for name, output in given.items()}
+            sums[0] += objective(outputs, batch.targets, torch.ones(len(names)))
+            sums[1] += objective.sum_weights(batch.targets)
             metrics.add(outputs, batch.targets)
     network.train(was_training)
     sums = reduce(sums)

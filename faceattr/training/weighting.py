@@ -16,7 +16,7 @@ from torch.optim import Adam
 from torchjd.scalarization import DWA, FAMO, UW
 
 from faceattr.training.config import LossConfig
-from faceattr.training.objective import Reduce
+from faceattr.training.ranks import Reduce
 
 
 class LossWeighting(nn.Module):

@@ -74,7 +74,8 @@ def test_an_attribute_without_a_known_label_has_no_rate():
 
 def test_rows_that_come_twice_do_not_make_the_time_left_negative():
     progress = Progress(2, 0)
-    progress.add(rows(["ok"] * 3))
+    progress.add(rows(["ok"] * 2))
+    progress.add(rows(["ok"]))
     assert "ETA 0s" in progress.line()
 
 

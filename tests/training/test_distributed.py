@@ -5,7 +5,7 @@ import torch
 import torch.multiprocessing
 
 from faceattr.training.loop import fit
-from faceattr.training.objective import no_reduce
+from faceattr.training.ranks import average_buffers, no_reduce
 from tests.training.ranks import BATCHES, COUNTS, VAL, WEIGHTINGS, WORLD, config, gradients, part, run_rank
 from tests.training.toy import build_toy, join
 
@@ -15,7 +15,9 @@ WHOLE = [join([part(batch, 0), part(batch, 1)]) for batch in BATCHES]
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=WORLD)
+    # Imports once and forks, before any thread has started; `spawn` would import in each process.
+    torch.multiprocessing.get_context("forkserver").set_forkserver_preload([run_rank.__module__])
+    torch.multiprocessing.start_processes(run_rank, args=(str(folder),), nprocs=WORLD, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
@@ -64,3 +66,15 @@ def test_ranks_with_unlike_numbers_of_batches_end_together_and_agree(ranks):
         )
     for name, tensor in weights.items():
         torch.testing.assert_close(other_weights[name], tensor, msg=name)
+
+
+def test_statistics_are_averaged_over_ranks():
+    model, other = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    for norm, value in ((model, 1.0), (other, 4.0)):
+        norm.running_mean.fill_(value)
+        norm.num_batches_tracked.fill_(int(value))
+    theirs = torch.cat([buffer.double().flatten() for buffer in other.buffers()] + [torch.ones(1).double()])
+    average_buffers([model], lambda tensor: tensor + theirs)
+    assert model.running_mean.tolist() == [2.5, 2.5]
+    assert model.running_var.tolist() == [1.0, 1.0]
+    assert int(model.num_batches_tracked) == 2

@@ -263,3 +263,39 @@ def test_regression_of_age_learns_from_its_initial_bias():
 def test_float16_skips_steps_that_overflow_and_goes_on():
     result = train(build_toy(norm=False), FitConfig(optim=optim(epochs=4, precision="float16")))
     assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
+
+
+def test_learnt_weights_are_learnt():
+    for weighting, name in (("famo", "_w"), ("uncertainty", "log_var")):
+        states = []
+        config = FitConfig(loss=LossConfig(weighting=weighting), optim=optim(epochs=1))
+        train(build_toy(), config, report=lambda record, state, states=states: states.append(state))
+        learnt = states[0].weighting["module"][f"scalarizer.{name}"]
+        assert learnt.abs().min() > 1e-4
+        assert learnt.std() > 1e-5
+
+
+def test_an_attribute_without_validation_labels_is_left_out_of_the_loss():
+    bare = Batch(
+        inputs=VAL[0].inputs,
+        targets={**VAL[0].targets, "person": VAL[0].targets["person"].map(torch.zeros_like)},
+    )
+    model, config = build_toy(), FitConfig(optim=optim(epochs=1))
+    record = fit(
+        model, shuffled, lambda: [bare], config, counts=COUNTS, steps_per_epoch=len(TRAIN), device=CPU
+    ).history[0]
+    assert math.isnan(record["val/person/loss"])
+    assert record["val/person/count"] == 0
+    assert record["val/loss"] == pytest.approx(sum(record[f"val/{name}/loss"] for name in ("hat", "tone", "age")))
+
+
+def test_gradients_are_clipped():
+    model = build_toy(norm=False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    config = FitConfig(
+        optim=optim(epochs=1, name="sgd", momentum=0.0, weight_decay=0.0, schedule="constant", lr=1.0, clip_norm=1e-3)
+    )
+    train(model, config, batches=lambda epoch: TRAIN[:2])
+    moved = torch.cat([(model.state_dict()[name] - tensor).flatten() for name, tensor in before.items()])
+    # Two steps of length 1e-3 each.
+    assert 1e-4 < float(moved.norm()) <= 2.001e-3

@@ -39,7 +39,7 @@ def test_weights_of_unknown_attributes_are_refused(config, text):
 def test_an_attribute_without_labels_is_refused():
     model = build_toy(AttributeSet(attributes=(HAT, TONE)))
     counts = {"hat": torch.tensor([1.0, 1.0]), "tone": torch.zeros(3)}
-    with pytest.raises(ConfigError, match="'tone'.*no label"):
+    with pytest.raises(ConfigError, match=r"'tone'.*no label"):
         build_objective(model.attributes, model.head_configs, LossConfig(), counts)
 
 

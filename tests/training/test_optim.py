@@ -147,5 +147,5 @@ def test_selection_combines_figures():
 
 
 def test_unknown_metrics_are_refused_with_near_names():
-    with pytest.raises(ConfigError, match="'hat/f2'.*hat/f1"):
+    with pytest.raises(ConfigError, match=r"'hat/f2'.*hat/f1"):
         Selection(SelectionConfig(metric="hat/f2"), KNOWN)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from faceattr.training.config import LossConfig
-from faceattr.training.objective import no_reduce
+from faceattr.training.ranks import no_reduce
 from faceattr.training.weighting import LossWeighting
 
 ALL = torch.tensor([True, True])
