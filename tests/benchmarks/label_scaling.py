@@ -1,0 +1,82 @@
+"""Scaling of a label run over actors, with a scorer that sleeps as if a GPU worked."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.label_runs import make_images
+
+
+@dataclass(frozen=True)
+class SleepingScorer:
+    """Takes a fixed time an image and no CPU, as a GPU would."""
+
+    seconds_per_image: float
+    image_size_px: int = 96
+    num_answers: int = 18
+
+    def __call__(self) -> "SleepingScorer":
+        return self
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        time.sleep(self.seconds_per_image * len(images))
+        return np.full((len(images), self.num_answers), -1.0, np.float32)
+
+
+def bench_scaling(*, milliseconds: float) -> None:
+    """Prints images/s with 1, 2, 4 and 8 actors whose scorer sleeps."""
+    import ray
+
+    from faceattr.config import LabelConfig
+    from faceattr.data.images import ImageLimits
+    from faceattr.jobs import label
+    from faceattr.jobs.session import ActorPlan
+    from faceattr.jobs.stream import ImageStream, stream_rows
+    from faceattr.jobs.vqa_actor import VqaActor
+
+    ray.init(address="local", num_cpus=8, num_gpus=8, include_dashboard=False, log_to_driver=False)
+    rates = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        images = make_images(folder / "images", 6_000, size_px=112)
+        for actors in (1, 2, 4, 8):
+            count = 700 * actors
+            config = LabelConfig(images=str(images), output=str(folder / f"run{actors}"), model="tiny", limit=count)
+            job = label.prepare_label_job(config)
+            version = label.open_version(job, label.begin_label_run(job))
+            stream = stream_rows(
+                version.work(),
+                ImageStream(
+                    run_uri=job.output.uri,
+                    root=str(images),
+                    bytes_column=None,
+                    storage=job.storage,
+                    limits=ImageLimits(),
+                    decode_timeout_s=30,
+                    size_px=96,
+                ),
+                actor=VqaActor,
+                actor_kwargs={
+                    "build_scorer": SleepingScorer(milliseconds / 1000),
+                    "questions": job.questions,
+                    "schema": version.schema,
+                },
+                actors=ActorPlan(min_actors=actors, max_actors=actors, gpus=1, cpus=0, threads=1, batch_size=64),
+                block_rows=32,
+                wait_s=120,
+                name=f"scaling_{actors}",
+            )
+            # The first and the last blocks come while not all actors work; the middle is the steady state.
+            arrivals, total = [], 0
+            for table in stream:
+                total += len(table)
+                arrivals.append((time.perf_counter(), total))
+            low, high = (next(each for each in arrivals if each[1] >= share * count) for share in (0.25, 0.85))
+            rates[actors] = (high[1] - low[1]) / (high[0] - low[0])
+            share = rates[actors] / (actors * 1000 / milliseconds)
+            print(f"{actors} actors: {rates[actors]:7.1f} images/s, {share:.1%} of what their sleep allows", flush=True)
+    for actors, rate in rates.items():
+        print(f"{actors} actors: {rate / (actors * rates[1]):.1%} of linear")
