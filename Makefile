@@ -8,7 +8,7 @@ demo: .venv/.ready
 	$(BIN)/python pipelines/demo.py --output demo-out
 
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .

@@ -23,8 +23,19 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+# Tests run in two processes on two cores; more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_EC2_METADATA_DISABLED"]:
     del os.environ[_name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `pytest -n 2` one process runs what needs Ray, so that there is one session, and begins with it, for it
+    takes longest; the others share the rest by file."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        needs_ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else str(item.path)))
 
 
 def pytest_unconfigure() -> None:

@@ -4,6 +4,7 @@ Real processes, real signals: `pipelines/label.py` as a user starts it, on a Ray
 """
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -20,13 +21,13 @@ from faceattr.data.storage import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
-NUM_GOOD, NUM_BAD = 2_990, 10
-NUM_SHARDS = 12
+NUM_GOOD, NUM_BAD = 4_086, 10
+NUM_SHARDS = 16
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, ray_local):
     """Images (some broken), a random checkpoint, and the table of an undisturbed run."""
     folder = tmp_path_factory.mktemp("world")
     images = folder / "images"
@@ -37,12 +38,11 @@ def world(tmp_path_factory):
         (images / f"{number:05d}.jpg").write_bytes(simplejpeg.encode_jpeg(pixels))
     for number in range(NUM_BAD):
         (images / f"bad-{number}.jpg").write_bytes(b"<html>")
-    model = save_random_checkpoint(folder / "model", **SIZES["small"])
+    save_random_checkpoint(folder / "model", **SIZES["small"])
     run = Run(folder, "undisturbed")
-    process = run.start()
-    assert process.wait(400) == 0, run.log()
+    label = runpy.run_path(str(ROOT / "pipelines" / "label.py"))["main"]
+    assert label([*run.flags(), "--workers.gpus-per-actor", "1"]) == 0
     assert len(run.table()) == NUM_GOOD + NUM_BAD
-    assert model.is_dir()
     return folder, run.table()
 
 
@@ -54,10 +54,13 @@ class Run:
         self.output = folder / name
         self.log_path = folder / f"{name}.log"
 
+    def flags(self) -> list[str]:
+        flags = ["--images", str(self.folder / "images"), "--output", str(self.output)]
+        flags += ["--model", str(self.folder / "model"), "--workers.block-rows", "64", "--workers.max-actors", "1"]
+        return [*flags, "--ray.no-dashboard", "--ray.object-store-mb", "200"]
+
     def start(self, *flags: str, **environment: str) -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / "pipelines" / "label.py"), "--images", str(self.folder / "images")]
-        command += ["--output", str(self.output), "--model", str(self.folder / "model"), "--workers.block-rows", "64"]
-        command += ["--workers.max-actors", "1", "--ray.no-dashboard", "--ray.object-store-mb", "200", *flags]
+        command = [sys.executable, str(ROOT / "pipelines" / "label.py"), *self.flags(), *flags]
         with self.log_path.open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
 
@@ -124,9 +127,10 @@ def kill_one(process: subprocess.Popen, pattern: str) -> None:
     pytest.fail(f"no process {pattern!r}: {sorted(set(descendants(process.pid).values()))}")
 
 
-def test_drivers_that_are_refused_terminated_and_killed(world):
+def test_drivers_a_decoder_a_tasks_process_and_an_actor(world):
+    """One run whose drivers are refused, terminated, killed; the last one loses a process of each kind on its way."""
     folder, expected = world
-    run = Run(folder, "drivers")
+    run = Run(folder, "disturbed")
     first = run.start()
     run.wait_for_commits(first)
     first.send_signal(signal.SIGSTOP)  # so that it is alive, and still not done, when the second one looks
@@ -149,21 +153,14 @@ def test_drivers_that_are_refused_terminated_and_killed(world):
     assert read_manifest(LocalStore(run.output)) is None
     committed = {path: path.read_bytes() for path in (run.output / "labels").glob("shard-*")}
 
-    assert run.start().wait(400) == 0, run.log()
+    last = run.start()
+    run.wait_for_commits(last, len(committed) + 1)
+    for pattern in ("faceattr.data.decoder_child", "MapBatches(DecodeImages)", "MapBatches(VqaActor)"):
+        kill_one(last, pattern)
+    assert run.num_committed() < NUM_SHARDS
+    assert last.wait(400) == 0, run.log()
     check_equal(run.table(), expected)
     assert {path: path.read_bytes() for path in committed} == committed  # not done again
-
-
-def test_a_decoder_a_tasks_process_and_an_actor(world):
-    folder, expected = world
-    run = Run(folder, "processes")
-    process = run.start()
-    run.wait_for_commits(process)
-    for pattern in ("faceattr.data.decoder_child", "MapBatches(DecodeImages)", "MapBatches(VqaActor)"):
-        kill_one(process, pattern)
-    assert run.num_committed() < NUM_SHARDS
-    assert process.wait(400) == 0, run.log()
-    check_equal(run.table(), expected)
 
 
 NODES = """
