@@ -11,10 +11,10 @@ from typing import Any
 
 import timm
 
+from faceattr.data.hub import FetchRemote
 from faceattr.errors import ConfigError
 from faceattr.models.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.clip_backbones import build_clip_backbone, restore_clip_backbone
-from faceattr.models.locate import FetchRemote
 from faceattr.models.preprocessing import Preprocessing
 from faceattr.models.timm_backbones import build_timm_backbone
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPVisionConfig, CLIPVisionModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.blocks import Backbone, BackboneConfig, Block
-from faceattr.models.locate import FetchRemote, locate_folder
 from faceattr.models.preprocessing import Interpolation, Preprocessing
 
 _CONFIG_PATTERNS = ("config.json", "preprocessor_config.json", "processor_config.json")

@@ -27,12 +27,12 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from faceattr.attributes import AttributeSet
+from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES, SEED_004_CLASSES
 from faceattr.errors import ModelError
 from faceattr.models.backbones import build_backbone
 from faceattr.models.clip_backbones import read_clip_preprocessing, wrap_clip_tower
 from faceattr.models.heads import HeadConfig, head_configs
-from faceattr.models.locate import FetchRemote, locate_folder
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.preprocessing import Preprocessing
 from faceattr.models.weights import load_exactly, read_state_dict

@@ -13,9 +13,9 @@ from timm.models.vgg import VGG
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from faceattr.data.hub import OFFLINE_REMEDY
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.blocks import Backbone, BackboneConfig, Block
-from faceattr.models.locate import OFFLINE_REMEDY
 from faceattr.models.preprocessing import Preprocessing
 
 # Below this side an Inception v3 runs out of pixels; the other families shrink to one pixel and still work.

@@ -13,9 +13,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import BertTokenizer, BlipForQuestionAnswering
 
+from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ModelError
 from faceattr.vqa.facts import check_folder, compute_weights_id
-from faceattr.vqa.locate import find_hub_commit, resolve_checkpoint
+from faceattr.vqa.locate import resolve_checkpoint
 from faceattr.vqa.preprocess import Preprocessing
 from faceattr.vqa.processor import load_preprocessing
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ModelError
-from faceattr.vqa.locate import FILE_PATTERNS, find_hub_commit, resolve_checkpoint
+from faceattr.vqa.locate import FILE_PATTERNS, resolve_checkpoint
 
 _ARCHITECTURE = "BlipForQuestionAnswering"
 # Of BlipVisionConfig, where config.json does not say it.

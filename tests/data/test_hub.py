@@ -1,8 +1,8 @@
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
+from faceattr.data import hub
 from faceattr.errors import ModelError
-from faceattr.models import locate
 from faceattr.models.multitask import MultiAttributeModel
 from tests.models.tiny import ATTRIBUTES, build_model
 
@@ -28,7 +28,7 @@ def test_downloads_that_fail(error, message, monkeypatch):
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(locate, "snapshot_download", refuse)
+    monkeypatch.setattr(hub, "snapshot_download", refuse)
     with pytest.raises(ModelError, match=rf"'faces/m1' at revision 'v2': .*{message}"):
         MultiAttributeModel.from_pretrained("faces/m1", revision="v2")
 
@@ -41,7 +41,7 @@ def test_only_our_files_are_downloaded(tmp_path, monkeypatch):
         asked.append((args, kwargs))
         return str(tmp_path)
 
-    monkeypatch.setattr(locate, "snapshot_download", download)
+    monkeypatch.setattr(hub, "snapshot_download", download)
     assert MultiAttributeModel.from_pretrained("faces/m1").attributes == ATTRIBUTES
     assert asked == [(("faces/m1",), {"revision": None, "allow_patterns": ["config.json", "model.safetensors"]})]
 

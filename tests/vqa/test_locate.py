@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ConfigError, ModelError
-from faceattr.vqa.locate import find_hub_commit, resolve_checkpoint
+from faceattr.vqa.locate import resolve_checkpoint
 
 
 def test_a_uri_is_fetched_by_the_caller(tmp_path):
