@@ -17,7 +17,7 @@ AttributeKind = Literal["binary", "multiclass", "age", "identity"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 # Endings and names that the tables use for their own columns.
-_RESERVED_SUFFIXES = ("_score", "_mass")
+_RESERVED_SUFFIXES = ("_score", "_mass", "_mask", "_low", "_high")
 RESERVED_NAMES = frozenset(
     [
         "row",
@@ -34,6 +34,7 @@ RESERVED_NAMES = frozenset(
         "split",
         "group",
         "key",
+        "path",
     ]
 )
 

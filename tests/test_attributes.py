@@ -107,7 +107,9 @@ def test_names_that_are_no_column_names(name):
         check_attribute_name(name)
 
 
-@pytest.mark.parametrize("name", ["row", "image_id", "status", "error", "split", "hat_score", "hat_mass"])
+@pytest.mark.parametrize(
+    "name", ["row", "image_id", "status", "error", "split", "hat_score", "hat_mass", "race_mask", "age_low"]
+)
 def test_names_that_the_tables_use(name):
     with pytest.raises(ConfigError, match="used by the tables"):
         check_attribute_name(name)

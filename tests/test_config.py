@@ -29,6 +29,7 @@ def label(**values):
         (StorageConfig, {"deadline_s": float("nan")}, "--storage.deadline-s"),
         (DecodeConfig, {"max_bytes": 0}, "--decode.max-bytes"),
         (DecodeConfig, {"max_pixels": 0}, "--decode.max-pixels"),
+        (DecodeConfig, {"max_pixels": 89_478_486}, "--decode.max-pixels"),
         (DecodeConfig, {"timeout_s": 0.0}, "--decode.timeout-s"),
         (WorkersConfig, {"gpus_per_actor": -0.5}, "--workers.gpus-per-actor"),
         (WorkersConfig, {"gpus_per_actor": 1.5}, "--workers.gpus-per-actor"),

@@ -191,8 +191,10 @@ class _Reader:
             texts = dict(zip(found, found, strict=True))
             if len(texts) != len(found):
                 raise self.error(node, key, f"an answer stands twice in {found}")
-        if set(texts) == {"no", "yes"}:
-            texts = {"no": texts["no"], "yes": texts["yes"]}
+        # `[Yes, No]` is meant as yes/no, too: the model's vocabulary knows no capitals.
+        folded = {name.lower(): text for name, text in texts.items()}
+        if set(folded) == {"no", "yes"} and len(folded) == len(texts):
+            texts = {"no": folded["no"], "yes": folded["yes"]}
         if len(texts) < 2 or len(set(texts.values())) != len(texts):
             raise self.error(node, key, "expected at least two different answers")
         return tuple(texts), tuple(texts.values())

@@ -82,6 +82,7 @@ def test_a_file_with_everything(tmp_path):
         ("[no, yes]", "binary", ("no", "yes"), ("no", "yes")),  # texts, not False and True
         ("[yes, no]", "binary", ("no", "yes"), ("no", "yes")),
         ("{yes: hat, no: none}", "binary", ("no", "yes"), ("none", "hat")),
+        ("[Yes, No]", "binary", ("no", "yes"), ("No", "Yes")),
         ("[off, on]", "multiclass", ("off", "on"), ("off", "on")),
         ("[1, 2]", "multiclass", ("1", "2"), ("1", "2")),
         ("{b: two words, a: one}", "multiclass", ("b", "a"), ("two words", "one")),
