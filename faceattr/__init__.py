@@ -1,6 +1,20 @@
 """faceattr: attribute labels and models for millions of face images.
 
-`import faceattr` loads neither torch nor ray; the rooms that need them import them.
+`import faceattr` loads neither torch nor ray: the functions below are imported when they are first used.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from faceattr.inference.api import get_transform, load_model, predict_batch, predict_image, visualize_prediction
+
 __version__ = "0.1.0"
+__all__ = ["get_transform", "load_model", "predict_batch", "predict_image", "visualize_prediction"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'faceattr' has no attribute {name!r}")
+    from faceattr.inference import api  # noqa: PLC0415 - late, see above
+
+    return getattr(api, name)

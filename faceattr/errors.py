@@ -17,6 +17,10 @@ class RunError(FaceattrError):
     """A run stopped; what is committed stays, and the text says how to go on."""
 
 
+class DivergedError(RunError):
+    """Training ended in numbers that are not finite, on every worker; trying again would end the same way."""
+
+
 class StorageError(FaceattrError):
     """The store did not answer, or refused, for longer than the deadline. Never a verdict about one image."""
 

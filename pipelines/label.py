@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from faceattr.cli import run_job
 from faceattr.config import LabelConfig
 from faceattr.data.runs import probe_store
-from faceattr.jobs import label
+from faceattr.jobs import image_run, label
 from faceattr.jobs.preflight import describe_preflight
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
 
@@ -29,13 +29,13 @@ def label_images(config: LabelConfig) -> int:
         return 0
     probe_store(job.output)
     with drive(job.output):
-        run = label.begin_label_run(job)
-        version = label.open_version(job, run)
+        run = image_run.begin_run(job)
+        version = image_run.open_version(job, run)
         if version.published is not None:
             print(f"nothing to do: this run is finished\n{label.summarise(job, version.published)}")
             return 0
         with ray_session(config.ray), stop_on_sigterm():
-            label.label_pending(job, run, version)
+            image_run.process_pending(job, run, version)
         print(label.summarise(job, label.publish_labels(job, version)))
     return 0
 

@@ -20,6 +20,8 @@ ROOMS_BELOW = {
     "attributes": ["errors"],
     "config": ["errors", "attributes"],
     "data": ["errors", "attributes"],
+    "watch": ["errors"],
+    "planning": ["data", "errors"],
     "vqa": ["data", "errors", "attributes"],
     "models": ["data", "errors", "attributes"],
     "training": ["models", "data", "errors", "attributes", "config"],
@@ -33,20 +35,36 @@ ROOMS_BELOW = {
         "training",
         "models",
         "vqa",
+        "watch",
         "data",
         "errors",
         "attributes",
         "config",
         "logs",
     ],
-    "cli": ["inference", "evaluation", "data", "errors", "attributes", "config", "logs"],
+    "commands": ["planning", "inference", "evaluation", "models", "data", "errors", "attributes", "config", "logs"],
+    "cli": ["commands", "errors", "config", "logs"],
 }
 STANDARD_LIBRARY_ONLY = {"errors", "logs", "attributes", "config"}
 FORBIDDEN = {
     "data": {"torch", "torchvision", "transformers", "timm", "ray"},
-    **{room: {"ray"} for room in ("vqa", "models", "training", "evaluation", "inference", "demo", "cli")},
+    **{
+        room: {"ray"}
+        for room in (
+            "watch",
+            "planning",
+            "vqa",
+            "models",
+            "training",
+            "evaluation",
+            "inference",
+            "demo",
+            "commands",
+            "cli",
+        )
+    },
 }
-LATE_IMPORTS_ALLOWED = {"faceattr/__init__.py", "faceattr/cli.py"}
+LATE_IMPORTS_ALLOWED = {"faceattr/__init__.py"}
 
 
 def room_of(path: Path) -> str:

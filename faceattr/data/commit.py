@@ -8,7 +8,7 @@ Nothing here knows Ray, S3 or models: the store is passed in, so tests enumerate
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -28,16 +28,25 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-def shard_key(folder: str, shard: int) -> str:
-    """Key of a shard's file in a run folder."""
-    return f"{folder}/shard-{shard:08d}.parquet"
+def shard_key(folder: str, plan: Plan, shard: int) -> str:
+    """Key of a shard's file in a run folder; the shards of a named section lie in a folder of its name."""
+    section = plan.section_of(shard).name
+    return f"{folder}/{section}/{_shard_name(shard)}" if section else f"{folder}/{_shard_name(shard)}"
 
 
-def list_committed(store: Store, folder: str) -> dict[int, str]:
+def _shard_name(shard: int) -> str:
+    return f"shard-{shard:08d}.parquet"
+
+
+def list_committed(store: Store, folder: str, plan: Plan) -> dict[int, str]:
     """Committed shards below a folder: number to key."""
-    prefix = f"{folder}/shard-"
-    found = (entry.key for entry in store.list(f"{folder}/") if entry.key.startswith(prefix))
-    return {int(key[len(prefix) :].removesuffix(".parquet")): key for key in found}
+    found = {}
+    for entry in store.list(f"{folder}/"):
+        number = entry.key.rpartition("/shard-")[2].removesuffix(".parquet")
+        shard = int(number) if number.isdigit() else -1
+        if 0 <= shard < plan.num_shards and entry.key == shard_key(folder, plan, shard):
+            found[shard] = entry.key
+    return found
 
 
 class ShardCommitter:
@@ -79,7 +88,7 @@ class ShardCommitter:
             Numbers of the shards that were committed by this call.
         """
         done = []
-        shards = table["row"].to_numpy() // self._plan.shard_size
+        shards = self._plan.shards_of(table["row"].to_numpy())
         for shard in np.unique(shards).tolist():
             if shard in self._committed:
                 continue
@@ -91,7 +100,7 @@ class ShardCommitter:
             self._open[shard].add(table.filter(pa.array(shards == shard)).select(self._schema.names))
             if self._open[shard].complete:
                 rows = self._open.pop(shard).table().cast(self._schema)
-                commit_shard(self._store, shard_key(self._folder, shard), rows)
+                commit_shard(self._store, shard_key(self._folder, self._plan, shard), rows)
                 self._committed.add(shard)
                 done.append(shard)
         return done
@@ -170,6 +179,34 @@ class CommittedFile:
     sha256: str
 
 
+def check_shard(data: bytes, key: str, plan: Plan, shard: int, *, run_id: str) -> tuple[CommittedFile, pa.Table]:
+    """A shard's entry for the manifest, and its rows.
+
+    Raises:
+        RunError: rows are missing, repeated or out of place, or the file is of another run.
+    """
+    table = decode_table(data)
+    if read_provenance(table.schema).get("run_id") != run_id:
+        raise RunError(f"{key} belongs to another run; use an empty output folder")
+    expected = plan.shard_range(shard)
+    if not np.array_equal(table["row"].to_numpy(), np.arange(expected.start, expected.stop)):
+        raise RunError(f"{key}: expected each of the rows {expected.start} to {expected.stop - 1} once")
+    num_bad = pc.sum(pc.not_equal(table["status"], OK)).as_py() if "status" in table.column_names else 0
+    file = CommittedFile(
+        shard=shard,
+        key=key,
+        num_rows=len(table),
+        num_bad=num_bad or 0,
+        num_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    return file, table
+
+
+# Checks shards, given as number to key, and yields for each, in any order, its entry and at least its small columns.
+CheckShards = Callable[[Mapping[int, str]], Iterable[tuple[CommittedFile, pa.Table]]]
+
+
 def verify_shards(
     store: Store,
     keys: dict[int, str],
@@ -177,6 +214,7 @@ def verify_shards(
     *,
     run_id: str,
     observe: Callable[[pa.Table], None] = lambda table: None,
+    check: CheckShards | None = None,
 ) -> list[CommittedFile]:
     """Reads every shard and proves that every row of the plan is there exactly once.
 
@@ -185,7 +223,8 @@ def verify_shards(
         keys: shard number to key.
         plan: the run's plan.
         run_id: of the run, which every file must carry.
-        observe: is shown each shard's table in order, for statistics in the same pass.
+        observe: is shown each shard's table, for statistics in the same pass.
+        check: calls `check_shard` elsewhere; by default it is called here, in order.
 
     Raises:
         RunError: rows are missing, repeated or out of place, or a file is of another run.
@@ -195,30 +234,21 @@ def verify_shards(
         raise RunError(
             f"{len(lost)} of {plan.num_shards} shards are missing, the first is {lost[0]}; run the command again"
         )
-    files = []
-    for shard, data in _read_ahead(lambda shard: store.get(keys[shard]), range(plan.num_shards)):
-        table = decode_table(data)
-        if read_provenance(table.schema).get("run_id") != run_id:
-            raise RunError(f"{keys[shard]} belongs to another run; use an empty output folder")
-        expected = plan.shard_range(shard)
-        if not np.array_equal(table["row"].to_numpy(), np.arange(expected.start, expected.stop)):
-            raise RunError(f"{keys[shard]}: expected each of the rows {expected.start} to {expected.stop - 1} once")
+
+    def check_here(keys: Mapping[int, str]) -> Iterator[tuple[CommittedFile, pa.Table]]:
+        for shard, data in read_ahead(lambda shard: store.get(keys[shard]), keys):
+            yield check_shard(data, keys[shard], plan, shard, run_id=run_id)
+
+    files: dict[int, CommittedFile] = {}
+    for file, table in (check or check_here)({shard: keys[shard] for shard in range(plan.num_shards)}):
         observe(table)
-        num_bad = pc.sum(pc.not_equal(table["status"], OK)).as_py() if "status" in table.column_names else 0
-        files.append(
-            CommittedFile(
-                shard=shard,
-                key=keys[shard],
-                num_rows=len(table),
-                num_bad=num_bad or 0,
-                num_bytes=len(data),
-                sha256=hashlib.sha256(data).hexdigest(),
-            )
-        )
-    return files
+        files[file.shard] = file
+    if len(files) != plan.num_shards:
+        raise RunError(f"{plan.num_shards - len(files)} of {plan.num_shards} shards were not checked")
+    return [files[shard] for shard in range(plan.num_shards)]
 
 
-def _read_ahead(read: Callable[[_T], _R], items: Iterable[_T], *, depth: int = 16) -> Iterator[tuple[_T, _R]]:
+def read_ahead(read: Callable[[_T], _R], items: Iterable[_T], *, depth: int = 16) -> Iterator[tuple[_T, _R]]:
     """(item, read(item)) in order, with `depth` reads in flight: what is held in memory is bounded by that."""
     with ThreadPoolExecutor(depth) as pool:
         rest = iter(items)

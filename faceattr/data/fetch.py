@@ -4,21 +4,27 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from faceattr.data.storage import StorageOptions, check_key, open_store
 from faceattr.errors import ConfigError
 
 
-def fetch_folder(uri: str, options: StorageOptions) -> Path:
-    """Local copy of everything below `uri`. The copy is named after the objects' keys, sizes and etags, so a changed
+def fetch_folder(uri: str, options: StorageOptions, *, only: Collection[str] | None = None) -> Path:
+    """Local copy of what lies below `uri`. The copy is named after the objects' keys, sizes and etags, so a changed
     folder is another copy; it appears whole, by a rename.
+
+    Args:
+        uri: of the folder.
+        options: how it is reached.
+        only: keys to copy; everything by default.
 
     Raises:
         ConfigError: nothing is there.
     """
     store = open_store(uri, options)
-    entries = sorted(store.list(), key=lambda entry: entry.key)
+    entries = sorted((each for each in store.list() if only is None or each.key in only), key=lambda each: each.key)
     if not entries:
         raise ConfigError(f"{uri} is empty or does not exist")
     for entry in entries:

@@ -114,6 +114,24 @@ def acquire_lease(
     return Lease(store, number + 1, owner)
 
 
+def find_driver(
+    store: Store,
+    *,
+    is_alive: Callable[[dict[str, Any]], bool | None] = is_alive,
+    ttl_s: float = LEASE_TTL_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any] | None:
+    """The owner (host, pid) of the driver that works on a run, or None if none does. Takes nothing.
+
+    A driver on another machine is watched for a sign of life, for `ttl_s` at most.
+    """
+    number = max(_numbers(store), default=0)
+    state = _state(store, number) if number else None
+    if state is None or not _lives(store, number, state, is_alive=is_alive, ttl_s=ttl_s, sleep=sleep):
+        return None
+    return dict(state["owner"])
+
+
 @contextlib.contextmanager
 def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Iterator[Lease]:
     """Holds the lease while the block runs, beating in a thread; `on_lost` is called there if it cannot."""

@@ -2,7 +2,7 @@
 
     run.json                    what the run is: config, fingerprint, plan, versions. Written after the plan's parts.
     plan/*.parquet              the frozen input list
-    <kind>s/shard-*.parquet     rows, as they are committed
+    <kind>s/shard-*.parquet     rows, as they are committed (`packed/split=*/shard-*.parquet` in a packed run)
     _manifest.json              last: the proof that every row is there once, and the files to read
     <kind>s-v2/, _manifest-v2.json
                                 a later version, in which the rows with an error status were done again
@@ -20,7 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.commit import OK, CommittedFile, ShardCommitter, list_committed, verify_shards
+from faceattr.data.commit import (
+    OK,
+    CheckShards,
+    CommittedFile,
+    ShardCommitter,
+    list_committed,
+    read_ahead,
+    verify_shards,
+)
 from faceattr.data.parquet import decode_table, with_provenance
 from faceattr.data.plan import Plan
 from faceattr.data.storage import Store
@@ -123,8 +131,8 @@ def read_published(store: Store, columns: list[str] | None = None) -> Iterator[p
     manifest = read_manifest(store)
     if manifest is None:
         raise ConfigError(f"{store.uri} holds no published run (no _manifest.json); finish the run first")
-    for file in manifest.files:
-        yield decode_table(store.get(file.key), columns)
+    for _, data in read_ahead(lambda file: store.get(file.key), manifest.files):
+        yield decode_table(data, columns)
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:
@@ -259,18 +267,33 @@ class Work:
         """Those of some plan rows that are to be processed: in a retry, the ones with an error status."""
         if not self.redo_of:
             return plan_rows
-        shards = np.unique(plan_rows["row"].to_numpy() // self.plan.shard_size)
+        shards = np.unique(self.plan.shards_of(plan_rows["row"].to_numpy()))
         bad = [np.empty(0, np.int64)] + [
             table.filter(pc.not_equal(table["status"], OK))["row"].to_numpy()
             for table in (decode_table(store.get(self.redo_of[shard]), ["row", "status"]) for shard in shards.tolist())
         ]
         return plan_rows.filter(pa.array(np.isin(plan_rows["row"].to_numpy(), np.concatenate(bad))))
 
+    def kept_rows(self, store: Store, shard: int, columns: list[str]) -> pa.Table | None:
+        """In a retry, the rows of a shard that stay as they are."""
+        if shard not in self.redo_of:
+            return None
+        table = decode_table(store.get(self.redo_of[shard]))
+        return table.filter(pc.equal(table["status"], OK)).select(columns)
+
 
 class RunVersion:
     """One version of a run's table: version 1, or a retry of the bad rows of the version before it."""
 
-    def __init__(self, store: Store, record: RunRecord, schema: pa.Schema, *, retry_failed: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        record: RunRecord,
+        schema: pa.Schema,
+        *,
+        retry_failed: bool = False,
+        folder: str | None = None,
+    ) -> None:
         """Decides which version this session works on.
 
         Args:
@@ -278,6 +301,7 @@ class RunVersion:
             record: the run.
             schema: of the rows.
             retry_failed: begin, or go on with, a retry, once a version is published.
+            folder: of the shards; by default the kind of the run in the plural.
         """
         self.store = store
         self.record = record
@@ -296,7 +320,7 @@ class RunVersion:
             "fingerprint": record.fingerprint,
         }
         self.schema = with_provenance(schema, provenance)
-        self.folder = f"{record.kind}s" if self.version == 1 else f"{record.kind}s-v{self.version}"
+        self.folder = (folder or f"{record.kind}s") + ("" if self.version == 1 else f"-v{self.version}")
 
     def _begin_retry(self, base: Manifest) -> None:
         self.version = base.version + 1
@@ -312,7 +336,7 @@ class RunVersion:
 
     def work(self) -> Work:
         """What is left to do, from one listing."""
-        committed = list_committed(self.store, self.folder)
+        committed = list_committed(self.store, self.folder, self.record.plan)
         wanted = self._redo if self._base else range(self.record.plan.num_shards)
         pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
         return Work(plan=self.record.plan, pending=pending, redo_of=self._redo)
@@ -326,18 +350,19 @@ class RunVersion:
             plan=self.record.plan,
             schema=self.schema,
             committed={shard for shard in range(self.record.plan.num_shards) if shard not in pending},
-            kept_rows=self._kept_rows,
+            kept_rows=lambda shard: work.kept_rows(self.store, shard, self.schema.names),
         )
 
-    def _kept_rows(self, shard: int) -> pa.Table | None:
-        if shard not in self._redo:
-            return None
-        table = decode_table(self.store.get(self._redo[shard]))
-        return table.filter(pc.equal(table["status"], OK)).select(self.schema.names)
+    def verify(
+        self, observers: Sequence[Callable[[pa.Table], None]] = (), *, check: CheckShards | None = None
+    ) -> Manifest:
+        """Proves that every row is there once; nothing is published yet. Raises RunError if one is not.
 
-    def verify(self, observers: Sequence[Callable[[pa.Table], None]] = ()) -> Manifest:
-        """Proves that every row is there once; nothing is published yet. Raises RunError if one is not."""
-        keys = list_committed(self.store, self.folder)
+        Args:
+            observers: are shown every shard's table.
+            check: see `verify_shards`.
+        """
+        keys = list_committed(self.store, self.folder, self.record.plan)
         if self._base:
             keys = {file.shard: file.key for file in self._base.files} | keys
         counts: dict[str, int] = {}
@@ -348,7 +373,7 @@ class RunVersion:
             for observe in observers:
                 observe(table)
 
-        files = verify_shards(self.store, keys, self.record.plan, run_id=self.record.run_id, observe=count)
+        files = verify_shards(self.store, keys, self.record.plan, run_id=self.record.run_id, observe=count, check=check)
         return Manifest(
             run_id=self.record.run_id,
             version=self.version,

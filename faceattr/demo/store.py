@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import boto3
+
 from faceattr.errors import ConfigError, RunError
 
 _START_DEADLINE_S = 60.0
@@ -85,6 +87,7 @@ def serve_s3(folder: Path, *, bucket: str = "faces") -> Iterator[LocalS3]:
     endpoint_url = f"http://127.0.0.1:{ports[0]}"
     try:
         _wait_until_ready(endpoint_url, process, log_path)
+        _wait_for_bucket(endpoint_url, bucket, environment)
         yield LocalS3(
             endpoint_url=endpoint_url,
             bucket=bucket,
@@ -95,6 +98,20 @@ def serve_s3(folder: Path, *, bucket: str = "faces") -> Iterator[LocalS3]:
         # SIGKILL loses no acknowledged write (measured); a polite stop takes up to 12 s.
         process.kill()
         process.wait()
+
+
+def _wait_for_bucket(endpoint_url: str, bucket: str, environment: Mapping[str, str]) -> None:
+    # The server answers a little before it has made the bucket; a read in between would be refused for good.
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_REGION"],
+    )
+    client.get_waiter("bucket_exists").wait(
+        Bucket=bucket, WaiterConfig={"Delay": 0.05, "MaxAttempts": round(_START_DEADLINE_S / 0.05)}
+    )
 
 
 def _die_with_parent() -> None:

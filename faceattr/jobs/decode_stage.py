@@ -1,8 +1,9 @@
 """The stage between reading and the model: encoded bytes to pixels of the model's size."""
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,23 @@ _DECODE_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True)
+class Resizer:
+    """A function by name: (uint8 [H, W, 3], argument) -> uint8 [size_px, size_px, 3].
+
+    By name, so that a driver, which only sends it on, need not import torch.
+    """
+
+    function: str
+    argument: Any
+    size_px: int
+
+    def resolve(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The function in this process."""
+        resize = pkgutil.resolve_name(self.function)
+        return lambda image: resize(image, self.argument)
+
+
+@dataclass(frozen=True)
 class DecodeImages:
     """Rows with `data` -> rows with `pixels`: uint8 RGB [size_px, size_px, 3] as fixed-size binary, zeros for bad rows.
 
@@ -28,16 +46,15 @@ class DecodeImages:
 
     limits: ImageLimits
     timeout_s: float
-    size_px: int
+    resizer: Resizer
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Decodes and resizes a block of rows."""
-        # By name: a driver, which only sends this object on, need not import torch.
-        resize_rgb = pkgutil.resolve_name("faceattr.vqa.preprocess:resize_rgb")
+        resize, size = self.resizer.resolve(), self.resizer.size_px
         decoder = process_decoder(self.limits, deadline_s=self.timeout_s)
         status, error = rows["status"].to_pylist(), rows["error"].to_pylist()
         sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(rows)
-        pixels = np.zeros((len(rows), self.size_px, self.size_px, 3), np.uint8)
+        pixels = np.zeros((len(rows), size, size, 3), np.uint8)
         readable = [place for place, value in enumerate(status) if value == OK]
         for places, encoded in _decode_batches(readable, rows["data"]):
             for place, decoded in zip(places, decoder.decode_batch(encoded), strict=True):
@@ -45,7 +62,7 @@ class DecodeImages:
                     status[place], error[place] = decoded.reason, decoded.detail
                     continue
                 sizes[place] = decoded.shape[1], decoded.shape[0]
-                pixels[place] = resize_rgb(decoded, self.size_px)
+                pixels[place] = resize(decoded)
         kept = rows.drop_columns(["data", "status", "error"])
         return append_columns(
             kept,

@@ -14,7 +14,8 @@ from faceattr.data.plan import choose_shard_size
 from faceattr.data.tables import label_schema
 from faceattr.errors import RunError
 from faceattr.jobs.decode_stage import DecodeImages
-from faceattr.jobs.label import LabelJob, open_images, scorer_recipe
+from faceattr.jobs.image_run import open_images
+from faceattr.jobs.label import LabelJob, scorer_recipe
 from faceattr.jobs.progress import format_duration
 from faceattr.jobs.read_stages import ReadImages
 from faceattr.jobs.session import ActorPlan, cluster_errors, plan_actors
@@ -69,7 +70,7 @@ def _measure(job: LabelJob, images: ImageInput, rows: pa.Table, actors: ActorPla
     """Seconds one image takes to read, to decode and to score, on the cluster and warm."""
     limits = ImageLimits(max_bytes=job.config.decode.max_bytes, max_pixels=job.config.decode.max_pixels)
     read = ReadImages(images.root, job.storage, limits, images.bytes_column)
-    decode = DecodeImages(limits, job.config.decode.timeout_s, job.checkpoint.size_px)
+    decode = DecodeImages(limits, job.config.decode.timeout_s, job.resizer)
     decoded, read_s, decode_s = ray.get(ray.remote(num_cpus=1)(_prepare).remote(read, decode, rows))
     actor_kwargs = {
         "build_scorer": scorer_recipe(job, actors),

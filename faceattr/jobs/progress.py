@@ -144,11 +144,12 @@ class ErrorBudget:
     def _count(self, rows: pa.Table) -> None:
         self._num_rows += len(rows)
         bad = rows.filter(pc.not_equal(rows["status"], OK))
-        for status, uri, error in zip(*(bad[name].to_pylist() for name in ("status", "uri", "error")), strict=True):
+        name = "uri" if "uri" in bad.column_names else "image_id"
+        for status, image, error in zip(*(bad[each].to_pylist() for each in ("status", name, "error")), strict=True):
             self._reasons[status] += 1
             examples = self._examples.setdefault(status, [])
             if len(examples) < 3:
-                examples.append(f"{uri} ({error})")
+                examples.append(f"{image} ({error})")
 
     def judge(self) -> None:
         """Raises RunError if the share of bad rows is over the limit."""

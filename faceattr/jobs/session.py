@@ -19,6 +19,7 @@ from faceattr.config import RayConfig, WorkersConfig
 from faceattr.data.lease import hold_lease
 from faceattr.data.storage import Store
 from faceattr.errors import ConfigError, FaceattrError, RunError
+from faceattr.jobs.code_version import check_nodes
 
 logger = logging.getLogger(__name__)
 # What one actor on a CPU may need with a base-size model in fp32, its activations included.
@@ -33,7 +34,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     """A Ray session for the block: the job's or RAY_ADDRESS's cluster, else a local one that ends with the block.
 
     Raises:
-        RunError: the cluster cannot be reached.
+        RunError: the cluster cannot be reached, or its nodes run other code than this process.
     """
     if ray.is_initialized():  # the caller's session, as in tests
         _quiet()
@@ -60,6 +61,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     _quiet()
     logger.info("ray_session address=%s dashboard=%s", address or "local", context.dashboard_url or "off")
     try:
+        if address:
+            check_nodes()
         yield
     finally:
         ray.shutdown()

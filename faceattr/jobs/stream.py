@@ -10,14 +10,14 @@ import ray.data
 from faceattr.data.images import ImageLimits
 from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions
-from faceattr.jobs.decode_stage import DecodeImages
+from faceattr.jobs.decode_stage import DecodeImages, Resizer
 from faceattr.jobs.read_stages import ListRows, ReadImages
 from faceattr.jobs.session import ActorPlan
 
 # Reading waits for the network and needs no core of its own.
-_READ_CPUS = 0.25
+READ_CPUS = 0.25
 # Not what an actor on a CPU claims: Ray Data would fuse the two and decode in the actor, one after the other.
-_DECODE_CPUS = 0.75
+DECODE_CPUS = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class ImageStream:
         storage: how both are reached.
         limits: what an image may be.
         decode_timeout_s: longest time for one image.
-        size_px: side of the square that the model takes.
+        resizer: how decoded images become what the model takes.
     """
 
     run_uri: str
@@ -40,7 +40,7 @@ class ImageStream:
     storage: StorageOptions
     limits: ImageLimits
     decode_timeout_s: float
-    size_px: int
+    resizer: Resizer
 
 
 def stream_rows(
@@ -76,30 +76,31 @@ def stream_rows(
     dataset = (
         ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts))
         .map_batches(
-            ListRows(images.run_uri, images.storage, work), batch_size=None, batch_format="pyarrow", num_cpus=_READ_CPUS
+            ListRows(images.run_uri, images.storage, work), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS
         )
         .repartition(target_num_rows_per_block=block_rows)
         .map_batches(
             ReadImages(images.root, images.storage, images.limits, images.bytes_column),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=_READ_CPUS,
+            num_cpus=READ_CPUS,
         )
         .map_batches(
-            DecodeImages(images.limits, images.decode_timeout_s, images.size_px),
+            DecodeImages(images.limits, images.decode_timeout_s, images.resizer),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=_DECODE_CPUS,
+            num_cpus=DECODE_CPUS,
         )
     )
-    dataset = _map_on_actors(dataset, actor, actor_kwargs, actors, block_rows)
+    dataset = map_on_actors(dataset, actor, actor_kwargs, actors, block_rows)
     dataset.set_name(name)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
 
 
-def _map_on_actors(
+def map_on_actors(
     dataset: ray.data.Dataset, actor: type, kwargs: dict[str, Any], plan: ActorPlan, block_rows: int
 ) -> ray.data.Dataset:
+    """Blocks through a pool of model actors; `kwargs` are for the actor's constructor."""
     if plan.min_actors == plan.max_actors:
         pool = ray.data.ActorPoolStrategy(size=plan.max_actors)
     else:

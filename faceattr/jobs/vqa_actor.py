@@ -3,14 +3,15 @@
 import pkgutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from ray.util.metrics import Counter, Histogram
 
 from faceattr.data.commit import OK
+from faceattr.jobs.code_version import CodeHere, check_same_code, describe_code
+from faceattr.jobs.metrics import counter, histogram
 from faceattr.jobs.pixels import pixels_from_arrow
 from faceattr.vqa.questions import AttributeLabels, QuestionSet
 
@@ -35,9 +36,11 @@ class BuildScorer:
 
     function: str
     arguments: Mapping[str, Any]
+    code: CodeHere = field(default_factory=describe_code)
 
     def __call__(self) -> Scorer:
-        """Makes the scorer in this process."""
+        """Makes the scorer in this process. Raises RunError if this process runs other code than the driver."""
+        check_same_code(self.code)
         scorer: Scorer = pkgutil.resolve_name(self.function)(**self.arguments)
         return scorer
 
@@ -55,19 +58,23 @@ class VqaActor:
         self._scorer = build_scorer()
         self._questions = questions
         self._schema = schema
-        self._labelled = Counter("faceattr_images_labelled_total", "Images that got labels.")
-        self._rejected = Counter("faceattr_images_rejected_total", "Images that got a reason.", tag_keys=("reason",))
-        self._seconds = Histogram(
-            "faceattr_inference_seconds",
-            "Seconds an actor computes for one block.",
-            boundaries=[0.05, 0.2, 1, 5, 20, 60],
-        )
-        self._batch = Histogram(
-            "faceattr_block_images", "Images in one block.", boundaries=[1, 8, 32, 64, 128, 256, 512]
-        )
+        self._labelled = counter("faceattr_images_labelled_total")
+        self._rejected = counter("faceattr_images_rejected_total")
+        self._seconds = histogram("faceattr_inference_seconds")
+        self._batch = histogram("faceattr_block_images")
+        self._waited = counter("faceattr_actor_wait_seconds_total")
+        self._idle_since: float | None = None
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Label rows in the run's schema, one for each row given."""
+        if self._idle_since is not None:
+            self._waited.inc(time.perf_counter() - self._idle_since)
+        try:
+            return self._label(rows)
+        finally:
+            self._idle_since = time.perf_counter()
+
+    def _label(self, rows: pa.Table) -> pa.Table:
         status = np.array(rows["status"].to_pylist(), object)
         good = np.flatnonzero(status == OK)
         pixels = pixels_from_arrow(rows["pixels"], self._scorer.image_size_px)

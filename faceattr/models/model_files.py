@@ -23,19 +23,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faceattr import __version__
-from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.blocks import BackboneConfig
 from faceattr.models.heads import HeadConfig
+from faceattr.models.model_json import (
+    CONFIG_FILE,
+    FILE_PATTERNS,
+    MODEL_TYPE,
+    SCHEMA_VERSION,
+    WEIGHTS_FILE,
+    parse_attributes,
+    read_model_json,
+)
 from faceattr.models.preprocessing import Preprocessing
 
-SCHEMA_VERSION = 1
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-FILE_PATTERNS = (CONFIG_FILE, WEIGHTS_FILE)
-_MODEL_TYPE = "faceattr"
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ def write_model(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor]
     if any((folder / name).exists() for name in FILE_PATTERNS):
         raise ConfigError(f"{folder}: holds a model already, and nothing is overwritten; choose another folder")
     content = {
-        "model_type": _MODEL_TYPE,
+        "model_type": MODEL_TYPE,
         "schema_version": SCHEMA_VERSION,
         "library_versions": {"faceattr": __version__, **{name: version(name) for name in _LIBRARIES}},
         "backbone": asdict(config.backbone),
@@ -119,45 +122,13 @@ def read_config(folder: Path) -> ModelConfig:
         ModelError: the folder holds no model of faceattr, one of a later version, or a damaged one.
     """
     path = folder / CONFIG_FILE
-    if not path.is_file():
-        found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
-        legacy = f"; for {found[0]} of seed 003 or 004 use faceattr.models.legacy" if found else ""
-        raise ModelError(f"{folder}: expected a model saved by faceattr, found no {CONFIG_FILE} in it{legacy}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("model_type") != _MODEL_TYPE:
-        kind = content.get("model_type") if isinstance(content, dict) else type(content).__name__
-        raise ModelError(
-            f"{path}: expected a model saved by faceattr (model_type {_MODEL_TYPE!r}), found {kind!r}; a CLIP model is "
-            "a backbone (`hf:` and its name), seeds 003 and 004 load through faceattr.models.legacy"
-        )
-    if content.get("schema_version") != SCHEMA_VERSION:
-        raise ModelError(
-            f"{path}: schema_version is {content.get('schema_version')!r}, this faceattr {__version__} reads "
-            f"{SCHEMA_VERSION}; it was written by {content.get('library_versions')}"
-        )
+    content = read_model_json(folder)
     try:
         return _parse(content)
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: damaged: {type(error).__name__} {error}") from error
     except (ConfigError, ModelError) as error:
         raise ModelError(f"{path}: {error}") from error
-
-
-def find_weights(folder: Path) -> Path:
-    """Path of `model.safetensors`.
-
-    Raises:
-        ModelError: it is missing; a pickle in its place is named and not loaded.
-    """
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
-        pickled = f"; {', '.join(found)} is a pickle, which can run code and is not loaded" if found else ""
-        raise ModelError(f"{folder}: found no {WEIGHTS_FILE}{pickled}; save the model again with save_pretrained")
-    return path
 
 
 def check_attributes(found: AttributeSet, expected: AttributeSet, where: str) -> None:
@@ -193,13 +164,7 @@ def _parse(content: Mapping[str, Any]) -> ModelConfig:
     return ModelConfig(
         backbone=BackboneConfig(**content["backbone"]),
         preprocessing=Preprocessing.from_dict(content["preprocessing"]),
-        attributes=AttributeSet(
-            attributes=tuple(
-                Attribute(name=item["name"], kind=item["kind"], classes=tuple(item["classes"]))
-                for item in content["attributes"]
-            ),
-            derived=tuple(DerivedAttribute(**item) for item in content["derived"]),
-        ),
+        attributes=parse_attributes(content),
         heads={name: HeadConfig.from_dict(values) for name, values in content["heads"].items()},
         thresholds=content["thresholds"],
         calibration=content["calibration"],

@@ -8,44 +8,14 @@ image, the settings and its seed, so that the number of workers, their order and
 """
 
 import hashlib
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-from faceattr.errors import ConfigError
+from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing
 from faceattr.models.weather import RandomFog, RandomRain
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """What training images go through. It knows no attribute.
-
-    Attributes:
-        strength: scales all of it but the flip; 0 turns everything off, the flip too, 1 is usual, at most 2.
-        flip: probability of a horizontal flip.
-        crop: largest share of the area that a random crop leaves out, in [0, 0.5], at strength 1.
-        color: largest relative change of brightness, contrast and saturation, in [0, 0.5]; hue changes by a tenth.
-        blur: probability of a Gaussian blur.
-        rain: probability of rain.
-        fog: probability of fog.
-    """
-
-    strength: float = 1.0
-    flip: float = 0.5
-    crop: float = 0.3
-    color: float = 0.3
-    blur: float = 0.1
-    rain: float = 0.0
-    fog: float = 0.0
-
-    def __post_init__(self) -> None:
-        limits = {"strength": 2.0, "flip": 1.0, "crop": 0.5, "color": 0.5, "blur": 1.0, "rain": 1.0, "fog": 1.0}
-        for name, most in limits.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise ConfigError(f"augmentation: {name} is {getattr(self, name)}; expected 0 to {most}")
 
 
 class Normalise(nn.Module):

@@ -1,4 +1,4 @@
-"""Label counts, and the class and sampling weights that follow from them.
+"""Label counts, and the class weights that follow from them.
 
     balanced    w_c ~ 1 / n_c                                    sklearn's `balanced`
     effective   w_c ~ (1 - b) / (1 - b^n_c), b = 1 - 1 / N       Cui et al. 2019, class-balanced loss
@@ -6,10 +6,9 @@
 Class weights have mean 1 over the labels, and are 0 for classes without any.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,9 +17,6 @@ from faceattr.errors import ConfigError
 from faceattr.models.heads import NUM_YEARS
 from faceattr.training.age import years_within
 from faceattr.training.targets import Targets
-
-UNKNOWN_CLASS = -1
-"""Stands for a missing label in `sampling_weights`."""
 
 
 class LabelTotals:
@@ -114,21 +110,3 @@ def compute_pos_weight(
         return torch.tensor(1.0)
     no, yes = compute_class_weights(counts, kind, max_ratio=max_ratio)
     return yes / no
-
-
-def sampling_weights(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Weights under which every combination of classes is drawn equally often, as seed 003 does for gender and race.
-
-    Args:
-        labels: one int array [n] an attribute; `UNKNOWN_CLASS` for a missing label.
-
-    Returns:
-        float64 [n], mean 1. Rows in which a label is missing weigh 1: they are drawn as often as without balancing.
-    """
-    rows = np.stack(labels, 1)
-    weights = np.ones(len(rows))
-    known = (rows != UNKNOWN_CLASS).all(1)
-    if known.any():
-        _, cell, size = np.unique(rows[known], axis=0, return_inverse=True, return_counts=True)
-        weights[known] = known.sum() / (len(size) * size[cell.reshape(-1)])
-    return weights

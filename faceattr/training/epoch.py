@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from faceattr.errors import RunError
+from faceattr.errors import DivergedError, RunError
 from faceattr.training.objective import MultiAttributeLoss
 from faceattr.training.ranks import Reduce, count_ranks
 from faceattr.training.state import EpochRecord
@@ -39,7 +39,7 @@ class LossLog:
         """Takes this rank's shares [A] and the global denominators [A] of a step.
 
         Raises:
-            RunError: see `check`.
+            DivergedError: see `check`.
         """
         self._shares.append(shares)
         self._denominators.append(denominators)
@@ -50,13 +50,13 @@ class LossLog:
         """Adds the steps since the last check over ranks; all ranks come to the same conclusion.
 
         Raises:
-            RunError: a loss is not finite.
+            DivergedError: a loss is not finite.
         """
         if not self._shares:
             return
         losses = self._reduce(torch.stack(self._shares).double().cpu())
         for step, attribute in (~losses.isfinite()).nonzero().tolist()[:1]:
-            raise RunError(
+            raise DivergedError(
                 f"epoch {self._epoch}, step {self._num_checked + step}: the loss of attribute "
                 f"{self._names[attribute]!r} is {float(losses[step, attribute])}. Training diverged: lower --optim.lr, "
                 "set --optim.clip-norm, or use --optim.precision bfloat16 or float32; then resume from the last "

@@ -9,6 +9,7 @@ that is resumed at an epoch continues as if it had not stopped.
 """
 
 import copy
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -183,6 +184,7 @@ class _Training:
         self._weighting.end_epoch()
         if self._world_size > 1:
             average_buffers([self._model] if self._ema is None else [self._model, self._ema.module], self._reduce)
+        started_s = time.perf_counter()
         figures = validate(
             self._wrap(self._judged),
             val_batches(),
@@ -197,6 +199,7 @@ class _Training:
             self._best = _copy_to_cpu(self._judged)
         record = {"epoch": float(self.epoch), "stage": float(stage), "lr": self._schedule.lr, "objective": value}
         record |= trained | {f"val/{name}": figure for name, figure in figures.items()}
+        record |= {"val_s": time.perf_counter() - started_s, "ended": time.time()}
         self._schedule.after_epoch(value)
         self._history.append(record)
         self.epoch += 1

@@ -7,7 +7,7 @@ The denominators do not depend on the model. They are added over the batches of 
 each rank gives its share of loss_a, and accumulated gradients, added over ranks, are those of one large batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -123,12 +123,24 @@ def compute_loss_weights(names: tuple[str, ...], config: LossConfig) -> Tensor:
     return weights
 
 
-def initialise_heads(model: MultiAttributeModel, objective: MultiAttributeLoss, counts: Mapping[str, Tensor]) -> None:
-    """Sets the last bias of every head to what label counts alone predict, so that training starts near a loss of 1.
+def initialise_heads(
+    model: MultiAttributeModel,
+    objective: MultiAttributeLoss,
+    counts: Mapping[str, Tensor],
+    *,
+    names: Collection[str] | None = None,
+) -> None:
+    """Sets the last bias of heads to what label counts alone predict, so that training starts near a loss of 1.
 
-    For new heads. Without it a head in years starts at 0, and a rare attribute at one half (Lin et al. 2017).
+    Without it a head in years starts at 0, and a rare attribute at one half (Lin et al. 2017).
+
+    Args:
+        model: whose heads they are.
+        objective: its losses.
+        counts: attribute name -> labels by class in the training data.
+        names: attributes with new heads; all by default.
     """
-    for name in objective.names:
+    for name in objective.names if names is None else names:
         last = [module for module in model.head(name).modules() if isinstance(module, nn.Linear)][-1]
         with torch.no_grad():
             last.bias.copy_(objective.loss_of(name).constant_outputs(counts[name]))

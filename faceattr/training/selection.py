@@ -2,10 +2,10 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from faceattr.errors import ConfigError, RunError
+from faceattr.errors import ConfigError, DivergedError
 from faceattr.training.config import SelectionConfig
 from faceattr.training.metrics import SMALLER_IS_BETTER
 
@@ -44,12 +44,12 @@ class Selection:
         """The chosen metric, or the weighted sum of several.
 
         Raises:
-            RunError: it is not defined, since validation lacks the labels for it.
+            DivergedError: it is not defined, since validation lacks the labels for it.
         """
         config = self._config
         for metric in config.combine or [config.metric]:
             if not math.isfinite(figures[metric]):
-                raise RunError(
+                raise DivergedError(
                     f"epoch {epoch}: the chosen metric {metric!r} is {figures[metric]}: validation has no label that "
                     "defines it, or training diverged; choose another with --select.metric"
                 )
@@ -85,6 +85,15 @@ class Selection:
         """Reads what `state_dict` gave."""
         self.best_value, self.best_epoch = state["best_value"], state["best_epoch"]
         self.num_stale = state["num_stale"]
+
+
+def find_best_epoch(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int:
+    """Number of the best epoch of a training, from its records."""
+    known = [name.removeprefix("val/") for name in history[0] if name.startswith("val/")]
+    selection = Selection(config, known)
+    for record in history:
+        selection.update(record["objective"], int(record["epoch"]))
+    return selection.best_epoch
 
 
 def _is_error(metric: str) -> bool:

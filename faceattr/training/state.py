@@ -8,7 +8,7 @@ from torch import Tensor
 
 EpochRecord = dict[str, float]
 """Figures of one epoch: `epoch`, `stage`, `lr`, `objective`, `train/...`, `val/...`, `images_per_s`,
-`data_wait_share`, ..."""
+`data_wait_share`, `train_s`, `val_s`, `ended` (seconds since 1970), ..."""
 
 
 @dataclass(frozen=True, kw_only=True)

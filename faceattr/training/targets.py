@@ -54,6 +54,16 @@ class Targets:
         """The same on a device; the copy overlaps with computation if the memory is pinned."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def unlabelled(self) -> "Targets":
+        """The same rows without any label."""
+        return Targets(
+            value=torch.zeros_like(self.value),
+            known=torch.zeros_like(self.known),
+            weight=torch.ones_like(self.weight),
+            coarse=None if self.coarse is None else torch.zeros_like(self.coarse),
+            score=None if self.score is None else torch.full_like(self.score, float("nan")),
+        )
+
     def take(self, rows: Tensor) -> "Targets":
         """Rows by index int64 [m] or mask bool [n]."""
         return self.map(lambda tensor: tensor[rows])
@@ -78,6 +88,10 @@ class Batch:
         """The same on a device."""
         targets = {name: each.to(device) for name, each in self.targets.items()}
         return Batch(inputs=self.inputs.to(device, non_blocking=True), targets=targets)
+
+    def unlabelled(self) -> "Batch":
+        """The same images without any label: they add nothing to a loss."""
+        return Batch(inputs=self.inputs, targets={name: each.unlabelled() for name, each in self.targets.items()})
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, as `torch.utils.data.DataLoader` asks for it."""

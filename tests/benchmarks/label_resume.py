@@ -56,10 +56,10 @@ def _commit_rows(manifest: Path, output: Path, model: Path, rows: int) -> None:
     """Writes what a run would have committed of its first rows, through the run's own code."""
     from faceattr.config import LabelConfig
     from faceattr.data.plan import read_shards
-    from faceattr.jobs import label
+    from faceattr.jobs import image_run, label
 
     job = label.prepare_label_job(LabelConfig(images=str(manifest), output=str(output), model=str(model)))
-    version = label.open_version(job, label.begin_label_run(job))
+    version = image_run.open_version(job, image_run.begin_run(job))
     work = version.work()
     committer = version.committer(work)
     for part in work.plan.parts:

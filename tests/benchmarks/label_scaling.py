@@ -32,7 +32,7 @@ def bench_scaling(*, milliseconds: float) -> None:
 
     from faceattr.config import LabelConfig
     from faceattr.data.images import ImageLimits
-    from faceattr.jobs import label
+    from faceattr.jobs import image_run, label
     from faceattr.jobs.session import ActorPlan
     from faceattr.jobs.stream import ImageStream, stream_rows
     from faceattr.jobs.vqa_actor import VqaActor
@@ -46,7 +46,7 @@ def bench_scaling(*, milliseconds: float) -> None:
             count = 700 * actors
             config = LabelConfig(images=str(images), output=str(folder / f"run{actors}"), model="tiny", limit=count)
             job = label.prepare_label_job(config)
-            version = label.open_version(job, label.begin_label_run(job))
+            version = image_run.open_version(job, image_run.begin_run(job))
             stream = stream_rows(
                 version.work(),
                 ImageStream(
@@ -56,7 +56,7 @@ def bench_scaling(*, milliseconds: float) -> None:
                     storage=job.storage,
                     limits=ImageLimits(),
                     decode_timeout_s=30,
-                    size_px=96,
+                    resizer=job.resizer,
                 ),
                 actor=VqaActor,
                 actor_kwargs={

@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from faceattr.errors import ConfigError
+from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing
-from faceattr.models.transforms import Augmentation, EvalTransform, Normalise, TrainTransform, image_seed
+from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
 from faceattr.models.weather import RandomFog, RandomRain, add_fog, add_rain
 
 PLAIN = Preprocessing(size_px=48, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), crop_fraction=0.75)
@@ -101,7 +102,7 @@ def test_flip_alone():
 
 def test_settings_out_of_range():
     for name in ("strength", "flip", "crop", "color", "blur", "rain", "fog"):
-        with pytest.raises(ConfigError, match=f"{name} is 2.5; expected 0 to"):
+        with pytest.raises(ConfigError, match=f"--augment.{name}: expected 0 to"):
             Augmentation(**{name: 2.5})
 
 

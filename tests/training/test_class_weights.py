@@ -5,11 +5,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from faceattr.errors import ConfigError
 from faceattr.training.class_weights import (
-    UNKNOWN_CLASS,
     LabelTotals,
     compute_class_weights,
     compute_pos_weight,
-    sampling_weights,
 )
 from tests.training.toy import ATTRIBUTES, ages, binary, classes
 
@@ -68,13 +66,3 @@ def test_pos_weight_is_no_over_yes():
     assert float(compute_pos_weight(torch.tensor([30.0, 90.0]))) == pytest.approx(1 / 3)
     assert float(compute_pos_weight(torch.tensor([9999.0, 1.0]), max_ratio=50.0)) == pytest.approx(50.0)
     assert float(compute_pos_weight(torch.tensor([7.0, 0.0]))) == 1.0
-
-
-def test_sampling_draws_every_combination_alike():
-    gender = np.array([0, 0, 0, 1, 1, 0, UNKNOWN_CLASS])
-    race = np.array([2, 2, 2, 2, 2, 4, 2])
-    weights = sampling_weights([gender, race])
-    # Cells of 3, 2 and 1 rows share the weight of six rows; the unlabelled row keeps 1.
-    assert weights.tolist() == pytest.approx([2 / 3] * 3 + [1.0] * 2 + [2.0] + [1.0])
-    assert weights.mean() == pytest.approx(1.0)
-    assert sampling_weights([np.array([UNKNOWN_CLASS])]).tolist() == [1.0]

@@ -34,7 +34,7 @@ def train(model, config, *, batches=shuffled, **kwargs):
     return fit(model, batches, lambda: iter(VAL), config, **kwargs)
 
 
-TIMES = ("train_s", "images_per_s", "data_wait_share")
+TIMES = ("train_s", "val_s", "ended", "images_per_s", "data_wait_share")
 
 
 def curve(history):

@@ -126,6 +126,7 @@ class SourceLabels:
         attributes: what the columns are, with class order; rules of a label run are plain binary attributes here.
         read: a new pass over the rows; rejected ones go to the `Rejects` that it is given.
         scored: names of the attributes with soft scores.
+        bytes_column: for label runs over packed Parquet, the column that holds the images.
     """
 
     kind: str
@@ -134,6 +135,7 @@ class SourceLabels:
     attributes: AttributeSet
     read: Callable[[Rejects], Iterator[pa.Table]] = field(repr=False)
     scored: frozenset[str] = frozenset()
+    bytes_column: str | None = None
 
     @property
     def schema(self) -> pa.Schema:

@@ -66,6 +66,7 @@ def read_label_run(store: Store, options: SourceOptions | None = None) -> Source
         attributes=attributes,
         read=read,
         scored=scored,
+        bytes_column=record.source["bytes_column"],
     )
     return check_first_rows(source, "a label run with at least one labelled image")
 

@@ -1,0 +1,35 @@
+"""`faceattr export labels`: a published label run as a file that other tools read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from faceattr.config import StorageConfig
+from faceattr.data.exports import describe_export, export_labels, write_conflicts
+from faceattr.data.storage import StorageOptions, open_store
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportLabels:
+    """Writes a published label run as CSV or JSON: image_path, the attributes, the derived attributes."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder: a local path or s3://bucket/prefix."""
+    format: Literal["csv", "json"] = "csv"
+    """Format of the file."""
+    output: Path | None = None
+    """File to write. Default: labels.csv or labels.json here."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def __call__(self) -> int:
+        """Exports, and compares label columns that the run's manifest had with ours."""
+        path = self.output or Path(f"labels.{self.format}")
+        options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
+        summary = export_labels(open_store(self.run, options), path, export_format=self.format)
+        conflicts_path = path.with_name(f"{path.stem}.conflicts.csv") if summary.num_compared else None
+        if conflicts_path:
+            write_conflicts(conflicts_path, summary)
+        print(describe_export(summary, path, conflicts_path))
+        return 0

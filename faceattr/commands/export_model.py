@@ -1,0 +1,52 @@
+"""`faceattr export model`: a trained model as a file that other runtimes read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from faceattr.config import StorageConfig
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.storage import StorageOptions
+from faceattr.errors import ConfigError
+from faceattr.inference.export import DEFAULT_OPSET, export_onnx
+from faceattr.models.multitask import MultiAttributeModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportModel:
+    """Writes a trained model as ONNX, with a JSON beside it that says how to use it, and proves it by onnxruntime."""
+
+    model: tyro.conf.Positional[str]
+    """A trained model: local folder, Hugging Face hub id, or s3://bucket/folder."""
+    format: Literal["onnx"] = "onnx"
+    """Format of the file."""
+    output: Path | None = None
+    """File to write. Default: model.onnx here."""
+    opset: int = DEFAULT_OPSET
+    """Version of the ONNX operators."""
+    input: Literal["uint8", "float"] = "uint8"
+    """What the file takes: `uint8` pixels [n, S, S, 3], or normalised `float` [n, 3, S, S]."""
+    revision: str | None = None
+    """Commit, for hub ids."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def __post_init__(self) -> None:
+        if self.opset < 1:
+            raise ConfigError(f"--opset: expected 1 or more, found {self.opset}")
+
+    def __call__(self) -> int:
+        """Exports and compares."""
+        options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
+        model = MultiAttributeModel.from_pretrained(
+            self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
+        )
+        path = self.output or Path("model.onnx")
+        differences = export_onnx(model, path, input_type=self.input, opset=self.opset)
+        size = model.backbone.preprocessing.size_px
+        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.json')}")
+        print(f"takes `images`, {self.input} of {size} px; any batch size; opset {self.opset}")
+        worst = max(differences, key=lambda name: differences[name])
+        print(f"onnxruntime agrees with PyTorch: largest difference {differences[worst]:.1e}, of {worst}")
+        return 0

@@ -1,0 +1,69 @@
+"""`faceattr plan`: what a label run of some size takes, before there is a cluster."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from faceattr.planning.describe import describe_estimate, describe_rates
+from faceattr.planning.label_plan import LabelPlan, estimate_label
+from faceattr.planning.rates import load_rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Calculates time, machines, requests, storage and cost of a label run from measured rates, and warns."""
+
+    images: int
+    """Images to label; 100_000_000 is understood."""
+    px: int = 224
+    """Side of an image as it is stored, pixels."""
+    kb: float | None = None
+    """Size of an encoded image, KB. Default: that of a JPEG with so many pixels."""
+    gpu: str = "h200"
+    """Kind of GPU: h200, h100, a100, l4, a10g, t4."""
+    gpus: int = 8
+    """GPUs."""
+    cores: int | None = None
+    """Physical CPU cores for reading and decoding. Default: what keeps the GPUs busy."""
+    questions: int = 3
+    """Questions asked of each image."""
+    attributes: int = 3
+    """Attributes in the table."""
+    block_rows: int = 256
+    """Images in one unit of work, as --workers.block-rows."""
+    input: Literal["prefix", "manifest", "packed"] = "prefix"
+    """How the images are found: listed below a prefix, named by a manifest, packed in Parquet."""
+    prefixes: int = 1
+    """Key prefixes that the images are spread over; a store limits requests by prefix."""
+    gpu_rate: float | None = None
+    """Images a second of one GPU, if you have measured it (--dry-run). Default: calculated."""
+    gpu_price: float | None = None
+    """USD an hour and GPU. Default: a public list price."""
+    core_price: float | None = None
+    """USD an hour and core. Default: a public list price."""
+    sources: bool = False
+    """Show the table of rates and where each figure comes from."""
+
+    def __call__(self) -> int:
+        """Prints the estimate."""
+        rates = load_rates()
+        pixels = float(self.px * self.px)
+        plan = LabelPlan(
+            num_images=self.images,
+            pixels=pixels,
+            image_bytes=self.kb * 1e3 if self.kb is not None else pixels * rates["jpeg_bytes_per_pixel"],
+            gpu=self.gpu,
+            num_gpus=self.gpus,
+            num_cores=self.cores,
+            num_questions=self.questions,
+            num_attributes=self.attributes,
+            block_rows=self.block_rows,
+            input_kind=self.input,
+            num_prefixes=self.prefixes,
+            gpu_rate=self.gpu_rate,
+            gpu_price=self.gpu_price,
+            core_price=self.core_price,
+        )
+        print(describe_estimate(plan, estimate_label(plan, rates), rates))
+        if self.sources:
+            print(f"\n{describe_rates(rates)}")
+        return 0

@@ -1,0 +1,158 @@
+"""What a run folder says about its run, with no cluster: state, rows, rate, rejects, versions.
+
+All of it from one listing, run.json, the manifest, the lease and the sessions' notes.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from faceattr.data.commit import OK
+from faceattr.data.lease import find_driver
+from faceattr.data.plan import Plan
+from faceattr.data.ranged import open_ranged
+from faceattr.data.runs import RUN_KEY, Manifest, read_manifest
+from faceattr.data.storage import StorageOptions, Store, join_uri
+from faceattr.data.store_types import ObjectInfo
+from faceattr.errors import ConfigError
+
+State = Literal["planning", "stopped", "running", "published"]
+_SHARD = re.compile(r"(?:^|/)shard-\d{8}\.parquet$")
+METRICS_KEY = "metrics.jsonl"
+# What a training writes last.
+_MODEL_KEY = "config.json"
+# The rate of a run that goes on is that of its last so many seconds of commits.
+_RATE_WINDOW_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """What is known of a run.
+
+    Attributes:
+        kind: of job, or None while the input is being listed.
+        state: planning (no run.json yet), running (a driver lives), published, or stopped.
+        driver: host and process id of the driver that lives.
+        num_rows: of the run; None for runs without a plan.
+        num_committed: rows that are safe.
+        num_shards: files that are safe.
+        rate: rows a second: of the latest commits while it runs, else of the sessions.
+        sessions: started (seconds since 1970) and rows of each session that ended.
+        rejects: reason to rows, or None if they were not counted.
+        metrics: last line of metrics.jsonl.
+        versions: packages when the run began.
+    """
+
+    kind: str | None
+    state: State
+    driver: dict[str, Any] | None
+    num_rows: int | None
+    num_committed: int
+    num_shards: int
+    rate: float | None
+    sessions: tuple[tuple[float, int], ...]
+    rejects: dict[str, int] | None
+    metrics: dict[str, Any] | None
+    versions: dict[str, str]
+
+
+def read_run_status(
+    store: Store,
+    *,
+    storage: StorageOptions | None = None,
+    count_rejects_in: int = 64,
+    find_driver: Callable[[Store], dict[str, Any] | None] = find_driver,
+) -> RunStatus:
+    """Reads a run folder.
+
+    Args:
+        store: the run folder.
+        storage: how it is reached, to read single columns of shards.
+        count_rejects_in: most shards of an unpublished run whose rejects are counted: a column of each is read.
+        find_driver: the driver that lives; see `faceattr.data.lease`.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    entries = {entry.key: entry for entry in store.list()}
+    if not any(key == RUN_KEY or key.startswith(("plan/", "_lease/")) for key in entries):
+        raise ConfigError(f"{store.uri} holds no run: no {RUN_KEY}")
+    record = json.loads(store.get(RUN_KEY)) if RUN_KEY in entries else {}
+    manifest = read_manifest(store)
+    driver = find_driver(store) if any(key.startswith("_lease/") for key in entries) else None
+    sessions = sorted(
+        (json.loads(store.get(key)) for key in entries if key.startswith("sessions/")), key=lambda each: each["started"]
+    )
+    plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
+    shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
+    rows = _rows_of(shards, plan)
+    return RunStatus(
+        kind=record.get("kind"),
+        state=_state(record, manifest is not None or _MODEL_KEY in entries, driver),
+        driver=driver,
+        num_rows=plan.num_rows if plan else None,
+        num_committed=manifest.num_rows if manifest and not driver else sum(rows.values()),
+        num_shards=len(manifest.files) if manifest and not driver else len(shards),
+        rate=_commit_rate(shards, rows) if driver else _session_rate(sessions),
+        sessions=tuple((each["started"], each["rows"]) for each in sessions),
+        rejects=_count_rejects(store, storage or StorageOptions(), manifest, shards, count_rejects_in),
+        metrics=_last_metrics(store) if METRICS_KEY in entries else None,
+        versions=record.get("versions", {}),
+    )
+
+
+def _state(record: dict[str, Any], published: bool, driver: dict[str, Any] | None) -> State:
+    if driver is not None:
+        return "running" if record else "planning"
+    return "published" if published else "stopped"
+
+
+def _rows_of(shards: Sequence[ObjectInfo], plan: Plan | None) -> dict[str, int]:
+    """Rows of each shard, by arithmetic: a shard is a fixed range of the plan."""
+    if plan is None:
+        return {}
+    numbers = {shard.key: int(shard.key[-len("00000000.parquet") :].removesuffix(".parquet")) for shard in shards}
+    return {key: len(plan.shard_range(number)) for key, number in numbers.items() if number < plan.num_shards}
+
+
+def _commit_rate(shards: Sequence[ObjectInfo], rows: dict[str, int]) -> float | None:
+    """Rows a second between the first and the last commit of the window; the first one's rows came before it."""
+    if not shards or not rows:
+        return None
+    newest = max(shard.modified_s for shard in shards)
+    window = sorted((s for s in shards if newest - s.modified_s <= _RATE_WINDOW_S), key=lambda shard: shard.modified_s)
+    seconds = newest - window[0].modified_s
+    return sum(rows.get(shard.key, 0) for shard in window[1:]) / seconds if seconds > 0 else None
+
+
+def _session_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
+    """Rows a second from the first rows of each session to its last: start-up is not counted."""
+    spans = [(each["samples"][0], each["samples"][-1]) for each in sessions if each["samples"]]
+    seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in spans)
+    return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds > 0 else None
+
+
+def _count_rejects(
+    store: Store, storage: StorageOptions, manifest: Manifest | None, shards: Sequence[ObjectInfo], most: int
+) -> dict[str, int] | None:
+    if manifest is not None:
+        return {status: count for status, count in manifest.status_counts.items() if status != OK}
+    if len(shards) > most:
+        return None
+    counts: Counter[str] = Counter()
+    for shard in shards:
+        with open_ranged(join_uri(store.uri, shard.key), storage) as file:
+            parquet = pq.ParquetFile(file)
+            if "status" in parquet.schema_arrow.names:
+                counts.update(parquet.read(["status"])["status"].to_pylist())
+    return {status: count for status, count in sorted(counts.items()) if status != OK}
+
+
+def _last_metrics(store: Store) -> dict[str, Any] | None:
+    lines = store.get(METRICS_KEY).decode().splitlines()
+    return dict(json.loads(lines[-1])) if lines else None

@@ -1,0 +1,94 @@
+"""Any number of rows by section, shuffled: spilled to buckets on local disk, then sorted bucket by bucket.
+
+    key(row) = blake2b(seed, sha256 of the image; image_id where there is none)
+
+Rows come in the order of their keys, so the order follows from the data and the seed alone, and byte-identical images
+stand together. Held in memory: the rows on their way to disk, and one bucket of `NUM_BUCKETS`.
+"""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+
+NUM_BUCKETS = 64
+_SPILL_ROWS = 65_536
+_KEY = "shuffle_key"
+
+
+class ShuffledRows:
+    """Collects rows by section and gives each section back in shuffled order. A context manager: it owns files.
+
+    Args:
+        schema: of the rows; image_id and sha256 are among the columns.
+        seed: another one gives another order.
+    """
+
+    def __init__(self, schema: pa.Schema, seed: int) -> None:
+        self._schema = schema
+        self._spilled_schema = schema.append(pa.field(_KEY, pa.uint64()))
+        self._seed = seed
+        self._stack = contextlib.ExitStack()
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="faceattr-shuffle-")))
+        self._writers: dict[tuple[str, int], pa.ipc.RecordBatchStreamWriter] = {}
+        self._pending: dict[str, list[pa.Table]] = {}
+
+    def add(self, section: str, table: pa.Table) -> None:
+        """Adds rows of one section."""
+        keyed = table.append_column(_KEY, self._keys(table))
+        pending = self._pending.setdefault(section, [])
+        pending.append(keyed)
+        if sum(map(len, pending)) >= _SPILL_ROWS:
+            self._spill(section)
+
+    def _keys(self, table: pa.Table) -> pa.Array:
+        ids = zip(table["sha256"].to_pylist(), table["image_id"].to_pylist(), strict=True)
+        # The prefix keeps a content apart from an image that is named like it.
+        names = (f"content\0{sha256}" if sha256 else f"image\0{image_id}" for sha256, image_id in ids)
+        keys = (f"{self._seed}\0{name}".encode() for name in names)
+        hashes = (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") for key in keys)
+        return pa.array(np.fromiter(hashes, np.uint64, len(table)))
+
+    def _spill(self, section: str) -> None:
+        table = pa.concat_tables(self._pending.pop(section))
+        buckets = table[_KEY].to_numpy() // np.uint64(2**64 // NUM_BUCKETS)
+        for bucket in np.unique(buckets).tolist():
+            self._writer(section, bucket).write_table(table.filter(pa.array(buckets == bucket)))
+
+    def _writer(self, section: str, bucket: int) -> pa.ipc.RecordBatchStreamWriter:
+        if (section, bucket) not in self._writers:
+            path = str(self._path(section, bucket))
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            writer = pa.ipc.new_stream(path, self._spilled_schema, options=options)
+            self._writers[section, bucket] = self._stack.enter_context(writer)
+        return self._writers[section, bucket]
+
+    def _path(self, section: str, bucket: int) -> Path:
+        return self._folder / f"{section}-{bucket:02d}"
+
+    def buckets(self, section: str) -> Iterator[pa.Table]:
+        """Tables of a section in its final order. Once one was asked for, nothing can be added to that section."""
+        if section in self._pending:
+            self._spill(section)
+        for bucket in range(NUM_BUCKETS):
+            writer = self._writers.get((section, bucket))
+            if writer is None:
+                continue
+            writer.close()
+            with pa.ipc.open_stream(str(self._path(section, bucket))) as reader:
+                table = reader.read_all()
+            # Equal keys are copies: their order must not depend on that of the source either.
+            yield table.sort_by([(_KEY, "ascending"), ("image_id", "ascending")]).select(self._schema.names)
+
+    def __enter__(self) -> "ShuffledRows":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()

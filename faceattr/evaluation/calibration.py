@@ -1,0 +1,99 @@
+"""Scores that mean what they say: of the faces scored 0.8, eight in ten have the attribute.
+
+Fitted on validation rows, stored in the model as JSON, and applied by `faceattr.evaluation.scores`:
+
+    {"method": "temperature", "temperature": T, ...}          keeps the order of scores, one number
+    {"method": "isotonic", "curves": [{"x": [...], "y": [...]}], ...}   any rising curve, needs more rows
+
+Both are the parts of scikit-learn's CalibratedClassifierCV: the temperature of least log loss, and IsotonicRegression
+(of several classes, one curve each, divided by their sum).
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss
+
+from faceattr.evaluation.judged import Judged
+
+Method = Literal["temperature", "isotonic", "none"]
+NUM_BINS = 15
+MIN_ROWS = 20
+"""Fewer rows, or fewer than two of a kind, calibrate nothing."""
+MIN_ISOTONIC_ROWS = 200
+"""Fewer rows than that overfit a curve; a temperature is fitted instead."""
+# A temperature outside says that the rows are separated without a fault or scored at random, not how sure to be.
+_TEMPERATURES = (0.05, 20.0)
+
+
+def compute_ece(right: np.ndarray, scores: np.ndarray, num_bins: int = NUM_BINS) -> float:
+    """Expected calibration error: mean over rows of |share that is right - mean score| in the row's bin of scores.
+
+    Args:
+        right: bool [n]; of a binary attribute whether the label is yes, else whether the likeliest class is right.
+        scores: float [n] in [0, 1]; P(yes), or the score of the likeliest class.
+        num_bins: of equal width.
+    """
+    if not len(scores):
+        return float("nan")
+    bins = place_in_bins(scores, num_bins)
+    gaps = np.bincount(bins, weights=right.astype(np.float64) - scores, minlength=num_bins)
+    return float(np.abs(gaps).sum() / len(scores))
+
+
+def place_in_bins(scores: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
+    """int64 [n]: the bin of each score; 1 is in the last."""
+    return np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
+
+
+def fit_calibration(judged: Judged, method: Method) -> dict[str, Any] | None:
+    """Settings for `faceattr.evaluation.scores`, fitted on rows that must not be judged by them.
+
+    Args:
+        judged: rows of validation, with the model's outputs.
+        method: `isotonic` falls back to a temperature under 200 rows; ages and identities are not calibrated.
+
+    Returns:
+        JSON settings with the number of rows, or None where there is nothing to fit or too few rows.
+    """
+    kind = judged.attribute.kind
+    counts = np.bincount(judged.labels, minlength=2) if kind in ("binary", "multiclass") else np.zeros(1)
+    if method == "none" or len(judged) < MIN_ROWS or (counts > 1).sum() < 2:
+        return None
+    logits = judged.outputs.astype(np.float64)
+    if kind == "binary":
+        logits = np.stack([np.zeros_like(logits), logits], 1)
+    if method == "isotonic" and len(judged) >= MIN_ISOTONIC_ROWS:
+        return {"method": "isotonic", "curves": _fit_curves(judged, _softmax(logits)), "num_rows": len(judged)}
+    return {"method": "temperature", "temperature": _fit_temperature(logits, judged.labels), "num_rows": len(judged)}
+
+
+def _fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    classes = range(logits.shape[1])
+    low, high = np.log(_TEMPERATURES)
+
+    def loss(log_temperature: float) -> float:
+        return float(log_loss(labels, _softmax(logits / np.exp(log_temperature)), labels=classes))
+
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def _fit_curves(judged: Judged, scores: np.ndarray) -> list[dict[str, list[float]]]:
+    classes = [1] if judged.attribute.kind == "binary" else range(scores.shape[1])
+    curves = []
+    for index in classes:
+        # float32, as the model's scores are, so that knots stay apart.
+        of_class = scores[:, index].astype(np.float32).astype(np.float64)
+        fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(of_class, judged.labels == index)
+        x, y = fitted.X_thresholds_.astype(np.float32), np.maximum.accumulate(fitted.y_thresholds_)
+        kept = np.concatenate([[True], np.diff(x) > 0])
+        curves.append({"x": x[kept].astype(float).tolist(), "y": y[kept].tolist()})
+    return curves
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(weights / weights.sum(1, keepdims=True))

@@ -1,0 +1,142 @@
+"""Rows of one attribute whose label is known, and what a model says of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from faceattr.attributes import Attribute
+from faceattr.errors import RunError
+from faceattr.evaluation.labels import decide
+
+TOP = 5
+"""How many of the likeliest persons count for top-5, and are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """n rows of one attribute, all with a label.
+
+    Attributes:
+        attribute: which.
+        rows: int64 [n], their places in the scored table.
+        labels: binary, multiclass, identity: int64 [n]; age: float64 [n, 2], low <= age < high, in years.
+        outputs: of the model: binary float32 [n] logits; multiclass float32 [n, C] logits; identity int64 [n, 5], the
+            likeliest persons; age float32 [n] years.
+        scores: binary float64 [n] P(yes); multiclass float64 [n, C]; identity float64 [n] of the likeliest; age [n].
+        predictions: int64 [n] class index, or float64 [n] years.
+        coarse: multiclass only: rows whose label leaves several classes possible, as (bool [m, C], predictions [m]).
+    """
+
+    attribute: Attribute
+    rows: np.ndarray
+    labels: np.ndarray
+    outputs: np.ndarray
+    scores: np.ndarray
+    predictions: np.ndarray
+    coarse: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, chosen: np.ndarray) -> "Judged":
+        """Rows by index or mask; coarse rows are left out."""
+        return Judged(
+            attribute=self.attribute,
+            rows=self.rows[chosen],
+            labels=self.labels[chosen],
+            outputs=self.outputs[chosen],
+            scores=self.scores[chosen],
+            predictions=self.predictions[chosen],
+        )
+
+
+def output_columns(attribute: Attribute) -> tuple[pa.Field, ...]:
+    """Columns in which a scored table holds a model's outputs for one attribute."""
+    name = attribute.name
+    match attribute.kind:
+        case "binary":
+            return (pa.field(f"output_{name}", pa.float32()),)
+        case "multiclass":
+            return (pa.field(f"output_{name}", pa.list_(pa.float32(), len(attribute.classes))),)
+        case "age":
+            return (pa.field(f"output_{name}", pa.float32()),)
+        case "identity":
+            kept = min(TOP, len(attribute.classes))
+            return (pa.field(f"output_{name}", pa.list_(pa.int32(), kept)), pa.field(f"certainty_{name}", pa.float32()))
+
+
+def read_judged(
+    table: pa.Table,
+    attribute: Attribute,
+    *,
+    scores: np.ndarray,
+    thresholds: Mapping[str, float],
+) -> Judged:
+    """Rows of a scored table whose label of the attribute is known.
+
+    Args:
+        table: N rows, with label columns and `output_columns`.
+        attribute: which; its label columns are those of `faceattr.data.sources.label_table`.
+        scores: [N] or [N, C], calibrated, of all rows; of an identity the certainty.
+        thresholds: binary attribute -> cut.
+
+    Raises:
+        RunError: an output is not finite, or a label is out of range.
+    """
+    name = attribute.name
+    outputs = read_outputs(table, attribute)
+    if not np.isfinite(outputs).all() or not np.isfinite(scores).all():
+        raise RunError(f"attribute {name!r}: the model's outputs are not finite; was it trained?")
+    known, labels = _read_labels(table, attribute)
+    predictions = outputs[:, 0] if attribute.kind == "identity" else decide(attribute, scores, thresholds)
+    if attribute.kind == "age":
+        predictions = predictions.astype(np.float64)
+    coarse = None
+    if attribute.kind == "multiclass" and f"{name}_mask" in table.column_names:
+        bits = table[f"{name}_mask"].to_numpy(zero_copy_only=False)
+        masked = table[f"{name}_mask"].is_valid().to_numpy(zero_copy_only=False)
+        if masked.any():
+            possible = (bits[masked].astype(np.int64)[:, None] >> np.arange(len(attribute.classes))) & 1
+            coarse = possible.astype(bool), predictions[masked]
+    return Judged(
+        attribute=attribute,
+        rows=np.flatnonzero(known),
+        labels=labels[known],
+        outputs=outputs[known],
+        scores=scores[known].astype(np.float64),
+        predictions=predictions[known],
+        coarse=coarse,
+    )
+
+
+def read_outputs(table: pa.Table, attribute: Attribute) -> np.ndarray:
+    """What the model said of all rows; see `Judged.outputs`."""
+    column = table[f"output_{attribute.name}"].combine_chunks()
+    if pa.types.is_fixed_size_list(column.type):
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        values = flat.reshape(len(column), column.type.list_size)
+        return values.astype(np.int64) if attribute.kind == "identity" else values
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _read_labels(table: pa.Table, attribute: Attribute) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows have a label, bool [N], and the labels of all rows, 0 where there is none."""
+    name = attribute.name
+    if attribute.kind == "age":
+        low, known = _numbers(table, f"{name}_low")
+        high, _ = _numbers(table, f"{name}_high")
+        return known, np.stack([low, high], 1)
+    values, known = _numbers(table, name)
+    labels = values.astype(np.int64)
+    if len(labels[known]) and not 0 <= labels[known].min() <= labels[known].max() < len(attribute.classes):
+        raise RunError(f"attribute {name!r}: a label is outside its {len(attribute.classes)} classes")
+    return known, labels
+
+
+def _numbers(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    column: Any = table[name]
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    return column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64), known

@@ -1,0 +1,140 @@
+"""Outputs of a model to calibrated scores: the one definition that prediction, evaluation and export share.
+
+    binary      logit z           P(yes) = sigmoid(z / T), or f(sigmoid(z))
+    multiclass  logits [C]        softmax(z / T), or f_c(softmax(z)_c) divided by their sum
+    identity    logits [N]        softmax(z)
+    age         years or logits   years
+
+T is a temperature, f a curve from isotonic regression: piecewise linear through its knots, flat outside. Which of them
+applies stands in the model's `calibration`, as `faceattr.evaluation.calibration` writes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.errors import ModelError
+from faceattr.training.age import predict_age
+
+METHODS = ("temperature", "isotonic")
+
+
+class Scores(nn.Module):
+    """Calibrated scores of all attributes; plain arithmetic, so that it can be exported.
+
+    Args:
+        attributes: of the model.
+        calibration: attribute -> settings; attributes without are scored as they are.
+
+    Raises:
+        ModelError: the settings cannot be read.
+    """
+
+    def __init__(self, attributes: AttributeSet, calibration: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__()
+        self._names = attributes.names
+        self.by_attribute = nn.ModuleDict(
+            {f"{each.name}_score": _build(each, calibration.get(each.name)) for each in attributes.attributes}
+        )
+
+    def forward(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Scores by attribute.
+
+        Args:
+            outputs: attribute -> float32 [n, outputs], as the model gives them.
+
+        Returns:
+            Attribute -> float32: binary [n] P(yes); multiclass and identity [n, classes], sums 1; age [n] years.
+        """
+        return {name: self.by_attribute[f"{name}_score"](outputs[name].float()) for name in self._names}
+
+
+def score_outputs(attribute: Attribute, outputs: np.ndarray, calibration: Mapping[str, Any] | None) -> np.ndarray:
+    """Scores of one attribute from float32 [n, outputs]; see `Scores`."""
+    with torch.inference_mode():
+        scores: np.ndarray = _build(attribute, calibration)(torch.from_numpy(np.array(outputs, np.float32))).numpy()
+    return scores
+
+
+def _build(attribute: Attribute, calibration: Mapping[str, Any] | None) -> nn.Module:
+    if attribute.kind == "age":
+        return _Years()
+    module: nn.Module = _Temperature(1.0, binary=attribute.kind == "binary")
+    if calibration is None:
+        return module
+    try:
+        match calibration["method"]:
+            case "temperature":
+                return _Temperature(float(calibration["temperature"]), binary=attribute.kind == "binary")
+            case "isotonic":
+                curves = [_Curve(curve["x"], curve["y"]) for curve in calibration["curves"]]
+                expected = 1 if attribute.kind == "binary" else len(attribute.classes)
+                if len(curves) != expected:
+                    raise ValueError(f"expected {expected} curves, found {len(curves)}")
+                return _Isotonic(module, curves)
+            case other:
+                raise ValueError(f"method is {other!r}; expected one of {', '.join(METHODS)}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"calibration of {attribute.name!r} cannot be read: {error}") from error
+
+
+class _Years(nn.Module):
+    def forward(self, outputs: Tensor) -> Tensor:
+        return predict_age(outputs)
+
+
+class _Temperature(nn.Module):
+    def __init__(self, temperature: float, *, binary: bool) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; expected more than 0")
+        self._temperature = temperature
+        self._binary = binary
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        logits = outputs / self._temperature
+        return logits[:, 0].sigmoid() if self._binary else logits.softmax(1)
+
+
+class _Isotonic(nn.Module):
+    def __init__(self, plain: nn.Module, curves: Sequence["_Curve"]) -> None:
+        super().__init__()
+        self.plain = plain
+        self.curves = nn.ModuleList(curves)
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        scores = self.plain(outputs)
+        if scores.ndim == 1:
+            return self.curves[0](scores)
+        each = torch.stack([curve(scores[:, index]) for index, curve in enumerate(self.curves)], 1)
+        total = each.sum(1, keepdim=True)
+        # As sklearn: where every curve says 0, all classes are as likely.
+        return torch.where(total > 0, each / total.clamp_min(1e-30), torch.full_like(each, 1 / each.shape[1]))
+
+
+class _Curve(nn.Module):
+    """Piecewise linear: the first y, and of every rise that x has reached its part."""
+
+    starts: Tensor
+    widths: Tensor
+    rises: Tensor
+
+    def __init__(self, x: Sequence[float], y: Sequence[float]) -> None:
+        super().__init__()
+        knots, values = np.asarray(x, np.float32), np.asarray(y, np.float64)
+        if knots.shape != values.shape or knots.ndim != 1 or not len(knots):
+            raise ValueError(f"expected as many x as y, found {knots.shape} and {values.shape}")
+        if (np.diff(knots) <= 0).any() or (np.diff(values) < 0).any() or values[0] < 0 or values[-1] > 1:
+            raise ValueError("expected rising x, and y that rises from 0 to 1 at most")
+        self._first = float(values[0])
+        self.register_buffer("starts", torch.from_numpy(knots[:-1]), persistent=False)
+        self.register_buffer("widths", torch.from_numpy(np.diff(knots)), persistent=False)
+        self.register_buffer("rises", torch.from_numpy(np.diff(values).astype(np.float32)), persistent=False)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        reached = ((scores[:, None] - self.starts) / self.widths).clamp(0, 1)
+        return self._first + (reached * self.rises).sum(1)

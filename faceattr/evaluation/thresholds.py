@@ -1,0 +1,174 @@
+"""Cuts on the scores of a binary attribute: yes where score >= threshold.
+
+Every cut that changes a prediction is tried, so a chosen threshold is the best on its rows. It is also too good for
+them: `cross_fit` judges each half of the rows by the threshold that the other half chose.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from sklearn.metrics import confusion_matrix_at_thresholds
+from sklearn.model_selection import StratifiedKFold
+
+from faceattr.errors import ConfigError, RunError
+
+CriterionName = Literal["f1", "balanced_accuracy", "youden", "precision_at_recall", "cost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """What a threshold is chosen for; larger is better.
+
+    Attributes:
+        name: `f1`; `balanced_accuracy`; `youden`, recall of yes + recall of no - 1; `precision_at_recall`, precision
+            where recall is at least `min_recall`, and less in proportion where it is not; `cost`, minus the mean cost
+            of a row.
+        min_recall: for `precision_at_recall`, in (0, 1].
+        cost_false_positive: for `cost`, 0 or more.
+        cost_false_negative: for `cost`, 0 or more.
+    """
+
+    name: CriterionName = "f1"
+    min_recall: float = 0.9
+    cost_false_positive: float = 1.0
+    cost_false_negative: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(CriterionName):
+            raise ConfigError(f"criterion: name is {self.name!r}; expected one of {', '.join(get_args(CriterionName))}")
+        if not 0 < self.min_recall <= 1:
+            raise ConfigError(f"criterion: min_recall is {self.min_recall}; expected more than 0 and at most 1")
+        costs = (self.cost_false_positive, self.cost_false_negative)
+        if min(costs) < 0 or max(costs) <= 0:
+            raise ConfigError(f"criterion: costs are {costs}; expected 0 or more, and one of them above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFit:
+    """A threshold and what it is worth on rows that did not choose it.
+
+    Attributes:
+        value: criterion over all rows, each judged by the threshold of the half that it is not in.
+        threshold: chosen on all rows, in [0, 1] for scores in [0, 1].
+    """
+
+    value: float
+    threshold: float
+
+
+def choose_threshold(labels: np.ndarray, scores: np.ndarray, criterion: Criterion) -> float:
+    """The threshold with the best value of the criterion; of several, the one nearest to 0.5.
+
+    It lies between two neighbouring scores, and is a number of float32 where there is one between them, so that float32
+    scores are cut alike in any precision.
+
+    Args:
+        labels: [n], 0 or 1.
+        scores: float [n] in [0, 1].
+        criterion: what to choose for.
+
+    Raises:
+        RunError: the labels are all alike, or a score is not in [0, 1].
+    """
+    scores = _check(labels, scores)
+    no_right, no_wrong, yes_wrong, yes_right, cuts = confusion_matrix_at_thresholds(labels, scores)
+    # Below its first cut sklearn says yes to all that reach the highest score; one cut above it says no to all.
+    if cuts[0] < 1:
+        above = np.array([[no_right[0] + no_wrong[0], 0, yes_wrong[0] + yes_right[0], 0]], no_right.dtype)
+        counts = np.vstack([above, np.stack([no_right, no_wrong, yes_wrong, yes_right], 1)])
+        thresholds = _between(np.append(cuts, 0.0), np.insert(cuts, 0, 1.0))
+    else:
+        counts = np.stack([no_right, no_wrong, yes_wrong, yes_right], 1)
+        thresholds = _between(np.append(cuts[1:], 0.0), cuts)
+    values = _values(counts, criterion)
+    if criterion.name == "precision_at_recall":
+        reached = counts[:, 3] / (counts[:, 2] + counts[:, 3]) >= criterion.min_recall
+        values = np.where(reached, values, -np.inf)
+    best = np.flatnonzero(values == values.max())
+    return float(thresholds[best[np.abs(thresholds[best] - 0.5).argmin()]])
+
+
+def criterion_value(labels: np.ndarray, scores: np.ndarray, threshold: float, criterion: Criterion) -> float:
+    """Value of a criterion where yes is said to every score >= threshold; for the arguments see `choose_threshold`.
+
+    Raises:
+        RunError: the labels are all alike, or a score is not in [0, 1].
+    """
+    scores = _check(labels, scores)
+    return float(_values(_count(labels, scores >= threshold)[None], criterion)[0])
+
+
+def cross_fit(labels: np.ndarray, scores: np.ndarray, criterion: Criterion, seed: int) -> CrossFit:
+    """A threshold from all rows, and its value by two halves that judge each other. The rows' order does not matter.
+
+    Args:
+        labels: [n], 0 or 1, each at least twice.
+        scores: float [n] in [0, 1].
+        criterion: what to choose for.
+        seed: draws the halves, which have equal shares of yes.
+
+    Raises:
+        RunError: a label occurs less than twice, or a score is not in [0, 1].
+    """
+    scores = _check(labels, scores, least=2)
+    order = np.lexsort((labels, scores))
+    labels, scores = labels[order], scores[order]
+    said = np.zeros(len(labels), bool)
+    for others, rows in StratifiedKFold(2, shuffle=True, random_state=seed).split(scores, labels):
+        said[rows] = scores[rows] >= choose_threshold(labels[others], scores[others], criterion)
+    value = float(_values(_count(labels, said)[None], criterion)[0])
+    return CrossFit(value=value, threshold=choose_threshold(labels, scores, criterion))
+
+
+def _check(labels: np.ndarray, scores: np.ndarray, *, least: int = 1) -> np.ndarray:
+    """The scores as float64, which represents every float32."""
+    if labels.shape != scores.shape or labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"expected labels 0 or 1 and as many scores, found {labels.shape} and {scores.shape}")
+    positives = int(labels.sum())
+    if min(positives, len(labels) - positives) < least:
+        raise RunError(
+            f"a threshold needs labels of both kinds, at least {least} of each; found {positives} yes and "
+            f"{len(labels) - positives} no"
+        )
+    scores = scores.astype(np.float64)
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise RunError("a threshold needs scores from 0 to 1; found others, or NaN")
+    return scores
+
+
+def _count(labels: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """[4]: no and right, no and wrong (a false positive), yes and wrong (a false negative), yes and right."""
+    yes = labels == 1
+    return np.array([(~yes & ~said).sum(), (~yes & said).sum(), (yes & ~said).sum(), (yes & said).sum()])
+
+
+def _values(counts: np.ndarray, criterion: Criterion) -> np.ndarray:
+    """Criterion of each row of counts [m, 4]: true negatives, false positives, false negatives, true positives."""
+    true_no, false_yes, false_no, true_yes = counts.T.astype(np.float64)
+    recall = true_yes / (true_yes + false_no)
+    match criterion.name:
+        case "f1":
+            return 2 * true_yes / (2 * true_yes + false_yes + false_no)
+        case "balanced_accuracy":
+            return (recall + true_no / (true_no + false_yes)) / 2
+        case "youden":
+            return recall + true_no / (true_no + false_yes) - 1
+        case "precision_at_recall":
+            precision = true_yes / np.maximum(true_yes + false_yes, 1)
+            return precision * np.minimum(recall / criterion.min_recall, 1)
+        case "cost":
+            costs = criterion.cost_false_positive * false_yes + criterion.cost_false_negative * false_no
+            return -costs / counts.sum(1)
+
+
+def _between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Float64 [m] in (low, high], near the middle, of float32 where there is such a number."""
+    middle = (low + high) / 2
+    for preferred in (_round(high), _round(middle)):
+        middle = np.where((preferred > low) & (preferred <= high), preferred, middle)
+    return np.where(middle > low, middle, high)
+
+
+def _round(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32).astype(np.float64)

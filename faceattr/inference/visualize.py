@@ -1,0 +1,161 @@
+"""Predictions drawn on pictures, with Pillow: a panel below one face, boxes and tags for several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from faceattr.errors import ConfigError
+from faceattr.inference.detect import Face
+from faceattr.inference.prediction import Prediction
+
+_PAPER, _INK, _YES, _NO = (250, 250, 248), (28, 37, 48), (47, 109, 179), (190, 197, 205)
+_BOXES = ((217, 119, 43), (47, 109, 179), (62, 142, 90), (150, 84, 168), (190, 60, 70))
+# Smaller pictures are enlarged, so that the words can be read.
+_MIN_WIDTH_PX = 360
+
+
+def draw_prediction(image: np.ndarray, prediction: Prediction, *, confidence: bool = True) -> Image.Image:
+    """A picture of one face above a line for each attribute, with a bar as long as its confidence.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+        prediction: what to show.
+        confidence: show bars and percentages.
+    """
+    picture = _enlarge(Image.fromarray(image))
+    size = max(14, picture.width // 28)
+    font, line = ImageFont.load_default(size), round(size * 1.6)
+    canvas = Image.new("RGB", (picture.width, picture.height + line * len(prediction.attributes) + size), _PAPER)
+    canvas.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    name_width = max(draw.textlength(_title(name), font) for name in prediction.attributes) + 2 * size
+    for place, (name, each) in enumerate(prediction.attributes.items()):
+        y = picture.height + size // 2 + place * line
+        draw.text((size // 2, y), _title(name), _INK, font)
+        label = f"{each.label:.0f}" if isinstance(each.label, float) else each.label
+        share = ""
+        if confidence and each.confidence is not None:
+            share = f"  {each.confidence:.1%}"
+            width = (canvas.width - name_width - size) * each.confidence
+            colour = _NO if each.label == "no" else _YES
+            draw.rectangle((name_width, y + size * 1.15, name_width + width, y + size * 1.3), colour)
+        draw.text((name_width, y), f"{label}{share}", _INK, font)
+    return canvas
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """A face of a picture, and what it is like."""
+
+    face: Face
+    prediction: Prediction
+
+
+def draw_faces(image: np.ndarray, found: Sequence[FoundFace], *, confidence: bool = True) -> Image.Image:
+    """Boxes around the faces, and tags beside each, such as "Hat 97.3%".
+
+    Binary attributes that are absent have no tag; of the others the class is named.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+        found: faces; their boxes are px of this image.
+        confidence: show percentages.
+    """
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture, "RGBA")
+    boxes = [(each.face.left, each.face.top, each.face.right, each.face.bottom) for each in found]
+    placed: list[_Box] = []
+    for place, (each, box) in enumerate(zip(found, boxes, strict=True)):
+        colour = _BOXES[place % len(_BOXES)]
+        size = int(np.clip((box[2] - box[0]) // 12, 11, max(12, picture.width // 50)))
+        draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=max(2, size // 6))
+        tags = _tags(each.prediction, confidence)
+        if not tags:
+            continue
+        font, height = ImageFont.load_default(size), round(size * 1.35)
+        width = round(max(draw.textlength(tag, font) for tag in tags)) + size // 2
+        left, top, right, bottom = _find_room(box, (width, height * len(tags)), picture.size, boxes, placed)
+        placed.append((left, top, right, bottom))
+        draw.rectangle((left, top, right - 1, bottom - 1), (*colour, 215))
+        for line, tag in enumerate(tags):
+            draw.text((left + size // 4, top + line * height + size * 0.1), tag, (255, 255, 255), font)
+    return picture
+
+
+_Box = tuple[int, int, int, int]
+
+
+def _find_room(
+    box: _Box, size: tuple[int, int], picture: tuple[int, int], faces: Sequence[_Box], placed: Sequence[_Box]
+) -> _Box:
+    """Where the tags of a box hide least: below, above, beside it, or in its lower corners; inside the picture."""
+    left, top, right, bottom = box
+    width, height = size
+    corners = (
+        (left, bottom),
+        (left, top - height),
+        (right, top),
+        (left - width, top),
+        (left, bottom - height),
+        (right - width, bottom - height),
+    )
+
+    def inside(corner: tuple[int, int]) -> _Box:
+        x = max(0, min(corner[0], picture[0] - width))
+        y = max(0, min(corner[1], picture[1] - height))
+        return x, y, x + width, y + height
+
+    def hidden(room: _Box) -> int:
+        return sum(_shared(room, face) for face in faces) + 4 * sum(_shared(room, other) for other in placed)
+
+    return min((inside(corner) for corner in corners), key=hidden)
+
+
+def _shared(one: _Box, other: _Box) -> int:
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return max(0, width) * max(0, height)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a JPEG or PNG, by its ending; folders above are made.
+
+    Raises:
+        ConfigError: the ending is another, or the file cannot be written.
+    """
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise ConfigError(f"{path}: pictures are written as .jpg or .png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, quality=92) if path.suffix.lower() != ".png" else picture.save(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _tags(prediction: Prediction, confidence: bool) -> list[str]:
+    tags = []
+    for name, each in prediction.attributes.items():
+        if each.label == "no":
+            continue
+        share = f" {each.confidence:.1%}" if confidence and each.confidence is not None else ""
+        match each.label:
+            case "yes":
+                tags.append(f"{_title(name)}{share}")
+            case float() as years:
+                tags.append(f"{_title(name)} {years:.0f}")
+            case label:
+                tags.append(f"{label}{share}")
+    return tags
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _enlarge(picture: Image.Image) -> Image.Image:
+    if picture.width >= _MIN_WIDTH_PX:
+        return picture
+    factor = _MIN_WIDTH_PX / picture.width
+    return picture.resize((_MIN_WIDTH_PX, round(picture.height * factor)), Image.Resampling.BICUBIC)

@@ -1,0 +1,98 @@
+"""Are driver and workers of one code? A cluster whose nodes hold another version would give wrong rows without a word.
+
+Asked of every node when a cluster is joined, and by each model actor when it starts, since nodes may come later.
+"""
+
+import functools
+import hashlib
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import faceattr
+from faceattr.errors import RunError
+
+_PROBE_TIMEOUT_S = 180.0
+
+
+def compute_code_version(root: Path, release: str) -> str:
+    """`0.1.0+3fa9c2d1b0a4`: the release, and a hash of the names and contents of all sources below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return f"{release}+{digest.hexdigest()[:12]}"
+
+
+@functools.lru_cache(maxsize=1)
+def code_version() -> str:
+    """The version of the code that this process runs."""
+    return compute_code_version(_package_folder(), faceattr.__version__)
+
+
+def _package_folder() -> Path:
+    return Path(faceattr.__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeHere:
+    """What code a process runs.
+
+    Attributes:
+        version: as code_version gives it.
+        folder: where the package lies.
+        host: the machine's name.
+    """
+
+    version: str
+    folder: str
+    host: str
+
+
+def describe_code() -> CodeHere:
+    """The code of this process."""
+    return CodeHere(version=code_version(), folder=str(_package_folder()), host=socket.gethostname())
+
+
+def check_same_code(driver: CodeHere, found: CodeHere | None = None) -> None:
+    """Compares a worker's code (by default this process's) with the driver's. Raises RunError if they differ.
+
+    One folder on one machine is one code, also when somebody edits it while the job runs.
+    """
+    found = found or describe_code()
+    same_folder = (found.host, found.folder) == (driver.host, driver.folder)
+    if found.version != driver.version and not same_folder:
+        raise RunError(
+            f"the driver runs faceattr {driver.version}, but {found.host} runs {found.version} from {found.folder}. "
+            "Give all nodes the same image, or send the code along: ray job submit --working-dir ."
+        )
+
+
+def check_nodes() -> None:
+    """Compares the code of every node of the cluster with this process's.
+
+    Raises:
+        RunError: a node has other code, or none.
+    """
+    probe = ray.remote(num_cpus=0, max_retries=0)(describe_code)
+    asked = {
+        node["NodeID"]: probe.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    for node_id, answer in asked.items():
+        try:
+            found = ray.get(answer, timeout=_PROBE_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == node_id):
+                continue  # it went while it was asked
+            last = [line for line in str(error).splitlines() if line.strip()][-1:]
+            raise RunError(
+                f"node {node_id[:8]} cannot run faceattr: {' '.join(last)}. Its image needs the packages of "
+                "requirements.lock; the code itself may come along: ray job submit --working-dir ."
+            ) from error
+        check_same_code(describe_code(), found)

@@ -1,0 +1,75 @@
+"""The function of a Tune trial: one trial of the search, a stack of them, or one by a group of workers."""
+
+import os
+import tempfile
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray import tune
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from faceattr.jobs.search_inputs import SearchPlan
+from faceattr.jobs.search_stack import train_stack
+from faceattr.jobs.search_trial import train_trial
+from faceattr.jobs.train_worker import RankReduce, choose_device
+from faceattr.search.work import Work
+
+
+def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
+    """The function of a Tune trial: one trial of the search, or a stack of them."""
+    work = Work.decode(config["work"])
+    trials = plan.trials
+    torch.set_num_threads(trials.threads or max(1, int(trials.cpus)))
+    device = torch.device("cuda" if trials.gpus and torch.cuda.is_available() else "cpu")
+    if work.stacked:
+        train_stack(plan, work.numbers, work.settings, tune.report, device=device)
+    elif plan.base.workers.num_workers > 1:
+        _train_group(plan, work)
+    else:
+        train_trial(plan, work.numbers[0], work.settings[0], tune.report, device=device)
+
+
+def _train_group(plan: SearchPlan, work: Work) -> None:
+    """One trial by several workers, which Ray Train places; this process waits for them."""
+    workers = plan.base.workers
+    with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch:
+        TorchTrainer(
+            _train_worker,
+            train_loop_config={"plan": plan, "work": work.encode()},
+            torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers.num_workers,
+                use_gpu=workers.use_gpu,
+                resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": 1} if workers.use_gpu else {}),
+            ),
+            run_config=ray.train.RunConfig(
+                name=work.name,
+                storage_path=scratch,
+                failure_config=ray.train.FailureConfig(
+                    max_failures=workers.max_failures, controller_failure_limit=workers.max_failures
+                ),
+                callbacks=[TuneReportCallback()],
+            ),
+        ).fit()
+
+
+def _train_worker(settings: dict[str, Any]) -> None:
+    plan: SearchPlan = settings["plan"]
+    work = Work.decode(settings["work"])
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = choose_device(plan.base)
+    torch.set_num_threads(plan.base.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    train_trial(
+        plan,
+        work.numbers[0],
+        work.settings[0],
+        ray.train.report,
+        device=device,
+        rank=rank,
+        world_size=world_size,
+        reduce=RankReduce(world_size, device),
+    )

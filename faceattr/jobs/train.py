@@ -1,0 +1,333 @@
+"""The training run: packed runs -> a group of workers under DDP -> a model folder.
+
+run.json                config, fingerprint, versions, seeds
+survey.json, splits/    what the labels are, and which image is in which split
+checkpoints/            the last and the best epoch
+metrics.jsonl           figures of each epoch; progress.json while one goes on
+model.safetensors, config.json
+the model of the best epoch: written last by the workers
+report.html, training_metrics.png, metrics.csv, tensorboard/
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+import faceattr
+from faceattr.attributes import AttributeSet
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.packed import PackedData, open_packed
+from faceattr.data.plan import Plan
+from faceattr.data.runs import RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.storage import StorageOptions, Store, open_output
+from faceattr.data.store_types import MissingObjectError
+from faceattr.errors import ConfigError, FaceattrError, RunError
+from faceattr.jobs.code_version import code_version
+from faceattr.jobs.session import cluster_errors
+from faceattr.jobs.train_feed import READ_CPUS
+from faceattr.jobs.train_progress import TrainProgress
+from faceattr.jobs.train_survey import load_surveys, survey_data
+from faceattr.jobs.train_worker import Ending, WorkerPlan, train_worker
+from faceattr.models.freezing import describe_trainable
+from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
+from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
+from faceattr.training.balance import Cells
+from faceattr.training.state import FitResult
+from faceattr.training.survey import SplitSurvey
+from faceattr.training.train_config import TrainConfig
+
+logger = logging.getLogger(__name__)
+KIND = "train"
+# Raised by hand when a change of ours changes what the same config learns, so that no run goes on half and half.
+TRAINING_VERSION = 1
+_PACKAGES = ("ray", "torch", "torchvision", "timm", "transformers", "peft", "torchjd", "pyarrow", "numpy")
+# Groups and keys that decide what is learnt; the others say where and how fast.
+_DECIDING = ("attributes", "seed", "model", "lora", "freeze", "loss", "optim", "select", "augment")
+_DECIDING_FEED = ("batch_size", "balance", "shuffle_rows")
+_MAX_START_TRIES = 4
+# A training has no rows of its own to commit.
+_NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """A checked training command: what can be wrong before a cluster is touched has been looked at.
+
+    Attributes:
+        config: as given.
+        data: packed runs.
+        attributes: to learn.
+        storage: how stores are reached.
+        output: the model folder.
+    """
+
+    config: TrainConfig
+    data: PackedData
+    attributes: AttributeSet
+    storage: StorageOptions
+    output: Store
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides what is learnt."""
+        config = asdict(self.config)
+        return {
+            "data": self.data.fingerprint,
+            **{name: config[name] for name in _DECIDING},
+            "feed": {name: config["feed"][name] for name in _DECIDING_FEED},
+            "training_version": TRAINING_VERSION,
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is there."""
+        try:
+            self.output.get(CONFIG_FILE)
+        except MissingObjectError:
+            return False
+        return True
+
+
+def prepare_train_job(config: TrainConfig) -> TrainJob:
+    """Checks a command as far as it can be checked without reading labels.
+
+    Raises:
+        ConfigError: it cannot run as given.
+        StorageError: a store refuses.
+    """
+    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
+    output = open_output(config.output, storage)
+    data = open_packed(config.data, storage, needs=("train", "val"))
+    attributes = choose_attributes(data.attributes, config.attributes)
+    if config.feed.balance:
+        Cells(attributes, config.feed.balance)
+    num_rows, size = data.num_rows("train"), config.feed.batch_size
+    if num_rows < size:
+        raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
+    job = TrainJob(config=config, data=data, attributes=attributes, storage=storage, output=output)
+    record = read_record(output)
+    if record is not None:
+        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
+    return job
+
+
+def begin_train_run(job: TrainJob) -> RunRecord:
+    """The run in the output folder."""
+    config = job.config
+    source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
+    return open_run(
+        job.output,
+        kind=KIND,
+        fingerprint=job.fingerprint,
+        config=asdict(config),
+        versions={name: metadata.version(name) for name in _PACKAGES}
+        | {"faceattr": faceattr.__version__, "code": code_version()},
+        notes={
+            "seed": config.seed,
+            "attributes": [asdict(each) for each in job.attributes.attributes],
+            "images": {split: job.data.num_rows(split) for split in job.data.splits},
+        },
+        write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
+    )
+
+
+def survey_labels(job: TrainJob, *, write: bool = True) -> dict[str, SplitSurvey]:
+    """Reads all labels, and checks with them what could not be checked before.
+
+    Raises:
+        ConfigError, ModelError: the data, the model and the settings do not fit.
+        RunError: a label is outside its range.
+    """
+    surveys = load_surveys(job.output)
+    if surveys is None:
+        with cluster_errors():
+            surveys = survey_data(
+                job.data, job.attributes, job.config.feed.balance, job.output if write else None, job.storage
+            )
+    empty = [name for name in job.attributes.names if name not in surveys["train"].labelled]
+    if empty:
+        rest = [name for name in job.attributes.names if name not in empty]
+        raise ConfigError(
+            f"no training image has a label of {empty}, so it cannot be learnt. Leave it out: --attributes "
+            f"{' '.join(rest) or '(nothing is left)'}"
+        )
+    check_selection(job.config, job.attributes, surveys["val"].labelled)
+    return surveys
+
+
+def describe_model(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> str:
+    """What of the model trains when. Builds it, with random weights where published ones would be downloaded.
+
+    Raises:
+        ConfigError, ModelError: the model cannot be built as asked, or does not fit the data.
+    """
+    model = build_model(
+        job.config,
+        job.attributes,
+        counts=make_plan(job, surveys).counts,
+        pretrained=False,
+        fetch_remote=lambda uri: fetch_folder(uri, job.storage, only=FILE_PATTERNS),
+    )
+    stages = build_stages(job.config, model)
+    lines = [
+        f"stage {number}: {stage.num_epochs} epochs, freeze depth {stage.freeze_depth}, lr {stage.lr:g}"
+        for number, stage in enumerate(stages)
+    ]
+    size = model.backbone.preprocessing.size_px
+    return "\n".join([str(describe_trainable(model)), f"images of {size} px", *lines])
+
+
+def make_plan(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> WorkerPlan:
+    """What the workers need to know."""
+    return WorkerPlan(
+        config=job.config,
+        data=job.data,
+        attributes=job.attributes,
+        surveys=dict(surveys),
+        output_uri=job.output.uri,
+        storage=job.storage,
+    )
+
+
+def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSurvey]) -> FitResult:
+    """Runs the workers to the end, through losses of workers and nodes; the model is then in the folder.
+
+    Raises:
+        FaceattrError: training cannot go on; the last checkpoint stays.
+    """
+    check_room(job.config)
+    progress = TrainProgress(job.output)
+    with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, _train_environment(job.config):
+        trainer = build_trainer(make_plan(job, surveys), name=record.run_id, storage_path=scratch)
+        with progress.shown():
+            ending = _fit_in_thread(trainer)
+    if ending.error is not None:
+        raise ending.error
+    assert ending.result is not None
+    return ending.result
+
+
+def check_room(config: TrainConfig) -> None:
+    """Refuses a group that would wait for ever, on a cluster that does not grow.
+
+    Raises:
+        ConfigError: the cluster has no CPU left for decoding beside the workers, or not enough GPUs.
+    """
+    workers, cluster = config.workers, ray.cluster_resources()
+    least = workers.min_workers or workers.num_workers
+    claimed = least * (workers.cpus_per_worker + READ_CPUS) + config.feed.decode_cpus
+    cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
+    if claimed > cpus:
+        raise ConfigError(
+            f"--workers.num-workers {least}: with decoding beside them they claim {claimed:g} CPUs, the cluster has "
+            f"{cpus:g}; lower --workers.cpus-per-worker or the number of workers"
+        )
+    if workers.use_gpu and gpus < least:
+        raise ConfigError(f"--workers.use-gpu: {least} workers need as many GPUs, the cluster has {gpus:g}")
+
+
+def build_trainer(plan: WorkerPlan, *, name: str, storage_path: str, callbacks: Sequence[Any] = ()) -> TorchTrainer:
+    """The trainer of a plan.
+
+    Args:
+        plan: what the workers need to know.
+        name: of the run.
+        storage_path: for Ray's own notes. Checkpoints do not go there but into the model folder.
+        callbacks: of Ray Train, such as the one that reports to Tune.
+    """
+    workers = plan.config.workers
+    resources = {"CPU": workers.cpus_per_worker} | ({"GPU": 1} if workers.use_gpu else {})
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"plan": plan},
+        torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=(workers.min_workers, workers.num_workers) if workers.min_workers else workers.num_workers,
+            use_gpu=workers.use_gpu,
+            resources_per_worker=resources,
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage_path,
+            # A group that does not come up, such as one with a part on a node that has just died, is tried again.
+            failure_config=ray.train.FailureConfig(
+                max_failures=workers.max_failures, controller_failure_limit=_MAX_START_TRIES - 1
+            ),
+            callbacks=list(callbacks),
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _train_environment(config: TrainConfig) -> Iterator[None]:
+    """Settings of Ray Train that it reads from the environment alone."""
+    values = {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.workers.wait_s / _MAX_START_TRIES),
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _fit_in_thread(trainer: TorchTrainer) -> Ending:
+    """Runs a trainer to its end.
+
+    In a thread: in the main one Ray Train would put a handler of its own on SIGINT, by which a lost lease is told.
+    """
+    found: list[Ending | BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(trainer.fit().return_value)
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+            found.append(error)
+
+    thread = threading.Thread(target=run, name="train", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    ending = found[0]
+    if isinstance(ending, ray.train.TrainingFailedError):
+        raise _explain(ending) from ending
+    if isinstance(ending, BaseException):
+        with cluster_errors():
+            raise ending
+    return ending
+
+
+def _explain(error: ray.train.TrainingFailedError) -> FaceattrError:
+    """The worker's own error where it is one of ours, else one that says what broke."""
+    logger.debug("training failed", exc_info=error)
+    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
+    causes = [getattr(error, "controller_failure", error), *failures.values()]
+    for cause in causes:
+        inner: BaseException | None = cause
+        while inner is not None:
+            if isinstance(inner, FaceattrError):
+                return type(inner)(str(inner))
+            inner = inner.__cause__ or getattr(inner, "cause", None)
+    last = [line for line in str(causes[-1]).splitlines() if line.strip()][-1:]
+    return RunError(
+        f"the workers failed: {type(causes[-1]).__name__}: {' '.join(last)}. The last checkpoint stays; run the same "
+        "command again to go on from it. FACEATTR_LOG_LEVEL=DEBUG shows the whole error."
+    )

@@ -1,0 +1,124 @@
+"""Reads all labels of a training's data once, by Ray tasks: counts them, and lists the images of each split.
+
+survey.json             what was found
+splits/train-00000.csv  image_id, group, labels of some files; likewise val and test
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.csv
+import ray.data
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.packed import PackedData
+from faceattr.data.splits import SPLITS
+from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.data.store_types import MissingObjectError
+from faceattr.training.survey import (
+    FileSurvey,
+    SplitSurvey,
+    decode_surveys,
+    encode_surveys,
+    join_surveys,
+    survey_file,
+)
+
+SURVEY_KEY = "survey.json"
+_CPUS = 0.5
+_FILES_PER_TASK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyFiles:
+    """Numbers of files -> what is known of each, as JSON; writes the list of their images.
+
+    Attributes:
+        data: packed runs.
+        attributes: to learn.
+        balance: attributes whose combinations are counted.
+        output_uri: the model folder, or None to write nothing.
+        storage: how it is reached.
+    """
+
+    data: PackedData
+    attributes: AttributeSet
+    balance: tuple[str, ...]
+    output_uri: str | None
+    storage: StorageOptions
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        """One row a file: split, place, survey."""
+        found = []
+        for part in parts.to_pylist():
+            tables = []
+            for place in part["places"]:
+                survey, table = survey_file(
+                    self.data, part["split"], place, attributes=self.attributes, balance=self.balance
+                )
+                tables.append(table)
+                found.append({"split": part["split"], "place": place, "survey": json.dumps(asdict(survey))})
+            self._write_list(f"splits/{part['split']}-{part['number']:05d}.csv", pa.concat_tables(tables))
+        return pa.Table.from_pylist(found)
+
+    def _write_list(self, key: str, table: pa.Table) -> None:
+        if self.output_uri is None:
+            return
+        flat = [each.name for each in table.schema if not pa.types.is_list(each.type)]
+        buffer = io.BytesIO()
+        pyarrow.csv.write_csv(table.select(flat), buffer)
+        open_store(self.output_uri, self.storage).put(key, buffer.getvalue())
+
+
+def load_surveys(output: Store) -> dict[str, SplitSurvey] | None:
+    """What an earlier start of the same training found, or None."""
+    try:
+        return decode_surveys(output.get(SURVEY_KEY))
+    except MissingObjectError:
+        return None
+
+
+def survey_data(
+    data: PackedData, attributes: AttributeSet, balance: Sequence[str], output: Store | None, storage: StorageOptions
+) -> dict[str, SplitSurvey]:
+    """What is known of each split with images.
+
+    Args:
+        data: packed runs.
+        attributes: to learn.
+        balance: attributes whose combinations are counted.
+        output: the model folder, where it is kept; None writes nothing.
+        storage: how it is reached.
+
+    Raises:
+        RunError, StorageError: a file is damaged, or cannot be read.
+    """
+    items = [
+        {"split": split, "number": number, "places": list(range(start, min(start + _FILES_PER_TASK, len(files))))}
+        for split, files in ((name, data.splits[name]) for name in SPLITS)
+        for number, start in enumerate(range(0, len(files), _FILES_PER_TASK))
+    ]
+    stage = SurveyFiles(
+        data=data,
+        attributes=attributes,
+        balance=tuple(balance),
+        output_uri=None if output is None else output.uri,
+        storage=storage,
+    )
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        stage, batch_size=None, batch_format="pyarrow", num_cpus=_CPUS
+    )
+    dataset.set_name("faceattr_survey")
+    rows = [row for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow") for row in table.to_pylist()]
+    rows.sort(key=lambda row: row["place"])
+    surveys = {
+        split: join_surveys(FileSurvey(**json.loads(row["survey"])) for row in rows if row["split"] == split)
+        for split in SPLITS
+        if data.splits[split]
+    }
+    if output is not None:
+        output.put(SURVEY_KEY, encode_surveys(surveys))
+    return surveys

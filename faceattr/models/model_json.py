@@ -1,0 +1,74 @@
+"""`config.json` of a saved model as JSON, checked to be ours. Without torch, whose import takes longer than all this.
+
+Its layout is in `faceattr.models.model_files`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from faceattr import __version__
+from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+from faceattr.errors import ModelError
+
+SCHEMA_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FILE_PATTERNS = (CONFIG_FILE, WEIGHTS_FILE)
+MODEL_TYPE = "faceattr"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+def read_model_json(folder: Path) -> dict[str, Any]:
+    """Content of `config.json`.
+
+    Raises:
+        ModelError: the folder holds no model of faceattr, one of a later version, or a damaged one.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+        legacy = f"; for {found[0]} of seed 003 or 004 use faceattr.models.legacy" if found else ""
+        raise ModelError(f"{folder}: expected a model saved by faceattr, found no {CONFIG_FILE} in it{legacy}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("model_type") != MODEL_TYPE:
+        kind = content.get("model_type") if isinstance(content, dict) else type(content).__name__
+        raise ModelError(
+            f"{path}: expected a model saved by faceattr (model_type {MODEL_TYPE!r}), found {kind!r}; a CLIP model is "
+            "a backbone (`hf:` and its name), seeds 003 and 004 load through faceattr.models.legacy"
+        )
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ModelError(
+            f"{path}: schema_version is {content.get('schema_version')!r}, this faceattr {__version__} reads "
+            f"{SCHEMA_VERSION}; it was written by {content.get('library_versions')}"
+        )
+    return content
+
+
+def find_weights(folder: Path) -> Path:
+    """Path of `model.safetensors`.
+
+    Raises:
+        ModelError: it is missing; a pickle in its place is named and not loaded.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+        pickled = f"; {', '.join(found)} is a pickle, which can run code and is not loaded" if found else ""
+        raise ModelError(f"{folder}: found no {WEIGHTS_FILE}{pickled}; save the model again with save_pretrained")
+    return path
+
+
+def parse_attributes(content: Mapping[str, Any]) -> AttributeSet:
+    """The attributes of a model's config, classes in index order. Raises KeyError or TypeError where it is damaged."""
+    return AttributeSet(
+        attributes=tuple(
+            Attribute(name=item["name"], kind=item["kind"], classes=tuple(item["classes"]))
+            for item in content["attributes"]
+        ),
+        derived=tuple(DerivedAttribute(**item) for item in content["derived"]),
+    )

@@ -1,0 +1,165 @@
+"""The config of `tune/search.py`. No torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from faceattr.config import RayConfig, StorageConfig
+from faceattr.errors import ConfigError
+from faceattr.evaluation.thresholds import Criterion, CriterionName
+
+Algorithm = Literal["tpe", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """What a trial is judged by, on validation, at thresholds that the judged rows did not choose; larger is better."""
+
+    main: str | None = None
+    """The attribute that counts. Default: --loss.main of the trained config; without one, the mean over all."""
+    criterion: CriterionName = "f1"
+    """Of binary attributes. Others: macro F1 (balanced accuracy if that is chosen here), top-1 of identities, share of
+    ages within five years."""
+    min_recall: float = 0.9
+    """For precision_at_recall."""
+    cost_false_positive: float = 1.0
+    """For cost."""
+    cost_false_negative: float = 1.0
+    """For cost."""
+    auxiliary_weight: float = 0.0
+    """Share of the mean over the other attributes in the objective, in [0, 1]; the rest is the main attribute's."""
+    two: bool = False
+    """Search for the front of main against auxiliary attributes rather than for one number."""
+
+    def __post_init__(self) -> None:
+        weight = self.auxiliary_weight
+        _check(0 <= weight <= 1, "objective.auxiliary-weight", weight, "a number from 0 to 1")
+        _ = self.to_criterion()
+
+    def to_criterion(self) -> Criterion:
+        """For `faceattr.evaluation.thresholds`."""
+        return Criterion(
+            name=self.criterion,
+            min_recall=self.min_recall,
+            cost_false_positive=self.cost_false_positive,
+            cost_false_negative=self.cost_false_negative,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopSettings:
+    """Asynchronous successive halving: trials that lag behind others of their age are stopped."""
+
+    enabled: bool = True
+    """Stop weak trials early. Trials that train as one stack are never stopped, since they cost next to nothing."""
+    grace_epochs: int = 1
+    """Epochs that every trial gets."""
+    reduction: int = 3
+    """Of the trials that reach a rung, one in so many goes on; the next rung is so many times further."""
+
+    def __post_init__(self) -> None:
+        _check(self.grace_epochs >= 1, "stop.grace-epochs", self.grace_epochs, "1 or more")
+        _check(self.reduction >= 2, "stop.reduction", self.reduction, "2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialsSettings:
+    """What a trial may use. Trials with several workers take theirs from --workers of the trained config besides."""
+
+    cpus: float = 1.0
+    """Logical CPUs of a trial."""
+    gpus: float = 0.0
+    """GPUs of a trial; fractions share one."""
+    max_concurrent: int | None = None
+    """Trials at a time. Default: as many as the cluster has room for."""
+    threads: int | None = None
+    """CPU threads that a trial computes with. Default: its CPUs, at least 1."""
+    checkpoint_s: float = 60.0
+    """Seconds between checkpoints of a trial, from which it goes on after the search was stopped."""
+    stack: Literal["auto", "off"] = "auto"
+    """Train trials of heads alone on cached features all at once, in one process."""
+    stack_size: int = 256
+    """Most trials in one stack. With --algorithm tpe a quarter of the trials, at least 8, so that it can learn."""
+
+    def __post_init__(self) -> None:
+        _check(self.cpus > 0, "trials.cpus", self.cpus, "more than 0")
+        gpus = self.gpus
+        _check(gpus >= 0 and (gpus <= 1 or gpus == int(gpus)), "trials.gpus", gpus, "0 to 1, or a whole number")
+        for name in ("max_concurrent", "threads"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"trials.{name.replace('_', '-')}", value, "1 or more")
+        _check(self.checkpoint_s > 0, "trials.checkpoint-s", self.checkpoint_s, "more than 0")
+        _check(self.stack_size >= 1, "trials.stack-size", self.stack_size, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesSettings:
+    """The cache of activations at the freezing boundary, which the trials share."""
+
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Type that activations are stored in. The half types take half the room and round."""
+    views: int = 0
+    """Random views that are cached of every training image; epoch e sees view e modulo their number. 0: trials with
+    augmentation are not cached."""
+    max_gb: float = 100.0
+    """Largest cache, GB; pooled features of fully frozen backbones are cached whatever their size."""
+    batch_size: int | None = None
+    """Images in one forward pass of the frozen blocks. Default: 256 on a GPU, 32 on a CPU."""
+    actors: int | None = None
+    """Processes that compute activations. Default: one a GPU, or one a CPU core."""
+
+    def __post_init__(self) -> None:
+        _check(self.views >= 0, "features.views", self.views, "0 or more")
+        _check(self.max_gb > 0, "features.max-gb", self.max_gb, "more than 0")
+        for name in ("batch_size", "actors"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"features.{name.replace('_', '-')}", value, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Searches for settings of `pipelines/train.py`: loss weights, freeze depth, learning rates, thresholds."""
+
+    data: tuple[str, ...] = ()
+    """Packed runs: local paths or s3://bucket/prefix."""
+    output: str = ""
+    """Folder of the search: a local path or s3://bucket/prefix."""
+    resume: str | None = None
+    """Folder of a search to go on with; takes its settings from there. --num-samples may then be raised."""
+    space: str | None = None
+    """YAML file of keys of the train config and what they may be. Default: one that fits the data's attributes."""
+    train: str | None = None
+    """Settings that all trials share: a YAML file as for pipelines/train.py --config, or the name of a preset."""
+    set: tuple[str, ...] = ()
+    """Further shared settings, as key=value: optim.epochs=5 model.backbone=resnet50."""
+    num_samples: int | None = None
+    """Trials. Default: 32."""
+    algorithm: Algorithm = "tpe"
+    """`tpe` learns from finished trials (Optuna); `random` does not."""
+    seed: int = 0
+    """Of the drawn settings and of the halves of validation. The trials' own seed is the train config's."""
+    cache: Literal["auto", "on", "off"] = "auto"
+    """Compute frozen blocks once for all trials: where it pays, wherever it can be done, or not."""
+    dry_run: bool = False
+    """Check everything, show the space and the plan, and stop."""
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    stop: StopSettings = field(default_factory=StopSettings)
+    trials: TrialsSettings = field(default_factory=TrialsSettings)
+    features: FeaturesSettings = field(default_factory=FeaturesSettings)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        if self.resume is None:
+            _check(bool(self.data) and all(self.data), "data", self.data, "at least one packed run (or --resume)")
+            _check(bool(self.output), "output", self.output, "an address (or --resume)")
+        else:
+            _check(not self.output, "output", self.output, "nothing beside --resume, which names the folder")
+        _check(self.num_samples is None or self.num_samples >= 1, "num-samples", self.num_samples, "1 or more")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        wrong = [each for each in self.set if "=" not in each]
+        _check(not wrong, "set", wrong, "key=value")
+
+
+def _check(holds: bool, key: str, found: object, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"--{key}: expected {allowed}, found {found!r}")

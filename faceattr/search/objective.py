@@ -1,0 +1,127 @@
+"""What a trial is worth on validation: every attribute by the figure that suits it, thresholds cross-fitted.
+
+    binary      the chosen criterion, each half of validation judged by the threshold that the other half chose
+    multiclass  macro F1, or balanced accuracy if that is the criterion; no threshold
+    identity    top-1
+    age         share of exact ages within five years, or of ranges that were hit
+
+Each lies between 0 and 1 (but for costs) and is better if larger, so that means over attributes say something.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor, nn
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.errors import ConfigError, RunError
+from faceattr.evaluation.thresholds import Criterion, cross_fit
+from faceattr.search.config import ObjectiveSettings
+from faceattr.search.records import Judgement
+from faceattr.training.metrics import Metrics
+from faceattr.training.targets import Targets
+
+logger = logging.getLogger(__name__)
+_LEAST_LABELS = 2
+
+
+class Judge:
+    """Judges outputs on validation; picklable.
+
+    Attributes:
+        attributes: of the model.
+        main: the attribute that counts, or None for all.
+    """
+
+    def __init__(self, attributes: AttributeSet, settings: ObjectiveSettings, *, main: str | None, seed: int) -> None:
+        """Settings of the search; `seed` draws the halves.
+
+        Raises:
+            ConfigError: two objectives are asked for and there is no main attribute, or no other.
+        """
+        if settings.two and (main is None or len(attributes.attributes) < 2):
+            raise ConfigError(
+                "--objective.two: expected a main attribute and others; name it with --objective.main, one of "
+                f"{list(attributes.names)}"
+            )
+        self.attributes, self.main = attributes, main
+        self._settings, self._seed = settings, seed
+        self._criterion: Criterion = settings.to_criterion()
+
+    def judge(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets]) -> Judgement:
+        """The worth of a model.
+
+        Args:
+            outputs: attribute name -> float32 [n, outputs] on the CPU, of all validation rows.
+            targets: attribute name -> labels of the same rows.
+
+        Raises:
+            RunError: the main attribute, or every one, has too few labels in validation to be judged.
+        """
+        values: dict[str, float] = {}
+        thresholds: dict[str, float] = {}
+        for attribute in self.attributes.attributes:
+            name = attribute.name
+            if attribute.kind == "binary":
+                found = self._judge_binary(outputs[name], targets[name])
+                if found is not None:
+                    values[name], thresholds[name] = found
+            else:
+                value = self._judge_other(attribute, outputs[name], targets[name])
+                if math.isfinite(value):
+                    values[name] = value
+        if not values or (self.main is not None and self.main not in values):
+            raise RunError(
+                f"validation has too few labels of {self.main or 'any attribute'} to judge a trial by; pack more data "
+                "into the split val, or choose another --objective.main"
+            )
+        others = [value for name, value in values.items() if name != self.main]
+        if self.main is None:
+            return Judgement(
+                objective=float(np.mean(others)), auxiliary=None, by_attribute=values, thresholds=thresholds
+            )
+        auxiliary = float(np.mean(others)) if others else None
+        share = 0.0 if auxiliary is None or self._settings.two else self._settings.auxiliary_weight
+        objective = (1 - share) * values[self.main] + share * (auxiliary or 0.0)
+        return Judgement(objective=objective, auxiliary=auxiliary, by_attribute=values, thresholds=thresholds)
+
+    def _judge_binary(self, outputs: Tensor, targets: Targets) -> tuple[float, float] | None:
+        known = targets.known
+        labels = targets.value[known].numpy().astype(np.int64)
+        if min(labels.sum(), len(labels) - labels.sum()) < _LEAST_LABELS:
+            return None
+        found = cross_fit(labels, outputs[known, 0].float().sigmoid().numpy(), self._criterion, self._seed)
+        return found.value, found.threshold
+
+    def _judge_other(self, attribute: Attribute, outputs: Tensor, targets: Targets) -> float:
+        metrics = Metrics(AttributeSet(attributes=(attribute,)))
+        metrics.add({attribute.name: outputs}, {attribute.name: targets})
+        figures = {key.partition("/")[2]: value for key, value in metrics.finish().items()}
+        match attribute.kind:
+            case "identity":
+                return figures["top1"]
+            case "age":
+                exact = figures["within_5"]
+                return exact if math.isfinite(exact) else figures["range_accuracy"]
+            case _:
+                balanced = self._criterion.name in ("balanced_accuracy", "youden")
+                return figures["balanced_accuracy" if balanced else "macro_f1"]
+
+
+class Recorder(nn.Module):
+    """A network that keeps its outputs in eval mode, so that validation gives them without a second pass."""
+
+    def __init__(self, network: nn.Module, kept: list[dict[str, Tensor]]) -> None:
+        super().__init__()
+        self.network = network
+        # A tuple, so that copies of the module write into the same list.
+        self._kept = (kept,)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """What the network gives."""
+        outputs: dict[str, Tensor] = self.network(inputs)
+        if not self.training:
+            self._kept[0].append({name: each.detach().float().cpu() for name, each in outputs.items()})
+        return outputs

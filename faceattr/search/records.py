@@ -1,0 +1,187 @@
+"""What is kept of every trial: one small JSON file when it is begun, one when it is over, and a table of all.
+
+    trials/t0003/trial.json     number and settings, before the trial starts
+    trials/t0003/record.json    how it ended; there is none while it goes on
+    trials.parquet              all of them, one row a trial
+
+A search goes on from these files alone.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from faceattr.data.storage import Store
+from faceattr.data.store_types import MissingObjectError
+from faceattr.search.distributions import Choice, RandInt
+from faceattr.search.space import Space
+
+Status = Literal["finished", "stopped", "failed"]
+_FOLDER = "trials/"
+
+
+def trial_id(number: int) -> str:
+    """Name of a trial."""
+    return f"t{number:04d}"
+
+
+def trial_folder(number: int) -> str:
+    """Folder of a trial, below that of the search."""
+    return f"{_FOLDER}{trial_id(number)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a trial is worth at one epoch.
+
+    Attributes:
+        objective: larger is better.
+        auxiliary: mean over the attributes besides the main one; None without a main one or without others.
+        by_attribute: attribute -> its value.
+        thresholds: binary attribute -> cut on its score, chosen on all of validation.
+    """
+
+    objective: float
+    auxiliary: float | None
+    by_attribute: Mapping[str, float]
+    thresholds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """A trial that is over.
+
+    Attributes:
+        number: from 0, in the order of drawing.
+        values: key -> value.
+        status: `finished`; `stopped` before its last epoch, as others were better; `failed`.
+        judgement: at its best epoch; None where it failed before the first.
+        best_epoch: counted from 0, by the train config's `select`.
+        num_epochs: that it trained.
+        figures: of validation in the best epoch, as pipelines/train.py has them.
+        history: objective of each epoch, where it was judged.
+        seconds: from start to end; of a stack, its share.
+        inputs: `images`, or `features before block 9` with a cache; and why.
+        stacked: whether it trained in one process with others.
+        error: why it failed.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    status: Status
+    judgement: Judgement | None = None
+    best_epoch: int = -1
+    num_epochs: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[float, ...] = ()
+    seconds: float = 0.0
+    inputs: str = ""
+    stacked: bool = False
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as t0003."""
+        return trial_id(self.number)
+
+
+def begin_trial(store: Store, number: int, values: Mapping[str, Any]) -> None:
+    """Notes the settings of a trial before it starts."""
+    store.put(f"{trial_folder(number)}/trial.json", json.dumps({"number": number, "values": dict(values)}).encode())
+
+
+def end_trial(store: Store, record: TrialRecord) -> None:
+    """Notes how a trial ended."""
+    store.put(f"{trial_folder(record.number)}/record.json", json.dumps(_plain(asdict(record)), indent=1).encode())
+
+
+def read_begun(store: Store) -> dict[int, dict[str, Any]]:
+    """Number -> settings of all trials that were ever begun."""
+    found = [json.loads(store.get(key)) for key in _keys(store, "trial.json")]
+    return {each["number"]: each["values"] for each in sorted(found, key=lambda each: each["number"])}
+
+
+def read_records(store: Store) -> list[TrialRecord]:
+    """All trials that are over, by number."""
+    return sorted((_decode(store.get(key)) for key in _keys(store, "record.json")), key=lambda each: each.number)
+
+
+def read_record_of(store: Store, number: int) -> TrialRecord | None:
+    """How a trial ended, or None if it has not."""
+    try:
+        return _decode(store.get(f"{trial_folder(number)}/record.json"))
+    except MissingObjectError:
+        return None
+
+
+def _keys(store: Store, name: str) -> list[str]:
+    return [entry.key for entry in store.list(_FOLDER) if entry.key.count("/") == 2 and entry.key.endswith(f"/{name}")]
+
+
+def _decode(data: bytes) -> TrialRecord:
+    value = json.loads(data)
+    judgement = value.pop("judgement")
+    figures = {name: math.nan if each is None else each for name, each in value.pop("figures").items()}
+    return TrialRecord(
+        **{**value, "history": tuple(value["history"]), "figures": figures},
+        judgement=None if judgement is None else Judgement(**judgement),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The value without numbers that JSON does not know."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The finished trial with the best objective; of equal ones the first. None if none has finished."""
+    finished = [record for record in records if record.status == "finished" and record.judgement is not None]
+    return max(finished, key=lambda each: (each.judgement.objective, -each.number), default=None)  # type: ignore[union-attr]
+
+
+def tabulate(records: Iterable[TrialRecord], space: Space, attributes: Iterable[str]) -> pa.Table:
+    """One row a trial: what it was, how it ended, its settings under their keys, value/<attribute>,
+    threshold/<attribute>.
+    """
+    rows = list(records)
+    judged = [record.judgement for record in rows]
+    columns: dict[str, pa.Array] = {
+        "trial": pa.array([record.name for record in rows], pa.string()),
+        "status": pa.array([record.status for record in rows], pa.string()),
+        "objective": pa.array([each and each.objective for each in judged], pa.float64()),
+        "auxiliary": pa.array([each and each.auxiliary for each in judged], pa.float64()),
+        "best_epoch": pa.array([record.best_epoch if record.best_epoch >= 0 else None for record in rows], pa.int32()),
+        "num_epochs": pa.array([record.num_epochs for record in rows], pa.int32()),
+        "seconds": pa.array([record.seconds for record in rows], pa.float64()),
+        "inputs": pa.array([record.inputs for record in rows], pa.string()),
+        "stacked": pa.array([record.stacked for record in rows], pa.bool_()),
+        "error": pa.array([record.error for record in rows], pa.string()),
+    }
+    for key in space.searched:
+        columns[key] = _setting_column(key, rows, space)
+    for name in attributes:
+        columns[f"value/{name}"] = pa.array([each and each.by_attribute.get(name) for each in judged], pa.float64())
+        cuts = [each and each.thresholds.get(name) for each in judged]
+        columns[f"threshold/{name}"] = pa.array(cuts, pa.float64())
+    return pa.table(columns)
+
+
+def _setting_column(key: str, rows: list[TrialRecord], space: Space) -> pa.Array:
+    values = [record.values.get(key) for record in rows]
+    match space.searched[key].distribution:
+        case Choice():
+            return pa.array([None if value is None else str(value) for value in values], pa.string())
+        case RandInt():
+            return pa.array(values, pa.int64())
+        case _:
+            return pa.array(values, pa.float64())

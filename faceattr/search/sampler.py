@@ -1,0 +1,125 @@
+"""Draws the settings of trials: at random, or by what finished trials taught (TPE, by Optuna).
+
+Random settings follow from (seed, number of the trial) alone. TPE is told the finished trials again when a search goes
+on. No study is stored: the records of the trials are what counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from faceattr.search.config import Algorithm
+from faceattr.search.records import TrialRecord
+from faceattr.search.space import Space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Sampler:
+    """Asked for the settings of one trial after another, and told what they were worth."""
+
+    def __init__(
+        self,
+        space: Space,
+        algorithm: Algorithm,
+        *,
+        seed: int,
+        two_objectives: bool,
+        num_samples: int,
+        records: Sequence[TrialRecord] = (),
+    ) -> None:
+        """Begins, or goes on after some trials.
+
+        Args:
+            space: to draw from.
+            algorithm: how.
+            seed: of the draws.
+            two_objectives: whether trials are told with the auxiliary attributes' value too.
+            num_samples: of the whole search, a quarter of which (4 to 10) TPE draws at random.
+            records: of trials that are over.
+        """
+        self._space, self._algorithm, self._seed = space, algorithm, seed
+        self._two = two_objectives
+        self._asked: dict[int, optuna.Trial] = {}
+        # TPE that goes on with the seed it began with would draw its first settings once more.
+        tpe = optuna.samplers.TPESampler(
+            seed=int(np.random.default_rng((seed, len(records))).integers(2**31)),
+            n_startup_trials=min(10, max(4, num_samples // 4)),
+            constant_liar=True,
+        )
+        self.study = build_study(space, records, two_objectives=two_objectives, sampler=tpe)
+
+    def ask(self, number: int) -> dict[str, Any]:
+        """Settings of a trial, key -> value."""
+        if self._algorithm == "random":
+            return self._space.draw(np.random.default_rng((self._seed, number)))
+        trial = self.study.ask()
+        self._asked[number] = trial
+        return self._space.suggest(trial)
+
+    def tell(self, record: TrialRecord) -> None:
+        """Takes the end of a trial that was asked for."""
+        trial = self._asked.pop(record.number, None)
+        values = _values(record, two_objectives=self._two)
+        if trial is None:
+            self.study.add_trial(_frozen_trial(self._space, record, values))
+        elif values is None:
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            self.study.tell(trial, values)
+
+
+def build_study(
+    space: Space,
+    records: Sequence[TrialRecord],
+    *,
+    two_objectives: bool,
+    sampler: optuna.samplers.BaseSampler | None = None,
+) -> optuna.Study:
+    """A study in memory that knows the trials, for drawing and for telling which settings matter."""
+    study = optuna.create_study(directions=["maximize"] * (2 if two_objectives else 1), sampler=sampler)
+    for record in records:
+        study.add_trial(_frozen_trial(space, record, _values(record, two_objectives=two_objectives)))
+    return study
+
+
+def _values(record: TrialRecord, *, two_objectives: bool) -> list[float] | None:
+    judgement = record.judgement
+    if record.status == "failed" or judgement is None:
+        return None
+    if not two_objectives:
+        return [judgement.objective]
+    main = judgement.objective
+    return [main, judgement.auxiliary if judgement.auxiliary is not None else main]
+
+
+def _frozen_trial(space: Space, record: TrialRecord, values: list[float] | None) -> optuna.trial.FrozenTrial:
+    active = space.active(record.values)
+    return optuna.trial.create_trial(
+        params={key: record.values[key] for key in active},
+        distributions={key: distribution.to_optuna() for key, distribution in active.items()},
+        values=values,
+        state=TrialState.COMPLETE if values is not None else TrialState.FAIL,
+        user_attrs={"number": record.number},
+    )
+
+
+def compute_importances(space: Space, records: Sequence[TrialRecord]) -> Mapping[str, float]:
+    """Searched key -> its share in the differences of the objective (Optuna's fANOVA), largest first.
+
+    Only keys that every trial searched can be compared. Empty with too few trials, or where all are equal.
+    """
+    judged = [record for record in records if _values(record, two_objectives=False) is not None]
+    study = build_study(space, judged, two_objectives=False)
+    objectives = [trial.value for trial in study.trials]
+    params = optuna.search_space.intersection_search_space(study.trials)
+    # A key with one possible value explains nothing, and Optuna refuses it.
+    varied = [key for key, distribution in params.items() if not distribution.single()]
+    if len(judged) < 4 or not varied or len(set(objectives)) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
+    return found

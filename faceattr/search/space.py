@@ -1,0 +1,232 @@
+"""A space: dotted keys of the train config, and what each may be.
+
+optim.epochs: 5                                  fixed for all trials
+optim.lr: {loguniform: [1e-4, 1e-2]}             also uniform, randint (both ends included)
+freeze.depth: {choice: [all, 9]}
+optim.layer_decay:                               searched only where another key has one of some values
+uniform: [0.6, 1.0]
+when: {freeze.depth: [9]}
+else: 1.0                                      elsewhere; the shared setting by default
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+
+from faceattr.data.sources.options import near_hint
+from faceattr.errors import ConfigError
+from faceattr.search.distributions import Choice, Distribution, parse_distribution
+from faceattr.training.overrides import override
+from faceattr.training.train_config import TrainConfig
+
+# Keys that say which data, where to and on what, not how to train; or that would change what trials are compared by.
+_NOT_SEARCHED = ("data", "output", "preset", "attributes", "dry_run", "feed.balance", "storage.", "ray.", "workers.")
+_CONDITION_KEYS = ("when", "else")
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One searched key.
+
+    Attributes:
+        distribution: what it may be.
+        when: other key -> values, one of which it must have; all of them. Else this one is not searched.
+        otherwise: (value,) where it is not searched; () for the shared setting.
+    """
+
+    distribution: Distribution
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    otherwise: tuple[Any, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a space file."""
+        when = {"when": {key: list(values) for key, values in self.when.items()}} if self.when else {}
+        return self.distribution.to_json() | when | ({"else": self.otherwise[0]} if self.otherwise else {})
+
+
+class Space:
+    """What the trials of a search may differ in.
+
+    Attributes:
+        fixed: key -> value of all trials.
+        searched: key -> what it may be; a key stands behind those that it depends on.
+    """
+
+    def __init__(self, fixed: Mapping[str, Any], searched: Mapping[str, Searched]) -> None:
+        """Puts the keys in order.
+
+        Raises:
+            ConfigError: nothing is searched, or conditions name keys that are not searched, or each other.
+        """
+        if not searched:
+            raise ConfigError("the space searches nothing: expected a key with uniform, loguniform, randint or choice")
+        for key, each in searched.items():
+            _check_conditions(key, each, searched)
+        try:
+            order = list(TopologicalSorter({key: each.when.keys() for key, each in searched.items()}).static_order())
+        except CycleError as error:
+            raise ConfigError(f"the space's conditions name each other in a circle: {error.args[1]}") from error
+        self.fixed = dict(fixed)
+        self.searched = {key: searched[key] for key in order}
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Random values of all keys that are searched or have a value elsewhere."""
+        return self._choose(lambda key, distribution: distribution.draw(rng))
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Values that Optuna chooses."""
+        return self._choose(lambda key, distribution: distribution.suggest(trial, key))
+
+    def _choose(self, choose: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, each in self.searched.items():
+            if all(values.get(other) in wanted for other, wanted in each.when.items()):
+                values[key] = choose(key, each.distribution)
+            elif each.otherwise:
+                values[key] = each.otherwise[0]
+        return values
+
+    def active(self, values: Mapping[str, Any]) -> dict[str, Distribution]:
+        """Keys that were searched, not filled in, in a trial with these values."""
+        return {
+            key: each.distribution
+            for key, each in self.searched.items()
+            if all(values.get(other) in wanted for other, wanted in each.when.items())
+        }
+
+    def possible(self, key: str) -> tuple[Any, ...] | None:
+        """Extreme values of a searched key, and its value elsewhere; None if it is not searched."""
+        if key not in self.searched:
+            return None
+        each = self.searched[key]
+        return (*each.distribution.extremes, *each.otherwise)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a space file."""
+        return {**self.fixed, **{key: each.to_json() for key, each in self.searched.items()}}
+
+    def describe(self) -> str:
+        """One line a key."""
+        width = max(map(len, (*self.fixed, *self.searched)))
+        lines = [f"  {key:<{width}}  {value}" for key, value in self.fixed.items()]
+        for key, each in self.searched.items():
+            ((kind, content),) = each.distribution.to_json().items()
+            when = " and ".join(f"{other} in {list(values)}" for other, values in each.when.items())
+            elsewhere = f", else {each.otherwise[0]}" if each.otherwise else ""
+            lines.append(f"  {key:<{width}}  {kind} {content}{f' where {when}' if when else ''}{elsewhere}")
+        return "\n".join(lines)
+
+
+def _check_conditions(key: str, each: Searched, searched: Mapping[str, Searched]) -> None:
+    for other, values in each.when.items():
+        if other not in searched:
+            raise ConfigError(f"space: {key}: when: {other!r} is not searched; {near_hint(other, searched)}")
+        if not values:
+            raise ConfigError(f"space: {key}: when: expected values of {other}")
+        distribution = searched[other].distribution
+        impossible = [
+            value for value in values if isinstance(distribution, Choice) and value not in distribution.values
+        ]
+        if impossible:
+            raise ConfigError(
+                f"space: {key}: when: {other} is never {impossible[0]!r}; it is one of {list(distribution.extremes)}"
+            )
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads 1e-4 as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
+
+
+def load_yaml(text: str, where: str) -> dict[str, Any]:
+    """A mapping out of a YAML text.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: expected 'key: value' lines")
+    return {str(key): value for key, value in content.items()}
+
+
+def parse_space(content: Mapping[str, Any], where: str) -> Space:
+    """A space from what a file holds.
+
+    Args:
+        content: dotted key -> value, or distribution.
+        where: for messages.
+
+    Raises:
+        ConfigError: it cannot be read so.
+    """
+    fixed: dict[str, Any] = {}
+    searched: dict[str, Searched] = {}
+    for dotted, value in content.items():
+        key = dotted.replace("-", "_") if "loss.weights." not in dotted else dotted
+        if not isinstance(value, dict):
+            fixed[key] = value
+            continue
+        try:
+            when = {str(other): _as_tuple(values) for other, values in dict(value.get("when", {})).items()}
+            plain = {name: each for name, each in value.items() if name not in _CONDITION_KEYS}
+            otherwise = (value["else"],) if "else" in value else ()
+            searched[key] = Searched(parse_distribution(plain), when, otherwise)
+        except (ConfigError, TypeError, ValueError) as error:
+            raise ConfigError(f"{where}: {dotted}: {error}") from error
+    return Space(fixed, searched)
+
+
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, list) else (values,)
+
+
+def check_space(space: Space, base: TrainConfig, attributes: Sequence[str]) -> TrainConfig:
+    """Refuses what no trial could be made of.
+
+    Args:
+        space: of the search.
+        base: settings that the trials share.
+        attributes: names of the learnt ones.
+
+    Returns:
+        The base with the space's fixed values.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest is named) or cannot be searched, or a value is impossible.
+    """
+    for key in (*space.fixed, *space.searched):
+        if any(key == each or (each.endswith(".") and key.startswith(each)) for each in _NOT_SEARCHED):
+            raise ConfigError(f"space: {key!r} cannot be part of a space, since trials would not be comparable")
+        named = key.removeprefix("loss.weights.")
+        if named != key and named not in attributes:
+            raise ConfigError(f"space: {key!r}: no such attribute is learnt; {near_hint(named, attributes)}")
+    try:
+        base = override(base, space.fixed)
+    except ConfigError as error:
+        raise ConfigError(f"space: {error}") from error
+    for key in space.searched:
+        for value in space.possible(key) or ():
+            try:
+                override(base, {key: value})
+            except ConfigError as error:
+                raise ConfigError(f"space: {key} cannot be {value!r}: {error}") from error
+    for key in ("loss.main",):
+        names = [base.loss.main, *(space.possible(key) or ())]
+        unknown = [name for name in names if name is not None and name not in attributes]
+        if unknown:
+            raise ConfigError(f"{key}: {unknown[0]!r} is not learnt; {near_hint(unknown[0], attributes)}")
+    return base

@@ -1,0 +1,157 @@
+"""What a search does next: single trials, or stacks of trials that can train as one; and what it knows so far.
+
+A trial's settings are noted in the folder before it starts, and its end when it is over. A search that goes on begins
+with the trials that were begun and did not end, with their settings.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from faceattr.data.storage import Store
+from faceattr.errors import ConfigError
+from faceattr.search.records import TrialRecord, begin_trial, end_trial, read_begun, read_records, trial_id
+from faceattr.search.sampler import Sampler
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Trials that run together.
+
+    Attributes:
+        numbers: of the trials.
+        settings: key -> value, of each.
+        stacked: whether they train as one.
+    """
+
+    numbers: tuple[int, ...]
+    settings: tuple[Mapping[str, Any], ...]
+    stacked: bool
+
+    @property
+    def name(self) -> str:
+        """For people: t0003, or t0000-t0063."""
+        first, last = trial_id(self.numbers[0]), trial_id(self.numbers[-1])
+        return first if first == last else f"{first}-{last}"
+
+    def encode(self) -> str:
+        """As JSON."""
+        return json.dumps([self.numbers, [dict(each) for each in self.settings], self.stacked])
+
+    @classmethod
+    def decode(cls, text: str) -> "Work":
+        """Inverse of encode."""
+        numbers, settings, stacked = json.loads(text)
+        return cls(numbers=tuple(numbers), settings=tuple(settings), stacked=stacked)
+
+
+class WorkList:
+    """Gives one piece of work after another, and takes what came of it.
+
+    Attributes:
+        records: of all trials that are over, by number.
+        num_samples: trials of the search.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sampler: Sampler,
+        *,
+        num_samples: int,
+        round_size: int,
+        learns: bool,
+        stack_key: Callable[[int, Mapping[str, Any]], str | None],
+    ) -> None:
+        """Reads what is there.
+
+        Args:
+            store: folder of the search.
+            sampler: told of all trials that are over.
+            num_samples: trials of the search.
+            round_size: trials that are drawn at a time.
+            learns: whether a round should know how the round before it ended.
+            stack_key: number and settings of a trial -> what trials of one stack have in common, or None.
+
+        Raises:
+            StorageError: the folder cannot be read.
+        """
+        self._store, self._sampler, self._stack_key = store, sampler, stack_key
+        self._round_size, self._learns = round_size, learns
+        self.num_samples = num_samples
+        self.records = {record.number: record for record in read_records(store)}
+        self._begun = read_begun(store)
+        self._queue: list[Work] = []
+        self._running: set[int] = set()
+        self._next = max([*self._begun, -1]) + 1
+        unfinished = {number: values for number, values in self._begun.items() if number not in self.records}
+        self._enqueue(unfinished)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial has ended."""
+        return not self._queue and not self._running and self._next >= self.num_samples
+
+    @property
+    def num_running(self) -> int:
+        """Trials that go on now."""
+        return len(self._running)
+
+    def take(self) -> Work | None:
+        """The next piece of work; None while it is better to wait, and once all is given out."""
+        while not self._queue and self._next < self.num_samples:
+            if self._learns and self._round_size > 1 and self._running:
+                return None
+            stop = min(self._next + self._round_size, self.num_samples)
+            drawn = {number: self._sampler.ask(number) for number in range(self._next, stop)}
+            self._next = stop
+            self._enqueue(drawn)
+        if not self._queue:
+            return None
+        work = self._queue.pop(0)
+        for number, values in zip(work.numbers, work.settings, strict=True):
+            if number not in self._begun:
+                begin_trial(self._store, number, values)
+                self._begun[number] = dict(values)
+        self._running.update(work.numbers)
+        return work
+
+    def _enqueue(self, trials: Mapping[int, Mapping[str, Any]]) -> None:
+        stacks: dict[str, list[int]] = {}
+        for number, values in trials.items():
+            try:
+                key = self._stack_key(number, values)
+            except ConfigError as error:
+                # Values that do not go together: that is how this trial ended.
+                begin_trial(self._store, number, values)
+                self._begun[number] = dict(values)
+                self.end(TrialRecord(number=number, values=values, status="failed", error=str(error)))
+                continue
+            stacks.setdefault(key if key is not None else f"alone {number}", []).append(number)
+        for key, numbers in stacks.items():
+            self._queue.append(
+                Work(
+                    numbers=tuple(numbers),
+                    settings=tuple(trials[number] for number in numbers),
+                    stacked=not key.startswith("alone ") and len(numbers) > 1,
+                )
+            )
+
+    def end(self, record: TrialRecord) -> None:
+        """Takes the end of a trial, notes it, and tells the sampler."""
+        self._running.discard(record.number)
+        self.records[record.number] = record
+        end_trial(self._store, record)
+        self._sampler.tell(record)
+
+    def values_of(self, number: int) -> Mapping[str, Any]:
+        """Settings of a trial that was begun."""
+        return self._begun[number]
+
+    def ordered(self) -> Sequence[TrialRecord]:
+        """Records by number."""
+        return [self.records[number] for number in sorted(self.records)]

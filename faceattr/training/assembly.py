@@ -1,0 +1,188 @@
+"""From a TrainConfig and the attributes of the data to what `fit` takes: the model, its stages, its first biases."""
+
+import difflib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.hub import FetchRemote
+from faceattr.errors import ConfigError
+from faceattr.models.backbones import build_backbone
+from faceattr.models.freezing import freeze, resolve_depth
+from faceattr.models.heads import HeadConfig, head_configs
+from faceattr.models.lora import apply_lora
+from faceattr.models.model_files import check_attributes
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.schedules import Stage, gradual_unfreezing, two_stages
+from faceattr.training.metrics import Metrics
+from faceattr.training.objective import build_objective, initialise_heads
+from faceattr.training.selection import Selection
+from faceattr.training.train_config import ModelSettings, TrainConfig
+from faceattr.training.validation import validation_figures
+
+
+def choose_attributes(available: AttributeSet, names: tuple[str, ...]) -> AttributeSet:
+    """The attributes to learn, in the data's order, with the rules that read no others.
+
+    Args:
+        available: in the data.
+        names: asked for; none is all.
+
+    Raises:
+        ConfigError: one is not in the data; near names are given.
+    """
+    for name in names:
+        if name not in available.names:
+            near = difflib.get_close_matches(name, available.names, n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"the data have {', '.join(available.names)}"
+            raise ConfigError(f"--attributes: the data have no attribute {name!r}; {hint}")
+    chosen = tuple(each for each in available.attributes if not names or each.name in names)
+    known = {each.name for each in chosen}
+    return AttributeSet(
+        attributes=chosen, derived=tuple(rule for rule in available.derived if known.issuperset(rule.inputs))
+    )
+
+
+def build_model(
+    config: TrainConfig,
+    attributes: AttributeSet,
+    *,
+    counts: Mapping[str, Tensor],
+    pretrained: bool | None = None,
+    fetch_remote: FetchRemote | None = None,
+) -> MultiAttributeModel:
+    """The model before its first step, on the CPU, in training mode, frozen as in the config.
+
+    Args:
+        config: settings.
+        attributes: to learn.
+        counts: attribute name -> labels by class, from `LabelTotals`, for the biases of new heads.
+        pretrained: whether the backbone's published weights are loaded; by default as the config says.
+        fetch_remote: copies the model folder behind a URI to this machine.
+
+    Raises:
+        ConfigError, ModelError: the backbone, a head or the checkpoint cannot be had or do not fit the data.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if config.model.checkpoint is not None:
+            model, fresh = _continue_model(config.model, attributes, fetch_remote)
+        else:
+            wanted = config.model.pretrained if pretrained is None else pretrained
+            model, fresh = _new_model(config.model, attributes, wanted, fetch_remote), attributes.names
+        freeze(model, config.freeze.depth)
+        if config.lora.rank:
+            lora = config.lora
+            apply_lora(
+                model.backbone,
+                rank=lora.rank,
+                alpha=lora.alpha,
+                dropout=lora.dropout,
+                targets=lora.targets or None,
+                use_dora=lora.dora,
+            )
+    objective = build_objective(attributes, model.head_configs, config.loss, counts)
+    initialise_heads(model, objective, counts, names=fresh)
+    return model.train()
+
+
+def _new_model(
+    settings: ModelSettings, attributes: AttributeSet, pretrained: bool, fetch_remote: FetchRemote | None
+) -> MultiAttributeModel:
+    backbone = build_backbone(
+        settings.backbone,
+        pretrained=pretrained,
+        image_size=settings.image_size,
+        args={name: _read_argument(value) for name, value in settings.args.items()},
+        fetch_remote=fetch_remote,
+    )
+    return MultiAttributeModel(backbone, attributes, heads=_choose_heads(settings, attributes))
+
+
+def _read_argument(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _choose_heads(settings: ModelSettings, attributes: AttributeSet) -> dict[str, HeadConfig]:
+    heads = head_configs(settings.head, attributes)
+    if settings.age_output is None:
+        return heads
+    return {name: replace(head, age_output=settings.age_output) for name, head in heads.items()}
+
+
+def _continue_model(
+    settings: ModelSettings, attributes: AttributeSet, fetch_remote: FetchRemote | None
+) -> tuple[MultiAttributeModel, tuple[str, ...]]:
+    """A trained model with heads for these attributes, and which of the heads are new."""
+    source = str(settings.checkpoint)
+    old = MultiAttributeModel.from_pretrained(source, fetch_remote=fetch_remote)
+    shared = tuple(each for each in attributes.attributes if each.name in old.attributes.names)
+    if shared:
+        check_attributes(old.attributes, AttributeSet(attributes=shared), f"--model.checkpoint {source}")
+    heads = _choose_heads(settings, attributes) | {each.name: old.head_configs[each.name] for each in shared}
+    model = MultiAttributeModel(old.backbone, attributes, heads=heads)
+    for each in shared:
+        model.head(each.name).load_state_dict(old.head(each.name).state_dict())
+    fresh = tuple(name for name in attributes.names if name not in old.attributes.names)
+    return model, fresh
+
+
+def build_stages(config: TrainConfig, model: MultiAttributeModel) -> tuple[Stage, ...]:
+    """What trains when.
+
+    Raises:
+        ConfigError: the depth or the number of stages does not fit the backbone.
+    """
+    settings, optim = config.freeze, config.optim
+    depth = resolve_depth(model.backbone, settings.depth)
+    match settings.schedule:
+        case "two-stage":
+            return two_stages(
+                head_epochs=settings.head_epochs,
+                epochs=optim.epochs - settings.head_epochs,
+                head_lr=settings.head_lr or optim.lr,
+                lr=optim.lr,
+                freeze_depth=depth,
+            )
+        case "gradual":
+            return gradual_unfreezing(
+                model.backbone.num_blocks,
+                epochs=optim.epochs,
+                lr=optim.lr,
+                lr_factor=settings.lr_factor,
+                num_steps=settings.num_steps,
+                freeze_depth=depth,
+            )
+        case "constant":
+            return (Stage(num_epochs=optim.epochs, freeze_depth=depth, lr=optim.lr),)
+
+
+def check_selection(config: TrainConfig, attributes: AttributeSet, labelled: Collection[str]) -> None:
+    """Refuses a chosen metric that validation cannot give.
+
+    Args:
+        config: settings.
+        attributes: to learn.
+        labelled: names of those that some validation image has a label of.
+
+    Raises:
+        ConfigError: no such figure (near ones are given), or no validation image has a label for it.
+    """
+    Selection(config.select, validation_figures(Metrics(attributes)))
+    for metric in config.select.combine or [config.select.metric]:
+        name = metric.partition("/")[0]
+        lacking = not labelled if metric == "loss" else name not in labelled
+        if lacking:
+            what = "any attribute" if metric == "loss" else repr(name)
+            raise ConfigError(
+                f"--select.metric {metric!r}: no validation image has a label of {what}; choose another metric, or "
+                "pack data with a validation split that has them"
+            )

@@ -1,0 +1,175 @@
+"""The one list of metrics: jobs make theirs from it, dashboards and alerts are generated from it, tests hold all to it.
+
+A name here is what code writes; Ray puts `ray_` in front of it and exports it on each node's metrics port.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from faceattr.errors import ConfigError
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric of ours.
+
+    Attributes:
+        name: as the code writes it; counters end in `_total`, units are suffixes.
+        kind: counter (only grows), gauge (a state), histogram (a distribution).
+        text: what it says, one sentence.
+        jobs: which jobs export it.
+        tags: its labels besides those that Ray adds (node, worker, session).
+        boundaries: upper bounds of a histogram's buckets.
+    """
+
+    name: str
+    kind: Kind
+    text: str
+    jobs: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    boundaries: tuple[float, ...] = ()
+
+    @property
+    def exported(self) -> str:
+        """The name in Prometheus; of a histogram, the stem in front of `_bucket`, `_sum` and `_count`."""
+        return f"ray_{self.name}"
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """All names under which Prometheus finds it."""
+        if self.kind == "histogram":
+            return tuple(f"{self.exported}_{part}" for part in ("bucket", "sum", "count"))
+        return (self.exported,)
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        name="faceattr_images_labelled_total",
+        kind="counter",
+        text="Images that got labels.",
+        jobs=("label",),
+    ),
+    Metric(
+        name="faceattr_images_rejected_total",
+        kind="counter",
+        text="Images that got a reason in place of labels.",
+        jobs=("label",),
+        tags=("reason",),
+    ),
+    Metric(
+        name="faceattr_inference_seconds",
+        kind="histogram",
+        text="Seconds a model actor computes for one block.",
+        jobs=("label",),
+        boundaries=(0.05, 0.2, 1.0, 5.0, 20.0, 60.0),
+    ),
+    Metric(
+        name="faceattr_block_images",
+        kind="histogram",
+        text="Images in one block.",
+        jobs=("label",),
+        boundaries=(1, 8, 32, 64, 128, 256, 512),
+    ),
+    Metric(
+        name="faceattr_actor_wait_seconds_total",
+        kind="counter",
+        text="Seconds that model actors waited for a block after their first one: the data wait.",
+        jobs=("label",),
+    ),
+    Metric(
+        name="faceattr_run_rows",
+        kind="gauge",
+        text="Rows of the run that is going on, by state: total, done.",
+        jobs=("label",),
+        tags=("state",),
+    ),
+    Metric(
+        name="faceattr_train_epoch",
+        kind="gauge",
+        text="Epochs that are done.",
+        jobs=("train",),
+    ),
+    Metric(
+        name="faceattr_train_images_per_second",
+        kind="gauge",
+        text="Images a second over all workers, in the last epoch.",
+        jobs=("train",),
+    ),
+    Metric(
+        name="faceattr_train_data_wait_share",
+        kind="gauge",
+        text="Share of the last epoch's training time that the network waited for images, 0 to 1.",
+        jobs=("train",),
+    ),
+    Metric(
+        name="faceattr_train_objective",
+        kind="gauge",
+        text="The chosen metric of the last epoch.",
+        jobs=("train",),
+    ),
+    Metric(
+        name="faceattr_train_loss",
+        kind="gauge",
+        text="Loss of the last epoch, by split.",
+        jobs=("train",),
+        tags=("split",),
+    ),
+    Metric(
+        name="faceattr_search_trials",
+        kind="gauge",
+        text="Trials of the search that is going on, by state.",
+        jobs=("search",),
+        tags=("state",),
+    ),
+    Metric(
+        name="faceattr_search_best_objective",
+        kind="gauge",
+        text="Objective of the best finished trial.",
+        jobs=("search",),
+    ),
+)
+
+# Metrics of Ray's own that the dashboards and alerts use, and what each says.
+RAY_METRICS: dict[str, str] = {
+    "ray_data_output_rows": "rows that left an operator",
+    "ray_data_num_external_inqueue_blocks": "blocks that wait in front of an operator",
+    "ray_data_obj_store_mem_spilled": "bytes that Ray Data spilled to disk",
+    "ray_data_num_tasks_running": "tasks of an operator that run",
+    "ray_node_cpu_utilization": "CPU use of a node, percent",
+    "ray_node_cpu_count": "cores of a node",
+    "ray_node_mem_used": "memory of a node in use, bytes",
+    "ray_node_mem_total": "memory of a node, bytes",
+    "ray_node_network_receive_speed": "bytes a second that a node receives",
+    "ray_object_store_memory": "object store memory in use, bytes",
+    "ray_actors": "actors by state and class",
+}
+# The same, of nodes with a GPU only.
+RAY_GPU_METRICS: dict[str, str] = {
+    "ray_node_gpus_utilization": "use of a GPU, percent",
+    "ray_node_gram_used": "memory of a GPU in use, MB",
+    "ray_node_gpus_available": "GPUs of a node",
+}
+# The same, of clusters with an autoscaler only.
+RAY_AUTOSCALER_METRICS: dict[str, str] = {
+    "autoscaler_active_nodes": "nodes that the autoscaler has running",
+    "autoscaler_pending_nodes": "nodes that were asked for and are not there",
+    "autoscaler_stopped_nodes": "nodes that went, since the head began",
+}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of a name. Raises ConfigError if it is not in the list."""
+    for metric in METRICS:
+        if metric.name == name:
+            return metric
+    raise ConfigError(
+        f"no metric {name!r}; known are {', '.join(each.name for each in METRICS)} (faceattr.watch.metrics)"
+    )
+
+
+def metrics_of(jobs: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics that any of some jobs export."""
+    return tuple(metric for metric in METRICS if set(jobs) & set(metric.jobs))

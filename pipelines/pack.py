@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""Join labels and images into training shards, split into train, val and test.
+
+Reads label runs, or a data set with labels of its own, and the images they name; writes a run folder:
+`packed/split=train/*.parquet` (val, test) with encoded images and labels, a row with a reason for every image that
+could not be used, lists of the splits and of conflicting copies, and `_manifest.json` when all is there. The same
+command goes on where an earlier one was stopped.
+
+    python pipelines/pack.py --labels s3://faces/labels/run1 --output s3://faces/packed/run1
+    python pipelines/pack.py --source fairface --root ./fairface --output ./packed
+"""
+
+import sys
+from collections.abc import Sequence
+
+from faceattr.cli import run_job
+from faceattr.config import PackConfig
+from faceattr.data.pack_report import describe_pack
+from faceattr.data.runs import probe_store
+from faceattr.jobs import pack
+from faceattr.jobs.pack_job import prepare_pack_job
+from faceattr.jobs.pack_preflight import describe_pack_preflight
+from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+
+
+def pack_images(config: PackConfig) -> int:
+    """Hashes what has no hash, draws the splits, packs what is not done, proves that nothing is lost, publishes."""
+    job = prepare_pack_job(config)
+    if config.dry_run:
+        with ray_session(config.ray):
+            print(describe_pack_preflight(job))
+        return 0
+    probe_store(job.output)
+    with drive(job.output):
+        finished = pack.find_published(job)
+        if finished is not None:
+            print(f"nothing to do: this run is finished\n{describe_pack(finished)}")
+            return 0
+        with ray_session(config.ray), stop_on_sigterm():
+            run = pack.begin_pack_run(job)
+            version = pack.open_version(job, run)
+            pack.pack_pending(job, version)
+            statistics = pack.publish_pack(job, version)
+        print(describe_pack(version, statistics.counts.problems()))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    return run_job(PackConfig, pack_images, argv, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

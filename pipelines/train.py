@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""Train one model for all attributes of some packed runs.
+
+Reads packed runs (`pipelines/pack.py`) and writes a model folder: the model of the best epoch, its figures, a report,
+checkpoints. The same command goes on where an earlier one was stopped; lost workers and nodes are survived.
+
+    ray job submit --working-dir . -- python pipelines/train.py --data s3://faces/packed/run1 --output s3://faces/models/m1
+    python pipelines/train.py --preset clear_face --data ./packed --output ./models/m1
+"""
+
+import sys
+from collections.abc import Sequence
+
+from faceattr.cli import run_job
+from faceattr.data.runs import probe_store
+from faceattr.jobs import train
+from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.train_report import describe_plan, finish_train_run
+from faceattr.training.presets import PRESETS_FOLDER
+from faceattr.training.train_config import TrainConfig
+
+
+def train_model(config: TrainConfig) -> int:
+    """Checks all, trains what is not done, writes the model and the report."""
+    job = train.prepare_train_job(config)
+    if config.dry_run:
+        with ray_session(config.ray):
+            print(describe_plan(job))
+        return 0
+    probe_store(job.output)
+    with drive(job.output):
+        record = train.begin_train_run(job)
+        if job.finished:
+            print(f"nothing to do: this model is trained\n{finish_train_run(job, record)}")
+            return 0
+        with ray_session(config.ray), stop_on_sigterm():
+            surveys = train.survey_labels(job)
+            print(train.describe_model(job, surveys))
+            train.train_model(job, record, surveys)
+        print(finish_train_run(job, record))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    return run_job(TrainConfig, train_model, argv, __doc__, presets=PRESETS_FOLDER)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

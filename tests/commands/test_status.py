@@ -1,0 +1,151 @@
+"""`faceattr status` on run folders that were made by the package's own parts, half-way and whole."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from faceattr.cli import main as faceattr
+from faceattr.commands.status import describe_status
+from faceattr.data.commit import OK
+from faceattr.data.lease import acquire_lease, find_driver
+from faceattr.data.plan import plan_schema, write_plan
+from faceattr.data.run_status import read_run_status
+from faceattr.data.runs import RunVersion, commit_all, open_run
+from faceattr.data.storage import LocalStore
+
+SCHEMA = pa.schema([pa.field("row", pa.int64(), nullable=False), ("status", pa.string())])
+NUM_ROWS = 600  # shards of 256, 256 and 88 rows
+
+
+def begin(store):
+    def plan():
+        ids = [f"{number:04d}.jpg" for number in range(NUM_ROWS)]
+        columns = {"image_id": ids, "uri": ids, "num_bytes": [1] * NUM_ROWS, "etag": [None] * NUM_ROWS}
+        table = pa.table({**columns, "source_row": pa.nulls(NUM_ROWS, pa.int64())}, schema=plan_schema())
+        return write_plan(store, [table]), {"root": "x"}, pa.schema([])
+
+    versions = {"faceattr": "0.1.0", "torch": "2.13.0"}
+    return open_run(store, kind="label", fingerprint={}, config={}, versions=versions, notes={}, write_plan=plan)
+
+
+def rows(start, stop):
+    """Each hundredth row is missing."""
+    numbers = np.arange(start, stop)
+    status = ["missing" if number % 100 == 0 else OK for number in numbers]
+    return pa.table({"row": numbers, "status": status}, schema=SCHEMA)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "run")
+
+
+def test_a_folder_without_a_run(store, capsys):
+    assert faceattr(["status", store.uri]) == 2
+    assert "holds no run: no run.json" in capsys.readouterr().err
+
+
+def test_a_run_whose_input_is_being_listed(store):
+    acquire_lease(store)
+    status = read_run_status(store)
+    assert (status.state, status.kind, status.num_rows) == ("planning", None, None)
+
+
+def test_a_run_that_works(store):
+    record = begin(store)
+    acquire_lease(store)
+    version = RunVersion(store, record, SCHEMA)
+    version.committer(version.work()).add(rows(0, 520))
+    status = read_run_status(store)
+    assert status.state == "running"
+    assert status.driver["pid"] > 0
+    assert (status.num_committed, status.num_rows, status.num_shards) == (512, 600, 2)
+    assert status.rejects == {"missing": 6}  # rows 0, 100, ... 500
+    text = describe_status(store.uri, status)
+    assert "rows       512 of 600 (85.3%) in 2 shards" in text
+    assert "versions   faceattr 0.1.0, torch 2.13.0" in text
+    few = read_run_status(store, count_rejects_in=1)
+    assert few.rejects is None
+    assert "not counted" in describe_status(store.uri, few)
+
+
+def test_the_rate_of_a_run_that_works_is_that_of_its_commits(store):
+    record = begin(store)
+    version = RunVersion(store, record, SCHEMA)
+    version.committer(version.work()).add(rows(0, 600))
+    times = {0: 1_000.0, 1: 5_000.0, 2: 5_004.0}  # the first one lies outside of the window of ten minutes
+
+    class Timed(LocalStore):
+        def list(self, prefix=""):
+            for entry in super().list(prefix):
+                if "shard-" in entry.key:
+                    yield dataclasses.replace(entry, modified_s=times[int(entry.key[-16:-8])])
+                else:
+                    yield entry
+
+    acquire_lease(store)
+    status = read_run_status(Timed(store.root))
+    assert status.rate == 88 / 4  # the rows of shard 2, in the time since shard 1
+
+
+def test_a_run_that_was_stopped(store, capsys):
+    record = begin(store)
+    acquire_lease(store).release()
+    version = RunVersion(store, record, SCHEMA)
+    version.committer(version.work()).add(rows(256, 512))
+    session = {"started": 1_700_000_000.0, "version": 1, "rows": 300, "samples": [[10.0, 100], [20.0, 300]]}
+    store.put("sessions/1700000000.000.json", json.dumps(session).encode())
+    assert faceattr(["status", store.uri]) == 0
+    shown = capsys.readouterr().out
+    assert "state      stopped" in shown
+    assert "rows       256 of 600 (42.7%) in 1 shards" in shown
+    assert "rate       20.0 rows/s" in shown  # 200 rows in 10 s
+    assert "session    2023-11-14T22:13:20Z 300 rows" in shown
+    assert "rejected   missing 3" in shown  # rows 300, 400, 500
+    assert "the same command goes on" in shown
+
+
+def test_a_run_that_is_published(store, capsys):
+    record = begin(store)
+    version = RunVersion(store, record, SCHEMA)
+    commit_all(version.committer(version.work()), [rows(0, 600)], on_rows=lambda table: None)
+    version.publish(version.verify())
+    assert faceattr(["status", store.uri]) == 0
+    shown = capsys.readouterr().out
+    assert "state      published" in shown
+    assert "rows       600 of 600 (100.0%) in 3 shards" in shown
+    assert "rejected   missing 6" in shown
+
+
+def test_a_training_run(store, capsys):
+    no_plan = {"num_rows": 0, "num_bytes": 0, "shard_size": 1, "parts": []}
+    record = {"kind": "train", "versions": {"torch": "2.13.0"}, "plan": no_plan, "schema_version": 1}
+    store.put("run.json", json.dumps(record).encode())
+    lines = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "best": True, "per_attribute": {"hat": 0.9}}]
+    store.put("metrics.jsonl", b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    assert faceattr(["status", store.uri]) == 0
+    shown = capsys.readouterr().out
+    assert "kind       train" in shown
+    assert "state      stopped" in shown
+    assert "metrics    epoch 2, loss 0.25\n" in shown
+    store.put("config.json", b"{}")
+    assert read_run_status(store).state == "published"
+
+
+def test_a_driver_on_another_machine_is_watched(store):
+    lease = acquire_lease(store)
+    beats = iter([True, True, False])
+
+    def sleep(seconds):
+        if next(beats):
+            lease.beat()
+
+    elsewhere = {"is_alive": lambda owner: None, "sleep": sleep}
+    assert find_driver(store, **elsewhere)["pid"] > 0
+    assert find_driver(store, is_alive=lambda owner: None, sleep=lambda seconds: None) is None
+    assert find_driver(store, is_alive=lambda owner: False) is None
+    lease.release()
+    assert find_driver(store) is None

