@@ -30,7 +30,8 @@ JOBS = {
     },
     "search": {
         "comment": "Searches for the best configuration, one GPU a trial.",
-        "entrypoint": "tune/search.py --data s3://faces/packed/run1 --output s3://faces/search/run1",
+        "entrypoint": "tune/search.py --data s3://faces/packed/run1 --output s3://faces/search/run1 "
+        "--num-samples 64 --trials.gpus 1 --trials.max-concurrent 8",
         "gpus": 8,
     },
 }

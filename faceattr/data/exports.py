@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from faceattr.data.run_attributes import read_run_attributes
 from faceattr.data.runs import RunRecord, read_published, read_record
 from faceattr.data.storage import Store
 from faceattr.errors import ConfigError
@@ -45,7 +46,7 @@ def export_labels(store: Store, path: Path, *, export_format: ExportFormat) -> E
         ConfigError: the folder holds no published label run.
     """
     record = read_record(store)
-    if record is None or record.kind != "label":
+    if record is None or record.kind not in ("label", "prediction"):
         raise ConfigError(f"{store.uri} holds no label run (no run.json of one)")
     names = _label_names(record)
     given = [name for name in names if f"given_{name}" in record.carried_schema.names]
@@ -73,8 +74,7 @@ def write_conflicts(path: Path, summary: ExportSummary) -> None:
 
 
 def _label_names(record: RunRecord) -> list[str]:
-    questions = record.fingerprint["questions"]
-    return [*questions["attributes"], *questions["derived"]]
+    return list(read_run_attributes(record))
 
 
 def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:

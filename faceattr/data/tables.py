@@ -19,16 +19,29 @@ _TAIL = (
     pa.field("error", pa.string()),
 )
 
+_INT8_CLASSES = 127
 
-def attribute_fields(attribute: Attribute) -> tuple[pa.Field, pa.Field, pa.Field]:
-    """`<name>` int8 class index, `<name>_score` (P(yes), or one per class in class order), `<name>_mass`."""
+
+def attribute_fields(attribute: Attribute) -> tuple[pa.Field, ...]:
+    """`<name>` class index, `<name>_score` (P(yes), or one per class in class order), `<name>_mass`.
+
+    Of an age `<name>` alone, in years; of an identity the score is that of the person, and there is no mass.
+    """
+    name = attribute.name
     metadata = {"classes": "\n".join(attribute.classes)}
-    score = pa.float32() if attribute.kind == "binary" else pa.list_(pa.float32())
-    return (
-        pa.field(attribute.name, pa.int8(), metadata=metadata),
-        pa.field(f"{attribute.name}_score", score),
-        pa.field(f"{attribute.name}_mass", pa.float32()),
-    )
+    match attribute.kind:
+        case "age":
+            return (pa.field(name, pa.float32()),)
+        case "identity":
+            return (pa.field(name, pa.int32(), metadata=metadata), pa.field(f"{name}_score", pa.float32()))
+        case "binary" | "multiclass":
+            index = pa.int8() if len(attribute.classes) <= _INT8_CLASSES else pa.int16()
+            score = pa.float32() if attribute.kind == "binary" else pa.list_(pa.float32())
+            return (
+                pa.field(name, index, metadata=metadata),
+                pa.field(f"{name}_score", score),
+                pa.field(f"{name}_mass", pa.float32()),
+            )
 
 
 def label_schema(attributes: AttributeSet, carried: Iterable[pa.Field] = ()) -> pa.Schema:

@@ -4,8 +4,13 @@ A face follows from one random generator alone. Hat, glasses and facial hair are
 expressions, distractors and image faults do not depend on them, so nothing but the thing itself gives an answer away.
 """
 
+import contextlib
 import csv
+import functools
+import multiprocessing
 import pathlib
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +119,9 @@ def _age_photo(image: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.u
     return np.clip(pixels, 0.0, 255.0).astype(np.uint8)
 
 
-def write_faces(directory: pathlib.Path | str, count: int, seed: int, *, size_px: int = 160) -> pathlib.Path:
+def write_faces(
+    directory: pathlib.Path | str, count: int, seed: int, *, size_px: int = 160, processes: int = 1
+) -> pathlib.Path:
     """Draws `count` faces as `face-00000.jpg` and so on, and writes their labels.
 
     Args:
@@ -122,6 +129,7 @@ def write_faces(directory: pathlib.Path | str, count: int, seed: int, *, size_px
         count: number of faces.
         seed: series of faces; another seed gives other faces.
         size_px: edge of the square images.
+        processes: that draw; the faces do not depend on it.
 
     Returns:
         Path of `truth.csv`: `image_path` (relative to the directory) and one column of 0 and 1 for each label.
@@ -129,12 +137,24 @@ def write_faces(directory: pathlib.Path | str, count: int, seed: int, *, size_px
     folder = pathlib.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     truth_path = folder / "truth.csv"
-    with truth_path.open("w", newline="", encoding="utf-8") as file:
+    write = functools.partial(_write_face, folder, seed, size_px)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(truth_path.open("w", newline="", encoding="utf-8"))
+        rows: Iterable[dict[str, str | int]] = map(write, range(count))
+        if processes > 1:
+            # Spawned: a fork would copy the threads' locks of whoever calls this.
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=context))
+            rows = pool.map(write, range(count), chunksize=32)
         writer = csv.DictWriter(file, fieldnames=["image_path", *LABEL_NAMES])
         writer.writeheader()
-        for index in range(count):
-            face = draw_face(build_face_rng(seed, index), size_px)
-            name = f"face-{index:05d}.jpg"
-            Image.fromarray(face.image).save(folder / name, quality=_JPEG_QUALITY)
-            writer.writerow({"image_path": name, **face.labels})
+        writer.writerows(rows)
     return truth_path
+
+
+def _write_face(folder: pathlib.Path, seed: int, size_px: int, index: int) -> dict[str, str | int]:
+    """Draws one face into its file and gives its row of the table."""
+    face = draw_face(build_face_rng(seed, index), size_px)
+    name = f"face-{index:05d}.jpg"
+    Image.fromarray(face.image).save(folder / name, quality=_JPEG_QUALITY)
+    return {"image_path": name, **face.labels}

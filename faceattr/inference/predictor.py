@@ -12,7 +12,8 @@ from torch import Tensor
 
 from faceattr.data.images import ImageLimits, decode_image
 from faceattr.errors import ImageError, ModelError
-from faceattr.evaluation.scores import Scores
+from faceattr.evaluation.judged import TOP
+from faceattr.evaluation.scores import Scores, score_outputs
 from faceattr.inference.pixels import resize_for
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
@@ -76,6 +77,24 @@ class Predictor:
             Attribute -> float32 [n, outputs]; see `faceattr.models.heads`.
         """
         return self._in_batches(pixels, lambda outputs: outputs)
+
+    def kept_outputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """What evaluation keeps of the outputs, by column of `faceattr.evaluation.judged.output_columns`."""
+        kept: dict[str, np.ndarray] = {}
+        outputs = self.outputs(pixels)
+        for each in self.model.attributes.attributes:
+            column, values = f"output_{each.name}", outputs[each.name]
+            match each.kind:
+                case "binary":
+                    kept[column] = values[:, 0]
+                case "multiclass":
+                    kept[column] = values
+                case "age":
+                    kept[column] = score_outputs(each, values, None)
+                case "identity":
+                    kept[column] = np.argsort(-values, axis=1, kind="stable")[:, :TOP].astype(np.int32)
+                    kept[f"certainty_{each.name}"] = score_outputs(each, values, None).max(1, initial=0.0)
+        return kept
 
     def score(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Calibrated scores: attribute -> float32 [n] or [n, classes], years for ages; see `evaluation.scores`."""

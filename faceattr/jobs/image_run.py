@@ -187,9 +187,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
         job.output.put(f"sessions/{started:.3f}.json", json.dumps(session).encode())
 
 
-def _stream(
-    job: ImageJob, record: RunRecord, version: RunVersion, work: Work, actors: ActorPlan
-) -> Iterator[pa.Table]:
+def _stream(job: ImageJob, record: RunRecord, version: RunVersion, work: Work, actors: ActorPlan) -> Iterator[pa.Table]:
     """Rows of the pending shards, in any order."""
     config = job.config
     actor, actor_kwargs = job.actor(actors, version.schema)

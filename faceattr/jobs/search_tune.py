@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ray.tune.search import Searcher
 
 from faceattr.data.storage import Store
 from faceattr.errors import RunError
+from faceattr.jobs.metrics import SearchFigures
 from faceattr.jobs.search_inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search_trial import discard_progress
 from faceattr.jobs.search_worker import run_work
@@ -37,7 +39,17 @@ _NO_SNAPSHOTS_S = str(10**9)
 _MOST_PIECES = 10**6
 
 
-class WorkSearcher(Searcher):
+class _OfDriver:
+    """Tune pickles and copies its settings, for snapshots that are not used; what the driver holds stays with it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class WorkSearcher(_OfDriver, Searcher):
     """Gives Tune the pieces of a work list."""
 
     def __init__(self, work: WorkList) -> None:
@@ -62,12 +74,12 @@ class WorkSearcher(Searcher):
         """See save."""
 
 
-class WorkCallback(tune.Callback):
+class WorkCallback(_OfDriver, tune.Callback):
     """Notes how trials end, and shows how they go."""
 
-    def __init__(self, work: WorkList, board: Board, store: Store, *, num_epochs: int) -> None:
+    def __init__(self, work: WorkList, board: Board, store: Store, *, num_epochs: int, figures: SearchFigures) -> None:
         self._work, self._board, self._store = work, board, store
-        self._num_epochs = num_epochs
+        self._num_epochs, self._figures = num_epochs, figures
         self._started_s: dict[str, float] = {}
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
@@ -122,6 +134,7 @@ class WorkCallback(tune.Callback):
 
     def _end(self, record: TrialRecord) -> None:
         self._work.end(record)
+        self._figures.show(*count_trials(self._work))
         discard_progress(self._store, f"{trial_folder(record.number)}/{MODEL_FOLDER}")
         judgement = record.judgement
         finished = judgement if record.status == "finished" else None
@@ -133,6 +146,13 @@ class WorkCallback(tune.Callback):
             None if judgement is None else judgement.auxiliary,
             record.status,
         )
+
+
+def count_trials(work: WorkList) -> tuple[dict[str, int], float | None]:
+    """Trials by how they ended, and the best finished one's objective."""
+    records = work.ordered()
+    objectives = [each.judgement.objective for each in records if each.status == "finished" and each.judgement]
+    return dict(Counter(each.status for each in records)), max(objectives, default=None)
 
 
 @dataclass(frozen=True)
@@ -191,6 +211,8 @@ def run_trials(
     for record in work.ordered():
         if record.status == "finished" and record.judgement is not None:
             board.finished(record.judgement.objective, record.name, num=0)
+    figures = SearchFigures()
+    figures.show(*count_trials(work))
     trials = plan.trials
     trainable = tune.with_resources(tune.with_parameters(run_work, plan=plan), {"CPU": trials.cpus, "GPU": trials.gpus})
     environment = {
@@ -214,13 +236,14 @@ def run_trials(
                 name=_NAME,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[WorkCallback(work, board, store, num_epochs=num_epochs)],
+                callbacks=[WorkCallback(work, board, store, num_epochs=num_epochs, figures=figures)],
             ),
         )
         try:
             with cluster_errors():
                 _fit_in_thread(tuner)
         finally:
+            figures.close()
             _keep_events(Path(scratch) / _NAME, store)
     if not work.is_over:
         raise RunError("trials are left, though Tune has ended; go on with --resume")

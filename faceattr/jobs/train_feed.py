@@ -225,18 +225,19 @@ def cut_batches(tables: Iterator[pa.Table], *, batch_size: int, num_batches: int
 
 
 def fill_gaps(batches: Iterator[Batch | None], worker: str) -> Iterator[Batch]:
-    """A batch for every step: in place of None the images of the one before, without labels, so that they teach nothing.
-
-    The other workers wait for this one's part of the step.
+    """A batch for every step, since the other workers wait for it: None becomes the batch before, without its labels.
 
     Raises:
         RunError: the first is None; `worker` says whose.
     """
     before: Batch | None = None
     for number, batch in enumerate(batches):
-        if batch is None and before is None:
+        if batch is not None:
+            before = batch
+        elif before is not None:
+            before = before.unlabelled()
+        else:
             raise RunError(f"{worker} has no image in batch {number}; raise --feed.batch-size or use fewer workers")
-        before = batch or before.unlabelled()  # type: ignore[union-attr]
         yield before
 
 

@@ -22,6 +22,7 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
+from faceattr.jobs.metrics import TrainFigures
 from faceattr.jobs.train_feed import READ_CPUS, Feed, FeedPlan
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
@@ -127,8 +128,11 @@ def _train(plan: WorkerPlan) -> FitResult:
         batches = feed.train_batches(epoch)
         return note.follow(batches, epoch=epoch, world_size=world_size) if rank == 0 else batches
 
+    figures = TrainFigures() if rank == 0 else None
+
     def report(record: EpochRecord, state: TrainingState) -> None:
-        if rank == 0:
+        if figures is not None:
+            figures.show(record)
             store_checkpoint(store, state)
             write_history(store, state.history)
         ray.train.report(record)
@@ -151,6 +155,8 @@ def _train(plan: WorkerPlan) -> FitResult:
         )
     finally:
         feed.close()
+        if figures is not None:
+            figures.close()
     if rank == 0:
         store_model(store, model)
     return result

@@ -101,7 +101,7 @@ def compute_core_s(plan: LabelPlan, rates: Rates) -> dict[str, float]:
     """Core seconds an image needs before the model, by stage."""
     waiting = _READ_CPUS * rates["read_latency_s"] / _READ_THREADS  # a reading task claims its share while it waits
     return {
-        "read": max(rates["read_cpu_s"], waiting) if plan.input_kind != "packed" else rates["read_cpu_s"] / 10,
+        "read": max(rates["read_cpu_s"], waiting) if plan.input_kind != "packed" else rates["read_packed_cpu_s"],
         "decode and resize": rates.decode_s(plan.pixels) * rates["decode_isolation"],
         "move pixels": rates["move_pixels_s"],
     }

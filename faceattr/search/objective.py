@@ -33,6 +33,7 @@ class Judge:
     Attributes:
         attributes: of the model.
         main: the attribute that counts, or None for all.
+        criterion: of binary attributes.
     """
 
     def __init__(self, attributes: AttributeSet, settings: ObjectiveSettings, *, main: str | None, seed: int) -> None:
@@ -48,7 +49,7 @@ class Judge:
             )
         self.attributes, self.main = attributes, main
         self._settings, self._seed = settings, seed
-        self._criterion: Criterion = settings.to_criterion()
+        self.criterion: Criterion = settings.to_criterion()
 
     def judge(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets]) -> Judgement:
         """The worth of a model.
@@ -92,22 +93,26 @@ class Judge:
         labels = targets.value[known].numpy().astype(np.int64)
         if min(labels.sum(), len(labels) - labels.sum()) < _LEAST_LABELS:
             return None
-        found = cross_fit(labels, outputs[known, 0].float().sigmoid().numpy(), self._criterion, self._seed)
+        found = cross_fit(labels, outputs[known, 0].float().sigmoid().numpy(), self.criterion, self._seed)
         return found.value, found.threshold
 
     def _judge_other(self, attribute: Attribute, outputs: Tensor, targets: Targets) -> float:
         metrics = Metrics(AttributeSet(attributes=(attribute,)))
         metrics.add({attribute.name: outputs}, {attribute.name: targets})
         figures = {key.partition("/")[2]: value for key, value in metrics.finish().items()}
+        found = [figures[name] for name in self.figures_of(attribute)]
+        return next((value for value in found if math.isfinite(value)), math.nan)
+
+    def figures_of(self, attribute: Attribute) -> tuple[str, ...]:
+        """Names of the figures that judge an attribute without threshold; the first that is defined counts."""
         match attribute.kind:
             case "identity":
-                return figures["top1"]
+                return ("top1",)
             case "age":
-                exact = figures["within_5"]
-                return exact if math.isfinite(exact) else figures["range_accuracy"]
+                return ("within_5", "range_accuracy")
             case _:
-                balanced = self._criterion.name in ("balanced_accuracy", "youden")
-                return figures["balanced_accuracy" if balanced else "macro_f1"]
+                balanced = self.criterion.name in ("balanced_accuracy", "youden")
+                return ("balanced_accuracy",) if balanced else ("macro_f1",)
 
 
 class Recorder(nn.Module):

@@ -181,6 +181,45 @@ def check_secret_is_nowhere(head, run, arguments: list[bytes], shown: list[str],
             assert secret not in file.read(), path
 
 
+TINY = ("model.backbone=test_vit", "model.pretrained=false", "model.image_size=32", "optim.epochs=2")
+
+
+def test_labels_are_packed_trained_on_and_searched(head, second_node):
+    """The other jobs, submitted in the same way; their metrics are looked for while they run."""
+    pack = ["pipelines/pack.py", "--labels", "s3://faces/labels/stopped", "--output", "s3://faces/packed/run1"]
+    packed = head.job("submit", "--submission-id", "pack", "--", *pack, "--limit", "240")
+    assert packed.returncode == 0, packed.stdout[-3000:]
+    assert read_manifest(open_store("s3://faces/packed/run1")).num_rows == 240
+
+    network = ["--model.backbone", "test_vit", "--model.no-pretrained", "--model.image-size", "32"]
+    train = ["pipelines/train.py", "--data", "s3://faces/packed/run1", "--output", "s3://faces/models/run1", *network]
+    train += ["--optim.epochs", "3", "--feed.batch-size", "16", "--workers.num-workers", "2", "--workers.wait-s", "300"]
+    assert submit_and_watch(head, "train", train) >= {name for each in metrics_of(["train"]) for name in each.series}
+    model = open_store("s3://faces/models/run1")
+    assert {"config.json", "model.safetensors", "metrics.jsonl"} <= {entry.key for entry in model.list()}
+
+    search = ["tune/search.py", "--data", "s3://faces/packed/run1", "--output", "s3://faces/search/run1"]
+    search += ["--num-samples", "3", "--trials.gpus", "1", "--trials.cpus", "0.5", "--trials.stack", "off"]
+    search += ["--set", *TINY, "feed.batch_size=16"]
+    assert submit_and_watch(head, "search", search) >= {name for each in metrics_of(["search"]) for name in each.series}
+    found = {entry.key for entry in open_store("s3://faces/search/run1").list()}
+    assert {"best.yaml", "trials.parquet", "report.html"} <= found
+
+
+def submit_and_watch(head, job: str, words: list[str]) -> set[str]:
+    """Names of all metrics that were exported while a job ran; it must succeed."""
+    submitted = head.job("submit", "--submission-id", job, "--no-wait", "--", *words)
+    assert submitted.returncode == 0, submitted.stderr
+    seen: set[str] = set()
+    give_up_at = time.monotonic() + 600
+    while status_of(head, job) in {"PENDING", "RUNNING"}:
+        assert time.monotonic() < give_up_at, head.job("logs", job).stdout[-3000:]
+        seen |= exported(head.metrics())
+        time.sleep(2)
+    assert status_of(head, job) == "SUCCEEDED", head.job("logs", job).stdout[-4000:]
+    return seen
+
+
 def test_a_node_is_lost_and_the_table_is_whole(head, second_node):
     run = open_store("s3://faces/labels/lost")
     submitted = head.job("submit", "--submission-id", "third", "--no-wait", *label_words("lost"))

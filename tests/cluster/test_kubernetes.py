@@ -14,6 +14,8 @@ import yaml
 
 from faceattr.cli import parse_config
 from faceattr.config import LabelConfig
+from faceattr.search.config import SearchConfig
+from faceattr.training.train_config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster" / "kuberay"
@@ -170,11 +172,19 @@ def test_entrypoints_are_commands_that_their_scripts_understand(document):
     command = job["entrypoint"].rpartition("; ")[2]
     script, *flags = shlex.split(command)
     assert (ROOT / script).stat().st_mode & 0o111, f"{script} is not executable"
-    if script == "pipelines/label.py":
-        config = parse_config(LabelConfig, flags)
-        # A pool that grows from nothing: the number of GPUs cannot be read off the cluster.
-        assert config.workers.max_actors
-        assert config.workers.gpus_per_actor
+    # A pool that grows from nothing: the number of GPUs cannot be read off the cluster, so the command says it.
+    match script:
+        case "pipelines/label.py":
+            config = parse_config(LabelConfig, flags)
+            assert config.workers.max_actors
+            assert config.workers.gpus_per_actor
+        case "pipelines/train.py":
+            assert parse_config(TrainConfig, flags).workers.use_gpu
+        case "tune/search.py":
+            searched = parse_config(SearchConfig, flags).trials
+            assert (searched.gpus, searched.max_concurrent) == (1.0, 8)
+        case _:
+            pytest.fail(f"no config is known for {script}")
     assert yaml.safe_load(job["runtimeEnvYAML"])["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
     assert job["backoffLimit"] >= 1
     assert job["shutdownAfterJobFinishes"] is True

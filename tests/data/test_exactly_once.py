@@ -14,7 +14,7 @@ import pytest
 
 from faceattr.data.commit import OK
 from faceattr.data.lease import acquire_lease
-from faceattr.data.plan import plan_schema, read_shards, write_plan
+from faceattr.data.plan import plan_schema, read_shards, write_plan, write_sectioned_plan
 from faceattr.data.runs import (
     RunVersion,
     commit_all,
@@ -69,8 +69,8 @@ def label_rows(rows: pa.Table, bad: frozenset[int]) -> pa.Table:
 
 def process(store, work, rng, bad):
     """Rows of the pending shards in blocks of any size and order; some blocks come twice, as retried tasks' may."""
-    part = work.plan.parts[0]
-    rows = label_rows(work.rows_to_do(store, read_shards(store, work.plan, part, work.pending)), bad)
+    parts = [read_shards(store, work.plan, part, work.pending) for part in work.plan.parts]
+    rows = label_rows(work.rows_to_do(store, pa.concat_tables(parts)), bad)
     order = rng.permutation(len(rows)) if rng.random() < 0.5 else np.arange(len(rows))
     rows = rows.take(pa.array(order))
     blocks, start = [], 0
@@ -84,7 +84,11 @@ def process(store, work, rng, bad):
             yield blocks[index]
 
 
-def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, steps=lambda name: None):
+def plan_whole(store):
+    return write_plan(store, input_tables(), shard_size=SHARD_SIZE)
+
+
+def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, plan=plan_whole):
     """One driver from start to end, as `pipelines/label.py` goes."""
     rng = np.random.default_rng(seed)
     probe_store(store)
@@ -96,7 +100,7 @@ def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, steps=lambda na
         config={},
         versions={},
         notes={},
-        write_plan=lambda: (write_plan(store, input_tables(), shard_size=SHARD_SIZE), {}, pa.schema([])),
+        write_plan=lambda: (plan(store), {}, pa.schema([])),
     )
     version = RunVersion(store, record, SCHEMA, retry_failed=retry_failed)
     if version.published is None:
@@ -107,7 +111,25 @@ def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, steps=lambda na
     return version
 
 
-def check_complete(store, bad=frozenset()):
+# Rows 0 to 9 are train, 10 to 29 val, the rest test: sections whose ends lie inside what would be a shard without them.
+SECTION_SHARDS = [
+    *(f"labels/split=train/shard-{shard:08d}.parquet" for shard in (0, 1)),
+    *(f"labels/split=val/shard-{shard:08d}.parquet" for shard in (2, 3, 4)),
+    "labels/split=test/shard-00000005.parquet",
+]
+
+
+def plan_sections(store):
+    (table,) = input_tables()
+    ends = {"split=train": (0, 10), "split=val": (10, 30), "split=test": (30, NUM_ROWS)}
+    sections = [(name, [table.slice(start, stop - start)]) for name, (start, stop) in ends.items()]
+    return write_sectioned_plan(store, sections, shard_size=SHARD_SIZE)
+
+
+ALL_SHARDS = [f"labels/shard-{shard:08d}.parquet" for shard in range(NUM_SHARDS)]
+
+
+def check_complete(store, bad=frozenset(), expected_shards=ALL_SHARDS):
     """Every row once, in order, with the label that the row number alone decides."""
     rows = pa.concat_tables(read_published(store)).to_pylist()
     assert [row["row"] for row in rows] == list(range(NUM_ROWS))
@@ -115,7 +137,7 @@ def check_complete(store, bad=frozenset()):
     assert [row["hat"] for row in rows] == [None if n in bad else n % 2 for n in range(NUM_ROWS)]
     assert [row["status"] for row in rows] == ["missing" if n in bad else "ok" for n in range(NUM_ROWS)]
     shards = Counter(key for key in store.objects if key.startswith("labels/"))
-    assert sorted(shards) == [f"labels/shard-{shard:08d}.parquet" for shard in range(NUM_SHARDS)]
+    assert sorted(shards) == sorted(expected_shards)
 
 
 def count_calls(run) -> int:
@@ -156,6 +178,26 @@ def test_a_crash_at_every_moment_then_a_restart():
             drive(crash_at(store, place), seed=place)
         drive(store, seed=1000 + place)
         check_complete(store)
+
+
+def test_a_crash_at_every_moment_of_a_run_in_sections():
+    moments = count_calls(lambda store: drive(store, plan=plan_sections))
+    for place in range(1, moments + 1):
+        store = MemoryStore()
+        with pytest.raises(SimulatedCrash):
+            drive(crash_at(store, place), seed=place, plan=plan_sections)
+        drive(store, seed=1000 + place, plan=plan_sections)
+        check_complete(store, expected_shards=SECTION_SHARDS)
+
+
+@pytest.mark.parametrize("name", ["labels/shard-00000000.parquet", "labels/split=val/shard-00000000.parquet"])
+def test_a_shards_name_in_another_section_counts_for_nothing(name):
+    store = MemoryStore()
+    other = MemoryStore()
+    drive(other, plan=plan_sections)
+    store.objects[name] = other.objects["labels/split=train/shard-00000000.parquet"]
+    drive(store, plan=plan_sections)
+    check_complete(store, expected_shards=[*SECTION_SHARDS, name])
 
 
 def test_two_crashes_at_every_pair_of_early_and_late_moments():

@@ -12,12 +12,14 @@ from faceattr.data.plan import (
     PART_ROWS,
     Plan,
     PlanPart,
+    PlanSection,
     _refuse_repeated,
     choose_shard_size,
     plan_schema,
     read_part,
     read_shards,
     write_plan,
+    write_sectioned_plan,
 )
 from faceattr.errors import ConfigError
 from tests.fakes.stores import MemoryStore
@@ -67,6 +69,35 @@ def test_shards_of_rows_and_of_parts():
     assert [plan.shard_range(shard) for shard in range(3)] == [range(8), range(8, 16), range(16, 21)]
     assert [plan.part_shards(part) for part in parts] == [range(2), range(2, 3)]
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_a_shard_holds_no_more_bytes_than_it_may():
+    assert choose_shard_size(1_000, row_bytes=10_000, max_bytes=2_560_000) == 256
+    assert choose_shard_size(1_000, row_bytes=10_000, max_bytes=2_559_999) == 128
+    assert choose_shard_size(100_000_000, row_bytes=20_000, max_bytes=64 * 2**20) == 2_048  # 41 MB
+    assert choose_shard_size(10, row_bytes=1e9, max_bytes=1) == 1
+    assert choose_shard_size(10, row_bytes=0.0, max_bytes=1) == 256
+
+
+def test_sections_begin_parts_and_shards():
+    store = MemoryStore()
+    sections = [("a", [numbered(0, 5), numbered(5, 11)]), ("none", []), ("b", [numbered(11, 19)]), ("c", [])]
+    plan = write_sectioned_plan(store, sections, shard_size=4)
+    assert plan.sections == (PlanSection(name="a", first_row=0), PlanSection(name="b", first_row=11))
+    assert [(part.first_row, part.num_rows) for part in plan.parts] == [(0, 11), (11, 8)]
+    ranges = [range(4), range(4, 8), range(8, 11), range(11, 15), range(15, 19)]
+    assert [plan.shard_range(shard) for shard in range(plan.num_shards)] == ranges
+    expected = [shard for shard, rows in enumerate(ranges) for _ in rows]
+    assert plan.shards_of(np.arange(19)).tolist() == expected
+    assert [plan.section_of(shard).name for shard in range(5)] == ["a", "a", "a", "b", "b"]
+    assert [plan.part_shards(part) for part in plan.parts] == [range(3), range(3, 5)]
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert read_shards(store, plan, plan.parts[1], np.array([4]))["row"].to_pylist() == [15, 16, 17, 18]
+
+
+def test_a_plan_without_sections_is_written_as_ever():
+    plan = write_plan(MemoryStore(), [numbered(0, 3)])
+    assert sorted(plan.to_json()) == ["num_bytes", "num_rows", "parts", "shard_size"]
 
 
 def test_rows_are_numbered_densely_over_parts_whatever_the_tables_sizes():

@@ -7,6 +7,7 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.packed import open_packed
+from faceattr.errors import RunError
 from faceattr.jobs.train_feed import Feed, FeedPlan, cut_batches, fill_gaps
 from faceattr.jobs.train_stages import POSITION
 from faceattr.jobs.train_survey import survey_data
@@ -173,5 +174,5 @@ def test_a_worker_without_images_in_a_step_gets_some_that_teach_nothing():
     assert first is batch
     assert filled.inputs is batch.inputs
     assert not filled.targets["hat"].known.any()
-    with pytest.raises(RunError, match="worker 0 has no image in batch 0; raise --feed.batch-size"):
+    with pytest.raises(RunError, match=r"worker 0 has no image in batch 0; raise --feed\.batch-size"):
         list(fill_gaps(iter([None, batch]), "worker 0"))

@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,7 @@ ROUND = {
     "gpu_efficiency": 0.5,
     "decode_isolation": 1.1,
     "read_cpu_s": 0.001,
+    "read_packed_cpu_s": 0.0001,
     "read_latency_s": 0.128,
     "move_pixels_s": 0.0005,
     "schedule_blocks_per_s": 100.0,
@@ -211,6 +215,16 @@ def test_the_text_adds_up(rates):
     assert "0.10 Gbit/s from the store" in text  # 5,000 * 2,500 bytes
     assert math.isclose(float(text.split("cost        USD ")[1].split(",")[0]), 2.1 + 1.17 + 4.06 + 0.03, abs_tol=0.02)
     assert "start_s" in describe_rates(rates)
+
+
+def test_the_examples_of_the_scale_document_are_what_the_command_says(capsys):
+    text = (Path(__file__).parents[2] / "cluster" / "scale.md").read_text()
+    examples = re.findall(r"```sh\n(faceattr plan [^\n]+)\n```\n\n```\n(.*?)```", text, re.DOTALL)
+    assert len(examples) >= 3
+    for command, expected in examples:
+        assert faceattr(shlex.split(command)[1:]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert [line for line in expected.splitlines() if line not in shown] == [], command
 
 
 @pytest.mark.parametrize(

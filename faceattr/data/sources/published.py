@@ -1,4 +1,4 @@
-"""A published label run of ours as a source: labels, soft scores and masses; rows without an image become rejects.
+"""A published label or prediction run as a source: labels, soft scores, masses; rows without an image are rejects.
 
 The run's derived attributes are plain binary attributes here, without scores. Carried manifest columns `split` and
 `group` are taken as such.
@@ -6,17 +6,16 @@ The run's derived attributes are plain binary attributes here, without scores. C
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.attributes import Attribute
 from faceattr.data.commit import OK
 from faceattr.data.plan import PlanPart, read_part
+from faceattr.data.run_attributes import read_run_attributes, scored_attributes
 from faceattr.data.runs import RunRecord, read_manifest, read_published, read_record
-from faceattr.data.sources.label_table import SourceLabels, check_first_rows, source_schema
+from faceattr.data.sources.label_table import AGE_LIMIT, SourceLabels, check_first_rows, source_schema
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.storage import StorageOptions, Store, open_store
@@ -38,13 +37,14 @@ def read_label_run(store: Store, options: SourceOptions | None = None) -> Source
     """The label run in a store; see `open_labels`."""
     options = options or SourceOptions()
     record = read_record(store)
-    if record is None or record.kind != "label":
+    if record is None or record.kind not in ("label", "prediction"):
         raise ConfigError(f"{store.uri} holds no label run (no run.json of one)")
     if read_manifest(store) is None:
         raise ConfigError(f"{store.uri}: the label run is not published yet; run its command again to finish it")
-    available, asked = _attributes_of(record)
+    available, asked = read_run_attributes(record), scored_attributes(record)
     attributes = select_attributes(available, options.attributes, default=available, where=store.uri)
-    scored = frozenset(asked) & set(attributes.names)
+    with_score = {name for name, each in asked.items() if each.kind in ("binary", "multiclass")}
+    scored = frozenset(with_score) & set(attributes.names)
     schema = source_schema(attributes, scored)
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
 
@@ -71,16 +71,6 @@ def read_label_run(store: Store, options: SourceOptions | None = None) -> Source
     return check_first_rows(source, "a label run with at least one labelled image")
 
 
-def _attributes_of(record: RunRecord) -> tuple[dict[str, Attribute], list[str]]:
-    """All attributes of a run, and the names of those that were asked and so have scores."""
-    questions: dict[str, Any] = record.fingerprint["questions"]
-    asked = {
-        name: Attribute(name=name, kind=value["kind"], classes=tuple(value["classes"]))
-        for name, value in questions["attributes"].items()
-    }
-    return {**asked, **{name: Attribute(name=name) for name in questions["derived"]}}, list(asked)
-
-
 def _count_rejects(table: pa.Table, rejects: Rejects, where: str) -> None:
     bad = table.filter(pc.not_equal(table["status"], OK)).select(["image_id", "status", "error"])
     for row in bad.to_pylist():
@@ -90,6 +80,10 @@ def _count_rejects(table: pa.Table, rejects: Rejects, where: str) -> None:
 def _column(table: pa.Table, field: pa.Field, source_rows: "_SourceRows") -> pa.ChunkedArray | pa.Array:
     if field.name == "source_row":
         return source_rows.of(table["row"].to_numpy())
+    years = field.name.removesuffix("_low").removesuffix("_high")
+    if years != field.name and years in table.column_names:  # an age as predicted: it counts as that year
+        low = pc.floor(pc.max_element_wise(pc.min_element_wise(table[years], AGE_LIMIT - 1), 0.0))
+        return (low if field.name.endswith("_low") else pc.add(low, 1.0)).cast(field.type)
     if field.name not in table.column_names:
         return pa.nulls(len(table), field.type)
     return table[field.name].cast(field.type)

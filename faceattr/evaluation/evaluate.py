@@ -1,0 +1,286 @@
+"""Scored rows of validation and test to an evaluation: fit on the one, judge the other, once.
+
+validation   calibration of each attribute, then thresholds on the calibrated scores
+test         figures with 95 % intervals, by group, and against a second model
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.errors import RunError
+from faceattr.evaluation.bootstrap import Interval, compute_difference_draws, compute_draws, compute_interval
+from faceattr.evaluation.calibration import Method, fit_calibration
+from faceattr.evaluation.figures import COMBINED_WEIGHTS, Figure, compute_combined, compute_figures
+from faceattr.evaluation.groups import GroupTable, compute_group_tables
+from faceattr.evaluation.judged import Judged, read_judged, read_outputs
+from faceattr.evaluation.leakage import check_disjoint
+from faceattr.evaluation.scores import score_outputs
+from faceattr.evaluation.thresholds import Criterion, choose_threshold
+
+MIN_THRESHOLD_ROWS = 5
+"""A threshold is chosen where validation has at least so many of both kinds."""
+METRICS_SCHEMA = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("attribute", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("count", pa.int64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What validation decided.
+
+    Attributes:
+        calibration: attribute -> settings.
+        thresholds: binary attribute -> cut.
+        notes: what could not be fitted, and why.
+    """
+
+    calibration: Mapping[str, Mapping[str, Any]]
+    thresholds: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A model judged on one split.
+
+    Attributes:
+        split: which.
+        judged: attribute -> its labelled rows, with calibrated scores.
+        uncalibrated: the same with the scores as the model gives them.
+        figures: attribute -> figure -> value and rows; `combined` under its own name.
+        intervals: attribute -> figure -> 95 % interval.
+        groups: tables by group.
+        fitted: what validation decided.
+    """
+
+    split: str
+    judged: Mapping[str, Judged]
+    uncalibrated: Mapping[str, Judged]
+    figures: Mapping[str, Mapping[str, Figure]]
+    intervals: Mapping[str, Mapping[str, Interval]]
+    groups: Sequence[GroupTable]
+    fitted: Fitted
+
+    def metrics(self) -> pa.Table:
+        """All figures as the table `metrics`; figures of groups have the group `<by>=<name>`."""
+        rows = [
+            {
+                "split": self.split,
+                "attribute": attribute,
+                "group": None,
+                "name": name,
+                "value": figure.value,
+                **_bounds(self.intervals.get(attribute, {}).get(name)),
+                "count": figure.count,
+            }
+            for attribute, figures in self.figures.items()
+            for name, figure in figures.items()
+        ]
+        for table in self.groups:
+            for group, count, values in zip(table.groups, table.counts.tolist(), table.values.tolist(), strict=True):
+                rows += [
+                    {
+                        "split": self.split,
+                        "attribute": table.attribute,
+                        "group": f"{table.by}={group}",
+                        "name": name,
+                        "value": value,
+                        "low": None,
+                        "high": None,
+                        "count": count,
+                    }
+                    for name, value in zip(table.figures, values, strict=True)
+                ]
+        return pa.Table.from_pylist([{**row, "value": _or_null(row["value"])} for row in rows], METRICS_SCHEMA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Second model minus first, on the same rows."""
+
+    attribute: str
+    name: str
+    first: float
+    second: float
+    interval: Interval
+
+
+def fit_on_validation(
+    table: pa.Table,
+    attributes: AttributeSet,
+    *,
+    method: Method,
+    criterion: Criterion | None,
+    stored: Fitted,
+    keep: bool = False,
+) -> Fitted:
+    """Calibration and thresholds from scored validation rows.
+
+    Args:
+        table: scored rows of validation, and of nothing else.
+        attributes: of the model.
+        method: of calibration.
+        criterion: of thresholds; None keeps the stored ones.
+        stored: what the model has already; its thresholds stay where none can be chosen.
+        keep: keep the stored calibration.
+    """
+    calibration: dict[str, Mapping[str, Any]] = dict(stored.calibration) if keep else {}
+    thresholds: dict[str, float] = dict(stored.thresholds)
+    notes = []
+    for attribute in attributes.attributes:
+        plain = judge_rows(table, attribute, Fitted(calibration={}, thresholds={}))
+        settings = fit_calibration(plain, method)
+        if settings is not None:
+            calibration[attribute.name] = settings
+        elif method != "none" and attribute.kind in ("binary", "multiclass"):
+            notes.append(f"{attribute.name}: too few labelled rows in validation ({len(plain)}) to calibrate")
+        if attribute.kind != "binary" or criterion is None:
+            continue
+        judged = judge_rows(table, attribute, Fitted(calibration=calibration, thresholds={}))
+        if min(np.bincount(judged.labels, minlength=2)) < MIN_THRESHOLD_ROWS:
+            notes.append(f"{attribute.name}: too few labels of a kind in validation to choose a threshold")
+            continue
+        thresholds[attribute.name] = choose_threshold(judged.labels, judged.scores, criterion)
+    return Fitted(calibration=calibration, thresholds=thresholds, notes=tuple(notes))
+
+
+def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> Judged:
+    """The labelled rows of one attribute under a calibration and thresholds."""
+    return read_judged(table, attribute, scores=score_table(table, attribute, fitted), thresholds=fitted.thresholds)
+
+
+def score_table(table: pa.Table, attribute: Attribute, fitted: Fitted) -> np.ndarray:
+    """Calibrated scores of all rows: [N], or [N, C] of several classes; years; the certainty of a person."""
+    match attribute.kind:
+        case "identity":
+            return np.asarray(table[f"certainty_{attribute.name}"].to_numpy(zero_copy_only=False))
+        case "age":
+            return read_outputs(table, attribute)
+        case "binary" | "multiclass":
+            outputs = read_outputs(table, attribute)
+            column = outputs[:, None] if attribute.kind == "binary" else outputs
+            return score_outputs(attribute, column, fitted.calibration.get(attribute.name))
+
+
+def evaluate(
+    judged_table: pa.Table,
+    attributes: AttributeSet,
+    fitted: Fitted,
+    *,
+    split: str,
+    fit_table: pa.Table | None,
+    groups: Mapping[str, np.ndarray],
+    min_group: int,
+    resamples: int,
+    seed: int,
+) -> Evaluation:
+    """Judges a split, once.
+
+    Args:
+        judged_table: its scored rows.
+        attributes: of the model.
+        fitted: calibration and thresholds.
+        split: its name.
+        fit_table: the rows that decided `fitted`, if any.
+        groups: name -> group of each row of `judged_table`.
+        min_group: rows that a group needs to count in gaps.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        RunError: a judged row decided a threshold or a calibration; or no row has a label that the model predicts.
+    """
+    if fit_table is not None:
+        check_disjoint(judged_table, fit_table, judged_name=split, others_name="validation")
+    plain = replace(fitted, calibration={})
+    judged: dict[str, Judged] = {}
+    uncalibrated, figures, intervals, tables = {}, {}, {}, []
+    draws: dict[str, dict[str, np.ndarray]] = {}
+    for attribute in attributes.attributes:
+        each = judge_rows(judged_table, attribute, fitted)
+        found = compute_figures(each)
+        if not found:
+            continue
+        name = attribute.name
+        judged[name], figures[name] = each, found
+        uncalibrated[name] = judge_rows(judged_table, attribute, plain)
+        draws[name] = compute_draws(each, resamples=resamples, seed=seed)
+        intervals[name] = {key: compute_interval(values) for key, values in draws[name].items()}
+        if groups:
+            tables += compute_group_tables(each, groups, min_rows=min_group)
+    if not judged:
+        raise RunError(f"the split {split!r} has no label of {', '.join(attributes.names)}: nothing can be judged")
+    _add_combined(attributes, figures, intervals, draws)
+    return Evaluation(
+        split=split,
+        judged=judged,
+        uncalibrated=uncalibrated,
+        figures=figures,
+        intervals=intervals,
+        groups=tables,
+        fitted=fitted,
+    )
+
+
+def compare(first: Evaluation, second: Evaluation, *, resamples: int, seed: int) -> list[Difference]:
+    """Differences of every figure of the attributes that both have with the same classes."""
+    differences = []
+    for name, mine in first.judged.items():
+        other = second.judged.get(name)
+        if other is None or other.attribute != mine.attribute or not len(mine):
+            continue
+        draws = compute_difference_draws(mine, other, resamples=resamples, seed=seed)
+        differences += [
+            Difference(
+                attribute=name,
+                name=figure,
+                first=first.figures[name][figure].value,
+                second=second.figures[name][figure].value,
+                interval=compute_interval(values),
+            )
+            for figure, values in draws.items()
+        ]
+    return differences
+
+
+def _add_combined(
+    attributes: AttributeSet,
+    figures: dict[str, dict[str, Figure]],
+    intervals: dict[str, dict[str, Interval]],
+    draws: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    kinds = {each.name: each.kind for each in attributes.attributes}
+    combined = compute_combined(figures, kinds)
+    if combined is None:
+        return
+    person = next(name for name, kind in kinds.items() if kind == "identity" and name in figures)
+    # The two parts are drawn apart, as if of other images.
+    weights = COMBINED_WEIGHTS
+    total = weights["gender"] * draws["gender"]["accuracy"] + weights["identity"] * draws[person]["top1"]
+    figures["combined"] = {"score": combined}
+    intervals["combined"] = {"score": compute_interval(total)}
+
+
+def _bounds(interval: Interval | None) -> dict[Literal["low", "high"], float | None]:
+    if interval is None:
+        return {"low": None, "high": None}
+    return {"low": _or_null(interval.low), "high": _or_null(interval.high)}
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value

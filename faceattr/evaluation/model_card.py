@@ -1,0 +1,92 @@
+"""MODEL_CARD.md: what the model is for, what it was judged on, how well it did, where it should not be used."""
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from faceattr.evaluation.evaluate import Evaluation
+
+_SHOWN = {
+    "binary": ("f1", "precision", "recall", "ap", "auc", "ece"),
+    "multiclass": ("accuracy", "macro_f1", "balanced_accuracy", "ece", "coarse_accuracy"),
+    "age": ("mae", "within_5", "range_accuracy"),
+    "identity": ("top1", "top5", "macro_f1"),
+}
+
+
+def write_model_card(
+    evaluation: Evaluation,
+    *,
+    model: str,
+    backbone: str,
+    weights_id: str,
+    data: Sequence[str],
+    counts: Mapping[str, int],
+    versions: Mapping[str, str],
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        evaluation: on the test split.
+        model: as it was named.
+        backbone: its name.
+        weights_id: hash of its files.
+        data: packed runs.
+        counts: split -> images.
+        versions: of the packages.
+    """
+    template = resources.files("faceattr.evaluation").joinpath("templates/model_card.md").read_text("utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown
+    attributes = []
+    for name, judged in evaluation.judged.items():
+        figures = evaluation.figures[name]
+        attributes.append(
+            {
+                "name": name,
+                "kind": judged.attribute.kind,
+                "classes": judged.attribute.classes if judged.attribute.kind == "multiclass" else (),
+                "num_rows": len(judged),
+                "figures": [
+                    _describe(evaluation, name, each) for each in _SHOWN[judged.attribute.kind] if each in figures
+                ],
+                "threshold": evaluation.fitted.thresholds.get(name),
+                "calibration": evaluation.fitted.calibration.get(name, {}).get("method"),
+                "weakest": _weakest_class(evaluation, name),
+            }
+        )
+    return environment.from_string(template).render(
+        model=model,
+        backbone=backbone,
+        weights_id=weights_id,
+        data=data,
+        counts=counts,
+        split=evaluation.split,
+        attributes=attributes,
+        groups=[table for table in evaluation.groups if " x " not in table.by],
+        versions=versions,
+        notes=evaluation.fitted.notes,
+    )
+
+
+def _describe(evaluation: Evaluation, attribute: str, name: str) -> dict[str, Any]:
+    figure = evaluation.figures[attribute][name]
+    interval = evaluation.intervals[attribute].get(name)
+    known = interval is not None and not math.isnan(interval.low)
+    bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if known and interval is not None else ""
+    return {"name": name, "text": f"{figure.value:.3f}{bounds}"}
+
+
+def _weakest_class(evaluation: Evaluation, attribute: str) -> str | None:
+    """The class of the lowest recall, which a mean hides."""
+    recalls = {
+        name.removeprefix("recall/"): figure
+        for name, figure in evaluation.figures[attribute].items()
+        if name.startswith("recall/") and not math.isnan(figure.value)
+    }
+    if not recalls:
+        return None
+    name = min(recalls, key=lambda each: recalls[each].value)
+    return f"{name} (recall {recalls[name].value:.2f} on {recalls[name].count:,} rows)"

@@ -1,0 +1,91 @@
+"""performance_report.txt, in the layout that seed 003 had: a section an attribute, then the reports of the classes."""
+
+import math
+import warnings
+from collections.abc import Sequence
+
+from sklearn.metrics import classification_report
+
+from faceattr.evaluation.evaluate import Difference, Evaluation
+from faceattr.evaluation.groups import GroupTable
+from faceattr.evaluation.judged import Judged
+
+_RULE = "=" * 72
+_LINE = "-" * 72
+# Of more classes only the means are listed.
+_MAX_CLASSES = 40
+
+
+def write_performance_report(
+    evaluation: Evaluation, *, model: str, data: Sequence[str], differences: Sequence[Difference], compared: str | None
+) -> str:
+    """The text."""
+    num_rows = len({row for judged in evaluation.judged.values() for row in judged.rows.tolist()})
+    lines = [
+        _RULE,
+        "MODEL PERFORMANCE REPORT",
+        _RULE,
+        f"Model: {model}",
+        f"Data:  {', '.join(data)}, split {evaluation.split}",
+        f"Rows:  {num_rows:,} with a label",
+        "Brackets hold 95 % bootstrap intervals.",
+    ]
+    for name, judged in evaluation.judged.items():
+        lines += ["", f"{name.upper().replace('_', ' ')} ({_describe_kind(judged)})", _LINE]
+        lines += [_figure_line(evaluation, name, figure) for figure in evaluation.figures[name] if "/" not in figure]
+        lines += _report_lines(judged)
+        if name in evaluation.fitted.thresholds:
+            lines.append(f"  threshold {evaluation.fitted.thresholds[name]:.4f}, chosen on validation")
+    if "combined" in evaluation.figures:
+        lines += ["", "COMBINED (0.3 gender accuracy + 0.7 identity top-1)", _LINE]
+        lines.append(_figure_line(evaluation, "combined", "score"))
+    for table in evaluation.groups:
+        lines += ["", f"{table.attribute.upper().replace('_', ' ')} BY {table.by.upper()}", _LINE, *_group_lines(table)]
+    if compared is not None:
+        lines += ["", f"AGAINST {compared}", _LINE, f"  {'':34}{'that':>9}{'this':>9}  this minus that"]
+        lines += [_difference_line(each) for each in differences if "/" not in each.name]
+    lines += ["", *(f"note: {note}" for note in evaluation.fitted.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _describe_kind(judged: Judged) -> str:
+    kinds = {"binary": "yes or no", "multiclass": "classes", "age": "years", "identity": "persons"}
+    return f"{kinds[judged.attribute.kind]}, {len(judged):,} rows"
+
+
+def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
+    figure = evaluation.figures[attribute][name]
+    interval = evaluation.intervals.get(attribute, {}).get(name)
+    bounds = "" if interval is None or math.isnan(interval.low) else f"  [{interval.low:.4f}, {interval.high:.4f}]"
+    return f"  {name:20}{figure.value:>9.4f}{bounds}"
+
+
+def _report_lines(judged: Judged) -> list[str]:
+    names = judged.attribute.classes
+    if judged.attribute.kind not in ("binary", "multiclass") or len(names) > _MAX_CLASSES or not len(judged):
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = classification_report(
+            judged.labels, judged.predictions, labels=range(len(names)), target_names=names, digits=4, zero_division=0
+        )
+    return ["", *(f"  {line}" if line else "" for line in report.splitlines()), ""]
+
+
+def _group_lines(table: GroupTable) -> list[str]:
+    width = max(len(name) for name in (*table.groups, "gap"))
+    lines = [f"  {'':{width}}{'rows':>8}" + "".join(f"{name:>21}" for name in table.figures)]
+    for place, group in enumerate(table.groups):
+        values = "".join(f"{value:>21.4f}" for value in table.values[place].tolist())
+        mark = "  (few rows)" if table.small[place] else ""
+        lines.append(f"  {group:{width}}{table.counts[place]:>8,}{values}{mark}")
+    gaps = "".join(f"{table.gaps[name]:>21.4f}" for name in table.figures)
+    return [*lines, f"  {'gap':{width}}{'':8}{gaps}"]
+
+
+def _difference_line(each: Difference) -> str:
+    gap, interval = each.second - each.first, each.interval
+    sure = "" if interval.low <= 0 <= interval.high or math.isnan(interval.low) else "  *"
+    name = f"{each.attribute} {each.name}"
+    bounds = f"[{interval.low:+.4f}, {interval.high:+.4f}]"
+    return f"  {name:34}{each.first:>9.4f}{each.second:>9.4f}  {gap:+.4f} {bounds}{sure}"

@@ -1,0 +1,36 @@
+"""Making a predictor in the process that will use it."""
+
+import torch
+
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.storage import StorageOptions
+from faceattr.errors import ModelError
+from faceattr.inference.model_facts import inspect_model
+from faceattr.inference.predictor import Predictor
+from faceattr.models.multitask import MultiAttributeModel
+
+
+def build_predictor(
+    *, model: str, revision: str | None, weights_id: str, batch_size: int, threads: int, storage: StorageOptions
+) -> Predictor:
+    """Loads a trained model.
+
+    Args:
+        model: hub id, local folder or object-storage folder.
+        revision: commit of a hub model.
+        weights_id: what the driver found; another one here is refused.
+        batch_size: images in a forward pass.
+        threads: CPU threads to compute with.
+        storage: how object storage is reached.
+
+    Raises:
+        ConfigError, ModelError: the model cannot be loaded, or is another one.
+    """
+    torch.set_num_threads(threads)
+    facts = inspect_model(model, revision=revision, fetch_remote=lambda uri: fetch_folder(uri, storage))
+    if facts.weights_id != weights_id:
+        raise ModelError(
+            f"{model}: this node has the model {facts.weights_id[:12]}, the driver {weights_id[:12]}. Use object "
+            "storage or a pinned --revision, so that every node loads the same files."
+        )
+    return Predictor(MultiAttributeModel.from_pretrained(facts.folder), batch_size=batch_size)

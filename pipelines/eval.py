@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""Judge a trained model: figures with intervals, groups, calibration, thresholds, reports.
+
+Reads a model folder and packed runs. Thresholds and calibration are fitted on the split `val`, the split `test` is judged
+once. Writes `metrics.parquet`, `scores.parquet`, `report.html`, `performance_report.txt`, `MODEL_CARD.md`, pictures, and
+`model/`, the model with its thresholds and calibration.
+
+    ray job submit --working-dir . -- python pipelines/eval.py --model s3://faces/models/m1 --data s3://faces/packed/run1
+        --output s3://faces/eval/m1 --group-by race,gender
+    python pipelines/eval.py --model ./models/m1 --data ./packed --output ./eval --compare ./models/m0
+"""
+
+import sys
+from collections.abc import Sequence
+
+from faceattr.cli import run_job
+from faceattr.config import EvalConfig
+from faceattr.jobs import evaluate
+from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+
+
+def evaluate_model(config: EvalConfig) -> int:
+    """Scores validation and test, fits on the one, judges the other, writes the reports."""
+    job = evaluate.prepare_eval_job(config)
+    with drive(job.output):
+        with ray_session(config.ray), stop_on_sigterm():
+            first, second = evaluate.score(job)
+        evaluation = evaluate.judge(job, first, second)
+        print(evaluate.summarise(job, evaluation))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    return run_job(EvalConfig, evaluate_model, argv, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Predict the attributes of a bucket of images with a trained model.
+
+Reads a model folder and images (a prefix, a manifest, packed Parquet) and writes a run folder: `predictions/*.parquet`
+in the schema of labels, so that they can train the next model, with a reason for every image that could not be used,
+`report.html`, and `_manifest.json` when all is there. The same command goes on where an earlier one was stopped.
+
+    ray job submit --working-dir . -- python pipelines/predict.py --model s3://faces/models/m1 --images s3://faces/raw/
+        --output s3://faces/predictions/m1 --labels s3://faces/labels/run1
+    python pipelines/predict.py --model ./models/m1 --images ./photos --output ./predictions
+"""
+
+import sys
+from collections.abc import Sequence
+
+from faceattr.cli import run_job
+from faceattr.config import PredictConfig
+from faceattr.data.runs import probe_store
+from faceattr.jobs import image_run, predict
+from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+
+
+def predict_images(config: PredictConfig) -> int:
+    """Plans, predicts what is not done, proves that nothing is lost or twice, publishes, compares."""
+    job = predict.prepare_predict_job(config)
+    probe_store(job.output)
+    with drive(job.output):
+        run = image_run.begin_run(job)
+        version = image_run.open_version(job, run)
+        if version.published is not None:
+            print(f"nothing to do: this run is finished\n{predict.summarise(job, version.published)}")
+            return 0
+        with ray_session(config.ray), stop_on_sigterm():
+            image_run.process_pending(job, run, version)
+        print(predict.summarise(job, predict.publish_predictions(job, version)))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    return run_job(PredictConfig, predict_images, argv, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

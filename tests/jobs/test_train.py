@@ -1,0 +1,232 @@
+"""`pipelines/train.py` end to end on real Ray: one worker and two, S3 and local folders, what is refused."""
+
+import csv
+import io
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboardX.proto.event_pb2 import Event
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.storage import open_store
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.training.run_notes import read_history
+from tests.jobs.train_data import ATTRIBUTES, TINY, coloured_row, numbered_row, write_coloured
+from tests.packed_runs import write_packed_run
+
+train = runpy.run_path(str(Path(__file__).parents[2] / "pipelines" / "train.py"))["main"]
+NUM_TRAIN, NUM_VAL = 200, 60
+EPOCHS = 3
+LEARN = [
+    *("--optim.epochs", str(EPOCHS), "--optim.lr", "3e-3", "--feed.batch-size", "32", "--feed.block-rows", "32"),
+    *("--augment.color", "0", "--augment.blur", "0"),
+]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    return write_coloured(tmp_path_factory.mktemp("packed"), train=NUM_TRAIN, val=NUM_VAL)
+
+
+def run(packed, output, *flags) -> int:
+    return train(["--data", str(packed), "--output", str(output), *TINY, *LEARN, *flags])
+
+
+def comparable(record):
+    kept = ("train/", "val/", "objective", "lr", "steps")
+    return {name: value for name, value in record.items() if name.startswith(kept)}
+
+
+@pytest.fixture(scope="module")
+def alone(ray_local, packed, tmp_path_factory):
+    """The folder of a training with one worker."""
+    output = tmp_path_factory.mktemp("alone") / "model"
+    assert run(packed, output) == 0
+    return output
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_model_folder(alone, packed, capsys):
+    history = read_history(open_store(str(alone)))
+    assert [record["epoch"] for record in history] == [0.0, 1.0, 2.0]
+    assert history[-1]["val/loss"] < history[0]["val/loss"] < 3.2
+    assert history[-1]["images"] == NUM_TRAIN // 32 * 32
+    best = min(history, key=lambda record: record["val/loss"])
+
+    model = MultiAttributeModel.from_pretrained(alone, expected=ATTRIBUTES)
+    assert model.attributes == ATTRIBUTES
+    weights = model.state_dict()
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+    names = {path.name.partition(".")[0] for path in (alone / "checkpoints").iterdir()}
+    assert names == {f"epoch-{EPOCHS:05d}", f"epoch-{int(best['epoch']) + 1:05d}"}
+    rows = list(csv.DictReader(io.StringIO((alone / "metrics.csv").read_text())))
+    assert [float(row["val/loss"]) for row in rows] == [record["val/loss"] for record in history]
+    assert rows[0]["val/tone/coarse_accuracy"] == ""
+    (listed,) = (alone / "splits").glob("train-*.csv")
+    images = list(csv.DictReader(io.StringIO(listed.read_text())))
+    assert len(images) == NUM_TRAIN
+    assert images[0]["image_id"] == "train/00000.jpg"
+    assert (alone / "training_metrics.png").read_bytes().startswith(b"\x89PNG")
+    page = (alone / "report.html").read_text()
+    assert all(word in page for word in ("tone", "macro_f1", "middle", "test_vit", "batch_size: 32"))
+    record = json.loads((alone / "run.json").read_text())
+    assert record["kind"] == "train"
+    assert record["notes"]["seed"] == 42
+    assert record["source"]["data"] == [str(packed)]
+    assert scalars(alone / "tensorboard" / "events.out.tfevents.0.faceattr")["val/loss"] == pytest.approx(
+        [record["val/loss"] for record in history]
+    )
+
+    capsys.readouterr()
+    before = (alone / "model.safetensors").stat().st_mtime_ns
+    assert run(packed, alone) == 0
+    shown = capsys.readouterr().out
+    assert "nothing to do: this model is trained" in shown
+    assert f"the best is {int(best['epoch']) + 1}, with loss {best['val/loss']:.4f}" in shown
+    assert (alone / "model.safetensors").stat().st_mtime_ns == before
+
+
+def scalars(path):
+    """Tag -> values, from the records of an event file: length, checksum, message, checksum."""
+    data, found, place = path.read_bytes(), {}, 0
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 8], "little")
+        event = Event.FromString(data[place + 12 : place + 12 + size])
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append(value.simple_value)
+        place += 16 + size
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_workers_learn_what_one_does(alone, packed, s3_uri):
+    assert run(packed, s3_uri, "--workers.num-workers", "2") == 0
+    store = open_store(s3_uri)
+    for found, wanted in zip(read_history(store), read_history(open_store(str(alone))), strict=True):
+        assert comparable(found) == pytest.approx(comparable(wanted), rel=2e-3, abs=2e-4, nan_ok=True)
+        assert found["images"] == wanted["images"]
+
+
+def test_another_config_into_the_same_folder_is_refused(packed, tmp_path, capsys):
+    open_store(str(tmp_path)).put(
+        "run.json",
+        json.dumps(
+            {
+                "run_id": "r",
+                "kind": "label",
+                "fingerprint": {},
+                "config": {},
+                "plan": {"num_rows": 1, "num_bytes": 0, "shard_size": 1, "parts": []},
+                "source": {},
+                "carried": "",
+                "versions": {},
+                "notes": {},
+                "schema_version": 1,
+            }
+        ).encode(),
+    )
+    assert run(packed, tmp_path) == 2
+    assert "kind: there 'label', here 'train'" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_other_settings_for_a_folder_are_refused(alone, packed, capsys):
+    assert run(packed, alone, "--loss.label-smoothing", "0.1") == 2
+    assert "loss.label_smoothing: there 0.0, here 0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--attributes", "hatt"], "--attributes: the data have no attribute 'hatt'; did you mean hat"),
+        (["--feed.balance", "smile"], "--feed.balance: ['smile'] are none of the learnt attributes"),
+        (["--feed.batch-size", "201"], "--feed.batch-size 201: the training split has 200 images"),
+        (["--preset", "clear_fase"], "--preset 'clear_fase': expected one of"),
+        (["--model.args", "--optim.lr", "0"], "--optim.lr: expected more than 0, found 0.0"),
+    ],
+)
+def test_wrong_commands_are_refused_without_a_cluster(packed, tmp_path, capsys, flags, problem):
+    assert run(packed, tmp_path / "model", *flags) == 2
+    assert problem in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_data_that_cannot_be_trained_on_are_refused(tmp_path, capsys):
+    assert run(tmp_path / "nothing", tmp_path / "model") == 2
+    assert "holds no packed run" in capsys.readouterr().err
+    only = write_packed_run(
+        tmp_path / "only", AttributeSet(attributes=(Attribute(name="hat"),)), {"train": []}, publish=False
+    )
+    assert run(only, tmp_path / "model") == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--model.backbone", "resnet51"], "timm {timm} has no such model; near names are"),
+        (["--select.metric", "hat/f2"], "'hat/f2' is no figure of validation; near ones"),
+        (["--select.metric", "tone/macro_f1"], "no validation image has a label of 'tone'"),
+        (["--loss.main", "smile"], "--loss.main: ['smile'] are none of the model's attributes"),
+        (["--freeze.depth", "9"], "freeze depth 9: test_vit has 2 blocks"),
+        (["--attributes", "hat", "age"], "no training image has a label of ['age']"),
+    ],
+)
+def test_what_labels_and_model_show_is_refused_before_workers_start(sparse, tmp_path, capsys, flags, problem):
+    import timm
+
+    attributes = [] if "--attributes" in flags else ["--attributes", "hat", "tone"]
+    assert run(sparse, tmp_path / "model", *attributes, *flags) == 2
+    assert problem.format(timm=timm.__version__) in capsys.readouterr().err
+    assert not (tmp_path / "model" / "progress.json").exists()
+
+
+@pytest.fixture(scope="module")
+def sparse(ray_local, tmp_path_factory):
+    """Numbered images: tones in training only, no age anywhere."""
+    rows = {"train": [numbered_row(n, tone=n % 3) for n in range(40)], "val": [numbered_row(n) for n in range(8)]}
+    return write_packed_run(tmp_path_factory.mktemp("sparse"), ATTRIBUTES, rows)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_label_outside_its_range_is_refused_with_its_file(ray_local, tmp_path, capsys):
+    rows = {"train": [numbered_row(n, hat=2) for n in range(40)], "val": [numbered_row(0)]}
+    packed = write_packed_run(tmp_path / "packed", AttributeSet(attributes=(Attribute(name="hat"),)), rows)
+    assert run(packed, tmp_path / "model") == 1
+    shown = capsys.readouterr().err
+    assert "column 'hat': 2" in shown
+    assert "split=train/shard-00000000.parquet" in shown
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_going_on_from_a_model(alone, tmp_path, capsys, ray_local):
+    """Its heads stay where classes agree, a new attribute gets a new one, other classes are refused."""
+    import numpy as np
+
+    rng = np.random.default_rng(5)
+    grown = AttributeSet(attributes=(*ATTRIBUTES.attributes, Attribute(name="smile")))
+    rows = {split: [{**coloured_row(rng), "smile": n % 2} for n in range(40)] for split in ("train", "val")}
+    packed = write_packed_run(tmp_path / "grown", grown, rows)
+    flags = ("--model.checkpoint", str(alone), "--optim.epochs", "1", "--optim.lr", "1e-9")
+    assert run(packed, tmp_path / "model", *flags) == 0
+    old, new = (MultiAttributeModel.from_pretrained(path) for path in (alone, tmp_path / "model"))
+    assert new.attributes == grown
+    torch.testing.assert_close(new.head("tone").weight, old.head("tone").weight, atol=1e-6, rtol=0)
+    assert new.head("smile").out_features == 1
+
+    capsys.readouterr()
+    turned = Attribute(name="tone", kind="multiclass", classes=("light", "middle", "dark"))
+    rows = {split: [numbered_row(n, tone=0) for n in range(40)] for split in ("train", "val")}
+    other = write_packed_run(tmp_path / "turned", AttributeSet(attributes=(turned,)), rows)
+    assert run(other, tmp_path / "other", *flags) == 2
+    assert "attribute 'tone' has 3 classes, expected 3; the first difference is at index 0" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""Published label runs for tests, made by the real code without a model and without Ray."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from faceattr.attributes import Attribute
+from faceattr.data.commit import OK
+from faceattr.data.plan import plan_schema, write_plan
+from faceattr.data.runs import RunVersion, commit_all, open_run
+from faceattr.data.storage import join_uri, open_store
+from faceattr.data.tables import label_schema
+from faceattr.vqa.questions import AskedAttribute, QuestionSet
+
+
+def write_label_run(
+    uri: Any,
+    names: Sequence[str],
+    rows: Mapping[str, tuple[bytes | None, Mapping[str, Any]]],
+    *,
+    root: Any,
+    bytes_column: str | None = None,
+    file: str | None = None,
+) -> str:
+    """Writes a label run of binary attributes and gives its URI.
+
+    Args:
+        uri: run folder.
+        names: of the attributes.
+        rows: image id to its bytes (None: the image was missing) and its label columns.
+        root: where the images lie.
+        bytes_column: for images that lie in a Parquet file, the column of it.
+        file: the Parquet file; row n of the run is row n of it.
+    """
+    asked = [
+        AskedAttribute(attribute=Attribute(name=name), questions=("?",), answers=("no", "yes"), inverted=(False,))
+        for name in names
+    ]
+    questions = QuestionSet(name="test", asked=tuple(asked), derived=())
+    store = open_store(str(uri))
+    planned = [
+        {"image_id": name, "uri": file or join_uri(str(root), name), "source_row": place if file else None}
+        for place, name in enumerate(rows)
+    ]
+    table = pa.Table.from_pylist(planned, schema=plan_schema())
+    source = {"kind": "packed" if file else "prefix", "root": str(root), "bytes_column": bytes_column}
+    record = open_run(
+        store,
+        kind="label",
+        fingerprint={"questions": questions.to_json()},
+        config={},
+        versions={},
+        notes={},
+        write_plan=lambda: (write_plan(store, [table]), source, pa.schema([])),
+    )
+    version = RunVersion(store, record, label_schema(questions.attributes))
+    labelled = [
+        {**plan_row, "row": place, **_facts(data), **labels}
+        for place, (plan_row, (data, labels)) in enumerate(zip(planned, rows.values(), strict=True))
+    ]
+    tables = [pa.Table.from_pylist(labelled, schema=version.schema)]
+    commit_all(version.committer(version.work()), tables, on_rows=lambda rows: None)
+    version.publish(version.verify())
+    return store.uri
+
+
+def _facts(data: bytes | None) -> dict[str, Any]:
+    if data is None:
+        return {"status": "missing", "error": "there is no such object"}
+    return {"status": OK, "sha256": hashlib.sha256(data).hexdigest()}

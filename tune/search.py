@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+r"""Search for the settings of a training: loss weights, freeze depth, heads, learning rates, thresholds.
+
+Reads packed runs (`pipelines/pack.py`) and writes a folder with all trials, the best settings (`best.yaml`, which
+`pipelines/train.py --config` reruns), the best model and a report. `--resume` goes on where a search was stopped.
+
+    ray job submit --working-dir . -- python tune/search.py --data s3://faces/packed/run1 \
+        --output s3://faces/search/s1 --space tune/spaces/clear_face.yaml --num-samples 64 --trials.gpus 1
+    python tune/search.py --data ./packed --output ./search --num-samples 16
+    python tune/search.py --resume ./search
+"""
+
+import sys
+from collections.abc import Sequence
+
+from faceattr.cli import run_job
+from faceattr.data.runs import probe_store
+from faceattr.jobs import search
+from faceattr.jobs.search_results import finish_search
+from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.search.config import SearchConfig
+
+
+def search_settings(config: SearchConfig) -> int:
+    """Checks all, computes what trials share, runs the trials that are not over, writes the results."""
+    job = search.prepare_search_job(config)
+    print(search.describe_search(job))
+    if config.dry_run:
+        return 0
+    probe_store(job.output)
+    with drive(job.output):
+        record = search.begin_search_run(job)
+        with ray_session(job.config.ray), stop_on_sigterm():
+            plan = search.plan_search(job, search.survey_search(job))
+            print(f"computed activations of {search.fill_caches(job, plan):,} images", flush=True)
+            trials = search.run_search(job, plan)
+            print(finish_search(job, record, plan, trials))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    return run_job(SearchConfig, search_settings, argv, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
