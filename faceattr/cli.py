@@ -144,6 +144,9 @@ def _flatten(config_class: type, content: dict[str, Any], source: str, prefix: s
                 raise ConfigError(f"{source}: {dotted!r} is a group; expected keys below it")
             yield from _flatten(typing.cast(type, kind), value, source, f"{flag}.")
         elif isinstance(value, dict) and typing.get_origin(kind) is Mapping:
+            nested = [name for name, each in value.items() if not isinstance(each, str)]
+            if nested:
+                raise ConfigError(f"{source}: {dotted}.{nested[0]!r} takes one value; write a list as text, in quotes")
             yield flag, [f"--{flag}", *(word for pair in value.items() for word in pair)]
         elif isinstance(value, dict):
             raise ConfigError(f"{source}: {dotted!r} takes one value, found keys below it")

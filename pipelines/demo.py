@@ -11,6 +11,7 @@ photographs. Each step is a command of the README; it is shown before it runs.
 import dataclasses
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,29 +19,45 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.csv
 
 from faceattr.cli import run_job
 from faceattr.data.exports import export_labels
+from faceattr.data.packed import open_packed
 from faceattr.data.runs import read_manifest, read_published
 from faceattr.data.storage import open_store
 from faceattr.demo.faces import write_faces
-from faceattr.demo.side_by_side import describe_quality, measure_quality
+from faceattr.demo.side_by_side import describe_quality, measure_quality, write_side_by_side
 from faceattr.demo.store import LocalS3, serve_s3
 from faceattr.errors import RunError
 
 ATTRIBUTES = ("hat", "glasses", "facial_hair")
 # Three files that are no images, as every real bucket has some: they end as rows with a reason.
 BROKEN = {"broken/empty.jpg": b"", "broken/page.jpg": b"<!doctype html><p>404", "broken/cut.jpg": b"\xff\xd8\xff\xe0"}
-# A small network from random weights, since there is no hub: 2,000 drawings teach it in a minute.
-STUDENT = (
-    "--model.backbone resnet10t --model.args channels [16,32,64,128] --model.no-pretrained --model.image-size 64 "
-    "--attributes hat glasses facial_hair --optim.lr 3e-3 --optim.weight-decay 0.05 --optim.warmup-epochs 1 "
-    "--feed.batch-size 32"
-)
 S3 = "s3://faces"
+# The chain, as a user would type it, but for the hub: `tiny` and `demo` are a model and a preset for drawn faces.
+STEPS = {
+    "label": f"pipelines/label.py --images {S3}/raw/ --output {S3}/labels/run1 --model tiny",
+    "pack": f"pipelines/pack.py --labels {S3}/labels/run1 --output {S3}/packed/run1",
+    "train": f"pipelines/train.py --preset demo --data {S3}/packed/run1 --output {S3}/models/m1 "
+    "--workers.num-workers 2",
+    "search": f"tune/search.py --data {S3}/packed/run1 --output {S3}/search/s1 --space tune/spaces/demo.yaml "
+    f"--train demo --set model.checkpoint={S3}/models/m1 --num-samples 8",
+    "eval": f"pipelines/eval.py --model {S3}/models/m1 --data {S3}/packed/run1 --output {S3}/eval/m1",
+    "predict": f"pipelines/predict.py --model {S3}/eval/m1/model --images {S3}/raw/ --output {S3}/predictions/m1 "
+    f"--labels {S3}/labels/run1",
+}
+# Pages of the runs, and the names that the demo gives them.
+PAGES = {
+    "label": ("labels/run1/report.html", "label-report.html"),
+    "train": ("models/m1/report.html", "train-report.html"),
+    "search": ("search/s1/report.html", "search-report.html"),
+    "eval": ("eval/m1/report.html", "eval-report.html"),
+    "predict": ("predictions/m1/report.html", "predict-report.html"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,35 +70,36 @@ class DemoConfig:
     """Faces to draw."""
     seed: int = 2_000_000
     """Seed of the drawings; the tiny BLIP was trained on lower ones."""
-    epochs: int = 10
-    """Passes of the student over its training faces."""
+    last_step: Literal["label", "pack", "train", "search", "eval", "predict"] = "predict"
+    """Where to stop."""
 
 
 def run_demo(config: DemoConfig) -> int:
-    """Draws, uploads, and runs the chain."""
+    """Draws, uploads, runs the chain, keeps what there is to look at."""
     started = time.monotonic()
     config.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="faceattr-demo-") as scratch, serve_s3(Path(scratch) / "s3") as s3:
         os.environ.update(s3.environment)
         print(f"An S3 server runs at {s3.endpoint_url}")
-        faces = Path(scratch) / "faces"
-        truth = draw_and_upload(config, faces, s3)
+        truth = draw_and_upload(config, Path(scratch) / "faces", s3)
         print(f"{config.count} drawn faces and {len(BROKEN)} broken files lie in {S3}/raw/")
-
-        run_step("label", f"pipelines/label.py --images {S3}/raw/ --output {S3}/labels/run1 --model tiny")
-        labels = pa.concat_tables(read_published(open_store(f"{S3}/labels/run1"), ["image_id", *ATTRIBUTES]))
-        print(
-            f"labels against the truth of the drawings\n{describe_quality(measure_quality(truth, labels, ATTRIBUTES))}"
-        )
-
-        run_step("pack", f"pipelines/pack.py --labels {S3}/labels/run1 --output {S3}/packed/run1")
-        run_step(
-            "train",
-            f"pipelines/train.py --data {S3}/packed/run1 --output {S3}/models/m1 {STUDENT} "
-            f"--optim.epochs {config.epochs} --workers.num-workers 2",
-        )
-        keep_results(config.output)
-    print(f"open {config.output / 'index.html'}   ({time.monotonic() - started:.0f} s)")
+        names = list(STEPS)
+        done = names[: names.index(config.last_step) + 1]
+        for name in done:
+            run_step(name, STEPS[name])
+            if name == "label":
+                labels = keep_labels(config.output)
+                qualities = measure_quality(truth, labels, ATTRIBUTES)
+                print(f"labels against the truth of the drawings\n{describe_quality(qualities)}")
+        for name in done:
+            if name in PAGES:
+                key, file = PAGES[name]
+                (config.output / file).write_bytes(open_store(S3).get(key))
+        page = config.output / PAGES["label"][1]
+        if "predict" in done:
+            page = config.output / "index.html"
+            compare(config, truth, labels, Path(scratch) / "faces", page)
+    print(f"open {page}   ({time.monotonic() - started:.0f} s)")
     return 0
 
 
@@ -107,18 +125,40 @@ def run_step(name: str, command: str) -> None:
     print(f"[{name}] {time.monotonic() - started:.0f} s", flush=True)
 
 
-def keep_results(output: Path) -> None:
-    """Copies the report and the labels out of the bucket, which ends with the demo."""
+def keep_labels(output: Path) -> pa.Table:
+    """Copies the labels out of the bucket, which ends with the demo, and gives them."""
     run = open_store(f"{S3}/labels/run1")
-    (output / "report.html").write_bytes(run.get("report.html"))
     export_labels(run, output / "labels.csv", export_format="csv")
     manifest = read_manifest(run)
     assert manifest is not None
-    (output / "labels").mkdir(exist_ok=True)
-    for old in (output / "labels").glob("*.parquet"):
-        old.unlink()
+    shutil.rmtree(output / "labels", ignore_errors=True)
+    (output / "labels").mkdir()
     for file in manifest.files:
         (output / "labels" / Path(file.key).name).write_bytes(run.get(file.key))
+    return pa.concat_tables(read_published(run, ["image_id", *ATTRIBUTES]))
+
+
+def compare(config: DemoConfig, truth: pa.Table, labels: pa.Table, faces: Path, page: Path) -> None:
+    """Puts the truth, BLIP's labels and the student's predictions of held-out faces side by side."""
+    columns = ["image_id", *ATTRIBUTES, *(f"{name}_score" for name in ATTRIBUTES)]
+    predictions = pa.concat_tables(read_published(open_store(f"{S3}/predictions/m1"), columns))
+    packed = open_packed([f"{S3}/packed/run1"])
+    held_out = {name for table in packed.iter_split("test", ["image_id"]) for name in table["image_id"].to_pylist()}
+    pictures = {name: (faces / name).read_bytes() for name in held_out}
+    links = {f"{name} report": file for name, (_, file) in PAGES.items()}
+    write_side_by_side(
+        page,
+        truth=truth,
+        labels=labels,
+        predictions=predictions,
+        attributes=ATTRIBUTES,
+        held_out=held_out,
+        pictures=pictures,
+        links=links,
+    )
+    seen = truth.filter(pa.array([name in held_out for name in truth["image_path"].to_pylist()]))
+    qualities = measure_quality(seen, predictions, ATTRIBUTES)
+    print(f"\nthe student against the truth, on {len(held_out)} test faces\n{describe_quality(qualities)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

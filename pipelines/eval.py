@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Judge a trained model: figures with intervals, groups, calibration, thresholds, reports.
 
-Reads a model folder and packed runs. Thresholds and calibration are fitted on the split `val`, the split `test` is judged
-once. Writes `metrics.parquet`, `scores.parquet`, `report.html`, `performance_report.txt`, `MODEL_CARD.md`, pictures, and
-`model/`, the model with its thresholds and calibration.
+Reads a model folder and packed runs. Thresholds and calibration are fitted on the split `val`, the split `test` is
+judged once. Writes `metrics.parquet`, `scores.parquet`, `report.html`, `performance_report.txt`, `MODEL_CARD.md`,
+pictures, and `model/`, the model with its thresholds and calibration.
 
     ray job submit --working-dir . -- python pipelines/eval.py --model s3://faces/models/m1 --data s3://faces/packed/run1
         --output s3://faces/eval/m1 --group-by race,gender

@@ -4,7 +4,16 @@ import re
 
 import pytest
 
-from faceattr.config import DecodeConfig, LabelConfig, RayConfig, StorageConfig, WorkersConfig
+from faceattr.config import (
+    DecodeConfig,
+    LabelConfig,
+    PackConfig,
+    RayConfig,
+    SelectConfig,
+    SplitsConfig,
+    StorageConfig,
+    WorkersConfig,
+)
 from faceattr.errors import ConfigError
 
 LABEL = {"images": "in", "output": "out"}
@@ -12,6 +21,10 @@ LABEL = {"images": "in", "output": "out"}
 
 def label(**values):
     return LabelConfig(**(LABEL | values))
+
+
+def pack(**values):
+    return PackConfig(**({"labels": ("run",), "output": "out"} | values))
 
 
 @pytest.mark.parametrize(
@@ -25,6 +38,25 @@ def label(**values):
         (label, {"max_error_share": float("nan")}, "--max-error-share"),
         (label, {"allow_sensitive": ""}, "--allow-sensitive"),
         (label, {"allow_sensitive": "  because  "}, "--allow-sensitive"),
+        (pack, {"output": ""}, "--output"),
+        (pack, {"labels": ()}, "--labels"),
+        (pack, {"labels": ("a", "a")}, "--labels"),
+        (pack, {"source": "fairface"}, "--root"),
+        (pack, {"root": "x"}, "--source"),
+        (pack, {"short_side_px": 7}, "--short-side-px"),
+        (pack, {"jpeg_quality": 0}, "--jpeg-quality"),
+        (pack, {"jpeg_quality": 101}, "--jpeg-quality"),
+        (pack, {"limit": 0}, "--limit"),
+        (pack, {"max_error_share": 1.5}, "--max-error-share"),
+        (pack, {"shard_mb": 0}, "--shard-mb"),
+        (SplitsConfig, {"val": -0.1}, "--splits.val"),
+        (SplitsConfig, {"test": float("nan")}, "--splits.test"),
+        (SplitsConfig, {"train": 0.0, "val": 0.0, "test": 0.0}, "--splits.train"),
+        (SplitsConfig, {"rename": ("val",)}, "--splits.rename"),
+        (SplitsConfig, {"rename": ("val=dev",)}, "--splits.rename"),
+        (SplitsConfig, {"rename": ("val=test",), "official": "ignore"}, "--splits.rename"),
+        (SelectConfig, {"any_of": ("hat",), "negatives": -1}, "--select.negatives"),
+        (SelectConfig, {"negatives": 5}, "--select.negatives"),
         (StorageConfig, {"deadline_s": 0.0}, "--storage.deadline-s"),
         (StorageConfig, {"deadline_s": float("nan")}, "--storage.deadline-s"),
         (DecodeConfig, {"max_bytes": 0}, "--decode.max-bytes"),

@@ -12,15 +12,25 @@ import pytest
 
 from faceattr.cli import main as faceattr
 from faceattr.cli import parse_config
-from faceattr.config import LabelConfig
+from faceattr.config import EvalConfig, LabelConfig, PackConfig, PredictConfig
 from faceattr.data.images import REASONS
 from faceattr.data.tables import label_schema
 from faceattr.demo.faces import write_faces
+from faceattr.search.config import SearchConfig
+from faceattr.training.presets import PRESETS_FOLDER
+from faceattr.training.train_config import TrainConfig
 from faceattr.vqa.question_files import builtin_sets, load_question_set, parse_question_set
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-label = runpy.run_path(str(ROOT / "pipelines" / "label.py"))["main"]
+CHAIN = {
+    "pipelines/label.py": LabelConfig,
+    "pipelines/pack.py": PackConfig,
+    "pipelines/train.py": TrainConfig,
+    "tune/search.py": SearchConfig,
+    "pipelines/eval.py": EvalConfig,
+    "pipelines/predict.py": PredictConfig,
+}
 
 
 def commands() -> list[list[str]]:
@@ -34,14 +44,10 @@ def command(*begin: str) -> list[str]:
 
 
 def test_every_command_is_of_a_kind_that_a_test_below_runs():
-    known = {("make", "demo"), ("make", "test"), (".", ".venv/bin/activate")}
+    known = {("make", "demo"), ("make", "test"), (".", ".venv/bin/activate"), ("ray", "job")}
+    known |= {("python", script) for script in CHAIN} | {("faceattr", each) for each in ("export", "predict", "plan")}
     for words in commands():
-        starts = tuple(words[:2])
-        assert starts in known or starts in {
-            ("python", "pipelines/label.py"),
-            ("ray", "job"),
-            ("faceattr", "export"),
-        }, words
+        assert tuple(words[:2]) in known, words
 
 
 def test_make_targets_exist():
@@ -94,37 +100,59 @@ def _help() -> str:
     return subprocess.run(script, check=True, capture_output=True, text=True).stdout
 
 
+# What the README's commands need besides, since a test has neither hub nor time.
+SMALL = {
+    "pipelines/label.py": "--workers.max-actors 1 --workers.gpus-per-actor 1",
+    "pipelines/train.py": "--model.backbone resnet10t --model.no-pretrained --model.image-size 32 --optim.epochs 1",
+    "tune/search.py": "--set model.backbone=test_vit model.pretrained=false optim.epochs=1 --num-samples 2",
+    "pipelines/eval.py": "--workers.max-actors 1 --workers.gpus-per-actor 1 --bootstrap.resamples 20",
+    "pipelines/predict.py": "--workers.max-actors 1 --workers.gpus-per-actor 1",
+}
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_label_and_export_commands_run(tmp_path, ray_local, monkeypatch, capsys):
+def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
+    """Every command for one machine, as it stands, one after the other, on drawn faces."""
     monkeypatch.chdir(tmp_path)
-    write_faces(tmp_path / "photos", 24, 3_000_000)
-    words = command("python", "pipelines/label.py")[2:]
-    words[words.index("--model") + 1] = "tiny"  # there is no hub here
-    assert label([*words, "--workers.max-actors", "1", "--workers.gpus-per-actor", "1"]) == 0
-    assert "published version 1: 24 rows" in capsys.readouterr().out
-    assert faceattr(command("faceattr", "export")[1:]) == 0
+    write_faces(tmp_path / "photos", 60, 3_000_000)
+    for words in commands():
+        script = words[1] if words[0] == "python" else None
+        if script and "--config" not in words and "--resume" not in words:
+            arguments = [*words[2:], *shlex.split(SMALL.get(script, ""))]
+            if script == "pipelines/label.py":
+                arguments[arguments.index("--model") + 1] = "tiny"
+            assert runpy.run_path(str(ROOT / script))["main"](arguments) == 0, words
+        elif words[0] == "faceattr":
+            assert faceattr(words[1:]) == 0, words
+    shown = capsys.readouterr().out
+    assert "published version 1: 60 rows" in shown
     rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
     assert list(rows[0]) == ["image_path", "hat", "glasses", "facial_hair", "label"]
-    assert len(rows) == 24
+    assert len(rows) == 60
+    for left in ("models/m1/model.safetensors", "search/best.yaml", "eval/report.html", "m1.onnx"):
+        assert (tmp_path / left).is_file(), left
 
 
-def test_the_cluster_command_is_understood():
-    words = command("ray", "job", "submit")
-    assert words[: words.index("--") + 1] == ["ray", "job", "submit", "--working-dir", ".", "--"]
-    config = parse_config(LabelConfig, words[words.index("pipelines/label.py") + 1 :])
-    assert (config.images, config.output) == ("s3://faces/raw/", "s3://faces/labels/run1")
+def test_the_cluster_commands_are_understood():
+    for words in commands():
+        if words[:3] != ["ray", "job", "submit"]:
+            continue
+        assert words[3:7] == ["--working-dir", ".", "--", "python"]
+        presets = PRESETS_FOLDER if words[7] == "pipelines/train.py" else None
+        config = parse_config(CHAIN[words[7]], words[8:], presets=presets)
+        assert config.output.startswith("s3://faces/")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_demo_runs_and_the_tiny_model_is_right(tmp_path):
-    """What `make demo` calls, with fewer faces."""
+def test_the_demo_begins_and_the_tiny_model_is_right(tmp_path):
+    """What `make demo` calls, with fewer faces and as far as the labels; the commands after it run in the test above."""
     script = [sys.executable, str(ROOT / "pipelines" / "demo.py"), "--output", str(tmp_path), "--count", "96"]
-    shown = subprocess.run(script, check=True, capture_output=True, text=True, timeout=560).stdout
-    f1 = dict(re.findall(r"^(hat|glasses|facial_hair) +[\d.]+ +[\d.]+ +([\d.]+) +96$", shown, re.MULTILINE))
+    shown = subprocess.run([*script, "--last-step", "label"], check=True, capture_output=True, text=True, timeout=560)
+    f1 = dict(re.findall(r"^(hat|glasses|facial_hair) +[\d.]+ +[\d.]+ +([\d.]+) +96$", shown.stdout, re.MULTILINE))
     assert set(f1) == {"hat", "glasses", "facial_hair"}
     assert min(map(float, f1.values())) >= 0.9
-    assert "labelled 96, rejected 3" in shown
-    assert "<html" in (tmp_path / "report.html").read_text()
+    assert "labelled 96, rejected 3" in shown.stdout
+    assert "<html" in (tmp_path / "label-report.html").read_text()
     assert len((tmp_path / "labels.csv").read_text().splitlines()) == 100

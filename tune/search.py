@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from faceattr.cli import run_job
 from faceattr.data.runs import probe_store
-from faceattr.jobs import search
+from faceattr.jobs import search, search_job
 from faceattr.jobs.search_results import finish_search
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
 from faceattr.search.config import SearchConfig
@@ -23,13 +23,13 @@ from faceattr.search.config import SearchConfig
 
 def search_settings(config: SearchConfig) -> int:
     """Checks all, computes what trials share, runs the trials that are not over, writes the results."""
-    job = search.prepare_search_job(config)
-    print(search.describe_search(job))
+    job = search_job.prepare_search_job(config)
+    print(search_job.describe_search(job))
     if config.dry_run:
         return 0
     probe_store(job.output)
     with drive(job.output):
-        record = search.begin_search_run(job)
+        record = search_job.begin_search_run(job)
         with ray_session(job.config.ray), stop_on_sigterm():
             plan = search.plan_search(job, search.survey_search(job))
             print(f"computed activations of {search.fill_caches(job, plan):,} images", flush=True)

@@ -27,6 +27,24 @@ from faceattr.evaluation.labels import decide
 from faceattr.evaluation.plots import draw_confusions, draw_curves, draw_reliability, to_png
 
 DONE_KEY = "evaluation.json"
+OWN_KEYS = frozenset(
+    [
+        "metrics.parquet",
+        "scores.parquet",
+        "differences.parquet",
+        "performance_report.txt",
+        "report.html",
+        "MODEL_CARD.md",
+        "confusion_matrices.png",
+        "precision_recall.png",
+        "reliability.png",
+        "sample_grid.png",
+        "test_labels.txt",
+        "submission.csv",
+        "model/model.safetensors",
+        "model/config.json",
+    ]
+)
 
 
 def predict_rows(table: pa.Table, attributes: AttributeSet, fitted: Fitted) -> tuple[pa.Table, dict[str, np.ndarray]]:

@@ -71,7 +71,7 @@ def _describe(evaluation: Evaluation, name: str) -> dict[str, Any]:
     attribute = judged.attribute
     with_classes = attribute.kind == "multiclass" and len(attribute.classes) <= _MAX_CLASSES and len(judged) > 0
     before = evaluation.uncalibrated[name]
-    calibration = evaluation.fitted.calibration.get(name)
+    calibration = evaluation.fitted.calibration.get(name) if len(judged) else None
     return {
         "name": name,
         "num_rows": len(judged),

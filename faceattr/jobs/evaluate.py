@@ -15,6 +15,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.config import EvalConfig
 from faceattr.data.commit import OK
 from faceattr.data.fetch import fetch_folder
+from faceattr.data.images import ImageLimits
 from faceattr.data.packed import PackedData, open_packed
 from faceattr.data.sources.label_list import detect_layout
 from faceattr.data.storage import StorageOptions, Store, open_output
@@ -25,6 +26,7 @@ from faceattr.evaluation.leakage import check_disjoint
 from faceattr.evaluation.model_card import write_model_card
 from faceattr.evaluation.outputs import (
     DONE_KEY,
+    OWN_KEYS,
     draw_pictures,
     predict_rows,
     write_pictures,
@@ -36,11 +38,17 @@ from faceattr.evaluation.report import render_report
 from faceattr.evaluation.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
 from faceattr.evaluation.thresholds import Criterion
 from faceattr.inference.model_facts import ModelFacts, inspect_model
+from faceattr.jobs.eval_samples import draw_sample_grid
 from faceattr.jobs.score_stream import score_splits
 from faceattr.models.model_json import CONFIG_FILE, WEIGHTS_FILE
 
 FIT_SPLIT = "val"
-_LEAK_COLUMNS = ("row", "image_id", "sha256")
+# The sample grid is no part of the page, which may be passed on.
+_PICTURE_TITLES = {
+    "confusion_matrices.png": "Confusions",
+    "precision_recall.png": "Precision and recall",
+    "reliability.png": "Reliability of scores",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +95,9 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     """
     storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
     output = open_output(config.output, storage)
-    if next(output.list(), None) is not None:
+    there = {entry.key for entry in output.list() if not entry.key.startswith("_lease/")}
+    # What an interrupted evaluation left is written again; a finished one, and what is not ours, stays as it is.
+    if DONE_KEY in there or not there <= OWN_KEYS:
         raise ConfigError(f"--output {config.output}: holds files already, and nothing is overwritten; choose another")
 
     def fetch(uri: str) -> Any:
@@ -112,8 +122,8 @@ def _check_attributes(model: ModelFacts, packed: PackedData) -> None:
     shared = [each for each in model.attributes.attributes if each.name in known]
     if not shared:
         raise ConfigError(
-            f"--data: has labels of {', '.join(known)}, the model predicts {', '.join(model.attributes.names)}: nothing "
-            "can be judged"
+            f"--data: has labels of {', '.join(known)}, the model predicts {', '.join(model.attributes.names)}; none "
+            "of them can be judged"
         )
     for each in shared:
         theirs = known[each.name]
@@ -156,12 +166,13 @@ def check_train_is_apart(job: EvalJob, judged: pa.Table) -> None:
     """Raises RunError if an image that is judged lies in the training split of the same data, byte for byte."""
     if job.config.split == "train":
         return
-    digests = list(job.packed.iter_split("train", ["sha256"]))
-    train = pa.concat_tables([pa.table({"sha256": pa.array([], pa.string())}), *digests])
-    nowhere = train.append_column("run", pa.array([-1] * len(train), pa.int32())).append_column(
-        "row", pa.array(range(len(train)), pa.int64())
+    digests = pa.concat_tables(
+        [pa.table({"sha256": pa.array([], pa.string())}), *job.packed.iter_split("train", ["sha256"])]
     )
-    check_disjoint(judged, nowhere, judged_name=job.config.split, others_name="train")
+    # Rows of other files: only what they hold can be the same.
+    rows = {"run": pa.array([-1] * len(digests), pa.int32()), "row": pa.array(range(len(digests)), pa.int64())}
+    train = pa.table({**rows, "sha256": digests["sha256"]})
+    check_disjoint(judged, train, judged_name=job.config.split, others_name="train")
 
 
 def _evaluate(job: EvalJob, scored: pa.Table, model: ModelFacts) -> Evaluation:
@@ -212,6 +223,10 @@ def _write(job: EvalJob, scored: pa.Table, evaluation: Evaluation, differences: 
     predicted, labels = predict_rows(good, attributes, evaluation.fitted)
     write_tables(store, evaluation, predicted, differences)
     pictures = draw_pictures(evaluation)
+    if config.samples:
+        limits = ImageLimits(max_bytes=config.decode.max_bytes, max_pixels=config.decode.max_pixels)
+        shown = _labelled(attributes, job.packed)
+        pictures["sample_grid.png"] = draw_sample_grid(job.packed, predicted, shown, split=config.split, limits=limits)
     write_pictures(store, pictures)
     counts = {split: _of_split(scored, split).num_rows for split in dict.fromkeys((FIT_SPLIT, config.split))}
     counts = {split: count for split, count in counts.items() if count}
@@ -219,7 +234,6 @@ def _write(job: EvalJob, scored: pa.Table, evaluation: Evaluation, differences: 
         evaluation, model=config.model, data=config.data, differences=differences, compared=config.compare
     )
     store.put("performance_report.txt", text.encode())
-    titles = {"confusion_matrices.png": "Confusions", "precision_recall.png": "Precision and recall"}
     page = render_report(
         evaluation,
         model=config.model,
@@ -227,7 +241,7 @@ def _write(job: EvalJob, scored: pa.Table, evaluation: Evaluation, differences: 
         data=config.data,
         counts=counts,
         rejected=_count_rejects(scored),
-        figures={titles.get(key, "Reliability of scores"): figure for key, figure in pictures.items()},
+        figures={_PICTURE_TITLES[key]: figure for key, figure in pictures.items() if key in _PICTURE_TITLES},
         differences=differences,
         compared=config.compare,
     )
@@ -243,7 +257,8 @@ def _write(job: EvalJob, scored: pa.Table, evaluation: Evaluation, differences: 
     )
     store.put("MODEL_CARD.md", card.encode())
     _write_lists(job, good, labels)
-    _write_model(job, evaluation.fitted)
+    if job.fits:
+        _write_model(job, evaluation)
     write_summary(store, evaluation, config=asdict(config), fingerprint=job.fingerprint)
 
 
@@ -260,11 +275,13 @@ def _write_lists(job: EvalJob, table: pa.Table, labels: dict[str, np.ndarray]) -
         job.output.put("submission.csv", submission.encode())
 
 
-def _write_model(job: EvalJob, fitted: Fitted) -> None:
-    """The model's own files, with what was fitted in its config."""
+def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
+    """The model's own files, with what was fitted in its config; attributes without labels here keep what they had."""
+    fitted = evaluation.fitted
     config = json.loads((job.model.folder / CONFIG_FILE).read_text("utf-8"))
     config["thresholds"] = {**config["thresholds"], **fitted.thresholds}
-    config["calibration"] = {name: dict(each) for name, each in fitted.calibration.items()}
+    kept = {name: each for name, each in config["calibration"].items() if name not in job.packed.attributes.names}
+    config["calibration"] = {**kept, **{name: dict(each) for name, each in fitted.calibration.items()}}
     job.output.put(f"model/{WEIGHTS_FILE}", (job.model.folder / WEIGHTS_FILE).read_bytes())
     job.output.put(f"model/{CONFIG_FILE}", (json.dumps(config, indent=2) + "\n").encode())
 

@@ -9,7 +9,6 @@ already is not computed again.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,6 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import RunError
-from faceattr.jobs.pixels import pixels_from_arrow, pixels_to_arrow
 from faceattr.jobs.train_stages import IMAGE, PIXELS, decode_packed, read_stretch
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.model_files import FILE_PATTERNS
@@ -185,7 +183,7 @@ def _compute(source: FeatureSource, task: FeatureTask, parts: Sequence[Part], *,
         .map_batches(
             ComputeFeatures,
             fn_constructor_kwargs={"source": source, "task": task, "on_gpu": gpus > 0},
-            batch_size=None,
+            batch_size=1,  # Ray Data wants a number beside GPUs; a row is a whole part
             batch_format="pyarrow",
             num_gpus=gpus or None,
             num_cpus=_ACTOR_CPUS if not gpus else 0,
@@ -203,7 +201,7 @@ def _compute(source: FeatureSource, task: FeatureTask, parts: Sequence[Part], *,
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeParts:
-    """Parts -> their images, uint8 [3, S, S] as fixed-size binary, one block a part.
+    """Parts -> their images, uint8 [n, 3, S, S] as one binary value, one row a part.
 
     Attributes:
         data: packed runs.
@@ -218,7 +216,7 @@ class DecodeParts:
     view: View | None
 
     def __call__(self, items: pa.Table) -> pa.Table:
-        """Columns: split, number, start, pixels; one row an image."""
+        """Columns: split, number, start, rows, pixels."""
         (item,) = items.to_pylist()
         torch.set_num_threads(1)  # tasks run side by side
         encoded = _read_images(self.data, item["split"], self.surveys[item["split"]], item["start"], item["rows"])
@@ -234,8 +232,7 @@ class DecodeParts:
             else:
                 seed = image_seed(view.seed, epoch=view.number, row=item["start"] + place)
                 pixels[place] = random(image, seed=seed).numpy()
-        columns = {name: pa.repeat(pa.scalar(item[name]), item["rows"]) for name in ("split", "number", "start")}
-        return pa.table({**columns, PIXELS: pixels_to_arrow(pixels)})
+        return items.append_column(PIXELS, pa.array([pixels.tobytes()], pa.large_binary()))
 
 
 def _read_images(data: PackedData, split: str, survey: SplitSurvey, start: int, num_rows: int) -> list[bytes]:
@@ -285,10 +282,10 @@ class ComputeFeatures:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """One row: split, number, rows."""
-        first: dict[str, Any] = {name: table[name][0].as_py() for name in ("split", "number", "start")}
-        part = Part(split=first["split"], number=first["number"], start=first["start"], num_rows=len(table))
+        (item,) = table.drop_columns([PIXELS]).to_pylist()
+        part = Part(split=item["split"], number=item["number"], start=item["start"], num_rows=item["rows"])
         side = self._keys[0].preprocessing.size_px
-        pixels = pixels_from_arrow(table[PIXELS], side).reshape(-1, 3, side, side)
+        pixels = np.frombuffer(table[PIXELS][0].as_buffer(), np.uint8).reshape(-1, 3, side, side)
         found: list[dict[str, Tensor]] = []
         for start in range(0, len(pixels), self._batch_size):
             images = torch.from_numpy(pixels[start : start + self._batch_size].copy()).to(self._device)

@@ -31,8 +31,8 @@ from faceattr.jobs.shard_tasks import make_shards
 logger = logging.getLogger(__name__)
 
 SCAN_FOLDER = "scan"
-# Hashing waits for the store and needs little more.
-_SCAN_CPUS = 0.25
+# Threads wait for the store, so few tasks suffice; each needs a process of its own.
+_SCAN_CPUS = 0.5
 _SAMPLE_ROWS = 64
 
 

@@ -90,7 +90,7 @@ def score_splits(
     try:
         with cluster_errors():
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
-                progress.add(table.append_column("uri", table["image_id"]))
+                progress.add(table)
                 tables.append(table)
     finally:
         progress.close()

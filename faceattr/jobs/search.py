@@ -8,261 +8,25 @@ tensorboard/
 trials.parquet, best.yaml, best/, test.json, report.html
 """
 
-import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from importlib import metadata
 from typing import Any
 
-import pyarrow as pa
 import ray
-import torch
 
-import faceattr
-from faceattr.attributes import AttributeSet
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.packed import PackedData, open_packed
-from faceattr.data.plan import Plan
-from faceattr.data.runs import RunRecord, check_fingerprint, open_run, read_record
-from faceattr.data.storage import StorageOptions, Store, open_output
 from faceattr.errors import ConfigError
-from faceattr.jobs.code_version import code_version
 from faceattr.jobs.features import FeatureTask, fill_features, plan_feature_tasks
 from faceattr.jobs.search_inputs import SearchPlan
+from faceattr.jobs.search_job import SearchJob
 from faceattr.jobs.search_stack import stack_key
 from faceattr.jobs.search_tune import run_trials
 from faceattr.jobs.session import cluster_errors
+from faceattr.jobs.train_feed import READ_CPUS
 from faceattr.jobs.train_survey import load_surveys, survey_data
-from faceattr.models.heads import NUM_YEARS
-from faceattr.models.model_files import FILE_PATTERNS
-from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.base import build_base, config_from_json, read_text, to_json
-from faceattr.search.cache_rule import CachePlan, plan_caches, possible_depths
-from faceattr.search.config import SearchConfig
-from faceattr.search.default_space import build_default_space
-from faceattr.search.model_facts import ModelFacts, inspect_model
-from faceattr.search.objective import Judge
+from faceattr.search.cache_rule import all_cached, possible_depths
 from faceattr.search.records import TrialRecord, read_records
 from faceattr.search.sampler import Sampler
-from faceattr.search.space import Space, check_space, load_yaml, parse_space
 from faceattr.search.work import WorkList
-from faceattr.training.assembly import build_model, choose_attributes
 from faceattr.training.survey import SplitSurvey
-from faceattr.training.train_config import TrainConfig
-
-logger = logging.getLogger(__name__)
-KIND = "search"
-_DEFAULT_SAMPLES = 32
-_PACKAGES = ("ray", "optuna", "torch", "torchvision", "timm", "transformers", "pyarrow", "numpy", "scikit-learn")
-# What --resume may change: how long, where and with what a search runs, not what it finds.
-_RESUMABLE = ("num_samples", "resume", "trials", "storage", "ray", "dry_run")
-_NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchJob:
-    """A checked search command: what can be wrong before a cluster is touched has been looked at.
-
-    Attributes:
-        config: as given; of a search that goes on, as it was begun, with the changes.
-        base: settings that the trials share, the space's fixed values among them.
-        space: what they differ in.
-        facts: of the shared network.
-        data: packed runs.
-        attributes: to learn.
-        storage: how stores are reached.
-        output: folder of the search.
-    """
-
-    config: SearchConfig
-    base: TrainConfig
-    space: Space
-    facts: ModelFacts
-    data: PackedData
-    attributes: AttributeSet
-    storage: StorageOptions
-    output: Store
-
-    @property
-    def num_samples(self) -> int:
-        """Trials of the search."""
-        return self.config.num_samples or _DEFAULT_SAMPLES
-
-    @property
-    def main(self) -> str | None:
-        """The attribute that counts."""
-        return self.config.objective.main or self.base.loss.main
-
-    @property
-    def judge(self) -> Judge:
-        """Of trials."""
-        return Judge(self.attributes, self.config.objective, main=self.main, seed=self.config.seed)
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """All that decides what is found."""
-        base, config = asdict(self.base), asdict(self.config)
-        for name in ("output", "storage", "ray", "workers", "dry_run"):
-            del base[name]
-        return {
-            "data": self.data.fingerprint,
-            "base": base,
-            "space": self.space.to_json(),
-            **{name: config[name] for name in ("algorithm", "seed", "objective", "stop", "features")},
-        }
-
-    @property
-    def caches(self) -> CachePlan:
-        """Activations that trials share."""
-        return plan_caches(
-            self.space,
-            self.base,
-            self.facts,
-            self.config.features,
-            mode=self.config.cache,
-            num_rows=self.data.num_rows("train") + self.data.num_rows("val"),
-        )
-
-
-def prepare_search_job(config: SearchConfig) -> SearchJob:
-    """Checks a command as far as it can be checked without reading labels.
-
-    Raises:
-        ConfigError, ModelError: it cannot run as given.
-        StorageError: a store refuses.
-    """
-    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
-    output = open_output(config.resume or config.output, storage)
-    record = read_record(output)
-    content: Mapping[str, Any] | None
-    if config.resume is not None:
-        config, base, content = _read_begun(config, record, output)
-    else:
-        base = build_base(config, storage)
-        content = None if config.space is None else _load_space(config.space, storage)
-    data = open_packed(config.data, storage)
-    attributes = choose_attributes(data.attributes, base.attributes)
-    model = _build_untrained(base, attributes, storage)
-    if content is None:
-        backbone = model.backbone
-        space = build_default_space(
-            base, attributes.names, num_blocks=backbone.num_blocks, can_split=backbone.can_split
-        )
-    else:
-        space = parse_space(content, f"--space {config.space}" if config.space else "space")
-    base = check_space(space, base, attributes.names)
-    job = SearchJob(
-        config=config,
-        base=base,
-        space=space,
-        facts=inspect_model(model, possible_depths(space, base)),
-        data=data,
-        attributes=attributes,
-        storage=storage,
-        output=output,
-    )
-    _check_job(job)
-    if record is not None:
-        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
-    return job
-
-
-def _check_job(job: SearchJob) -> None:
-    _ = job.judge
-    if job.main is not None and job.main not in job.attributes.names:
-        raise ConfigError(f"--objective.main {job.main!r}: none of the learnt attributes {list(job.attributes.names)}")
-    num_rows, size = job.data.num_rows("train"), job.base.feed.batch_size
-    if num_rows < size:
-        raise ConfigError(f"feed.batch_size {size}: the training split has {num_rows:,} images; choose fewer")
-    if job.base.workers.num_workers > 1 and not job.config.ray.dashboard:
-        # Ray Train's placement groups of trials that are stopped are given back by way of the dashboard's state API.
-        raise ConfigError("--ray.no-dashboard: trials with several workers need the dashboard; leave the flag out")
-
-
-def _load_space(address: str, storage: StorageOptions) -> Mapping[str, Any]:
-    return load_yaml(read_text(address, storage, "--space"), f"--space {address}")
-
-
-def _read_begun(
-    config: SearchConfig, record: RunRecord | None, output: Store
-) -> tuple[SearchConfig, TrainConfig, Mapping[str, Any]]:
-    """Config, shared settings and space of the search in a folder; nothing but JSON is read."""
-    if record is None or record.kind != KIND:
-        raise ConfigError(f"--resume {output.uri}: there is no search; begin one with --data and --output")
-    plain = SearchConfig(data=("unused",), output="unused")
-    changed = [
-        each.name
-        for each in fields(SearchConfig)
-        if each.name not in _RESUMABLE and getattr(config, each.name) != getattr(SearchConfig(resume="x"), each.name)
-    ]
-    if changed:
-        raise ConfigError(
-            f"--resume takes its settings from the search: leave out --{changed[0].replace('_', '-')}, or begin "
-            "another search with --output"
-        )
-    begun = config_from_json(plain, record.config)
-    begun = replace(
-        begun,
-        **{name: getattr(config, name) for name in ("storage", "ray", "dry_run")},
-        num_samples=config.num_samples or begun.num_samples,
-        trials=config.trials if config.trials != plain.trials else begun.trials,
-    )
-    base = config_from_json(TrainConfig(data=begun.data, output="unused"), record.notes["base"])
-    return begun, replace(base, storage=config.storage, ray=config.ray), record.notes["space"]
-
-
-def _build_untrained(base: TrainConfig, attributes: AttributeSet, storage: StorageOptions) -> MultiAttributeModel:
-    """The shared network with random weights: for its shapes."""
-    counts = {
-        each.name: torch.ones(NUM_YEARS if each.kind == "age" else len(each.classes), dtype=torch.float64)
-        for each in attributes.attributes
-    }
-    return build_model(
-        base,
-        attributes,
-        counts=counts,
-        pretrained=False,
-        fetch_remote=lambda uri: fetch_folder(uri, storage, only=FILE_PATTERNS),
-    )
-
-
-def begin_search_run(job: SearchJob) -> RunRecord:
-    """The run in the output folder."""
-    source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
-    return open_run(
-        job.output,
-        kind=KIND,
-        fingerprint=job.fingerprint,
-        config=to_json(job.config),
-        versions={name: metadata.version(name) for name in _PACKAGES}
-        | {"faceattr": faceattr.__version__, "code": code_version()},
-        notes={
-            "base": to_json(job.base),
-            "space": job.space.to_json(),
-            "attributes": [asdict(each) for each in job.attributes.attributes],
-        },
-        write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
-    )
-
-
-def describe_search(job: SearchJob) -> str:
-    """What the user reads before it starts."""
-    rows = {split: job.data.num_rows(split) for split in job.data.splits}
-    judged = (
-        f"{job.config.objective.criterion} of {job.main}"
-        if job.main
-        else f"mean over {', '.join(job.attributes.names)}"
-    )
-    return "\n".join(
-        [
-            f"search of {job.num_samples} trials, {job.config.algorithm}, judged by {judged}",
-            f"images {', '.join(f'{split} {count:,}' for split, count in rows.items())}",
-            f"backbone {job.base.model.backbone}, {job.facts.num_blocks} blocks, {job.base.optim.epochs} epochs",
-            "space",
-            job.space.describe(),
-            *job.caches.notes,
-        ]
-    )
 
 
 def survey_search(job: SearchJob) -> dict[str, SplitSurvey]:
@@ -351,8 +115,30 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
         ),
     )
     if not work.is_over:
-        run_trials(plan, work, job.output, stop=config.stop, max_concurrent=config.trials.max_concurrent)
+        run_trials(plan, work, job.output, stop=config.stop, max_concurrent=_count_concurrent(job, plan))
     return list(work.ordered())
+
+
+def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
+    """Trials at a time: those that read images need room for decoding beside them, or all would wait for ever.
+
+    Raises:
+        ConfigError: there is no such room.
+    """
+    trials, feed = job.config.trials, job.base.feed
+    if all_cached(job.space, job.base, job.facts, plan.caches):
+        return trials.max_concurrent
+    cpus = ray.cluster_resources().get("CPU", 0.0)
+    claimed = trials.cpus + 2 * READ_CPUS + feed.decode_cpus
+    if job.base.workers.num_workers > 1:
+        claimed += job.base.workers.num_workers * job.base.workers.cpus_per_worker
+    room = int(cpus / claimed)
+    if room < 1:
+        raise ConfigError(
+            f"--trials.cpus {trials.cpus:g}: a trial that reads images claims {claimed:g} CPUs with its workers and "
+            f"decoding, the cluster has {cpus:g}; lower it"
+        )
+    return min(room, trials.max_concurrent or room)
 
 
 def _alone(plan: SearchPlan, number: int, values: Mapping[str, Any]) -> None:

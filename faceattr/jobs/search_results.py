@@ -15,8 +15,8 @@ from faceattr.data.runs import RunRecord
 from faceattr.data.storage import join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import RunError
-from faceattr.jobs.search import SearchJob
 from faceattr.jobs.search_inputs import MODEL_FOLDER, SearchPlan
+from faceattr.jobs.search_job import SearchJob
 from faceattr.jobs.session import cluster_errors
 from faceattr.jobs.train_feed import Feed, FeedPlan
 from faceattr.jobs.train_worker import count_decoders
@@ -54,7 +54,7 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
     config = describe_best(job.base, best)
     output.put(BEST_CONFIG_KEY, config.encode())
     keep_best_model(job, best, trials)
-    test = evaluate_on_test(job, plan)
+    test = evaluate_on_test(job, plan, best)
     page = render_search_report(record, job.space, trials, best, notes=plan.caches.notes, test=test, best_config=config)
     output.put(REPORT_KEY, page.encode())
     return _summarise(job, best, trials, test)
@@ -100,8 +100,10 @@ def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
         return False
 
 
-def evaluate_on_test(job: SearchJob, plan: SearchPlan) -> dict[str, Any] | None:
+def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dict[str, Any] | None:
     """Figures of the winner on the test split: measured once, and kept. None if there is no test split.
+
+    Once a winner: a search that goes on with more trials may find another.
 
     Raises:
         RunError: the cluster broke, or an image cannot be read.
@@ -109,7 +111,9 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan) -> dict[str, Any] | None:
     if "test" not in plan.surveys:
         return None
     try:
-        return dict(json.loads(job.output.get(TEST_KEY)))
+        there = dict(json.loads(job.output.get(TEST_KEY)))
+        if there["trial"] == best.name:
+            return there
     except MissingObjectError:
         pass
     trials = job.config.trials
@@ -117,6 +121,7 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan) -> dict[str, Any] | None:
         found: dict[str, Any] = ray.get(
             ray.remote(_judge_on_test).options(num_cpus=trials.cpus, num_gpus=trials.gpus).remote(plan)
         )
+    found = {"trial": best.name, **found}
     job.output.put(TEST_KEY, json.dumps(found, indent=1).encode())
     return found
 

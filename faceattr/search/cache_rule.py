@@ -125,6 +125,19 @@ def _refusal(boundary: BoundaryFacts, settings: FeaturesSettings, *, num_bytes: 
     return None
 
 
+def all_cached(space: Space, base: TrainConfig, facts: ModelFacts, plan: CachePlan) -> bool:
+    """Whether no trial of the space reads images."""
+    depths = {facts.num_blocks if depth in ("all", -1) else int(depth) for depth in possible_depths(space, base)}
+    strengths = space.possible("augment.strength") or (base.augment.strength,)
+    mixups = space.possible("optim.mixup_alpha") or (base.optim.mixup_alpha,)
+    return (
+        bool(plan.boundaries)
+        and min(depths) >= plan.boundaries[0]
+        and all(plan.num_views if strength else plan.plain for strength in strengths)
+        and not any(mixups)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheUse:
     """The caches that a trial reads.

@@ -55,9 +55,11 @@ def _find_key(dotted: str, hints: Mapping[str, Any]) -> tuple[str, str | None]:
     for known, hint in hints.items():
         if typing.get_origin(hint) is Mapping and key.startswith(f"{known}."):
             return known, dotted[len(known) + 1 :]
-    near = difflib.get_close_matches(key, hints, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(hints)}"
-    raise ConfigError(f"unknown key {dotted!r}; {hint}")
+    # `lr` alone is close to no dotted key, but the last part of one.
+    last = {known.rpartition(".")[2]: known for known in hints}
+    near = difflib.get_close_matches(key, hints, n=1) or [last[part] for part in difflib.get_close_matches(key, last)]
+    hint_text = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(hints)}"
+    raise ConfigError(f"unknown key {dotted!r}; {hint_text}")
 
 
 def _read(config: Any, dotted: str) -> Any:

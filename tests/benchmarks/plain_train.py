@@ -1,6 +1,6 @@
 """The training loop that one would write by hand: torch, a DataLoader, DDP. The peer of `pipelines/train.py`.
 
-Same images, same decoder, same views, same network, same optimizer; prints images a second of every epoch but the first.
+Same images, decoder, views, network and optimizer; prints images a second of every epoch but the first.
 
 python tests/benchmarks/plain_train.py FOLDER --backbone resnet18 --size 64 --workers 2 --epochs 3 --batch 64
 """

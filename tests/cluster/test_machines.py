@@ -44,7 +44,7 @@ def test_shell_scripts_follow_shellchecks_rules(script):
 
 
 def test_the_image_is_what_the_commands_expect():
-    stages = DOCKERFILE.split("\nFROM ")
+    _, *stages = DOCKERFILE.split("\nFROM ")
     assert len(stages) == 2
     assert len(set(re.findall(r"FROM (python:\S+)", DOCKERFILE))) == 1  # both stages, one version
     assert re.search(r"FROM python:3\.11\.\d+-slim", DOCKERFILE)

@@ -1,0 +1,69 @@
+"""A grid of judged images, true against predicted; drawn only when asked for, since it copies images."""
+
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import pyarrow as pa
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.images import ImageLimits, decode_image
+from faceattr.data.packed import PackedData
+from faceattr.errors import ImageError
+from faceattr.evaluation.plots import draw_samples
+
+_NUM_SAMPLES = 24
+
+
+def draw_sample_grid(
+    packed: PackedData, predicted: pa.Table, attributes: AttributeSet, *, split: str, limits: ImageLimits
+) -> matplotlib.figure.Figure:
+    """The first images of a split, in row order.
+
+    Args:
+        packed: the data.
+        predicted: rows with `predicted_<name>` beside the label columns.
+        attributes: which to name; those without a label in a row are left out.
+        split: what was judged.
+        limits: what an image may be.
+    """
+    rows = {row["image_id"]: row for row in predicted.to_pylist() if row["split"] == split}
+    images: list[np.ndarray] = []
+    captions: list[tuple[str, bool]] = []
+    for table in packed.iter_split(split, ["image_id", "image"]):
+        for each in table.to_pylist():
+            if len(images) == _NUM_SAMPLES:
+                return draw_samples(images, captions)
+            if each["image_id"] not in rows:
+                continue
+            try:
+                images.append(decode_image(each["image"], limits))
+            except ImageError:  # it is among the rejects, with its reason
+                continue
+            captions.append(_caption(rows[each["image_id"]], attributes))
+    return draw_samples(images, captions)
+
+
+def _caption(row: dict[str, Any], attributes: AttributeSet) -> tuple[str, bool]:
+    lines, all_right = [], True
+    for attribute in attributes.attributes:
+        words = _words(row, attribute)
+        if words is not None:
+            lines.append(words[0])
+            all_right &= words[1]
+    return "\n".join(lines), all_right
+
+
+def _words(row: dict[str, Any], attribute: Attribute) -> tuple[str, bool] | None:
+    name, said = attribute.name, row[f"predicted_{attribute.name}"]
+    if attribute.kind == "age":
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        if low is None:
+            return None
+        right = low <= said < high or (high - low <= 1 and abs(said - low) <= 5)
+        true = f"{low:.0f}" if high - low <= 1 else f"{low:.0f}-{high - 1:.0f}"
+        return f"{name} {true} / {said:.0f}", right
+    if row[name] is None:
+        return None
+    classes = attribute.classes
+    return f"{name} {classes[row[name]]} / {classes[said]}", row[name] == said

@@ -1,0 +1,167 @@
+"""Images per second of prediction, against the ways that it replaces, in one run, interleaved.
+
+    predict_batch          faceattr's Python API, one process
+    pipelines/predict.py   its steady state: from the first rows that arrive to the last
+    one by one             seed 003's way: PIL, torchvision's transforms, one forward for each image
+    transformers           pipeline("image-classification") with the same backbone, random weights, its own batches
+
+All with the same backbone, the same files and the same number of CPU threads (pipelines/predict.py: as many actors of
+one thread). Weights are random: speed does not depend on them. Decoding, resizing and the forward pass are all counted.
+
+    python tests/benchmarks/bench_predict.py --backbone vit --threads 2
+    python tests/benchmarks/bench_predict.py --backbone resnet18 --side 1024
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from transformers import (
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    pipeline,
+)
+
+import faceattr
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.models.backbones import build_backbone
+from faceattr.models.multitask import MultiAttributeModel
+
+ROOT = Path(__file__).parents[2]
+ATTRIBUTES = AttributeSet(attributes=(Attribute(name="hat"), Attribute(name="glasses"), Attribute(name="beard")))
+# Ours, and the same network in transformers.
+BACKBONES: dict[str, tuple[str, Callable[[], torch.nn.Module]]] = {
+    "vit": ("vit_base_patch16_224", lambda: ViTForImageClassification(ViTConfig())),
+    "vit-small": (
+        "vit_small_patch16_224",
+        lambda: ViTForImageClassification(ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536)),
+    ),
+    "resnet18": (
+        "resnet18",
+        lambda: ResNetForImageClassification(
+            ResNetConfig(layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512])
+        ),
+    ),
+}
+
+
+def make_images(folder: Path, num: int, side: int) -> list[Path]:
+    """JPEGs as photos are: smooth, with noise."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(num):
+        small = Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        pixels = np.clip(np.asarray(small, np.int16) + rng.integers(-8, 9, (side, side, 3)), 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+        paths.append(folder / f"{number:05d}.jpg")
+        paths[-1].write_bytes(buffer.getvalue())
+    return paths
+
+
+def predict_one_by_one(model: MultiAttributeModel, paths: list[Path]) -> None:
+    """Seed 003's predict_image in a loop, its model loaded once."""
+    wanted = model.backbone.preprocessing
+    transform = v2.Compose(
+        [
+            v2.Resize((wanted.size_px, wanted.size_px)),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(wanted.mean, wanted.std),
+        ]
+    )
+    for path in paths:
+        image = transform(Image.open(path).convert("RGB")).unsqueeze(0)
+        with torch.no_grad():
+            outputs = model(image)
+        {name: float(torch.sigmoid(output)[0, 0]) for name, output in outputs.items()}
+
+
+def pipeline_rate(model: Path, images: Path, output: Path, threads: int) -> float:
+    """Images a second of pipelines/predict.py between its first and its last rows."""
+    words = ["--model", str(model), "--images", str(images), "--output", str(output), "--ray.no-dashboard"]
+    words += ["--workers.max-actors", str(threads), "--workers.block-rows", "16", "--ray.object-store-mb", "300"]
+    command = [sys.executable, str(ROOT / "pipelines" / "predict.py"), *words]
+    with tempfile.TemporaryDirectory(prefix="fa-") as scratch:
+        environment = {**os.environ, "RAY_TMPDIR": scratch, "FACEATTR_LOG_LEVEL": "WARNING"}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+    (session,) = [json.loads(path.read_text()) for path in (output / "sessions").iterdir()]
+    (first_s, first), *_, (last_s, last) = session["samples"]
+    return (last - first) / (last_s - first_s)
+
+
+def timed(work: Callable[[], object], num: int) -> float:
+    started = time.perf_counter()
+    work()
+    return num / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=BACKBONES, default="vit")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--side", type=int, default=224, help="of the files, px")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without-pipeline", action="store_true", help="leave pipelines/predict.py out")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    name, build_theirs = BACKBONES[arguments.backbone]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        paths = make_images(folder / "images", arguments.images, arguments.side)
+        ours = MultiAttributeModel(build_backbone(name, pretrained=False), ATTRIBUTES).eval()
+        ours.save_pretrained(folder / "model")
+        theirs = pipeline(
+            "image-classification",
+            model=build_theirs().eval(),
+            image_processor=ViTImageProcessor(),
+            batch_size=arguments.batch_size,
+            device="cpu",
+        )
+        names = [str(path) for path in paths]
+        ways: dict[str, Callable[[], object]] = {
+            "predict_batch": lambda: faceattr.predict_batch(names, ours, batch_size=arguments.batch_size),
+            "one by one": lambda: predict_one_by_one(ours, paths),
+            "transformers": lambda: list(theirs(names)),
+        }
+        for work in ways.values():  # warm: first calls choose kernels
+            work()
+        rates: dict[str, list[float]] = {way: [] for way in (*ways, "pipelines/predict.py")}
+        for turn in range(arguments.rounds):
+            for way, work in ways.items():
+                rates[way].append(timed(work, len(paths)))
+            if not arguments.without_pipeline:
+                rate = pipeline_rate(folder / "model", folder / "images", folder / f"run{turn}", arguments.threads)
+                rates["pipelines/predict.py"].append(rate)
+            print({way: round(values[-1], 1) for way, values in rates.items() if values}, flush=True)
+    middle = {way: statistics.median(values) for way, values in rates.items() if values}
+    for way in ("predict_batch", "pipelines/predict.py"):
+        if way not in middle:
+            continue
+        print(f"{way:22} {middle[way]:8.1f} images/s, {arguments.backbone}, {arguments.threads} threads")
+        for other in ("one by one", "transformers"):
+            print(f"    / {other:18} {middle[way] / middle[other]:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Calibration against scikit-learn's own classifier, and applied again as it is stored."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+
+from faceattr.errors import ModelError
+from faceattr.evaluation.calibration import compute_ece, fit_calibration
+from faceattr.evaluation.scores import score_outputs
+from tests.evaluation import judged_rows
+
+
+class Scored(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose features are its outputs: logits, or probabilities."""
+
+    def __init__(self, classes, probabilities=False):
+        self.classes_ = np.arange(classes)
+        self.probabilities = probabilities
+
+    def fit(self, x, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def __getattr__(self, name):
+        if name == "predict_proba" and self.__dict__.get("probabilities"):
+            return lambda x: np.concatenate([1 - x, x], 1) if x.shape[1] == 1 else x
+        if name == "decision_function" and not self.__dict__.get("probabilities"):
+            return lambda x: x[:, 0] if x.shape[1] == 1 else x
+        raise AttributeError(name)
+
+
+def sklearns(estimator, method, x, labels):
+    """CalibratedClassifierCV on one fold that is everything."""
+    everything = [(np.arange(len(x)), np.arange(len(x)))]
+    return CalibratedClassifierCV(estimator, method=method, cv=everything, ensemble=True).fit(x, labels)
+
+
+def test_a_temperature_of_a_binary_attribute_is_sklearns():
+    judged = judged_rows.binary(3_000)
+    settings = fit_calibration(judged, "temperature")
+    assert settings["num_rows"] == 3_000
+    logits = judged.outputs.astype(np.float64)[:, None]
+    # sklearn's two logits are -x and x, so that of x / 2 it scales as we do.
+    wanted = sklearns(Scored(2), "temperature", logits / 2, judged.labels).predict_proba(logits / 2)[:, 1]
+    found = score_outputs(judged.attribute, judged.outputs[:, None], json.loads(json.dumps(settings)))
+    np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+def test_a_temperature_of_classes_is_sklearns():
+    judged = judged_rows.multiclass(3_000)
+    settings = fit_calibration(judged, "temperature")
+    logits = judged.outputs.astype(np.float64)
+    wanted = sklearns(Scored(4), "temperature", logits, judged.labels).predict_proba(logits)
+    found = score_outputs(judged.attribute, judged.outputs, json.loads(json.dumps(settings)))
+    np.testing.assert_allclose(found, wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize("make", [judged_rows.binary, judged_rows.multiclass])
+def test_isotonic_curves_are_sklearns(make):
+    judged = make(2_000)
+    settings = json.loads(json.dumps(fit_calibration(judged, "isotonic")))
+    assert settings["method"] == "isotonic"
+    scores = judged.scores.astype(np.float32).astype(np.float64)
+    x = scores[:, None] if scores.ndim == 1 else scores
+    wanted = sklearns(Scored(2 if scores.ndim == 1 else 4, probabilities=True), "isotonic", x, judged.labels)
+    outputs = judged.outputs[:, None] if scores.ndim == 1 else judged.outputs
+    found = score_outputs(judged.attribute, outputs, settings)
+    wanted = wanted.predict_proba(x)
+    # A score may stand on the other side of a step, by the last bit of float32.
+    off = np.abs(found - (wanted[:, 1] if scores.ndim == 1 else wanted))
+    assert np.quantile(off, 0.98) < 1e-3
+
+
+def test_overconfident_scores_are_mended():
+    judged = judged_rows.binary(4_000)
+    sharp = type(judged)(**{**vars(judged), "outputs": 4 * judged.outputs})
+    before = 1 / (1 + np.exp(-4.0 * judged.outputs))
+    for method in ("temperature", "isotonic"):
+        after = score_outputs(judged.attribute, sharp.outputs[:, None], fit_calibration(sharp, method))
+        assert compute_ece(judged.labels == 1, after) < 0.5 * compute_ece(judged.labels == 1, before)
+
+
+def test_a_temperature_keeps_the_order_of_scores():
+    judged = judged_rows.binary(300)
+    after = score_outputs(judged.attribute, judged.outputs[:, None], fit_calibration(judged, "temperature"))
+    assert np.array_equal(np.argsort(after, kind="stable"), np.argsort(judged.outputs, kind="stable"))
+
+
+def test_a_curve_is_linear_between_its_knots_and_flat_outside():
+    curve = {"method": "isotonic", "curves": [{"x": [0.2, 0.4, 0.6], "y": [0.1, 0.5, 0.7]}]}
+    scores = np.array([0.01, 0.2, 0.3, 0.4, 0.55, 0.6, 0.99])
+    found = score_outputs(judged_rows.BINARY, np.log(scores / (1 - scores))[:, None], curve)
+    np.testing.assert_allclose(found, [0.1, 0.1, 0.3, 0.5, 0.65, 0.7, 0.7], atol=1e-6)
+
+
+def test_few_rows_or_one_kind_of_label_calibrate_nothing():
+    judged = judged_rows.binary(400)
+    assert fit_calibration(judged.take(np.arange(10)), "temperature") is None
+    assert fit_calibration(judged.take(np.flatnonzero(judged.labels == 0)), "temperature") is None
+    assert fit_calibration(judged, "none") is None
+    assert fit_calibration(judged_rows.ages(), "temperature") is None
+    assert fit_calibration(judged_rows.persons(), "temperature") is None
+    assert fit_calibration(judged.take(np.arange(100)), "isotonic")["method"] == "temperature"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "magic"},
+        {},
+        {"method": "temperature", "temperature": 0},
+        {"method": "isotonic", "curves": []},
+        {"method": "isotonic", "curves": [{"x": [0.5, 0.4], "y": [0, 1]}]},
+        {"method": "isotonic", "curves": [{"x": [0.4, 0.5], "y": [0, 2]}]},
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_the_attributes_name(settings):
+    with pytest.raises(ModelError, match="calibration of 'hat' cannot be read"):
+        score_outputs(judged_rows.BINARY, np.zeros((2, 1), np.float32), settings)

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from faceattr.errors import ConfigError
+from faceattr.search.default_space import build_default_space
+from faceattr.search.distributions import Choice, RandInt, Uniform
+from faceattr.search.space import check_space, load_yaml, parse_space
+from faceattr.training.overrides import override
+from faceattr.training.train_config import TrainConfig
+
+BASE = TrainConfig(data=("packed",), output="out")
+NAMES = ("hat", "glasses", "age")
+TEXT = """
+optim.epochs: 5
+optim.lr: {loguniform: [1e-4, 1e-2]}
+freeze.depth: {choice: [all, 9, 6]}
+optim.layer-decay: {uniform: [0.6, 1.0], when: {freeze.depth: [9, 6]}, else: 1.0}
+loss.weights.hat: {uniform: [0, 4], when: {freeze.depth: all}}
+seed: {randint: [1, 3]}
+"""
+
+
+def space(text=TEXT):
+    return parse_space(load_yaml(text, "a file"), "a file")
+
+
+def test_a_file_says_what_settings_may_be():
+    found = space()
+    assert found.fixed == {"optim.epochs": 5}
+    assert found.searched["optim.lr"].distribution == Uniform(1e-4, 1e-2, log=True)
+    assert found.searched["freeze.depth"].distribution == Choice(("all", 9, 6))
+    assert found.searched["seed"].distribution == RandInt(1, 3)
+    assert found.searched["optim.layer_decay"].when == {"freeze.depth": (9, 6)}
+    assert parse_space(found.to_json(), "again").to_json() == found.to_json()
+
+
+@pytest.mark.parametrize("by", ["rng", "optuna"])
+def test_drawn_settings_are_possible_and_conditions_hold(by):
+    found = check_and_draw(space(), by)
+    depths = {values["freeze.depth"] for values in found}
+    assert depths == {"all", 9, 6}
+    for values in found:
+        assert 1e-4 <= values["optim.lr"] <= 1e-2
+        assert values["seed"] in (1, 2, 3)
+        heads_only = values["freeze.depth"] == "all"
+        assert ("loss.weights.hat" in values) == heads_only
+        assert (values["optim.layer_decay"] == 1.0) == heads_only
+        assert override(BASE, values).optim.lr == values["optim.lr"]
+    logs = np.log10([values["optim.lr"] for values in found])
+    assert np.mean(logs < -3) == pytest.approx(0.5, abs=0.2)  # evenly in the logarithm
+
+
+def check_and_draw(found, by):
+    check_space(found, BASE, NAMES)
+    if by == "rng":
+        return [found.draw(np.random.default_rng(seed)) for seed in range(60)]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [found.suggest(study.ask()) for _ in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("optim.lrr: {uniform: [0.1, 1]}", "unknown key 'optim.lrr'.*did you mean 'optim.lr'"),
+        ("optim.lr: {uniform: [0, 1]}", "optim.lr cannot be 0.0.*more than 0"),
+        ("optim.lr: {uniform: [1, 0.1]}", r"range \[low, high\].*\[1.0, 0.1\]"),
+        ("optim.lr: {loguniform: [0, 1]}", "above 0 for loguniform"),
+        ("optim.lr: {uniform: [a, b]}", "two numbers for uniform"),
+        ("optim.lr: {normal: [0, 1]}", "one of uniform, loguniform, randint, choice"),
+        ("optim.epochs: {uniform: [1, 4]}", "optim.epochs cannot be 1.0.*expected int"),
+        ("optim.epochs: {randint: [0, 4]}", "optim.epochs cannot be 0"),
+        ("optim.epochs: {randint: [1.5, 4]}", "whole numbers"),
+        ("model.head: {choice: [linear, big]}", "model.head cannot be 'big'"),
+        ("model.head: {choice: []}", "at least one value"),
+        ("loss.weights.hatt: {uniform: [0, 1]}", "hatt.*did you mean 'hat'"),
+        ("loss.main: {choice: [hat, gloves]}", "'gloves' is not learnt"),
+        ("data: {choice: [a, b]}", "'data' cannot be part of a space"),
+        ("workers.num_workers: {randint: [1, 2]}", "cannot be part of a space"),
+        ("optim.epochs: 3", "searches nothing"),
+        ("optim.epochs: 0\nseed: {randint: [1, 2]}", "optim.epochs.*1 or more"),
+        ("seed: {randint: [1, 2], when: {optim.lr: [1]}}", "'optim.lr' is not searched"),
+        (
+            "seed: {randint: [1, 2], when: {model.head: [big]}}\nmodel.head: {choice: [linear, mlp]}",
+            "model.head is never 'big'",
+        ),
+        (
+            "seed: {randint: [1, 2], when: {optim.epochs: [1]}}\noptim.epochs: {randint: [1, 2], when: {seed: [1]}}",
+            "in a circle",
+        ),
+        ("- a", "expected 'key: value' lines"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_what_cannot_be_is_refused(text, words):
+    with pytest.raises(ConfigError, match=words):
+        check_space(space(text), BASE, NAMES)
+
+
+@pytest.mark.parametrize("main", [None, "hat"])
+@pytest.mark.parametrize(("num_blocks", "can_split"), [(13, True), (2, True), (9, False)])
+def test_the_default_space_fits_the_data_and_the_backbone(main, num_blocks, can_split):
+    base = override(BASE, {"loss.main": main})
+    found = build_default_space(base, NAMES, num_blocks=num_blocks, can_split=can_split)
+    check_space(found, base, NAMES)
+    assert {"freeze.depth", "model.head", "optim.lr", "optim.layer_decay", "augment.strength"} <= set(found.searched)
+    assert ("loss.label_weight" in found.searched) == (main is not None)
+    weighed = {key.removeprefix("loss.weights.") for key in found.searched if key.startswith("loss.weights.")}
+    assert weighed == set(NAMES) - {main}
+    assert all(depth == "all" or 0 <= depth < num_blocks for depth in found.possible("freeze.depth"))
+    for seed in range(20):
+        override(base, found.draw(np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "tune" / "spaces").glob("*.yaml")), ids=str)
+def test_the_spaces_that_ship_are_possible(path):
+    found = parse_space(load_yaml(path.read_text(), path.name), path.name)
+    names = {key.removeprefix("loss.weights.") for key in found.searched if key.startswith("loss.weights.")}
+    main = found.fixed.get("loss.main")
+    check_space(found, BASE, sorted(names | ({main} if main else set())))
