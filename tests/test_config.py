@@ -41,8 +41,6 @@ def pack(**values):
         (pack, {"output": ""}, "--output"),
         (pack, {"labels": ()}, "--labels"),
         (pack, {"labels": ("a", "a")}, "--labels"),
-        (pack, {"source": "fairface"}, "--root"),
-        (pack, {"root": "x"}, "--source"),
         (pack, {"short_side_px": 7}, "--short-side-px"),
         (pack, {"jpeg_quality": 0}, "--jpeg-quality"),
         (pack, {"jpeg_quality": 101}, "--jpeg-quality"),
@@ -52,10 +50,8 @@ def pack(**values):
         (SplitsConfig, {"val": -0.1}, "--splits.val"),
         (SplitsConfig, {"test": float("nan")}, "--splits.test"),
         (SplitsConfig, {"train": 0.0, "val": 0.0, "test": 0.0}, "--splits.train"),
-        (SplitsConfig, {"rename": ("val",)}, "--splits.rename"),
-        (SplitsConfig, {"rename": ("val=dev",)}, "--splits.rename"),
         (SplitsConfig, {"rename": ("val=test",), "official": "ignore"}, "--splits.rename"),
-        (SelectConfig, {"any_of": ("hat",), "negatives": -1}, "--select.negatives"),
+        (SelectConfig, {"negatives": -1, "any_of": ("hat",)}, "--select.negatives"),
         (SelectConfig, {"negatives": 5}, "--select.negatives"),
         (StorageConfig, {"deadline_s": 0.0}, "--storage.deadline-s"),
         (StorageConfig, {"deadline_s": float("nan")}, "--storage.deadline-s"),
@@ -106,3 +102,17 @@ def test_credentials_in_the_endpoint_are_refused_and_not_repeated():
         StorageConfig(endpoint_url="https://AKIA:topsecret@store.example")
     assert "topsecret" not in str(error.value)
     assert "AKIA" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "values", "message"),
+    [
+        (pack, {"source": "fairface"}, "--root: expected the folder of --source fairface, found None"),
+        (pack, {"root": "x"}, "--source: expected a kind that says what --root is, found None"),
+        (SplitsConfig, {"rename": ("val=test", "val")}, "--splits.rename: expected entries such as .*, found 'val'"),
+        (SplitsConfig, {"rename": ("val=dev",)}, "--splits.rename: expected entries such as .*, found 'val=dev'"),
+    ],
+)
+def test_values_that_do_not_go_together(build, values, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        build(**values)

@@ -32,6 +32,7 @@ from faceattr.training.train_config import FeedSettings
 READ_CPUS = 0.1
 _READERS = 2
 _MAX_QUEUED_BATCHES = 4
+_MAKING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,30 +167,32 @@ class Feed:
 
     def _stream(self, items: list[dict[str, Any]], read: Any, decode: DecodeRows, *, name: str) -> Iterator[pa.Table]:
         """Decoded rows, in the order of the items."""
-        context = ray.data.DataContext.get_current()
+        context = ray.data.DataContext.get_current().copy()
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
             cpu=_READERS * READ_CPUS + self._max_decoders * self._plan.settings.decode_cpus,
             object_store_memory=self._store_share * ray.cluster_resources().get("object_store_memory", 0.0),
         )
-        dataset = (
-            ray.data.from_items(items, override_num_blocks=len(items))
-            .map_batches(
-                read,
-                batch_size=None,
-                batch_format="pyarrow",
-                num_cpus=READ_CPUS,
-                compute=ray.data.TaskPoolStrategy(size=_READERS),
+        # The current context is the process's; a data set keeps the one that it was made under.
+        with _MAKING, ray.data.DataContext.current(context):
+            dataset = (
+                ray.data.from_items(items, override_num_blocks=len(items))
+                .map_batches(
+                    read,
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    num_cpus=READ_CPUS,
+                    compute=ray.data.TaskPoolStrategy(size=min(_READERS, len(items))),
+                )
+                .repartition(target_num_rows_per_block=self._plan.settings.block_rows)
+                .map_batches(
+                    decode,
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    num_cpus=self._plan.settings.decode_cpus,
+                    compute=ray.data.TaskPoolStrategy(size=self._max_decoders),
+                )
             )
-            .repartition(target_num_rows_per_block=self._plan.settings.block_rows)
-            .map_batches(
-                decode,
-                batch_size=None,
-                batch_format="pyarrow",
-                num_cpus=self._plan.settings.decode_cpus,
-                compute=ray.data.TaskPoolStrategy(size=self._max_decoders),
-            )
-        )
         dataset.set_name(name)
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 

@@ -77,8 +77,8 @@ def test_bytes_and_pixels_are_taken_too(model, photos):
     path = photos / "c.png"
     pixels = np.array(Image.open(path))
     predictor = Predictor(model, device="cpu")
-    of_path, of_bytes, of_pixels = predictor.predict([path, path.read_bytes(), pixels])
-    assert of_path == of_bytes == of_pixels == predictor.predict_images([pixels] * 3)[0]
+    for found in [*predictor.predict([path, path.read_bytes(), pixels]), *predictor.predict_images([pixels])]:
+        check(found, by_hand(model, path))
     assert predictor.predict([]) == predictor.predict_images([]) == []
     with pytest.raises(ValueError, match="expected RGB pixels"):
         predictor.predict([pixels.astype(np.float32)])

@@ -14,7 +14,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.storage import open_store
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.run_notes import read_history
-from tests.jobs.train_data import ATTRIBUTES, TINY, coloured_row, numbered_row, write_coloured
+from tests.jobs.train_data import AGE, ATTRIBUTES, HAT, TINY, coloured_row, numbered_row, write_coloured
 from tests.packed_runs import write_packed_run
 
 train = runpy.run_path(str(Path(__file__).parents[2] / "pipelines" / "train.py"))["main"]
@@ -199,11 +199,11 @@ def sparse(ray_local, tmp_path_factory):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_label_outside_its_range_is_refused_with_its_file(ray_local, tmp_path, capsys):
-    rows = {"train": [numbered_row(n, hat=2) for n in range(40)], "val": [numbered_row(0)]}
-    packed = write_packed_run(tmp_path / "packed", AttributeSet(attributes=(Attribute(name="hat"),)), rows)
+    rows = {split: [numbered_row(n, age_low=200.0, age_high=201.0) for n in range(40)] for split in ("train", "val")}
+    packed = write_packed_run(tmp_path / "packed", AttributeSet(attributes=(HAT, AGE)), rows)
     assert run(packed, tmp_path / "model") == 1
     shown = capsys.readouterr().err
-    assert "column 'hat': 2" in shown
+    assert "column 'age': 200" in shown
     assert "split=train/shard-00000000.parquet" in shown
 
 
