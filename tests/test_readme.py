@@ -147,7 +147,7 @@ def test_the_cluster_commands_are_understood():
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_demo_begins_and_the_tiny_model_is_right(tmp_path):
-    """What `make demo` calls, with fewer faces and as far as the labels; the commands after it run in the test above."""
+    """What `make demo` calls, with fewer faces, as far as the labels; the commands after it run in the test above."""
     script = [sys.executable, str(ROOT / "pipelines" / "demo.py"), "--output", str(tmp_path), "--count", "96"]
     shown = subprocess.run([*script, "--last-step", "label"], check=True, capture_output=True, text=True, timeout=560)
     f1 = dict(re.findall(r"^(hat|glasses|facial_hair) +[\d.]+ +[\d.]+ +([\d.]+) +96$", shown.stdout, re.MULTILINE))

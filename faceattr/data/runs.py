@@ -29,6 +29,7 @@ from faceattr.data.commit import (
     read_ahead,
     verify_shards,
 )
+from faceattr.data.differences import describe_differences
 from faceattr.data.parquet import decode_table, with_provenance
 from faceattr.data.plan import Plan
 from faceattr.data.storage import Store
@@ -226,27 +227,12 @@ def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint
     """Raises ConfigError, with the difference, if the folder's run is not the one that this command would make."""
     ours = json.loads(json.dumps({"kind": kind, **fingerprint}))
     theirs = {"kind": record.kind, **record.fingerprint}
-    differences = [
-        f"{key}: there {_brief(there)}, here {_brief(here)}" for key, there, here in _differences(theirs, ours)
-    ]
+    differences = describe_differences(theirs, ours)
     if differences:
         raise ConfigError(
             f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "
             + "\n  ".join(differences)
         )
-
-
-def _differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in sorted({*there, *here}):
-            yield from _differences(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))
-    elif there != here:
-        yield path, there, here
-
-
-def _brief(value: Any, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 @dataclass(frozen=True, kw_only=True)

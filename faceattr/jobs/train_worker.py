@@ -186,6 +186,7 @@ class RankReduce:
         self._alone = world_size == 1
 
     def __call__(self, tensor: Tensor) -> Tensor:
+        """The sum, on every rank the same."""
         if self._alone:
             return tensor
         total = tensor.clone()

@@ -47,9 +47,7 @@ def bench_resume(*, num_rows: int, rounds: int) -> None:
                     flush=True,
                 )
     fresh, resumed = (statistics.median(seconds[name]) for name in ("fresh", "resumed"))
-    print(
-        f"fresh {fresh:.1f} s, resumed {resumed:.1f} s: {resumed - fresh:+.1f} s for {num_rows:,} committed rows"
-    )
+    print(f"fresh {fresh:.1f} s, resumed {resumed:.1f} s: {resumed - fresh:+.1f} s for {num_rows:,} committed rows")
 
 
 def _commit_rows(manifest: Path, output: Path, model: Path, rows: int) -> None:
