@@ -2,13 +2,16 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check setup lock clean
+.PHONY: demo test test-faults check setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/python pipelines/demo.py --output demo-out
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -n 2
+
+test-faults: .venv/.ready
+	$(BIN)/python -m pytest -m fault
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .

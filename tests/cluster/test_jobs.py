@@ -27,7 +27,7 @@ from faceattr.watch.metrics import METRICS, RAY_METRICS, metrics_of
 from tests.cluster.local_head import ROOT, descendants, local_head
 from tests.conftest import environment
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(1500)]
 NUM_IMAGES, NUM_BROKEN, NUM_SHARDS = 1_530, 6, 6
 SUBMIT = ("submit", "--working-dir", ".", "--runtime-env", "cluster/runtime-env.yaml")
 FLAGS = ("--model", "tiny", "--workers.max-actors", "2", "--workers.gpus-per-actor", "1", "--workers.block-rows", "32")

@@ -61,7 +61,7 @@ def test_the_best_epoch_is_found_from_the_records():
 def test_tables():
     assert figures_of(HISTORY[1], AGE) == {"rmse": 0.25, "within_5": 0.25, "range_accuracy": 0.25}
     lines = describe_figures(HISTORY[1], ATTRIBUTES).splitlines()
-    assert lines[1].startswith("hat            1,200  accuracy 0.250  balanced_accuracy 0.250  f1 0.900")
+    assert lines[1].startswith("hat         1,200  accuracy 0.250  balanced_accuracy 0.250  f1 0.900")
     rows = list(csv.DictReader(io.StringIO(encode_csv(HISTORY).decode())))
     assert (rows[1]["val/hat/f1"], rows[1]["val/age/mae"], rows[2]["epoch"]) == ("0.9", "", "2.0")
 

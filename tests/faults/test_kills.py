@@ -20,7 +20,7 @@ from faceattr.data.runs import read_manifest, read_published
 from faceattr.data.storage import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(900)]
 NUM_GOOD, NUM_BAD = 4_086, 10
 NUM_SHARDS = 16
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import pytest
 from tests.jobs.train_data import ATTRIBUTES, SIZE, coloured_row
 from tests.packed_runs import write_packed_run
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 SPACE = """
 loss.main: hat

@@ -18,7 +18,7 @@ from faceattr.training.run_notes import read_history
 from tests.faults.test_kills import NODES, descendants
 from tests.jobs.train_data import ATTRIBUTES, TINY, write_coloured
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 EPOCHS = 6
 # Long enough epochs for a kill to land inside one.
