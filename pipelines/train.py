@@ -29,13 +29,13 @@ def train_model(config: TrainConfig) -> int:
         return 0
     probe_store(job.output)
     with drive(job.output):
-        record = train.begin_train_run(job)
         if job.finished:
-            print(f"nothing to do: this model is trained\n{finish_train_run(job, record)}")
+            print(f"nothing to do: this model is trained\n{finish_train_run(job, train.begin_train_run(job))}")
             return 0
         with ray_session(config.ray), stop_on_sigterm():
             surveys = train.survey_labels(job)
             print(train.describe_model(job, surveys))
+            record = train.begin_train_run(job)
             train.train_model(job, record, surveys)
         print(finish_train_run(job, record))
     return 0

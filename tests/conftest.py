@@ -29,6 +29,7 @@ for _name in [name for name in os.environ if name.startswith("AWS_") and name !=
     del os.environ[_name]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under `pytest -n 2` one process runs what needs Ray, so that there is one session, and begins with it, for it
     takes longest; the others share the rest by file."""

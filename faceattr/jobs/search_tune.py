@@ -34,6 +34,7 @@ from faceattr.search.work import Work, WorkList
 
 logger = logging.getLogger(__name__)
 _NAME = "search"
+_DIED = "its process ended without a word: it may have run out of memory, or its node was lost"
 # Work is given out while Tune runs, more than its snapshots are worth.
 _NO_SNAPSHOTS_S = str(10**9)
 _MOST_PIECES = 10**6
@@ -114,7 +115,7 @@ class WorkCallback(_OfDriver, tune.Callback):
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Notes the trials of a piece that failed."""
         work = Work.decode(trial.config["work"])
-        error = _last_line(trial.get_error() or "it ended without a report")
+        error = (trial.last_result or {}).get("failed") or _DIED
         logger.warning("trial %s failed: %s", work.name, error)
         for number, values in zip(work.numbers, work.settings, strict=True):
             self._end(TrialRecord(number=number, values=values, status="failed", error=error))
@@ -251,14 +252,6 @@ def run_trials(
 
 def _piece_name(trial: Any) -> str:
     return Work.decode(trial.config["work"]).name
-
-
-def _last_line(text: str) -> str:
-    """Of a traceback: the error itself, without the name of our own classes."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else text
-    head, _, rest = last.partition(": ")
-    return rest if head.startswith("faceattr.errors.") and rest else last
 
 
 def _fit_in_thread(tuner: tune.Tuner) -> None:

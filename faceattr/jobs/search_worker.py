@@ -11,6 +11,7 @@ from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from faceattr.errors import FaceattrError
 from faceattr.jobs.search_inputs import SearchPlan
 from faceattr.jobs.search_stack import train_stack
 from faceattr.jobs.search_trial import train_trial
@@ -19,8 +20,21 @@ from faceattr.search.work import Work
 
 
 def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
-    """The function of a Tune trial: one trial of the search, or a stack of them."""
-    work = Work.decode(config["work"])
+    """The function of a Tune trial: one trial of the search, or a stack of them.
+
+    Raises:
+        Exception: it failed; the driver is told why before, since Tune does not.
+    """
+    try:
+        _run(Work.decode(config["work"]), plan)
+    except Exception as error:
+        why = str(error) if isinstance(error, FaceattrError) else f"{type(error).__name__}: {error}"
+        # An epoch before the first, so that nothing is compared with it.
+        tune.report({"epoch": 0, "objective": float("nan"), "failed": why})
+        raise
+
+
+def _run(work: Work, plan: SearchPlan) -> None:
     trials = plan.trials
     torch.set_num_threads(trials.threads or max(1, int(trials.cpus)))
     device = torch.device("cuda" if trials.gpus and torch.cuda.is_available() else "cpu")

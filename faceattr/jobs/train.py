@@ -149,7 +149,8 @@ def survey_labels(job: TrainJob, *, write: bool = True) -> dict[str, SplitSurvey
         ConfigError, ModelError: the data, the model and the settings do not fit.
         RunError: a label is outside its range.
     """
-    surveys = load_surveys(job.output)
+    # Without a run.json, what lies there is of an attempt that was refused, perhaps with other attributes.
+    surveys = load_surveys(job.output) if read_record(job.output) is not None else None
     if surveys is None:
         with cluster_errors():
             surveys = survey_data(

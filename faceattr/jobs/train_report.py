@@ -12,7 +12,7 @@ from faceattr.evaluation.training_summary import best_record, describe_figures, 
 from faceattr.jobs.train import TrainJob, check_room, describe_model, survey_labels
 from faceattr.jobs.train_survey import load_surveys
 from faceattr.training.overrides import dump_config
-from faceattr.training.run_notes import read_history
+from faceattr.training.run_notes import PROGRESS_KEY, read_history
 from faceattr.training.selection import find_best_epoch
 
 REPORT_KEY = "report.html"
@@ -59,6 +59,7 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
         (REPORT_KEY, report.encode()),
     ):
         job.output.put(key, data)
+    job.output.delete(PROGRESS_KEY)
     best = best_record(history, best_epoch)
     chosen = f"{_name_objective(job)} {best['objective']:.4f}"
     return "\n".join(

@@ -96,6 +96,9 @@ def survey_data(
     Raises:
         RunError, StorageError: a file is damaged, or cannot be read.
     """
+    if output is not None:
+        for entry in list(output.list("splits/")):  # of an attempt that was refused
+            output.delete(entry.key)
     items = [
         {"split": split, "number": number, "places": list(range(start, min(start + _FILES_PER_TASK, len(files))))}
         for split, files in ((name, data.splits[name]) for name in SPLITS)

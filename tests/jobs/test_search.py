@@ -224,8 +224,9 @@ def test_halving_remembers_the_trials_of_the_session_before():
     class Trial:
         trial_id = "new"
 
+    # In the first epoch 0.4, 0.5 and 0.6: two thirds lie below 0.533.
     records = [past(0, [0.5, 0.6, 0.7]), past(1, [0.6, 0.7, 0.8]), past(2, [0.4, 0.5, 0.6])]
-    for objective, wanted in ((0.55, "STOP"), (0.65, "CONTINUE")):
+    for objective, wanted in ((0.52, "STOP"), (0.55, "CONTINUE")):
         scheduler = build_scheduler(StopSettings(), num_epochs=9, records=records)
         scheduler.on_trial_add(None, Trial)
         assert scheduler.on_trial_result(None, Trial, {"epoch": 1, "objective": objective}) == wanted
@@ -238,7 +239,7 @@ def test_halving_remembers_the_trials_of_the_session_before():
     ("flags", "words"),
     [
         (["--set", *NETWORK, "optim.lrr=1"], "did you mean 'optim.lr'"),
-        (["--set", *NETWORK, "loss.main=gloves"], "'gloves' is not learnt"),
+        (["--set", *NETWORK, "loss.main=gloves"], "['gloves'] are none"),
         (["--set", *NETWORK, "freeze.depth=99"], "freeze depth 99"),
         (["--train", "clear_fase"], "neither a .yaml file nor a preset"),
         (["--set", *NETWORK, "--space", "nowhere/none.yaml"], "no such text file"),
@@ -267,7 +268,7 @@ def test_resuming_takes_all_from_the_folder(packed, tmp_path):
     (tmp_path / "space.yaml").unlink()
     again = search_job.prepare_search_job(SearchConfig(resume=str(tmp_path / "out"), num_samples=9))
     assert again.num_samples == 9
-    assert again.base == replace(job.base, output="unused")
+    assert again.base == job.base
     assert again.space.to_json() == job.space.to_json()
     assert again.config.objective == job.config.objective
     assert search_job.begin_search_run(again).run_id == record.run_id
