@@ -1,14 +1,17 @@
 """What all tests share: a home of their own, and one real S3 server on loopback."""
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from faceattr.demo.store import LocalS3, serve_s3
 
@@ -29,14 +32,31 @@ for _name in [name for name in os.environ if name.startswith("AWS_") and name !=
     del os.environ[_name]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+class RayInOneProcess(LoadScopeScheduling):
+    """Under `pytest -n 2` one process runs what needs Ray, so that there is one session; the other takes file by file.
+
+    The session begins first, for it takes longest.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "ray" if needs_ray(Path(self.config.rootpath / path)) else path
+
+
+@functools.cache
+def needs_ray(path: Path) -> bool:
+    """Whether a test module has tests that are marked so."""
+    return "pytest.mark.ray" in path.read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayInOneProcess:
+    """How `-n 2` deals the tests out."""
+    return RayInOneProcess(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `pytest -n 2` one process runs what needs Ray, so that there is one session, and begins with it, for it
-    takes longest; the others share the rest by file."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        needs_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else str(item.path)))
+    """Modules that need Ray come first."""
+    items.sort(key=lambda item: not needs_ray(item.path))
 
 
 def pytest_unconfigure() -> None:
