@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-faults check setup lock clean
+.PHONY: demo test test-all check setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/python pipelines/demo.py --output demo-out
@@ -10,8 +10,8 @@ demo: .venv/.ready
 test: .venv/.ready
 	$(BIN)/python -m pytest -n 2
 
-test-faults: .venv/.ready
-	$(BIN)/python -m pytest -m fault
+test-all: .venv/.ready
+	$(BIN)/python -m pytest -m ""
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .

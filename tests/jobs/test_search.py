@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -67,6 +68,7 @@ def train_one(plan, values, number=0):
     return json.loads(reports[-1]["payload"]), reports
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 def test_the_cache_holds_what_frozen_blocks_give_and_is_filled_once(packed, tmp_path):
     job, _, plan = begin(packed, tmp_path, DEPTHS, "--cache", "on")
@@ -75,7 +77,7 @@ def test_the_cache_holds_what_frozen_blocks_give_and_is_filled_once(packed, tmp_
     assert search.fill_caches(job, plan) == 0
     (task,) = plan_feature_tasks(plan.source, plan.caches.boundaries, plain=True, num_views=0)
     # A part that is lost, with the manifest that named it, is computed again, and no other.
-    folder = LocalStore(features_uri(plan.output_uri, task.keys[1]))
+    folder = LocalStore(Path(features_uri(plan.output_uri, task.keys[1])))
     parts = {entry.key: entry.modified_s for entry in folder.list("split=")}
     folder.delete("_features.json")
     folder.delete("split=val/part-00000000.arrow")
@@ -107,6 +109,7 @@ def test_the_cache_holds_what_frozen_blocks_give_and_is_filled_once(packed, tmp_
     images.feed.close()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("depth", [1, 2, "all"])
 def test_a_trial_from_the_cache_is_that_from_images(packed, tmp_path, depth):
@@ -123,6 +126,7 @@ def test_a_trial_from_the_cache_is_that_from_images(packed, tmp_path, depth):
     assert found["judgement"]["thresholds"]["hat"] == pytest.approx(wanted["judgement"]["thresholds"]["hat"], abs=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 def test_random_views_are_cached_and_differ(packed, tmp_path):
     job, _, plan = begin(packed, tmp_path, HEADS, "--features.views", "2", settings=["augment.strength=1"])
@@ -138,6 +142,7 @@ def test_random_views_are_cached_and_differ(packed, tmp_path):
     assert found["inputs"].startswith("features")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 def test_a_trial_goes_on_from_its_checkpoint(packed, tmp_path):
     job, _, plan = begin(packed, tmp_path, HEADS, "--trials.checkpoint-s", "1e-9", settings=["optim.epochs=4"])
@@ -159,6 +164,7 @@ def test_a_trial_goes_on_from_its_checkpoint(packed, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 def test_a_search_of_heads_trains_them_as_one_stack(packed, s3_uri, tmp_path):
     job, record, plan = begin(packed, tmp_path, HEADS, "--num-samples", "6", "--algorithm", "random")
@@ -185,7 +191,8 @@ def test_a_search_of_heads_trains_them_as_one_stack(packed, s3_uri, tmp_path):
     assert "parallel coordinates" in page
     assert best.name in page
     assert not re.search(r"<(script|link)", page)
-    assert not list(output.glob("trials/*/model/*"))
+    # But for trial 77, which this test trained by itself.
+    assert {path.parts[-3] for path in output.glob("trials/*/model/*")} <= {"t0077"}
     assert list(output.glob("tensorboard/*/events*"))
     before = (output / "test.json").stat().st_mtime_ns
     assert finish_search(job, record, plan, search.run_search(job, plan)) == summary
@@ -193,6 +200,7 @@ def test_a_search_of_heads_trains_them_as_one_stack(packed, s3_uri, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 def test_weak_trials_are_stopped_and_failing_ones_noted(packed, tmp_path):
     space = """

@@ -116,7 +116,7 @@ def test_mapping_entries(entry, expected):
         (("hat=wearing", "cap_score=p_hat:score"), "there is no binary attribute 'cap'"),
         (("hat=wearing", "p=p_hat:score"), "a score is named after its attribute"),
         (("Hat=wearing",), "expected lower-case letters"),
-        (("age=years:age", "age_low=wearing"), r"attributes meet in the columns \['age_low'\]"),
+        (("age=years:age", "age_low=wearing"), "attribute name 'age_low' is used by the tables"),
         (("hat=Race",), "line 2: hat 'Black' is none of 1, 0.*None of the 2 rows"),
     ],
 )
