@@ -4,6 +4,7 @@ import _thread
 import contextlib
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import ray
 import ray.data
 import ray.data.exceptions
 
+from faceattr import errors
 from faceattr.config import RayConfig, WorkersConfig
 from faceattr.data.lease import hold_lease
 from faceattr.data.storage import Store
@@ -22,6 +24,7 @@ from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.code_version import check_nodes
 
 logger = logging.getLogger(__name__)
+_OUR_ERROR = re.compile(r"^faceattr\.errors\.(\w+): (.+)$", re.MULTILINE)
 # What one actor on a CPU may need with a base-size model in fp32, its activations included.
 _CPU_ACTOR_BYTES = 3 * 2**30
 # Logical CPUs that an actor claims on a CPU cluster: it keeps a core busy, but reading and decoding must find room to
@@ -135,6 +138,9 @@ def cluster_errors() -> Iterator[None]:
         for cause in _causes(error):
             if isinstance(cause, FaceattrError):
                 raise type(cause)(str(cause)) from None
+        # Pickling loses causes, but not their text; the last one is the outermost.
+        for name, text in reversed(_OUR_ERROR.findall(str(error))):
+            raise getattr(errors, name, RunError)(text) from None
         last = [line for line in str(error).splitlines() if line.strip()][-1:]
         raise RunError(
             f"the cluster failed: {type(error).__name__}: {' '.join(last)}. What is committed stays; run the same "

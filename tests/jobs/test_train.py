@@ -162,7 +162,10 @@ def test_data_that_cannot_be_trained_on_are_refused(tmp_path, capsys):
     assert run(tmp_path / "nothing", tmp_path / "model") == 2
     assert "holds no packed run" in capsys.readouterr().err
     only = write_packed_run(
-        tmp_path / "only", AttributeSet(attributes=(Attribute(name="hat"),)), {"train": []}, publish=False
+        tmp_path / "only",
+        AttributeSet(attributes=(Attribute(name="hat"),)),
+        {"train": [numbered_row(0)]},
+        publish=False,
     )
     assert run(only, tmp_path / "model") == 2
 
