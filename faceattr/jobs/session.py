@@ -24,6 +24,7 @@ from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.code_version import check_nodes
 
 logger = logging.getLogger(__name__)
+_IDLE_WORKER_MS = 60_000
 _OUR_ERROR = re.compile(r"^faceattr\.errors\.(\w+): (.+)$", re.MULTILINE)
 # What one actor on a CPU may need with a base-size model in fp32, its activations included.
 _CPU_ACTOR_BYTES = 3 * 2**30
@@ -46,6 +47,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     # Ray switches on its usage report by default; a labelling job of faces should not phone home.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray ends idle workers beyond one a core after a second; the decoders of the next epoch would import torch anew.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_WORKER_MS))
     try:
         if address:
             context = ray.init(log_to_driver=False, logging_level=logging.WARNING)
