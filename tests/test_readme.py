@@ -111,7 +111,7 @@ SMALL = {
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
     """Every command for one machine, as it stands, one after the other, on drawn faces."""
     monkeypatch.chdir(tmp_path)
