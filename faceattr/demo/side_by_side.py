@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 from sklearn.metrics import precision_recall_fscore_support
+
+from faceattr.evaluation.pages import render_page
 
 _NUM_SHOWN = 60
 
@@ -90,9 +91,9 @@ def write_side_by_side(
         _face(row, ours, predicted, attributes, pictures) for row in seen.to_pylist() if row["image_path"] in predicted
     ]
     faces.sort(key=lambda face: -face["num_wrong"])
-    loader = jinja2.PackageLoader("faceattr", "demo/templates")
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template("side_by_side.html")
-    page = template.render(
+    page = render_page(
+        "side_by_side.html",
+        package="faceattr.demo",
         faces=faces[:_NUM_SHOWN],
         num_held_out=len(faces),
         num_faces=len(truth),

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 import matplotlib
 import matplotlib.figure
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from faceattr.data.commit import OK
 from faceattr.data.runs import Manifest, RunRecord
 from faceattr.data.storage import Store
+from faceattr.evaluation.pages import render_page
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 matplotlib.use("svg")
@@ -97,11 +97,6 @@ def render_label_report(
     record: RunRecord, manifest: Manifest, statistics: LabelStatistics, sessions: Sequence[dict[str, Any]]
 ) -> str:
     """The page as HTML, one file, pictures inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("faceattr.evaluation", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     attributes = []
     for asked in statistics.questions.asked:
         name = asked.attribute.name
@@ -125,7 +120,8 @@ def render_label_report(
         }
         for rule in statistics.questions.derived
     ]
-    return environment.get_template("label_report.html").render(
+    return render_page(
+        "label_report.html",
         record=record,
         manifest=manifest,
         num_labelled=manifest.status_counts.get(OK, 0),

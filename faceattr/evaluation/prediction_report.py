@@ -1,6 +1,5 @@
 """The page that a prediction run leaves: counts, reasons, histograms of scores, agreement with another run."""
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +9,7 @@ from faceattr.data.commit import OK
 from faceattr.data.runs import Manifest, RunRecord
 from faceattr.data.storage import Store
 from faceattr.evaluation.agreement import Agreement
+from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.plots import draw_score_histogram
 
 _NUM_BINS = 50
@@ -77,11 +77,6 @@ def render_prediction_report(
     record: RunRecord, manifest: Manifest, statistics: PredictionStatistics, agreement: Agreement | None
 ) -> str:
     """The page as HTML, one file, pictures inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("faceattr.evaluation", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     attributes = []
     for each in statistics.attributes.attributes:
         counts = statistics.counts[each.name]
@@ -99,7 +94,8 @@ def render_prediction_report(
                 ),
             }
         )
-    return environment.get_template("prediction_report.html").render(
+    return render_page(
+        "prediction_report.html",
         record=record,
         manifest=manifest,
         num_good=manifest.status_counts.get(OK, 0),

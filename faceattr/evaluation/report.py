@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import matplotlib.figure
 
 from faceattr.evaluation.evaluate import Difference, Evaluation
 from faceattr.evaluation.figures import SMALLER_IS_BETTER, compute_figures
 from faceattr.evaluation.groups import GroupTable
+from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.plots import to_data_uri
 
 _CLASS_FIGURES = ("precision", "recall", "f1", "ap", "auc")
@@ -41,12 +41,8 @@ def render_report(
         differences: to the compared model.
         compared: its name.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("faceattr.evaluation", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("evaluation_report.html").render(
+    return render_page(
+        "evaluation_report.html",
         evaluation=evaluation,
         model=model,
         weights_id=weights_id,

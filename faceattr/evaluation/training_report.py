@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import jinja2
 import yaml
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.runs import RunRecord
+from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.training_plots import draw_labels, draw_training, to_data_uri
 from faceattr.evaluation.training_summary import best_record, figures_of
 from faceattr.training.state import EpochRecord
@@ -29,11 +29,6 @@ def render_training_report(
         counts: split -> attribute -> labels by class.
         best_epoch: counted from 0.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("faceattr.evaluation", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     best = best_record(history, best_epoch)
     shown = []
     for attribute in attributes.attributes:
@@ -53,7 +48,8 @@ def render_training_report(
                 "labels": to_data_uri(draw_labels(attribute, {split: each[name] for split, each in counts.items()})),
             }
         )
-    return environment.get_template("training_report.html").render(
+    return render_page(
+        "training_report.html",
         record=record,
         best=best,
         history=history,

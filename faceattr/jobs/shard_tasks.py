@@ -51,8 +51,8 @@ class MakeShards:
 
     def _make(self, shard: int) -> pa.Table:
         store = process_store(self.run_uri, self.storage)
-        todo = self.work.rows_to_do(store, self._plan_rows(shard))
-        slices = [self.make(todo.slice(start, _SLICE_ROWS)) for start in range(0, len(todo), _SLICE_ROWS)]
+        plan_rows = self.work.rows_to_do(store, self._plan_rows(shard))
+        slices = [self.make(plan_rows.slice(start, _SLICE_ROWS)) for start in range(0, len(plan_rows), _SLICE_ROWS)]
         rows = pa.concat_tables(slices)
         committer = ShardCommitter(
             store=store,

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-
 from faceattr.data.runs import RunRecord
+from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.training_plots import to_data_uri
 from faceattr.search.plots import draw_coordinates, draw_front, draw_histories, draw_importances, find_front
 from faceattr.search.records import TrialRecord
@@ -36,14 +35,13 @@ def render_search_report(
         test: figures of the winner on the test split, if there is one.
         best_config: its settings as YAML.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("faceattr.search", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     judged = [trial for trial in trials if trial.judgement is not None]
     ranked = sorted(judged, key=lambda each: -each.judgement.objective)  # type: ignore[union-attr]
     importances = compute_importances(space, trials)
     with_auxiliary = [trial for trial in judged if trial.judgement and trial.judgement.auxiliary is not None]
-    return environment.get_template("search_report.html").render(
+    return render_page(
+        "search_report.html",
+        package="faceattr.search",
         record=record,
         keys=list(space.searched),
         ranked=ranked[:_MOST_ROWS],

@@ -140,9 +140,9 @@ class _Stack:
         self._optimizer = StackedAdamW(self._heads, [each.optim for each in configs])
         self._peaks = [each.optim.lr for each in configs]
         # A learning rate of 1 makes the schedule give factors.
-        dummy = SGD([{"params": [nn.Parameter(torch.zeros(1))], "initial_lr": 1.0, "name": "heads"}], lr=1.0)
+        unit_lr = SGD([{"params": [nn.Parameter(torch.zeros(1))], "initial_lr": 1.0, "name": "heads"}], lr=1.0)
         self._schedule = Schedule(
-            dummy,
+            unit_lr,
             config.optim,
             steps_per_epoch=steps_per_epoch,
             num_epochs=config.optim.epochs,

@@ -54,7 +54,7 @@ def validation():
 
 
 @pytest.fixture(scope="module")
-def test_rows():
+def held_out():
     return scored(600, seed=2, first_row=1_000)
 
 
@@ -66,7 +66,7 @@ def judge(table, fitted, **changes):
     return evaluate(table, ATTRIBUTES, fitted, **{**settings, **changes})
 
 
-def test_thresholds_and_calibration_come_from_validation_alone(validation, test_rows):
+def test_thresholds_and_calibration_come_from_validation_alone(validation, held_out):
     fitted = fit_on_validation(
         validation, ATTRIBUTES, method="temperature", criterion=Criterion(name="f1"), stored=NOTHING
     )
@@ -79,16 +79,16 @@ def test_thresholds_and_calibration_come_from_validation_alone(validation, test_
     wanted = choose_threshold(labels, scores, Criterion(name="f1"))
     assert fitted.thresholds == {"hat": pytest.approx(wanted, abs=1e-4)}
 
-    result = judge(test_rows, fitted, fit_table=validation)
+    result = judge(held_out, fitted, fit_table=validation)
     known = np.arange(600) % 7 != 0
-    logits = test_rows["output_hat"].to_numpy()[known] / fitted.calibration["hat"]["temperature"]
+    logits = held_out["output_hat"].to_numpy()[known] / fitted.calibration["hat"]["temperature"]
     said = 1 / (1 + np.exp(-logits)) >= fitted.thresholds["hat"]
     labels = judged_rows.binary(600, seed=2).labels[known]
     assert result.figures["hat"]["f1"].value == pytest.approx(f1_score(labels, said))
     assert result.figures["hat"]["f1"].count == known.sum()
     interval = result.intervals["hat"]["f1"]
     assert interval.low < f1_score(labels, said) < interval.high
-    assert result.figures["hat"]["ece"].value < judge(test_rows, NOTHING).figures["hat"]["ece"].value
+    assert result.figures["hat"]["ece"].value < judge(held_out, NOTHING).figures["hat"]["ece"].value
     gender, person = result.figures["gender"]["accuracy"].value, result.figures["person"]["top1"].value
     assert result.figures["combined"]["score"].value == pytest.approx(0.3 * gender + 0.7 * person)
 
@@ -106,23 +106,23 @@ def test_a_stored_threshold_stays_where_none_is_chosen(validation):
     assert any("hat: too few labels of a kind" in note for note in few.notes)
 
 
-def test_a_planted_leak_is_refused_by_row_and_by_content(validation, test_rows):
-    judge(test_rows, NOTHING, fit_table=validation)
-    by_row = pa.concat_tables([test_rows, validation.slice(5, 1)])
+def test_a_planted_leak_is_refused_by_row_and_by_content(validation, held_out):
+    judge(held_out, NOTHING, fit_table=validation)
+    by_row = pa.concat_tables([held_out, validation.slice(5, 1)])
     with pytest.raises(RunError, match="1 rows are in test and in validation, such as row 5 of run 0"):
         judge(by_row, NOTHING, fit_table=validation)
     # The same picture under another name and number.
     copy = validation.slice(5, 1).set_column(1, "row", pa.array([9_999]))
     copy = copy.set_column(2, "image_id", pa.array(["copy.jpg"]))
     with pytest.raises(RunError, match=r"1 images of test are in validation too, byte for byte, such as copy\.jpg"):
-        judge(pa.concat_tables([test_rows, copy]), NOTHING, fit_table=validation)
+        judge(pa.concat_tables([held_out, copy]), NOTHING, fit_table=validation)
     with pytest.raises(RunError, match="byte for byte"):
         check_disjoint(copy, validation, judged_name="test", others_name="train")
 
 
-def test_groups_are_those_of_a_plain_loop(test_rows):
-    groups = read_groups(test_rows, {each.name: each for each in ATTRIBUTES.attributes}, ["gender", "age"])
-    result = judge(test_rows, NOTHING, groups=groups, min_group=40)
+def test_groups_are_those_of_a_plain_loop(held_out):
+    groups = read_groups(held_out, {each.name: each for each in ATTRIBUTES.attributes}, ["gender", "age"])
+    result = judge(held_out, NOTHING, groups=groups, min_group=40)
     table = next(each for each in result.groups if (each.attribute, each.by) == ("hat", "gender"))
     judged = result.judged["hat"]
     of_row = groups["gender"][judged.rows]
@@ -149,26 +149,26 @@ def test_groups_are_those_of_a_plain_loop(test_rows):
     assert row["value"] == pytest.approx(recalls[table.groups.index("Male")])
 
 
-def test_groups_of_unknown_and_of_what_is_not_there(test_rows):
+def test_groups_of_unknown_and_of_what_is_not_there(held_out):
     by_name = {each.name: each for each in ATTRIBUTES.attributes}
-    groups = read_groups(test_rows, by_name, ["hat"])
+    groups = read_groups(held_out, by_name, ["hat"])
     assert set(groups["hat"]) == {"no", "yes", "unknown"}
-    judged = judge(test_rows, NOTHING).judged["gender"]
+    judged = judge(held_out, NOTHING).judged["gender"]
     (table,) = compute_group_tables(judged, groups, min_rows=1)
     assert accuracy_score(judged.labels, judged.predictions) == pytest.approx(
         (table.values[:, 0] * table.counts).sum() / 600
     )
     for name in ("nothing", "person"):
         with pytest.raises(ConfigError, match=f"--group-by {name}: expected attributes of the data, hat, gender, age"):
-            read_groups(test_rows, by_name, [name])
+            read_groups(held_out, by_name, [name])
 
 
-def test_a_better_model_is_better_on_the_same_rows(test_rows):
-    first = judge(test_rows, NOTHING)
-    place = test_rows.column_names.index("output_gender")
-    gender = test_rows["gender"].to_numpy()
+def test_a_better_model_is_better_on_the_same_rows(held_out):
+    first = judge(held_out, NOTHING)
+    place = held_out.column_names.index("output_gender")
+    gender = held_out["gender"].to_numpy()
     perfect = pa.array(np.stack([1 - gender, gender], 1).tolist(), pa.list_(pa.float32(), 2))
-    second = judge(test_rows.set_column(place, "output_gender", perfect), NOTHING)
+    second = judge(held_out.set_column(place, "output_gender", perfect), NOTHING)
     found = {(each.attribute, each.name): each for each in compare(first, second, resamples=200, seed=0)}
     better = found["gender", "accuracy"]
     assert better.second == 1.0
@@ -177,10 +177,10 @@ def test_a_better_model_is_better_on_the_same_rows(test_rows):
     assert (same.first, same.interval.low, same.interval.high) == (same.second, 0.0, 0.0)
 
 
-def test_the_text_report_holds_sklearns_report_and_the_figures(test_rows):
+def test_the_text_report_holds_sklearns_report_and_the_figures(held_out):
     from sklearn.metrics import classification_report
 
-    result = judge(test_rows, Fitted(calibration={}, thresholds={"hat": 0.4}))
+    result = judge(held_out, Fitted(calibration={}, thresholds={"hat": 0.4}))
     text = write_performance_report(result, model="m", data=["d"], differences=[], compared=None)
     judged = result.judged["gender"]
     report = classification_report(judged.labels, judged.predictions, target_names=GENDER.classes, digits=4)
@@ -191,16 +191,16 @@ def test_the_text_report_holds_sklearns_report_and_the_figures(test_rows):
     assert "COMBINED" in text
 
 
-def test_without_a_label_nothing_is_judged(test_rows):
-    bare = test_rows.filter(pa.array(np.arange(600) % 7 == 0)).drop_columns(["gender"])
+def test_without_a_label_nothing_is_judged(held_out):
+    bare = held_out.filter(pa.array(np.arange(600) % 7 == 0)).drop_columns(["gender"])
     only = AttributeSet(attributes=(judged_rows.BINARY,))
     with pytest.raises(RunError, match="the split 'test' has no label of hat"):
         evaluate(bare, only, NOTHING, split="test", fit_table=None, groups={}, min_group=1, resamples=100, seed=0)
 
 
-def test_outputs_that_are_no_numbers_are_refused(test_rows):
-    place = test_rows.column_names.index("output_hat")
-    broken = test_rows.set_column(place, "output_hat", pa.array([float("nan")] * 600, pa.float32()))
+def test_outputs_that_are_no_numbers_are_refused(held_out):
+    place = held_out.column_names.index("output_hat")
+    broken = held_out.set_column(place, "output_hat", pa.array([float("nan")] * 600, pa.float32()))
     with pytest.raises(RunError, match="'hat': the model's outputs are not finite"):
         judge(broken, NOTHING)
 

@@ -1,0 +1,23 @@
+"""HTML pages: one environment and one style sheet (`templates/style.css`) for all reports."""
+
+from typing import Any
+
+import jinja2
+
+
+def render_page(template: str, *, package: str = "faceattr.evaluation", **values: Any) -> str:
+    """A page as HTML, escaped; a name that the template uses and `values` lacks is an error.
+
+    Args:
+        template: file in the `templates` folder of the package.
+        package: where it lies; what it includes may lie there or here.
+        values: what it shows.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(name, "templates") for name in dict.fromkeys([package, "faceattr.evaluation"])]
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(**values)
