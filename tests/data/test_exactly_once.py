@@ -88,11 +88,8 @@ def plan_whole(store):
     return write_plan(store, input_tables(), shard_size=SHARD_SIZE)
 
 
-def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, plan=plan_whole):
-    """One driver from start to end, as `pipelines/label.py` goes."""
-    rng = np.random.default_rng(seed)
-    probe_store(store)
-    lease = acquire_lease(store, is_alive=lambda owner: False)
+def begin(store, *, plan=plan_whole, retry_failed=False):
+    """A version of the run in this store, which is begun if there is none."""
     record = open_run(
         store,
         kind="label",
@@ -102,7 +99,15 @@ def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, plan=plan_whole
         notes={},
         write_plan=lambda: (plan(store), {}, pa.schema([])),
     )
-    version = RunVersion(store, record, SCHEMA, retry_failed=retry_failed)
+    return RunVersion(store, record, SCHEMA, retry_failed=retry_failed)
+
+
+def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, plan=plan_whole):
+    """One driver from start to end, as `pipelines/label.py` goes."""
+    rng = np.random.default_rng(seed)
+    probe_store(store)
+    lease = acquire_lease(store, is_alive=lambda owner: False)
+    version = begin(store, plan=plan, retry_failed=retry_failed)
     if version.published is None:
         work = version.work()
         commit_all(version.committer(work), process(store, work, rng, bad), on_rows=lambda rows: None)
@@ -355,7 +360,7 @@ def test_a_crash_at_every_moment_of_a_retry():
 
 
 def _drive_retry(store, process_rows, *, bad):
-    record_version = RunVersion(store, _record(store), SCHEMA, retry_failed=True)
+    record_version = begin(store, retry_failed=True)
     work = record_version.work()
     rows = process_rows(store, work, np.random.default_rng(0), bad)
     commit_all(record_version.committer(work), rows, on_rows=lambda rows: None)
@@ -363,26 +368,9 @@ def _drive_retry(store, process_rows, *, bad):
     return record_version
 
 
-def _record(store):
-    from faceattr.data.runs import read_record
-
-    record = read_record(store)
-    assert record is not None
-    return record
-
-
 def test_rows_that_never_come_are_an_error_and_nothing_is_published():
     store = MemoryStore()
-    record = open_run(
-        store,
-        kind="label",
-        fingerprint={},
-        config={},
-        versions={},
-        notes={},
-        write_plan=lambda: (write_plan(store, input_tables(), shard_size=SHARD_SIZE), {}, pa.schema([])),
-    )
-    version = RunVersion(store, record, SCHEMA)
+    version = begin(store)
     work = version.work()
     rows = label_rows(read_shards(store, work.plan, work.plan.parts[0], work.pending), frozenset())
     with pytest.raises(RunError, match="1 rows of 1 shards never arrived"):
@@ -398,16 +386,7 @@ def test_a_foreign_file_under_a_shards_name_is_not_taken_for_ours():
     store = MemoryStore()
     other = MemoryStore()
     drive(other)
-    record = open_run(
-        store,
-        kind="label",
-        fingerprint={},
-        config={},
-        versions={},
-        notes={},
-        write_plan=lambda: (write_plan(store, input_tables(), shard_size=SHARD_SIZE), {}, pa.schema([])),
-    )
-    version = RunVersion(store, record, SCHEMA)
+    version = begin(store)
     work = version.work()
     committer = version.committer(work)
     rows = label_rows(read_shards(store, work.plan, work.plan.parts[0], work.pending), frozenset())

@@ -10,42 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from faceattr.data.packed import open_packed
-from faceattr.data.runs import read_manifest, read_published
+from faceattr.data.runs import read_manifest
 from faceattr.data.storage import open_store
-from tests.label_runs import write_label_run
+from tests.jobs.pack_images import picture, rows_of, write_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 pack = runpy.run_path(str(Path(__file__).parents[2] / "pipelines" / "pack.py"))["main"]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "fairface"
-
-
-def picture(number: int, size=(12, 10)) -> bytes:
-    """A PNG that no other number gives."""
-    pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_images(root, names):
-    """Images by name; a name with a number gets that number's picture, one with bytes those."""
-    store = open_store(str(root))
-    for name, content in names.items():
-        store.put(name, picture(content) if isinstance(content, int) else content)
-    return store
-
-
-def rows_of(uri) -> dict[str, dict]:
-    """All rows of the table, rejected ones too, by image id; none may stand twice."""
-    rows = [row for table in read_published(open_store(str(uri))) for row in table.to_pylist()]
-    found = {row["image_id"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
 
 
 def splits_of(uri) -> dict[str, str]:
@@ -363,66 +338,3 @@ def test_commands_that_are_refused_before_anything_is_written(listed, tmp_path, 
     assert pack([*words, "--output", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def labels_of(numbers, name):
-    """Rows of a label run: image number n has the label n modulo 2."""
-    labels = {number: {name: number % 2, f"{name}_score": number % 2 * 0.5 + 0.25} for number in numbers}
-    return {f"{number:02d}.png": (picture(number), labels[number]) for number in numbers}
-
-
-def test_label_runs_over_the_same_images_become_one_table(tmp_path, ray_local, capsys):
-    write_images(tmp_path / "in", {f"{number:02d}.png": number for number in range(30)})
-    hats = write_label_run(tmp_path / "hats", ["hat"], labels_of(range(30), "hat"), root=tmp_path / "in")
-    glasses = labels_of(range(10, 30), "glasses") | {"gone.png": (None, {})}
-    other = write_label_run(tmp_path / "glasses", ["glasses"], glasses, root=tmp_path / "in")
-    assert pack(["--labels", hats, "--output", str(tmp_path / "one")]) == 0
-    assert not (tmp_path / "one" / "scan").exists()  # a label run has hashed its images
-    rows = rows_of(tmp_path / "one")
-    assert sorted(rows) == [f"{number:02d}.png" for number in range(30)]
-    assert (rows["07.png"]["hat"], rows["07.png"]["hat_score"], rows["07.png"]["image"]) == (1, 0.75, picture(7))
-    capsys.readouterr()
-
-    assert pack(["--labels", hats, other, "--output", str(tmp_path / "both")]) == 0
-    shown = capsys.readouterr().out
-    assert "20 rows stood in several label tables and became one each" in shown
-    assert "rejected 1 rows: missing" in shown
-    rows = rows_of(tmp_path / "both")
-    assert sorted(rows) == [f"hats/{number:02d}.png" for number in range(30)]
-    for number in range(30):
-        row = rows[f"hats/{number:02d}.png"]
-        assert (row["hat"], row["glasses"]) == (number % 2, number % 2 if number >= 10 else None)
-        assert row["image"] == picture(number)
-
-    write_images(tmp_path / "in", {"07.png": 700})  # labelled, and then another picture was put in its place
-    assert pack(["--labels", hats, "--output", str(tmp_path / "changed")]) == 0
-    assert rows_of(tmp_path / "changed")["07.png"]["status"] == "changed"
-
-
-def test_a_label_run_over_packed_parquet(tmp_path, ray_local):
-    (tmp_path / "in").mkdir()
-    file = str(tmp_path / "in" / "images.parquet")
-    pq.write_table(pa.table({"png": [picture(number) for number in range(20)]}), file, row_group_size=7)
-    labels = labels_of(range(20), "hat")
-    run = write_label_run(tmp_path / "run", ["hat"], labels, root=tmp_path / "in", bytes_column="png", file=file)
-    assert pack(["--labels", run, "--output", str(tmp_path / "out")]) == 0
-    rows = rows_of(tmp_path / "out")
-    assert {name: (row["image"], row["hat"]) for name, row in rows.items()} == {
-        f"{number:02d}.png": (picture(number), number % 2) for number in range(20)
-    }
-
-
-def test_labels_of_a_run_and_of_people_over_the_same_images(tmp_path, ray_local):
-    root = tmp_path / "in"
-    write_images(root, {f"{number:02d}.png": number for number in range(10)})
-    (root / "labeled_data.csv").write_text("image_path,hat,beard\n00.png,0,1\n01.png,0,0\n02.png,,1\n")
-    run = write_label_run(tmp_path / "run", ["hat"], labels_of(range(10), "hat"), root=root)
-    command = ["--labels", run, "--source", "label_list", "--root", str(root), "--output", str(tmp_path / "out")]
-    assert pack(command) == 0
-    rows = rows_of(tmp_path / "out")
-    assert len(rows) == 10
-    found = {name: (row["hat"], row["hat_score"], row["beard"]) for name, row in rows.items()}
-    assert found["run/00.png"] == (0, 0.25, 1)
-    assert found["run/01.png"] == (None, None, 0)  # the run says yes, the list no: nobody knows
-    assert found["run/02.png"] == (0, 0.25, 1)
-    assert found["run/03.png"] == (1, 0.75, None)
