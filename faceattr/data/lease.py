@@ -189,7 +189,8 @@ def _state(store: Store, number: int) -> dict[str, Any] | None:
 
 
 def _numbers(store: Store) -> list[int]:
-    return [int(entry.key.removeprefix(_FOLDER).removesuffix(".json")) for entry in store.list(_FOLDER)]
+    names = (entry.key.removeprefix(_FOLDER).removesuffix(".json") for entry in store.list(_FOLDER))
+    return [int(name) for name in names if name.isdecimal()]
 
 
 def _key(number: int) -> str:

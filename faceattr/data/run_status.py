@@ -79,7 +79,7 @@ def read_run_status(
     Raises:
         ConfigError: there is no run.
     """
-    entries = {entry.key: entry for entry in store.list()}
+    entries = _without_inner_runs({entry.key: entry for entry in store.list()})
     if not any(key == RUN_KEY or key.startswith(("plan/", "_lease/")) for key in entries):
         raise ConfigError(f"{store.uri} holds no run: no {RUN_KEY}")
     record = json.loads(store.get(RUN_KEY)) if RUN_KEY in entries else {}
@@ -104,6 +104,12 @@ def read_run_status(
         metrics=_last_metrics(store) if METRICS_KEY in entries else None,
         versions=record.get("versions", {}),
     )
+
+
+def _without_inner_runs(entries: dict[str, ObjectInfo]) -> dict[str, ObjectInfo]:
+    """Leaves out the runs that lie in folders of this one, such as the scan that a packing begins with."""
+    inner = tuple(key.removesuffix(RUN_KEY) for key in entries if key.endswith(f"/{RUN_KEY}"))
+    return {key: entry for key, entry in entries.items() if not key.startswith(inner)} if inner else entries
 
 
 def _state(record: dict[str, Any], published: bool, driver: dict[str, Any] | None) -> State:

@@ -11,6 +11,7 @@ Nothing in it is overwritten, except the lease and reports.
 """
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ConfigError, RunError
 
 SCHEMA_VERSION = 1
+_MANIFEST_KEY = re.compile(r"_manifest(?:-v([0-9]+))?\.json")
 RUN_KEY = "run.json"
 
 
@@ -113,7 +115,8 @@ def _decode_record(value: dict[str, Any]) -> RunRecord:
 
 def read_manifest(store: Store) -> Manifest | None:
     """The latest published version, or None."""
-    versions = [_manifest_version(entry.key) for entry in store.list("_manifest")]
+    matches = (_MANIFEST_KEY.fullmatch(entry.key) for entry in store.list("_manifest"))  # others' copies lie there too
+    versions = [int(match[1] or 1) for match in matches if match]
     if not versions:
         return None
     value = _read_json(store, _manifest_key(max(versions)))
@@ -151,10 +154,6 @@ def _check_schema_version(value: dict[str, Any], what: str) -> None:
 
 def _manifest_key(version: int) -> str:
     return "_manifest.json" if version == 1 else f"_manifest-v{version}.json"
-
-
-def _manifest_version(key: str) -> int:
-    return 1 if key == "_manifest.json" else int(key.removeprefix("_manifest-v").removesuffix(".json"))
 
 
 def probe_store(store: Store) -> None:

@@ -22,6 +22,7 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import RunError
+from faceattr.jobs.device import given_device
 from faceattr.jobs.train_stages import IMAGE, PIXELS, decode_packed, read_stretch
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.model_files import FILE_PATTERNS
@@ -253,7 +254,7 @@ class ComputeFeatures:
 
     def __init__(self, *, source: FeatureSource, task: FeatureTask, on_gpu: bool) -> None:
         """Builds the network and makes sure that it is the one that the keys mean."""
-        self._device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
+        self._device = given_device(on_gpu)
         torch.set_num_threads(1)
         model = source.build_model()
         for key in task.keys:

@@ -15,6 +15,7 @@ from faceattr.data.runs import RunRecord
 from faceattr.data.storage import join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import RunError
+from faceattr.jobs.device import given_device
 from faceattr.jobs.search_inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search_job import SearchJob
 from faceattr.jobs.session import cluster_errors
@@ -132,7 +133,7 @@ def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
         join_uri(plan.output_uri, BEST_FOLDER),
         fetch_remote=lambda uri: fetch_folder(uri, plan.storage, only=FILE_PATTERNS),
     )
-    device = torch.device("cuda" if plan.trials.gpus and torch.cuda.is_available() else "cpu")
+    device = given_device(plan.trials.gpus > 0)
     forward = Forward(model.backbone.preprocessing, precision=plan.base.optim.precision, device=device)
     feed = Feed(
         FeedPlan(

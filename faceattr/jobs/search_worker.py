@@ -8,14 +8,15 @@ import ray
 import ray.train
 import torch
 from ray import tune
-from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from faceattr.errors import FaceattrError
+from faceattr.jobs.device import given_device
 from faceattr.jobs.search_inputs import SearchPlan
 from faceattr.jobs.search_stack import train_stack
 from faceattr.jobs.search_trial import train_trial
-from faceattr.jobs.train_worker import RankReduce, choose_device
+from faceattr.jobs.train_worker import RankReduce
+from faceattr.jobs.trainer import build_trainer
 from faceattr.search.work import Work
 
 
@@ -37,7 +38,7 @@ def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
 def _run(work: Work, plan: SearchPlan) -> None:
     trials = plan.trials
     torch.set_num_threads(trials.threads or max(1, int(trials.cpus)))
-    device = torch.device("cuda" if trials.gpus and torch.cuda.is_available() else "cpu")
+    device = given_device(trials.gpus > 0)
     if work.stacked:
         train_stack(plan, work.numbers, work.settings, tune.report, device=device)
     elif plan.base.workers.num_workers > 1:
@@ -48,25 +49,14 @@ def _run(work: Work, plan: SearchPlan) -> None:
 
 def _train_group(plan: SearchPlan, work: Work) -> None:
     """One trial by several workers, which Ray Train places; this process waits for them."""
-    workers = plan.base.workers
     with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch:
-        TorchTrainer(
+        build_trainer(
             _train_worker,
-            train_loop_config={"plan": plan, "work": work.encode()},
-            torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers.num_workers,
-                use_gpu=workers.use_gpu,
-                resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": 1} if workers.use_gpu else {}),
-            ),
-            run_config=ray.train.RunConfig(
-                name=work.name,
-                storage_path=scratch,
-                failure_config=ray.train.FailureConfig(
-                    max_failures=workers.max_failures, controller_failure_limit=workers.max_failures
-                ),
-                callbacks=[TuneReportCallback()],
-            ),
+            {"plan": plan, "work": work.encode()},
+            plan.base.workers,
+            name=work.name,
+            storage_path=scratch,
+            callbacks=[TuneReportCallback()],
         ).fit()
 
 
@@ -75,7 +65,7 @@ def _train_worker(settings: dict[str, Any]) -> None:
     work = Work.decode(settings["work"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = choose_device(plan.base)
+    device = given_device(plan.base.workers.use_gpu, ray.train.torch.get_device)
     torch.set_num_threads(plan.base.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     train_trial(
         plan,

@@ -14,7 +14,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.train
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 import faceattr
 from faceattr.attributes import AttributeSet
@@ -39,6 +39,7 @@ from faceattr.jobs.train_feed import READ_CPUS
 from faceattr.jobs.train_progress import TrainProgress
 from faceattr.jobs.train_survey import load_surveys, survey_data
 from faceattr.jobs.train_worker import Ending, WorkerPlan, train_worker
+from faceattr.jobs.trainer import MAX_START_TRIES, build_trainer
 from faceattr.models.freezing import describe_trainable
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
@@ -55,7 +56,6 @@ _PACKAGES = ("ray", "torch", "torchvision", "timm", "transformers", "peft", "tor
 # Groups and keys that decide what is learnt; the others say where and how fast.
 _DECIDING = ("attributes", "seed", "model", "lora", "freeze", "loss", "optim", "select", "augment")
 _DECIDING_FEED = ("batch_size", "balance", "shuffle_rows")
-_MAX_START_TRIES = 4
 # A training has no rows of its own to commit.
 _NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
 
@@ -210,7 +210,13 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
     check_room(job.config)
     progress = TrainProgress(job.output)
     with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, _train_environment(job.config):
-        trainer = build_trainer(make_plan(job, surveys), name=record.run_id, storage_path=scratch)
+        trainer = build_trainer(
+            train_worker,
+            {"plan": make_plan(job, surveys)},
+            job.config.workers,
+            name=record.run_id,
+            storage_path=scratch,
+        )
         with progress.shown():
             ending = _fit_in_thread(trainer)
     if ending.error is not None:
@@ -238,43 +244,11 @@ def check_room(config: TrainConfig) -> None:
         raise ConfigError(f"--workers.use-gpu: {least} workers need as many GPUs, the cluster has {gpus:g}")
 
 
-def build_trainer(plan: WorkerPlan, *, name: str, storage_path: str, callbacks: Sequence[Any] = ()) -> TorchTrainer:
-    """The trainer of a plan.
-
-    Args:
-        plan: what the workers need to know.
-        name: of the run.
-        storage_path: for Ray's own notes. Checkpoints do not go there but into the model folder.
-        callbacks: of Ray Train, such as the one that reports to Tune.
-    """
-    workers = plan.config.workers
-    resources = {"CPU": workers.cpus_per_worker} | ({"GPU": 1} if workers.use_gpu else {})
-    return TorchTrainer(
-        train_worker,
-        train_loop_config={"plan": plan},
-        torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=(workers.min_workers, workers.num_workers) if workers.min_workers else workers.num_workers,
-            use_gpu=workers.use_gpu,
-            resources_per_worker=resources,
-        ),
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=storage_path,
-            # A group that does not come up, such as one with a part on a node that has just died, is tried again.
-            failure_config=ray.train.FailureConfig(
-                max_failures=workers.max_failures, controller_failure_limit=_MAX_START_TRIES - 1
-            ),
-            callbacks=list(callbacks),
-        ),
-    )
-
-
 @contextlib.contextmanager
 def _train_environment(config: TrainConfig) -> Iterator[None]:
     """Settings of Ray Train that it reads from the environment alone."""
     values = {
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.workers.wait_s / _MAX_START_TRIES),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.workers.wait_s / MAX_START_TRIES),
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     }

@@ -22,6 +22,7 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
+from faceattr.jobs.device import given_device
 from faceattr.jobs.metrics import TrainFigures
 from faceattr.jobs.train_feed import READ_CPUS, Feed, FeedPlan
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
@@ -91,7 +92,7 @@ def train_worker(settings: dict[str, Any]) -> Ending:
 def _train(plan: WorkerPlan) -> FitResult:
     config, context = plan.config, ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = choose_device(config)
+    device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
     torch.set_num_threads(config.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     store = open_store(plan.output_uri, plan.storage)
     state = load_last_checkpoint(store)
@@ -160,13 +161,6 @@ def _train(plan: WorkerPlan) -> FitResult:
     if rank == 0:
         store_model(store, model)
     return result
-
-
-def choose_device(config: TrainConfig) -> torch.device:
-    """The GPU that this worker was given, or the CPU."""
-    if config.workers.use_gpu and torch.cuda.is_available():
-        return ray.train.torch.get_device()
-    return torch.device("cpu")
 
 
 def count_decoders(config: TrainConfig, world_size: int) -> int:

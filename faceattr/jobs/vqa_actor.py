@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.data.commit import OK
+from faceattr.jobs.actor_metrics import ActorMetrics
 from faceattr.jobs.code_version import CodeHere, check_same_code, describe_code
-from faceattr.jobs.metrics import counter, histogram
 from faceattr.jobs.pixels import pixels_from_arrow
 from faceattr.vqa.questions import AttributeLabels, QuestionSet
 
@@ -58,21 +58,12 @@ class VqaActor:
         self._scorer = build_scorer()
         self._questions = questions
         self._schema = schema
-        self._labelled = counter("faceattr_images_labelled_total")
-        self._rejected = counter("faceattr_images_rejected_total")
-        self._seconds = histogram("faceattr_inference_seconds")
-        self._batch = histogram("faceattr_block_images")
-        self._waited = counter("faceattr_actor_wait_seconds_total")
-        self._idle_since: float | None = None
+        self._metrics = ActorMetrics()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Label rows in the run's schema, one for each row given."""
-        if self._idle_since is not None:
-            self._waited.inc(time.perf_counter() - self._idle_since)
-        try:
+        with self._metrics.busy():
             return self._label(rows)
-        finally:
-            self._idle_since = time.perf_counter()
 
     def _label(self, rows: pa.Table) -> pa.Table:
         status = np.array(rows["status"].to_pylist(), object)
@@ -80,7 +71,7 @@ class VqaActor:
         pixels = pixels_from_arrow(rows["pixels"], self._scorer.image_size_px)
         started = time.perf_counter()
         labels = self._questions.compute_labels(self._scorer.score(pixels if len(good) == len(rows) else pixels[good]))
-        self._count(status, len(good), time.perf_counter() - started)
+        self._metrics.count(status, len(good), time.perf_counter() - started)
         columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
         for asked in self._questions.asked:
             name = asked.attribute.name
@@ -90,14 +81,6 @@ class VqaActor:
             values = [rule.evaluate(dict(zip(rule.inputs, row, strict=True))) for row in zip(*inputs, strict=True)]
             columns[rule.name] = pa.array(values, pa.int8())
         return pa.table({name: columns[name] for name in self._schema.names}).cast(self._schema)
-
-    def _count(self, status: np.ndarray, num_good: int, seconds: float) -> None:
-        if num_good:
-            self._labelled.inc(num_good)
-            self._seconds.observe(seconds)
-            self._batch.observe(num_good)
-        for reason, count in zip(*np.unique(status[status != OK].astype(str), return_counts=True), strict=True):
-            self._rejected.inc(int(count), tags={"reason": str(reason)})
 
 
 def _label_columns(name: str, labels: AttributeLabels, good: np.ndarray, num_rows: int) -> dict[str, pa.Array]:

@@ -125,6 +125,8 @@ class TrainWorkersSettings:
     """Fewest workers: training then goes on with what the cluster has. Default: exactly --workers.num-workers."""
     use_gpu: bool = False
     """One GPU for each worker; else CPUs."""
+    backend: Literal["auto", "nccl", "gloo"] = "auto"
+    """How workers exchange gradients; auto: nccl between GPUs, gloo between CPUs (and logical GPUs, if you say so)."""
     cpus_per_worker: float = 0.5
     """Logical CPUs that a worker claims. Below 1 decoding finds room beside it."""
     threads: int | None = None

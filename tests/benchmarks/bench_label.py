@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.label_memory import bench_memory
-from tests.benchmarks.label_rates import bench_rates
+from tests.benchmarks.label_rates import SIZES, bench_rates
 from tests.benchmarks.label_resume import bench_resume
 from tests.benchmarks.label_scaling import bench_scaling
 
@@ -22,13 +22,14 @@ def main() -> None:
     parser.add_argument("what", choices=("rates", "memory", "resume", "scaling"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--size", choices=SIZES, default="half", help="of the model, for rates: blip-vqa-base, or half")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--milliseconds", type=float, default=20.0)
     given = parser.parse_args()
     match given.what:
         case "rates":
-            bench_rates(num_images=given.images, rounds=given.rounds, cores=given.cores)
+            bench_rates(size=given.size, num_images=given.images, rounds=given.rounds, cores=given.cores)
         case "memory":
             bench_memory()
         case "resume":

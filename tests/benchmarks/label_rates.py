@@ -21,8 +21,11 @@ QUESTIONS = """attributes:
   glasses: {questions: ["is the person wearing glasses?"]}
   beard: {questions: ["is there a beard on the face?"]}
 """
-# The proportions of blip-vqa-base (ViT of patch 16, as many text layers as vision layers) at half its width and 224 px.
-MEDIUM = {"image": 224, "patch": 16, "width": 384, "layers": 12, "heads": 6, "text_layers": 12, "text_heads": 6}
+SIZES = {
+    "base": {"image": 384, "patch": 16, "width": 768, "layers": 12, "heads": 12, "text_layers": 12, "text_heads": 12},
+    # The proportions of blip-vqa-base at half its width and 224 px: for a first look.
+    "half": {"image": 224, "patch": 16, "width": 384, "layers": 12, "heads": 6, "text_layers": 12, "text_heads": 6},
+}
 
 
 def steady_rate(output: Path) -> float:
@@ -116,14 +119,14 @@ def plain_rate(model: Path, images: Path, output: Path, cores: int) -> float:
     return (len(times) - 1) * rows / (times[-1] - times[0])
 
 
-def bench_rates(*, num_images: int, rounds: int, cores: int) -> None:
+def bench_rates(*, size: str, num_images: int, rounds: int, cores: int) -> None:
     """Prints images/s of ours and of both peers, in turn."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         questions = folder / "questions.yaml"
         questions.write_text(QUESTIONS)
         images = make_images(folder / "images", num_images)
-        model = save_random_checkpoint(folder / "model", **MEDIUM)
+        model = save_random_checkpoint(folder / "model", **SIZES[size])
         few = folder / "few"
         few.mkdir()
         for path in sorted(images.iterdir())[: num_images // 3]:

@@ -1,4 +1,4 @@
-"""Scaling of a label run over actors, with a scorer that sleeps as if a GPU worked."""
+"""Scaling of a label run over actors, with a scorer that sleeps as if a GPU worked, and what the planner says of it."""
 
 import tempfile
 import time
@@ -27,7 +27,7 @@ class SleepingScorer:
 
 
 def bench_scaling(*, milliseconds: float) -> None:
-    """Prints images/s with 1, 2, 4 and 8 actors whose scorer sleeps."""
+    """Prints images/s with 1, 2, 4 and 8 actors whose scorer sleeps, and what `faceattr plan` gives for the same."""
     import ray
 
     from faceattr.config import LabelConfig
@@ -36,6 +36,8 @@ def bench_scaling(*, milliseconds: float) -> None:
     from faceattr.jobs.session import ActorPlan
     from faceattr.jobs.stream import ImageStream, stream_rows
     from faceattr.jobs.vqa_actor import VqaActor
+    from faceattr.planning.label_plan import LabelPlan, estimate_label
+    from faceattr.planning.rates import load_rates
 
     ray.init(address="local", num_cpus=8, num_gpus=8, include_dashboard=False, log_to_driver=False)
     rates = {}
@@ -76,7 +78,21 @@ def bench_scaling(*, milliseconds: float) -> None:
                 arrivals.append((time.perf_counter(), total))
             low, high = (next(each for each in arrivals if each[1] >= share * count) for share in (0.25, 0.85))
             rates[actors] = (high[1] - low[1]) / (high[0] - low[0])
-            share = rates[actors] / (actors * 1000 / milliseconds)
-            print(f"{actors} actors: {rates[actors]:7.1f} images/s, {share:.1%} of what their sleep allows", flush=True)
+            plan = LabelPlan(
+                num_images=count,
+                pixels=112 * 112,
+                image_bytes=6_000,
+                gpu="h200",
+                num_gpus=actors,
+                num_cores=8,
+                gpu_rate=1000 / milliseconds,
+                block_rows=32,
+            )
+            planned = estimate_label(plan, load_rates()).bottleneck
+            print(
+                f"{actors} actors: {rates[actors]:7.1f} images/s, {rates[actors] / planned.rate:.1%} of the "
+                f"{planned.rate:.1f} that the planner gives ({planned.name})",
+                flush=True,
+            )
     for actors, rate in rates.items():
         print(f"{actors} actors: {rate / (actors * rates[1]):.1%} of linear")

@@ -120,6 +120,15 @@ def test_a_run_that_is_published(store, capsys):
     assert "rejected   missing 6" in shown
 
 
+def test_the_shards_of_a_run_inside_the_folder_are_not_counted(store, tmp_path):
+    inner = LocalStore(tmp_path / "run" / "scan")
+    for each, stop in ((store, 256), (inner, 600)):
+        version = RunVersion(each, begin(each), SCHEMA)
+        version.committer(version.work()).add(rows(0, stop))
+    status = read_run_status(store)
+    assert (status.num_committed, status.num_shards) == (256, 1)
+
+
 def test_a_training_run(store, capsys):
     no_plan = {"num_rows": 0, "num_bytes": 0, "shard_size": 1, "parts": []}
     record = {"kind": "train", "versions": {"torch": "2.13.0"}, "plan": no_plan, "schema_version": 1}

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from faceattr.data.commit import OK, commit_shard
+from faceattr.data.lease import acquire_lease
 from faceattr.data.parquet import read_provenance, with_provenance
 from faceattr.data.plan import plan_schema, write_plan
 from faceattr.data.runs import (
@@ -179,6 +180,16 @@ def test_a_version_above_nine_is_later():
         manifest = Manifest(run_id="r", version=version, num_rows=0, status_counts={}, files=())
         store.put("_manifest.json" if version == 1 else f"_manifest-v{version}.json", manifest.encode())
     assert read_manifest(store).version == 10
+
+
+def test_files_that_others_put_into_the_folder_are_no_part_of_it():
+    store = MemoryStore()
+    finish(store)
+    for key in ("_manifest.json.bak", "_manifest-old.json", "_lease/notes.txt", "labels/shard-x.crc", "plan/.DS_Store"):
+        store.put(key, b"not ours")
+    begin(store)
+    assert read_manifest(store).num_rows == sum(map(len, read_published(store)))
+    acquire_lease(store)
 
 
 def test_another_manifest_is_not_overwritten():
