@@ -1,0 +1,52 @@
+"""The group of workers under DDP that a training, or a trial of a search, runs in."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from faceattr.training.train_config import TrainWorkersSettings
+
+# A group that does not come up, such as one with a part on a node that has just died, is tried again.
+MAX_START_TRIES = 4
+
+
+def build_trainer(
+    work: Callable[[dict[str, Any]], Any],
+    settings: dict[str, Any],
+    workers: TrainWorkersSettings,
+    *,
+    name: str,
+    storage_path: str,
+    callbacks: Sequence[Any] = (),
+) -> TorchTrainer:
+    """The trainer that runs a function on every worker of a group.
+
+    Args:
+        work: the function.
+        settings: what it is called with.
+        workers: how many there are, and what each has.
+        name: of the run.
+        storage_path: for Ray's own notes. Checkpoints go elsewhere.
+        callbacks: of Ray Train, such as the one that reports to Tune.
+    """
+    backend = workers.backend if workers.backend != "auto" else "nccl" if workers.use_gpu else "gloo"
+    return TorchTrainer(
+        work,
+        train_loop_config=settings,
+        torch_config=TorchConfig(backend=backend),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=(workers.min_workers, workers.num_workers) if workers.min_workers else workers.num_workers,
+            use_gpu=workers.use_gpu,
+            resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": 1} if workers.use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage_path,
+            failure_config=ray.train.FailureConfig(
+                max_failures=workers.max_failures, controller_failure_limit=MAX_START_TRIES - 1
+            ),
+            callbacks=list(callbacks),
+        ),
+    )
