@@ -184,6 +184,7 @@ def test_a_version_above_nine_is_later():
 
 def test_files_that_others_put_into_the_folder_are_no_part_of_it():
     store = MemoryStore()
+    begin(store)
     finish(store)
     for key in ("_manifest.json.bak", "_manifest-old.json", "_lease/notes.txt", "labels/shard-x.crc", "plan/.DS_Store"):
         store.put(key, b"not ours")
