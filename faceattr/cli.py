@@ -16,6 +16,8 @@ import tyro
 import yaml
 
 from faceattr.commands.table import COMMANDS, find_command
+from faceattr.data.storage import open_store
+from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ConfigError, FaceattrError
 from faceattr.logs import configure_logging
 
@@ -118,7 +120,7 @@ def _yaml_flags(config_class: type, path: str, source: str) -> _Layer:
     """What a YAML file gives; `source` names it in messages."""
     try:
         # BaseLoader: every scalar stays text and is parsed as a flag would be (1e-4 is a number, `no` a word).
-        content = yaml.load(Path(path).read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - builds only str, list, dict
+        content = yaml.load(_read_bytes(path).decode("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - builds only str, list, dict
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -126,6 +128,17 @@ def _yaml_flags(config_class: type, path: str, source: str) -> _Layer:
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: expected 'key: value' lines")
     return list(_flatten(config_class, content, source, ""))
+
+
+def _read_bytes(path: str) -> bytes:
+    """A local file, or one in object storage, whose endpoint and keys the environment names."""
+    if "://" not in path:
+        return Path(path).read_bytes()
+    folder, _, name = path.rpartition("/")
+    try:
+        return open_store(folder).get(name)
+    except MissingObjectError as error:
+        raise ConfigError(f"{path}: no such object") from error
 
 
 def _flatten(config_class: type, content: dict[str, Any], source: str, prefix: str) -> Any:

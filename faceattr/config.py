@@ -283,6 +283,8 @@ class PredictConfig:
     """Stop when more than this share of images is unusable, judged after 1,000 rows and at the end."""
     retry_failed: bool = False
     """Once a run is published, do its bad rows again, into a new version."""
+    dry_run: bool = False
+    """Show the config, the images, the resources and a measured rate, and stop."""
     storage: StorageConfig = field(default_factory=StorageConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)

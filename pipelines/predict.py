@@ -17,12 +17,17 @@ from faceattr.cli import run_job
 from faceattr.config import PredictConfig
 from faceattr.data.runs import probe_store
 from faceattr.jobs import image_run, predict
+from faceattr.jobs.preflight import describe_preflight
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
 
 
 def predict_images(config: PredictConfig) -> int:
     """Plans, predicts what is not done, proves that nothing is lost or twice, publishes, compares."""
     job = predict.prepare_predict_job(config)
+    if config.dry_run:
+        with ray_session(config.ray):
+            print(describe_preflight(job))
+        return 0
     probe_store(job.output)
     with drive(job.output):
         run = image_run.begin_run(job)

@@ -7,6 +7,7 @@ import pytest
 
 from faceattr.cli import main, parse_config, run_job
 from faceattr.config import LabelConfig
+from faceattr.data.storage import open_store
 from faceattr.errors import ConfigError, ModelError, RunError, StorageError
 
 
@@ -94,6 +95,14 @@ def test_the_files_name_may_stand_behind_an_equals_sign(tmp_path):
     path.write_text("images: a\noutput: b\nlimit: 3\n")
     config = parse_config(LabelConfig, [f"--config={path}", "--output", "c"])
     assert (config.images, config.output, config.limit) == ("a", "c", 3)
+
+
+def test_a_file_in_object_storage(s3_uri):
+    store = open_store(s3_uri)
+    store.put("search/best.yaml", b"images: in\noutput: out\nlimit: 3\n")
+    assert parse_config(LabelConfig, ["--config", f"{s3_uri}/search/best.yaml"]).limit == 3
+    with pytest.raises(ConfigError, match=r"search/worst\.yaml: no such object"):
+        parse_config(LabelConfig, ["--config", f"{s3_uri}/search/worst.yaml"])
 
 
 @pytest.mark.parametrize("value", ["-x", "--dashes", "None", "1e-4", "no", "a b=c", "'#5'", "日本"])

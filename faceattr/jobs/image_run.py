@@ -80,6 +80,11 @@ class ImageJob(ABC):
     def notes(self) -> dict[str, Any]:
         """What a reader of the run should know besides."""
 
+    @property
+    @abstractmethod
+    def task(self) -> str:
+        """What the model is to do, in words."""
+
     @abstractmethod
     def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """Class of the model actors, and the arguments of its constructor."""

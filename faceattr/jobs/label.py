@@ -62,6 +62,11 @@ class LabelJob(ImageJob):
             "scoring_version": SCORING_VERSION,
         }
 
+    @property
+    def task(self) -> str:
+        """See the base."""
+        return f"{len(self.questions.vqa_questions())} questions for {', '.join(self.attributes.names)}"
+
     def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See the base."""
         recipe = scorer_recipe(self, actors)

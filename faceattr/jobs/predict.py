@@ -73,6 +73,11 @@ class PredictJob(ImageJob):
             "calibrated": sorted(self.model.calibration),
         }
 
+    @property
+    def task(self) -> str:
+        """See the base."""
+        return f"{self.config.model} predicts {', '.join(self.attributes.names)}"
+
     def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See the base."""
         recipe = predictor_recipe(self.config.model, self.model, actors, self.storage)

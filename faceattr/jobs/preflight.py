@@ -1,4 +1,4 @@
-"""What a label run would do, measured on a sample before anything is written."""
+"""What a run over images would do, measured on a sample before anything is written."""
 
 import time
 from dataclasses import asdict
@@ -14,17 +14,15 @@ from faceattr.data.plan import choose_shard_size
 from faceattr.data.tables import label_schema
 from faceattr.errors import RunError
 from faceattr.jobs.decode_stage import DecodeImages
-from faceattr.jobs.image_run import open_images
-from faceattr.jobs.label import LabelJob, scorer_recipe
+from faceattr.jobs.image_run import ImageJob, open_images
 from faceattr.jobs.progress import format_duration
 from faceattr.jobs.read_stages import ReadImages
 from faceattr.jobs.session import ActorPlan, cluster_errors, plan_actors
-from faceattr.jobs.vqa_actor import VqaActor
 
 _SAMPLE_ROWS = 64
 
 
-def describe_preflight(job: LabelJob) -> str:
+def describe_preflight(job: ImageJob) -> str:
     """The resolved config, the images, the resources and a measured rate with the ETA; nothing is written."""
     images = open_images(job)
     num_rows = num_bytes = 0
@@ -59,26 +57,22 @@ def describe_preflight(job: LabelJob) -> str:
         f"shards     {-(-num_rows // shard_size):,} of {shard_size:,} rows",
         f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
         f"actors     {actors.min_actors} to {actors.max_actors}, each {actors.gpus:g} GPUs, {actors.threads} threads",
-        f"questions  {len(job.questions.vqa_questions())} for {', '.join(job.questions.attributes.names)}",
+        f"model      {job.task}",
         *(f"{stage:16} {rate:,.1f} images/s, measured on {len(rows)} images" for stage, rate in rates.items()),
         f"estimate   {eta} for all, limited by: {slowest}. Nothing was written.",
     ]
     return "\n".join(lines)
 
 
-def _measure(job: LabelJob, images: ImageInput, rows: pa.Table, actors: ActorPlan) -> tuple[float, float, float]:
+def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorPlan) -> tuple[float, float, float]:
     """Seconds one image takes to read, to decode and to score, on the cluster and warm."""
     limits = ImageLimits(max_bytes=job.config.decode.max_bytes, max_pixels=job.config.decode.max_pixels)
     read = ReadImages(images.root, job.storage, limits, images.bytes_column)
     decode = DecodeImages(limits, job.config.decode.timeout_s, job.resizer)
     decoded, read_s, decode_s = ray.get(ray.remote(num_cpus=1)(_prepare).remote(read, decode, rows))
-    actor_kwargs = {
-        "build_scorer": scorer_recipe(job, actors),
-        "questions": job.questions,
-        "schema": label_schema(job.questions.attributes, images.carried),
-    }
+    actor = job.actor(actors, label_schema(job.attributes, images.carried))
     score = ray.remote(num_gpus=actors.gpus, num_cpus=actors.cpus)(_score)
-    score_s = ray.get(score.remote(actor_kwargs, decoded, actors.batch_size))
+    score_s = ray.get(score.remote(*actor, decoded, actors.batch_size))
     return read_s / len(rows), decode_s / len(rows), score_s / len(rows)
 
 
@@ -92,8 +86,8 @@ def _prepare(read: ReadImages, decode: DecodeImages, rows: pa.Table) -> tuple[pa
     return decoded, times[1] - times[0], times[2] - times[1]
 
 
-def _score(actor_kwargs: dict[str, Any], rows: pa.Table, batch_size: int) -> float:
-    actor = VqaActor(**actor_kwargs)
+def _score(actor_class: type, actor_kwargs: dict[str, Any], rows: pa.Table, batch_size: int) -> float:
+    actor = actor_class(**actor_kwargs)
     actor(rows.slice(0, batch_size))
     started = time.perf_counter()
     actor(rows)
