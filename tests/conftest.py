@@ -24,6 +24,8 @@ os.environ |= {
     "RAY_AUTH_MODE": "disabled",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's workers stand back by default, and would wait for the tests of the other process.
+    "RAY_worker_niceness": "0",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 # Tests run in two processes on two cores; more threads would only wait for each other.
