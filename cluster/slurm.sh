@@ -14,7 +14,7 @@ set -euo pipefail
 
 # shellcheck source=/dev/null
 . .venv/bin/activate
-export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_idle_worker_killing_time_threshold_ms=60000
 # One token an allocation, readable by its owner alone; every node of the allocation reads it from here.
 umask 077
 state="$HOME/.faceattr/slurm-$SLURM_JOB_ID"
