@@ -14,8 +14,11 @@ import pytest
 from PIL import Image
 
 from faceattr.cli import main as faceattr
+from faceattr.config import LabelConfig
 from faceattr.data.runs import read_manifest, read_published
 from faceattr.data.storage import LocalStore, open_store
+from faceattr.jobs import image_run
+from faceattr.jobs.label import prepare_label_job
 from faceattr.vqa.checkpoint import load_blip
 from faceattr.vqa.hf_oracle import HfScorer
 from faceattr.vqa.preprocess import resize_rgb
@@ -268,14 +271,19 @@ def test_a_wrong_command_is_refused_before_anything_starts(given, ray_local, cap
     assert text in capsys.readouterr().err
 
 
-def test_a_sensitive_question_with_a_reason_is_asked_and_the_reason_recorded(given, ray_local, tmp_path):
+def test_a_sensitive_question_with_a_reason_is_recorded(given, tmp_path):
     folder, _, images, _ = given
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "x.png").write_bytes(next(iter(images.values())))
     (tmp_path / "set.yaml").write_text("attributes: {faith: {questions: ['which religion has the person?']}}")
-    command = ["--images", str(tmp_path / "photos"), "--output", str(tmp_path / "run"), *flags(folder)]
-    command += ["--attributes", str(tmp_path / "set.yaml"), "--allow-sensitive", "audit of our own data, ticket 12"]
-    assert label(command) == 0
+    config = LabelConfig(
+        images=str(tmp_path / "photos"),
+        output=str(tmp_path / "run"),
+        model=str(folder / "model"),
+        attributes=str(tmp_path / "set.yaml"),
+        allow_sensitive="audit of our own data, ticket 12",
+    )
+    image_run.begin_run(prepare_label_job(config))
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["notes"]["sensitive"] == {
         "questions": ["faith", "which religion has the person?"],
