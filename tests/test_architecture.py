@@ -45,7 +45,7 @@ ROOMS_BELOW = {
         "logs",
     ],
     "commands": ["planning", "inference", "evaluation", "models", "data", "errors", "attributes", "config", "logs"],
-    "cli": ["commands", "errors", "config", "logs"],
+    "cli": ["commands", "data", "errors", "config", "logs"],
 }
 STANDARD_LIBRARY_ONLY = {"errors", "logs", "attributes", "config"}
 FORBIDDEN = {
