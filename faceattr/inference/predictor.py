@@ -56,7 +56,7 @@ class Predictor:
             ModelError: the model's calibration cannot be read.
         """
         self.device = resolve_device(str(device))
-        self.model = model.to(self.device).eval()
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # not in its stubs
         self.batch_size = batch_size or (64 if self.device.type == "cuda" else 16)
         self._limits = limits or ImageLimits()
         self._normalise = Normalise(model.backbone.preprocessing).to(self.device)

@@ -230,6 +230,8 @@ def run_trials(
                 scheduler=build_scheduler(stop, num_epochs=num_epochs, records=work.ordered()),
                 num_samples=_MOST_PIECES,
                 max_concurrent_trials=max_concurrent,
+                # A fresh process would import torch and timm anew for each trial, which takes longer than many train.
+                reuse_actors=True,
                 trial_name_creator=_piece_name,
                 trial_dirname_creator=_piece_name,
             ),

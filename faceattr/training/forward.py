@@ -19,8 +19,12 @@ class Forward:
         self._dtype = _AUTOCAST_TYPES.get(precision)
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """uint8 images [n, 3, S, S] to normalised float32; floats, such as cached activations, as they are."""
-        return self._normalise(inputs) if inputs.dtype == torch.uint8 else inputs
+        """uint8 images [n, 3, S, S] to normalised float32; floats, such as cached activations, in their own values.
+
+        Maps [n, C, H, W] come channels last, as the weights lie: convolutions then take up to a third less time.
+        """
+        floats = self._normalise(inputs) if inputs.dtype == torch.uint8 else inputs
+        return floats.contiguous(memory_format=torch.channels_last) if floats.ndim == 4 else floats
 
     def __call__(self, network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         """Attribute name -> [n, outputs], in the chosen precision."""

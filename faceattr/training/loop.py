@@ -144,7 +144,7 @@ class _Training:
         self._scaler = build_scaler(optim, device)
         freeze(model, self._stages[0].freeze_depth)
         # A suffix moves alone: the frozen prefix stays where it is.
-        network(model).to(device)
+        network(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its stubs
         self._ema = build_ema(model, optim)
         self._world_size = count_ranks(reduce)
         self._fingerprint = compute_fingerprint(
