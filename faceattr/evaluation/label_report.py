@@ -168,14 +168,14 @@ def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:
         samples = session["samples"]
         for (before_s, before), (after_s, after) in itertools.pairwise(samples):
             if after_s > before_s:
-                times.append(offset + after_s)
-                rates.append((after - before) / (after_s - before_s))
+                times += [offset + before_s, offset + after_s]
+                rates += [(after - before) / (after_s - before_s)] * 2
         offset += samples[-1][0] if samples else 0.0
     if not times:
         return None
     figure = matplotlib.figure.Figure(figsize=(8, 2.2), layout="constrained")
     axes = figure.subplots()
-    axes.step(times, rates, where="pre", color=_BLUE, lw=1.4)
+    axes.plot(times, rates, color=_BLUE, lw=1.4)
     axes.set_xlabel("seconds of work", fontsize=8)
     axes.set_ylabel("images/s", fontsize=8)
     axes.set_ylim(bottom=0)

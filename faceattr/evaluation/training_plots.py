@@ -57,7 +57,7 @@ def draw_training(
         axes.spines[["top", "right"]].set_visible(False)
         handles = [line for each in (axes, *others) for line in each.get_legend_handles_labels()[0]]
         if handles:
-            axes.legend(handles=handles, frameon=False, fontsize=8)
+            axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 
 
@@ -84,7 +84,7 @@ def draw_labels(attribute: Attribute, counts: Mapping[str, Sequence[float]]) -> 
     axes.set_ylabel("share of labels", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
