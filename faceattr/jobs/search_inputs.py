@@ -157,7 +157,7 @@ def open_inputs(
         world_size=world_size,
         max_decoders=count_decoders(config, world_size),
         store_share=_STORE_SHARE / world_size / (plan.trials.max_concurrent or 1),
-        pin=plan.trials.gpus > 0,
+        pin=plan.trials.gpus > 0 and torch.cuda.is_available(),
     )
     return Inputs(feed=images, num_batches=feed_plan.num_batches, boundary=None, note=f"images: {use}")
 
