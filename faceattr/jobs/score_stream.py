@@ -13,6 +13,7 @@ from faceattr.data.packed import PackedData, PackedFile
 from faceattr.data.storage import open_store
 from faceattr.errors import RunError
 from faceattr.inference.model_facts import ModelFacts
+from faceattr.jobs.blocks import split_blocks
 from faceattr.jobs.decode_stage import DecodeImages
 from faceattr.jobs.predict import model_resizer, predictor_recipe
 from faceattr.jobs.predict_actor import OutputActor
@@ -71,16 +72,13 @@ def score_splits(
     block_rows = actors.block_rows(total, config.workers.block_rows)
     ray.data.DataContext.get_current().wait_for_min_actors_s = int(config.workers.wait_s)
     limits = ImageLimits(max_bytes=config.decode.max_bytes, max_pixels=config.decode.max_pixels)
-    dataset = (
-        ray.data.from_items([{"file": place} for place in range(len(files))], override_num_blocks=len(files))
-        .map_batches(ReadPacked(packed, files), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
-        .repartition(target_num_rows_per_block=block_rows)
-        .map_batches(
-            DecodeImages(limits, config.decode.timeout_s, model_resizer(model)),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=DECODE_CPUS,
-        )
+    read = ray.data.from_items([{"file": place} for place in range(len(files))], override_num_blocks=len(files))
+    read = read.map_batches(ReadPacked(packed, files), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
+    dataset = split_blocks(read, block_rows).map_batches(
+        DecodeImages(limits, config.decode.timeout_s, model_resizer(model)),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=DECODE_CPUS,
     )
     recipe = predictor_recipe(source, model, actors, storage)
     dataset = map_on_actors(dataset, OutputActor, {"build_predictor": recipe}, actors, block_rows)

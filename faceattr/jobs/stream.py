@@ -10,6 +10,7 @@ import ray.data
 from faceattr.data.images import ImageLimits
 from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions
+from faceattr.jobs.blocks import split_blocks
 from faceattr.jobs.decode_stage import DecodeImages, Resizer
 from faceattr.jobs.read_stages import ListRows, ReadImages
 from faceattr.jobs.session import ActorPlan
@@ -73,12 +74,11 @@ def stream_rows(
         for index, part in enumerate(work.plan.parts)
         if set(work.plan.part_shards(part)) & set(work.pending.tolist())
     ]
+    listed = ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts)).map_batches(
+        ListRows(images.run_uri, images.storage, work), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS
+    )
     dataset = (
-        ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts))
-        .map_batches(
-            ListRows(images.run_uri, images.storage, work), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS
-        )
-        .repartition(target_num_rows_per_block=block_rows)
+        split_blocks(listed, block_rows)
         .map_batches(
             ReadImages(images.root, images.storage, images.limits, images.bytes_column),
             batch_size=None,

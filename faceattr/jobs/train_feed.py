@@ -21,6 +21,7 @@ import torch
 from faceattr.attributes import AttributeSet
 from faceattr.data.packed import PackedData
 from faceattr.errors import RunError
+from faceattr.jobs.blocks import SPLIT_CPUS, split_blocks
 from faceattr.jobs.train_stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow
 from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing
@@ -170,28 +171,24 @@ class Feed:
         context = ray.data.DataContext.get_current().copy()
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
-            cpu=_READERS * READ_CPUS + self._max_decoders * self._plan.settings.decode_cpus,
+            cpu=_READERS * (READ_CPUS + SPLIT_CPUS) + self._max_decoders * self._plan.settings.decode_cpus,
             object_store_memory=self._store_share * ray.cluster_resources().get("object_store_memory", 0.0),
         )
         # The current context is the process's; a data set keeps the one that it was made under.
         with _MAKING, ray.data.DataContext.current(context):
-            dataset = (
-                ray.data.from_items(items, override_num_blocks=len(items))
-                .map_batches(
-                    read,
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    num_cpus=READ_CPUS,
-                    compute=ray.data.TaskPoolStrategy(size=min(_READERS, len(items))),
-                )
-                .repartition(target_num_rows_per_block=self._plan.settings.block_rows)
-                .map_batches(
-                    decode,
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    num_cpus=self._plan.settings.decode_cpus,
-                    compute=ray.data.TaskPoolStrategy(size=self._max_decoders),
-                )
+            windows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+                read,
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=READ_CPUS,
+                compute=ray.data.TaskPoolStrategy(size=min(_READERS, len(items))),
+            )
+            dataset = split_blocks(windows, self._plan.settings.block_rows).map_batches(
+                decode,
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=self._plan.settings.decode_cpus,
+                compute=ray.data.TaskPoolStrategy(size=self._max_decoders),
             )
         dataset.set_name(name)
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
