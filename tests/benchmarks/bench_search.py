@@ -150,6 +150,8 @@ def compare_cache(folder: Path, name: str, packed: str, args: Any) -> dict[str, 
         assert isinstance(found.wrap(model), ClassTokenSuffix)
         return found
 
+    for inputs in (cached, from_images):  # warm: the first training of a process chooses kernels and imports
+        train_one(plan, drawn[0], inputs)
     with_cache = [train_one(plan, values, cached) for values in drawn]
     without = [train_one(plan, values, from_images) for values in drawn]
     cached_s, uncached_s = (sum(seconds for seconds, _ in each) for each in (with_cache, without))
