@@ -186,7 +186,7 @@ def test_presets_keep_the_options_that_the_seeds_document():
         "celeba4": (40, 32, 1e-4),
         "utkface_vit": (30, 32, 1e-5),
         "fairface_clip": (5, 32, 1e-5),
-        "demo": (12, 32, 3e-3),
+        "demo": (8, 32, 3e-3),
     }
     clear, faces, utk = options["clear_face"], options["facecom"], options["utkface_vit"]
     assert (clear.loss.main, clear.loss.label_weight, clear.loss.aux_weight) == ("label", 0.7, 0.1)
