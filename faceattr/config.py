@@ -8,6 +8,7 @@ from typing import Literal
 
 from faceattr.errors import ConfigError
 
+Precision = Literal["float32", "bfloat16", "float16"]
 # Pillow's own limit against decompression bombs.
 MAX_PIXELS = 89_478_485
 
@@ -273,6 +274,9 @@ class PredictConfig:
     """A published label run over the same images, to report agreement with."""
     revision: str | None = None
     """Commit of a hub model. Default: what the hub gives; its weights' hash is recorded either way."""
+    precision: Precision = "float32"
+    """Type that the network computes in. `bfloat16` is two to three times as fast where the processor has it; scores
+    then move by up to about 0.02."""
     root: str | None = None
     """What relative paths of a manifest resolve against. Default: the manifest's folder."""
     bytes_column: str | None = None
@@ -356,6 +360,8 @@ class EvalConfig:
     """Draw a grid of test images, true against predicted. It copies images into the output."""
     revision: str | None = None
     """Commit of a hub model."""
+    precision: Precision = "float32"
+    """Type that the network computes in."""
     thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faceattr.config import StorageConfig
+from faceattr.config import Precision, StorageConfig
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError, ImageError
@@ -86,6 +86,9 @@ class Predict:
     """What a crop adds around a face, as a share of its size, on every side."""
     batch_size: int | None = None
     """Pictures in one forward pass. Default: 64 on a GPU, 16 on a CPU."""
+    precision: Precision = "float32"
+    """Type that the network computes in. `bfloat16` is two to three times as fast where the processor has it;
+    confidences then move by up to about 0.02."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:<number>."""
     revision: str | None = None
@@ -106,7 +109,7 @@ class Predict:
         model = MultiAttributeModel.from_pretrained(
             self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
         )
-        predictor = Predictor(model, device=self.device, batch_size=self.batch_size)
+        predictor = Predictor(model, device=self.device, batch_size=self.batch_size, precision=self.precision)
         pictures = self._find_faces(paths, predictor, detector) if detector else self._predict(paths, predictor)
         num_bad = num_all = 0
         for picture in pictures:
@@ -118,17 +121,15 @@ class Predict:
         return int(num_bad == num_all)
 
     def _predict(self, paths: list[Path], predictor: Predictor) -> Iterator[_Picture]:
-        step = 8 * predictor.batch_size  # some batches at a time: a folder need not fit into memory
-        for part in (paths[start : start + step] for start in range(0, len(paths), step)):
-            for path, found in zip(part, predictor.predict(part), strict=True):
-                if isinstance(found, ImageError):
-                    yield _Picture(path=path, error=str(found))
-                    continue
-                saved = None
-                if self.visualize:
-                    saved = place_beside(path, self.input, self.output, suffix="_pred").with_suffix(".jpg")
-                    save_picture(draw_prediction(load_rgb(path), found, confidence=self.confidence), saved)
-                yield _Picture(path=path, prediction=found, saved=saved)
+        for path, found in zip(paths, predictor.stream(paths), strict=True):
+            if isinstance(found, ImageError):
+                yield _Picture(path=path, error=str(found))
+                continue
+            saved = None
+            if self.visualize:
+                saved = place_beside(path, self.input, self.output, suffix="_pred").with_suffix(".jpg")
+                save_picture(draw_prediction(load_rgb(path), found, confidence=self.confidence), saved)
+            yield _Picture(path=path, prediction=found, saved=saved)
 
     def _find_faces(self, paths: list[Path], predictor: Predictor, detector: FaceDetector) -> Iterator[_Picture]:
         for path in paths:

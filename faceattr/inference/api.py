@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from faceattr.config import Precision
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError, ImageError
@@ -113,8 +114,19 @@ def predict_batch(
     *,
     batch_size: int = 32,
     return_confidence: bool = False,
+    precision: Precision = "float32",
 ) -> list[dict[str, Any]]:
-    """What a model says of many pictures; for the arguments see `predict_image`.
+    """What a model says of many pictures.
+
+    Args:
+        paths: of the files.
+        model: as for `predict_image`, and so are the next two.
+        device: see there.
+        transform: see there.
+        batch_size: pictures in a forward pass, at most.
+        return_confidence: see `predict_image`.
+        precision: type that the network computes in; `bfloat16` is the fastest where the processor has it, and
+            confidences then move by up to about 0.02.
 
     Returns:
         One entry a path, in their order, each with `path`; a file that cannot be used has `error` in place of
@@ -122,7 +134,7 @@ def predict_batch(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size: expected 1 or more, found {batch_size}")
-    found = _predictor(model, device, batch_size).predict(list(paths), transform=_on_arrays(transform))
+    found = _predictor(model, device, batch_size, precision).predict(list(paths), transform=_on_arrays(transform))
     return [
         {"path": str(path)}
         | ({"error": str(each)} if isinstance(each, ImageError) else each.to_dict(confidence=return_confidence))
@@ -152,10 +164,12 @@ def visualize_prediction(
     return picture
 
 
-def _predictor(model: Model | None, device: str | torch.device | None, batch_size: int) -> Predictor:
+def _predictor(
+    model: Model | None, device: str | torch.device | None, batch_size: int, precision: Precision = "float32"
+) -> Predictor:
     loaded = _resolve(model, device)
     place = device or next(loaded.parameters()).device
-    return Predictor(loaded, device=place, batch_size=batch_size)
+    return Predictor(loaded, device=place, batch_size=batch_size, precision=precision)
 
 
 def _resolve(model: Model | None, device: str | torch.device | None) -> MultiAttributeModel:

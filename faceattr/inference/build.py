@@ -2,6 +2,7 @@
 
 import torch
 
+from faceattr.config import Precision
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ModelError
@@ -11,7 +12,14 @@ from faceattr.models.multitask import MultiAttributeModel
 
 
 def build_predictor(
-    *, model: str, revision: str | None, weights_id: str, batch_size: int, threads: int, storage: StorageOptions
+    *,
+    model: str,
+    revision: str | None,
+    weights_id: str,
+    precision: Precision,
+    batch_size: int,
+    threads: int,
+    storage: StorageOptions,
 ) -> Predictor:
     """Loads a trained model.
 
@@ -19,6 +27,7 @@ def build_predictor(
         model: hub id, local folder or object-storage folder.
         revision: commit of a hub model.
         weights_id: what the driver found; another one here is refused.
+        precision: type that the network computes in.
         batch_size: images in a forward pass.
         threads: CPU threads to compute with.
         storage: how object storage is reached.
@@ -33,4 +42,4 @@ def build_predictor(
             f"{model}: this node has the model {facts.weights_id[:12]}, the driver {weights_id[:12]}. Use object "
             "storage or a pinned --revision, so that every node loads the same files."
         )
-    return Predictor(MultiAttributeModel.from_pretrained(facts.folder), batch_size=batch_size)
+    return Predictor(MultiAttributeModel.from_pretrained(facts.folder), batch_size=batch_size, precision=precision)

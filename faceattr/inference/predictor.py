@@ -1,6 +1,7 @@
 """Predictor: images to calibrated scores and labels, in batches, on a CPU or a GPU."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faceattr.config import Precision
 from faceattr.data.images import ImageLimits, decode_image
 from faceattr.errors import ImageError, ModelError
 from faceattr.evaluation.judged import TOP
@@ -17,13 +19,14 @@ from faceattr.evaluation.scores import Scores, score_outputs
 from faceattr.inference.pixels import resize_for
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.transforms import Normalise
+from faceattr.training.forward import Forward
 from faceattr.vqa.device import resolve_device
 
 logger = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 ImageSource = str | Path | bytes | np.ndarray
 """A path, encoded bytes, or RGB pixels uint8 [H, W, 3]."""
+_LOADERS_PER_GPU = 4
 
 
 class Predictor:
@@ -41,6 +44,7 @@ class Predictor:
         *,
         device: str | torch.device = "auto",
         batch_size: int | None = None,
+        precision: Precision = "float32",
         limits: ImageLimits | None = None,
     ) -> None:
         """Moves the model to the device.
@@ -49,6 +53,7 @@ class Predictor:
             model: becomes part of the predictor; put into evaluation mode.
             device: `auto` is a GPU if there is one, else the CPU.
             batch_size: by default 64 on a GPU, 16 on a CPU.
+            precision: type that the network computes in; scores are float32 in any case.
             limits: what an encoded image may be.
 
         Raises:
@@ -59,7 +64,7 @@ class Predictor:
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # not in its stubs
         self.batch_size = batch_size or (64 if self.device.type == "cuda" else 16)
         self._limits = limits or ImageLimits()
-        self._normalise = Normalise(model.backbone.preprocessing).to(self.device)
+        self._compute = Forward(model.backbone.preprocessing, precision=precision, device=self.device)
         self._scores = Scores(model.attributes, model.calibration).to(self.device)
 
     @property
@@ -120,41 +125,58 @@ class Predictor:
             images: paths, encoded bytes, or RGB pixels.
             transform: RGB uint8 [H, W, 3] -> normalised float32 [3, S, S], in place of the model's own preprocessing.
         """
-        results: list[Prediction | ImageError] = []
-        for loaded in self._load_batches(images, transform):
-            good = [each for each in loaded if not isinstance(each, ImageError)]
-            predictions = iter(self._predict_loaded(good, given=transform is not None))
-            results += [each if isinstance(each, ImageError) else next(predictions) for each in loaded]
-        return results
+        return list(self.stream(images, transform=transform))
 
-    def _predict_loaded(self, loaded: list[np.ndarray], *, given: bool) -> list[Prediction]:
-        if not loaded:
-            return []
-        if not given:
-            return self.predict_pixels(np.stack(loaded))
-        with torch.inference_mode():
-            scores = self._scores(self.model(torch.from_numpy(np.stack(loaded)).to(self.device)))
-        arrays = {name: score.cpu().numpy() for name, score in scores.items()}
-        return read_predictions(self.model.attributes, arrays, self.model.thresholds)
+    def stream(
+        self, images: Sequence[ImageSource], *, transform: Callable[[np.ndarray], Tensor] | None = None
+    ) -> Iterator[Prediction | ImageError]:
+        """As `predict`, one result after another, with no more than a few batches in memory."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else _LOADERS_PER_GPU
+        if len(images) < max(threads, 2):
+            yield from self._predict_batch(images, transform)
+        else:
+            yield from self._predict_in_threads(images, transform, threads)
 
-    def _load_batches(
+    def _predict_in_threads(
+        self, images: Sequence[ImageSource], transform: Callable[[np.ndarray], Tensor] | None, threads: int
+    ) -> Iterator[Prediction | ImageError]:
+        """Each thread takes batches of its own, from the file to the prediction.
+
+        Cores that share a forward pass wait for each other in every operation, and all of them while an image is
+        decoded; so a thread computes on one core. A GPU works for one thread while the others decode.
+        """
+        batches = _batches(images, min(self.batch_size, len(images) // threads))
+        cores = torch.get_num_threads()
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            waiting: deque[Future[list[Prediction | ImageError]]] = deque()
+            for batch in batches:
+                waiting.append(pool.submit(self._predict_batch, batch, transform))
+                if len(waiting) == 2 * threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(cores)  # threads that start later take the number that was set last
+
+    def _predict_batch(
         self, images: Sequence[ImageSource], transform: Callable[[np.ndarray], Tensor] | None
-    ) -> Iterator[list[np.ndarray | ImageError]]:
-        """Decoded and resized, a batch at a time; the next one is made while one is computed with."""
-        # On a CPU decoding and computing share the cores, and more threads would only take turns.
-        with ThreadPoolExecutor(4 if self.device.type == "cuda" else 1) as pool:
+    ) -> list[Prediction | ImageError]:
+        return self._predict_loaded([self._load(image, transform) for image in images], given=transform is not None)
 
-            def submit(batch: Sequence[ImageSource]) -> list[Future[np.ndarray | ImageError]]:
-                return [pool.submit(self._load, image, transform) for image in batch]
-
-            ahead: list[Future[np.ndarray | ImageError]] = []
-            for batch in _batches(images, self.batch_size):
-                coming = submit(batch)
-                if ahead:
-                    yield [future.result() for future in ahead]
-                ahead = coming
-            if ahead:
-                yield [future.result() for future in ahead]
+    def _predict_loaded(
+        self, loaded: Sequence[np.ndarray | ImageError], *, given: bool
+    ) -> list[Prediction | ImageError]:
+        """Predictions of what could be loaded, errors at their own places; `given`: the caller normalised them."""
+        good = [each for each in loaded if not isinstance(each, ImageError)]
+        found: Iterator[Prediction] = iter(())
+        if good and given:
+            arrays = self._forward(np.stack(good), self._scores)
+            found = iter(read_predictions(self.model.attributes, arrays, self.model.thresholds))
+        elif good:
+            found = iter(self.predict_pixels(np.stack(good)))
+        return [each if isinstance(each, ImageError) else next(found) for each in loaded]
 
     def _load(self, image: ImageSource, transform: Callable[[np.ndarray], Tensor] | None) -> np.ndarray | ImageError:
         try:
@@ -193,12 +215,13 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(
-        self, pixels: np.ndarray, finish: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+        self, inputs: np.ndarray, finish: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     ) -> dict[str, np.ndarray]:
+        """Of uint8 pixels [n, S, S, 3], or of normalised float32 [n, 3, S, S]."""
         # Arrays from Ray's object store are read-only, which torch cannot express.
-        images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device, non_blocking=True)
-        outputs = finish(self.model(self._normalise(images.permute(0, 3, 1, 2))))
-        return {name: output.float().cpu().numpy() for name, output in outputs.items()}
+        images = torch.from_numpy(np.require(inputs, requirements=["C", "W"])).to(self.device, non_blocking=True)
+        outputs = self._compute(self.model, images.permute(0, 3, 1, 2) if inputs.dtype == np.uint8 else images)
+        return {name: values.float().cpu().numpy() for name, values in finish(outputs).items()}
 
 
 def load_rgb(image: ImageSource, limits: ImageLimits | None = None) -> np.ndarray:

@@ -82,6 +82,7 @@ class EvalJob:
             "weights": self.model.weights_id,
             "second": self.second.weights_id if self.second is not None else None,
             "data": self.packed.fingerprint,
+            "precision": self.config.precision,
             "versions": {name: metadata.version(name) for name in ("torch", "scikit-learn", "fairlearn", "numpy")}
             | {"faceattr": faceattr.__version__},
         }

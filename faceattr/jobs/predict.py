@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.config import PredictConfig
+from faceattr.config import Precision, PredictConfig
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.run_attributes import describe_attributes, read_run_attributes
 from faceattr.data.runs import Manifest, RunVersion, read_manifest, read_record
@@ -60,6 +60,7 @@ class PredictJob(ImageJob):
             **self.input_fingerprint,
             "weights": self.model.weights_id,
             "attributes": describe_attributes(self.model.attributes),
+            "precision": self.config.precision,
             "prediction_version": PREDICTION_VERSION,
         }
 
@@ -80,7 +81,7 @@ class PredictJob(ImageJob):
 
     def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See the base."""
-        recipe = predictor_recipe(self.config.model, self.model, actors, self.storage)
+        recipe = predictor_recipe(self.config.model, self.model, self.config.precision, actors, self.storage)
         return PredictActor, {"build_predictor": recipe, "schema": schema}
 
 
@@ -90,7 +91,9 @@ def model_resizer(model: ModelFacts) -> Resizer:
     return Resizer("faceattr.inference.pixels:resize_pixels", preprocessing.to_dict(), size_px=preprocessing.size_px)
 
 
-def predictor_recipe(source: str, model: ModelFacts, actors: ActorPlan, storage: StorageOptions) -> BuildScorer:
+def predictor_recipe(
+    source: str, model: ModelFacts, precision: Precision, actors: ActorPlan, storage: StorageOptions
+) -> BuildScorer:
     """The recipe that each actor makes its predictor by."""
     return BuildScorer(
         "faceattr.inference.build:build_predictor",
@@ -98,6 +101,7 @@ def predictor_recipe(source: str, model: ModelFacts, actors: ActorPlan, storage:
             "model": source,
             "revision": model.revision,
             "weights_id": model.weights_id,
+            "precision": precision,
             "batch_size": actors.batch_size,
             "threads": actors.threads,
             "storage": storage,

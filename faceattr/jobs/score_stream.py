@@ -80,7 +80,7 @@ def score_splits(
         batch_format="pyarrow",
         num_cpus=DECODE_CPUS,
     )
-    recipe = predictor_recipe(source, model, actors, storage)
+    recipe = predictor_recipe(source, model, config.precision, actors, storage)
     dataset = map_on_actors(dataset, OutputActor, {"build_predictor": recipe}, actors, block_rows)
     dataset.set_name("faceattr_eval")
     progress = Progress(total, 0)

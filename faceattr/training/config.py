@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from faceattr.config import Precision
 from faceattr.errors import ConfigError
 
 Weighting = Literal["constant", "uncertainty", "dwa", "famo"]
@@ -13,7 +14,6 @@ BinaryLossName = Literal["bce", "asymmetric", "focal"]
 ClassWeighting = Literal["none", "balanced", "effective"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)

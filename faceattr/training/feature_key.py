@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from faceattr.config import Precision
 from faceattr.errors import ConfigError
 from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing
-from faceattr.training.config import Precision, compute_fingerprint
+from faceattr.training.config import compute_fingerprint
 
 FeatureType = Literal["float32", "float16", "bfloat16"]
 

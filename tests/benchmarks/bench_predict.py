@@ -1,18 +1,20 @@
 """Images per second of prediction, against the ways that it replaces, in one run, interleaved.
 
     predict_batch          faceattr's Python API, one process
-    pipelines/predict.py   its steady state: from the first rows that arrive to the last
+    pipeline               pipelines/predict.py in its steady state: from the first rows that arrive to the last
     one by one             seed 003's way: PIL, torchvision's transforms, one forward for each image
     transformers           pipeline("image-classification") with the same backbone, random weights, its own batches
 
 All with the same backbone, the same files and the same number of CPU threads (pipelines/predict.py: as many actors of
 one thread). Weights are random: speed does not depend on them. Decoding, resizing and the forward pass are all counted.
+The ways that are replaced compute in float32, as they do of themselves; --precision is ours, beside float32.
 
     python tests/benchmarks/bench_predict.py --backbone vit --threads 2
     python tests/benchmarks/bench_predict.py --backbone resnet18 --side 1024
 """
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -95,9 +97,10 @@ def predict_one_by_one(model: MultiAttributeModel, paths: list[Path]) -> None:
         {name: float(torch.sigmoid(output)[0, 0]) for name, output in outputs.items()}
 
 
-def pipeline_rate(model: Path, images: Path, output: Path, threads: int) -> float:
+def pipeline_rate(model: Path, images: Path, output: Path, threads: int, precision: str) -> float:
     """Images a second of pipelines/predict.py between its first and its last rows."""
     words = ["--model", str(model), "--images", str(images), "--output", str(output), "--ray.no-dashboard"]
+    words += ["--precision", precision]
     words += ["--workers.max-actors", str(threads), "--workers.block-rows", "16", "--ray.object-store-mb", "300"]
     command = [sys.executable, str(ROOT / "pipelines" / "predict.py"), *words]
     with tempfile.TemporaryDirectory(prefix="fa-") as scratch:
@@ -121,6 +124,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--side", type=int, default=224, help="of the files, px")
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--precision", choices=["bfloat16", "float16"], help="measure ours in this type too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-pipeline", action="store_true", help="leave pipelines/predict.py out")
     arguments = parser.parse_args()
@@ -138,27 +142,32 @@ def main() -> None:
             batch_size=arguments.batch_size,
             device="cpu",
         )
+        precisions = ["float32", *([arguments.precision] if arguments.precision else [])]
         names = [str(path) for path in paths]
         ways: dict[str, Callable[[], object]] = {
-            "predict_batch": lambda: faceattr.predict_batch(names, ours, batch_size=arguments.batch_size),
+            **{
+                f"predict_batch {each}": functools.partial(
+                    faceattr.predict_batch, names, ours, batch_size=arguments.batch_size, precision=each
+                )
+                for each in precisions
+            },
             "one by one": lambda: predict_one_by_one(ours, paths),
             "transformers": lambda: list(theirs(names)),
         }
         for work in ways.values():  # warm: first calls choose kernels
             work()
-        rates: dict[str, list[float]] = {way: [] for way in (*ways, "pipelines/predict.py")}
+        rates: dict[str, list[float]] = {way: [] for way in (*ways, *(f"pipeline {each}" for each in precisions))}
         for turn in range(arguments.rounds):
             for way, work in ways.items():
                 rates[way].append(timed(work, len(paths)))
-            if not arguments.without_pipeline:
-                rate = pipeline_rate(folder / "model", folder / "images", folder / f"run{turn}", arguments.threads)
-                rates["pipelines/predict.py"].append(rate)
+            for each in precisions if not arguments.without_pipeline else []:
+                run = folder / f"run_{each}_{turn}"
+                rate = pipeline_rate(folder / "model", folder / "images", run, arguments.threads, each)
+                rates[f"pipeline {each}"].append(rate)
             print({way: round(values[-1], 1) for way, values in rates.items() if values}, flush=True)
     middle = {way: statistics.median(values) for way, values in rates.items() if values}
-    for way in ("predict_batch", "pipelines/predict.py"):
-        if way not in middle:
-            continue
-        print(f"{way:22} {middle[way]:8.1f} images/s, {arguments.backbone}, {arguments.threads} threads")
+    for way in (each for each in middle if each.startswith(("predict_batch", "pipeline"))):
+        print(f"{way:24} {middle[way]:8.1f} images/s, {arguments.backbone}, {arguments.threads} threads")
         for other in ("one by one", "transformers"):
             print(f"    / {other:18} {middle[way] / middle[other]:8.2f}")
 

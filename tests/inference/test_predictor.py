@@ -1,6 +1,7 @@
 """Predictions against the model called by hand, one image at a time, with torchvision's own transforms."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -82,6 +83,52 @@ def test_bytes_and_pixels_are_taken_too(model, photos):
     assert predictor.predict([]) == predictor.predict_images([]) == []
     with pytest.raises(ValueError, match="expected RGB pixels"):
         predictor.predict([pixels.astype(np.float32)])
+
+
+def test_many_pictures_go_through_threads_in_order_and_few_at_a_time(model, photos):
+    class Shelf(Sequence):
+        """A long row of two pictures and a broken one, by turns, that knows how far it was read."""
+
+        paths = (photos / "a.JPG", photos / "c.png", photos / "b.jpg")
+        furthest = 0
+
+        def __len__(self):
+            return 300
+
+        def __getitem__(self, wanted):
+            if isinstance(wanted, slice):
+                return [self[place] for place in range(*wanted.indices(len(self)))]
+            self.furthest = max(self.furthest, wanted + 1)
+            return self.paths[wanted % 3]
+
+    shelf, threads = Shelf(), torch.get_num_threads()
+    stream = Predictor(model, device="cpu", batch_size=4).stream(shelf)
+    wanted = [by_hand(model, path) for path in shelf.paths[:2]]
+    check(next(stream), wanted[0])
+    assert shelf.furthest <= 2 * max(threads, 1) * 4
+    rest = list(stream)
+    assert len(rest) == 299
+    for place, each in enumerate(rest, start=1):
+        if place % 3 == 2:
+            assert each.reason == "not_an_image"
+        else:
+            check(each, wanted[place % 3])
+    assert torch.get_num_threads() == threads
+
+
+def test_half_precision_moves_scores_a_little(model, photos):
+    names = ["a.JPG", "c.png", "e.jpeg"]
+    found = Predictor(model, device="cpu", precision="bfloat16").predict([photos / name for name in names])
+    moved = []
+    for name, each in zip(names, found, strict=True):
+        wanted = by_hand(model, photos / name)
+        assert each["age"].label == pytest.approx(wanted["age"], abs=0.5)
+        for attribute in ("hat", "glasses"):
+            assert each[attribute].score == pytest.approx(wanted[attribute], abs=0.02)
+            moved.append(abs(each[attribute].score - wanted[attribute]))
+    assert max(moved) > 1e-5  # or it was computed in float32 after all
+    again = faceattr.predict_batch([photos / name for name in names], model, precision="bfloat16", device="cpu")
+    assert [each["age"] for each in again] == pytest.approx([each["age"].label for each in found], abs=0.5)
 
 
 def test_no_image_gives_empty_arrays_of_the_right_shape(model):

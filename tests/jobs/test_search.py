@@ -210,14 +210,16 @@ freeze.depth: all
 optim.lr: {choice: [3e-2, 1e-9]}
 freeze.schedule: {choice: [constant, gradual]}
 """
-    flags = ["--algorithm", "random", "--num-samples", "9", "--trials.stack", "off", "--trials.max-concurrent", "1"]
-    job, record, plan = begin(packed, tmp_path, space, *flags, "--stop.reduction", "2")
+    # This seed draws gradual, gradual, a good rate, gradual, and two that learn nothing: weak ones have a past to lose to.
+    flags = ["--algorithm", "random", "--seed", "7", "--num-samples", "6", "--trials.stack", "off"]
+    job, record, plan = begin(packed, tmp_path, space, *flags, "--trials.max-concurrent", "1", "--stop.reduction", "2")
     trials, _ = run_all(job, record, plan)
     failed = [trial for trial in trials if trial.status == "failed"]
+    assert [trial.number for trial in failed] == [0, 1, 3]
     assert {trial.values["freeze.schedule"] for trial in failed} == {"gradual"}
     assert all("gradual unfreezing" in trial.error for trial in failed)
     stopped = [trial for trial in trials if trial.status == "stopped"]
-    assert stopped
+    assert [trial.number for trial in stopped] == [4, 5]
     assert all(trial.num_epochs < 6 for trial in stopped)
     assert {trial.values["optim.lr"] for trial in stopped} == {1e-9}
     assert read_records(job.output) == trials
