@@ -210,7 +210,7 @@ freeze.depth: all
 optim.lr: {choice: [3e-2, 1e-9]}
 freeze.schedule: {choice: [constant, gradual]}
 """
-    # This seed draws gradual, gradual, a good rate, gradual, and two that learn nothing: weak ones have a past to lose to.
+    # This seed draws gradual, gradual, a good rate, gradual, and two rates that learn nothing.
     flags = ["--algorithm", "random", "--seed", "7", "--num-samples", "6", "--trials.stack", "off"]
     job, record, plan = begin(packed, tmp_path, space, *flags, "--trials.max-concurrent", "1", "--stop.reduction", "2")
     trials, _ = run_all(job, record, plan)
@@ -222,7 +222,7 @@ freeze.schedule: {choice: [constant, gradual]}
     assert [trial.number for trial in stopped] == [4, 5]
     assert all(trial.num_epochs < 6 for trial in stopped)
     assert {trial.values["optim.lr"] for trial in stopped} == {1e-9}
-    assert read_records(job.output) == trials
+    assert repr(read_records(job.output)) == repr(trials)  # as text, in which one NaN is like another
     assert ray.available_resources()["CPU"] >= 1.0
 
 
