@@ -1,7 +1,7 @@
 """Images per second of prediction, against the ways that it replaces, in one run, interleaved.
 
     predict_batch          faceattr's Python API, one process
-    pipeline               pipelines/predict.py in its steady state: from the first rows that arrive to the last
+    pipeline               pipelines/predict.py in its steady state
     one by one             seed 003's way: PIL, torchvision's transforms, one forward for each image
     transformers           pipeline("image-classification") with the same backbone, random weights, its own batches
 
@@ -16,7 +16,6 @@ The ways that are replaced compute in float32, as they do of themselves; --preci
 import argparse
 import functools
 import io
-import json
 import os
 import statistics
 import subprocess
@@ -39,12 +38,16 @@ from transformers import (
     pipeline,
 )
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import faceattr
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.models.backbones import build_backbone
 from faceattr.models.multitask import MultiAttributeModel
+from tests.benchmarks.steady import steady_rate
 
 ROOT = Path(__file__).parents[2]
+BLOCK_ROWS = 8  # of pipelines/predict.py
 ATTRIBUTES = AttributeSet(attributes=(Attribute(name="hat"), Attribute(name="glasses"), Attribute(name="beard")))
 # Ours, and the same network in transformers.
 BACKBONES: dict[str, tuple[str, Callable[[], torch.nn.Module]]] = {
@@ -98,17 +101,15 @@ def predict_one_by_one(model: MultiAttributeModel, paths: list[Path]) -> None:
 
 
 def pipeline_rate(model: Path, images: Path, output: Path, threads: int, precision: str) -> float:
-    """Images a second of pipelines/predict.py between its first and its last rows."""
+    """Images a second of pipelines/predict.py with an actor for each thread."""
     words = ["--model", str(model), "--images", str(images), "--output", str(output), "--ray.no-dashboard"]
-    words += ["--precision", precision]
-    words += ["--workers.max-actors", str(threads), "--workers.block-rows", "16", "--ray.object-store-mb", "300"]
+    words += ["--precision", precision, "--workers.max-actors", str(threads)]
+    words += ["--workers.block-rows", str(BLOCK_ROWS), "--ray.object-store-mb", "300"]
     command = [sys.executable, str(ROOT / "pipelines" / "predict.py"), *words]
     with tempfile.TemporaryDirectory(prefix="fa-") as scratch:
         environment = {**os.environ, "RAY_TMPDIR": scratch, "FACEATTR_LOG_LEVEL": "WARNING"}
         subprocess.run(command, check=True, capture_output=True, env=environment)
-    (session,) = [json.loads(path.read_text()) for path in (output / "sessions").iterdir()]
-    (first_s, first), *_, (last_s, last) = session["samples"]
-    return (last - first) / (last_s - first_s)
+    return steady_rate(output, workers=threads, block_rows=BLOCK_ROWS)
 
 
 def timed(work: Callable[[], object], num: int) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.label_runs import finish, make_images, start_label
+from tests.benchmarks.steady import steady_rate
 from tests.checkpoints import save_random_checkpoint
 
 QUESTIONS = """attributes:
@@ -26,18 +27,7 @@ SIZES = {
     # The proportions of blip-vqa-base at half its width and 224 px: for a first look.
     "half": {"image": 224, "patch": 16, "width": 384, "layers": 12, "heads": 6, "text_layers": 12, "text_heads": 6},
 }
-
-
-# Of ours; the workers' first blocks arrive together, and are start-up.
-BLOCK_ROWS = 8
-
-
-def steady_rate(output: Path, cores: int) -> float:
-    """Images a second from when each worker has sent its first block to the end, so without start-up."""
-    (session,) = (json.loads(path.read_text()) for path in (output / "sessions").iterdir())
-    begin_s, before = next(each for each in session["samples"] if each[1] >= cores * BLOCK_ROWS)
-    end_s, after = session["samples"][-1]
-    return (after - before) / (end_s - begin_s)
+BLOCK_ROWS = 8  # of ours
 
 
 def bare_worker(model: str, paths: list[Path], ready: Any, seconds: Any) -> None:
@@ -143,7 +133,7 @@ def bench_rates(*, size: str, num_images: int, rounds: int, cores: int) -> None:
             flags = ["--attributes", str(questions), "--workers.max-actors", str(cores)]
             flags += ["--ray.object-store-mb", "200", "--workers.block-rows", str(BLOCK_ROWS)]
             finish(start_label(images, output, model, *flags), output)
-            rates["ours"].append(steady_rate(output, cores))
+            rates["ours"].append(steady_rate(output, workers=cores, block_rows=BLOCK_ROWS))
             rates["bare loop"].append(bare_rate(model, images, cores))
             rates["plain Ray Data"].append(plain_rate(model, few, folder / f"plain{turn}", cores))
             print({name: round(values[-1], 1) for name, values in rates.items()}, flush=True)
