@@ -27,7 +27,7 @@ ROOMS_BELOW = {
     "training": ["models", "data", "errors", "attributes", "config"],
     "evaluation": ["training", "models", "vqa", "data", "errors", "attributes"],
     "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config"],
-    "inference": ["evaluation", "training", "models", "vqa", "data", "errors", "attributes"],
+    "inference": ["evaluation", "training", "models", "vqa", "data", "errors", "attributes", "config"],
     "demo": ["inference", "evaluation", "training", "models", "vqa", "data", "errors", "attributes", "logs"],
     "jobs": [
         "search",

@@ -22,6 +22,7 @@ from faceattr.vqa.questions import AskedAttribute, QuestionSet
 matplotlib.use("svg")
 
 _NUM_BINS = 50
+_MOST_RATES = 60
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 
 
@@ -165,7 +166,7 @@ def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:
     """Images a second over working time, sessions one after the other."""
     times, rates, offset = [], [], 0.0
     for session in sessions:
-        samples = session["samples"]
+        samples = _thin_out(session["samples"])
         for (before_s, before), (after_s, after) in itertools.pairwise(samples):
             if after_s > before_s:
                 times += [offset + before_s, offset + after_s]
@@ -182,6 +183,12 @@ def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return _to_data_uri(figure)
+
+
+def _thin_out(samples: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """First, last, and a few between: blocks come at once, and over short times a rate is noise."""
+    step = len(samples) // _MOST_RATES + 1
+    return [*samples[:-1:step], *samples[-1:]]
 
 
 def _to_data_uri(figure: matplotlib.figure.Figure) -> str:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from faceattr.data.commit import OK
 from faceattr.errors import RunError
+from faceattr.jobs.rate_samples import RateSamples
 
 logger = logging.getLogger(__name__)
 _TERMINAL_INTERVAL_S = 0.5
@@ -41,7 +42,7 @@ class Progress:
         self._window: deque[tuple[float, int]] = deque()
         self.num_rows = 0
         self.reasons: Counter[str] = Counter()
-        self.samples: list[tuple[float, int]] = []
+        self._samples = RateSamples()
 
     def add(self, rows: pa.Table) -> None:
         """Counts rows that have arrived, and shows the line when it is due."""
@@ -55,13 +56,18 @@ class Progress:
                 known + len(rows) - rows[name].null_count,
             ]
         now = time.monotonic()
-        if not self.samples:  # the rate over time begins with the first rows: what comes before is start-up
-            self.samples.append((round(self.elapsed_s, 2), self._done + self.num_rows))
+        # The rate over time begins with the first rows: what comes before is start-up.
+        self._samples.add(self.elapsed_s, self._done + self.num_rows)
         self._window.append((now, self.num_rows))
         while now - self._window[0][0] > _RATE_WINDOW_S and len(self._window) > 2:
             self._window.popleft()
         if now - self._shown_s >= (_TERMINAL_INTERVAL_S if self._terminal else _LOG_INTERVAL_S):
             self.show()
+
+    @property
+    def samples(self) -> list[tuple[float, int]]:
+        """(seconds, rows done) from the first rows on; see `RateSamples`."""
+        return self._samples.points
 
     @property
     def elapsed_s(self) -> float:
@@ -78,7 +84,6 @@ class Progress:
     def show(self) -> None:
         """Shows the line now."""
         self._shown_s = time.monotonic()
-        self.samples.append((round(self.elapsed_s, 2), self._done + self.num_rows))
         if self._terminal:
             self._stream.write(f"\r\x1b[2K{self.line()}")
             self._stream.flush()
@@ -100,6 +105,7 @@ class Progress:
 
     def close(self) -> None:
         """Ends the line."""
+        self._samples.add(self.elapsed_s, self._done + self.num_rows, is_last=True)
         self.show()
         if self._terminal:
             self._stream.write("\n")

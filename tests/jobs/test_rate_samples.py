@@ -1,0 +1,24 @@
+"""Points of a rate: few, evenly spaced, with the true first and last."""
+
+from faceattr.jobs.rate_samples import RateSamples
+
+
+def test_a_short_run_keeps_a_point_every_half_second():
+    samples = RateSamples()
+    for number in range(21):  # every tenth of a second, from the first second on
+        samples.add(1 + number / 10, number)
+    samples.add(3.2, 22, is_last=True)
+    assert samples.points == [(1.0, 0), (1.5, 5), (2.0, 10), (2.5, 15), (3.0, 20), (3.2, 22)]
+
+
+def test_ten_days_fit_into_a_few_hundred_points_that_cover_them_evenly():
+    samples = RateSamples()
+    for second in range(0, 864_000, 2):
+        samples.add(second, 3 * second)
+    samples.add(864_001, 2_592_003, is_last=True)
+    assert 200 <= len(samples.points) <= 401
+    assert samples.points[0] == (0, 0)
+    assert samples.points[-1] == (864_001, 2_592_003)
+    gaps = [after - before for (before, _), (after, _) in zip(samples.points, samples.points[1:], strict=False)]
+    assert max(gaps) <= 2 * sorted(gaps)[len(gaps) // 2]
+    assert all(rows == 3 * seconds for seconds, rows in samples.points)
