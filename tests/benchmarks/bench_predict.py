@@ -47,7 +47,7 @@ from faceattr.models.multitask import MultiAttributeModel
 from tests.benchmarks.steady import steady_rate
 
 ROOT = Path(__file__).parents[2]
-BLOCK_ROWS = 8  # of pipelines/predict.py
+BLOCK_ROWS = 32  # of pipelines/predict.py
 ATTRIBUTES = AttributeSet(attributes=(Attribute(name="hat"), Attribute(name="glasses"), Attribute(name="beard")))
 # Ours, and the same network in transformers.
 BACKBONES: dict[str, tuple[str, Callable[[], torch.nn.Module]]] = {
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--backbone", choices=BACKBONES, default="vit")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--pipeline-images", type=int, default=640, help="the same files, over and over")
     parser.add_argument("--side", type=int, default=224, help="of the files, px")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--precision", choices=["bfloat16", "float16"], help="measure ours in this type too")
@@ -134,6 +135,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         paths = make_images(folder / "images", arguments.images, arguments.side)
+        (folder / "many").mkdir()
+        for number in range(arguments.pipeline_images):
+            os.link(paths[number % len(paths)], folder / "many" / f"{number:05d}.jpg")
         ours = MultiAttributeModel(build_backbone(name, pretrained=False), ATTRIBUTES).eval()
         ours.save_pretrained(folder / "model")
         theirs = pipeline(
@@ -163,7 +167,7 @@ def main() -> None:
                 rates[way].append(timed(work, len(paths)))
             for each in precisions if not arguments.without_pipeline else []:
                 run = folder / f"run_{each}_{turn}"
-                rate = pipeline_rate(folder / "model", folder / "images", run, arguments.threads, each)
+                rate = pipeline_rate(folder / "model", folder / "many", run, arguments.threads, each)
                 rates[f"pipeline {each}"].append(rate)
             print({way: round(values[-1], 1) for way, values in rates.items() if values}, flush=True)
     middle = {way: statistics.median(values) for way, values in rates.items() if values}
