@@ -9,6 +9,7 @@ from faceattr.errors import ModelError
 from faceattr.inference.model_facts import inspect_model
 from faceattr.inference.predictor import Predictor
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.vqa.device import given_device
 
 
 def build_predictor(
@@ -19,6 +20,7 @@ def build_predictor(
     precision: Precision,
     batch_size: int,
     threads: int,
+    on_gpu: bool,
     storage: StorageOptions,
 ) -> Predictor:
     """Loads a trained model.
@@ -30,6 +32,7 @@ def build_predictor(
         precision: type that the network computes in.
         batch_size: images in a forward pass.
         threads: CPU threads to compute with.
+        on_gpu: whether Ray gave this process a GPU, or a share of one.
         storage: how object storage is reached.
 
     Raises:
@@ -42,4 +45,5 @@ def build_predictor(
             f"{model}: this node has the model {facts.weights_id[:12]}, the driver {weights_id[:12]}. Use object "
             "storage or a pinned --revision, so that every node loads the same files."
         )
-    return Predictor(MultiAttributeModel.from_pretrained(facts.folder), batch_size=batch_size, precision=precision)
+    loaded = MultiAttributeModel.from_pretrained(facts.folder)
+    return Predictor(loaded, device=given_device(on_gpu), batch_size=batch_size, precision=precision)

@@ -22,7 +22,6 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import RunError
-from faceattr.jobs.device import given_device
 from faceattr.jobs.train_stages import IMAGE, PIXELS, decode_packed, read_stretch
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.model_files import FILE_PATTERNS
@@ -46,6 +45,7 @@ from faceattr.training.features import (
 from faceattr.training.forward import Forward
 from faceattr.training.survey import SplitSurvey
 from faceattr.training.train_config import TrainConfig
+from faceattr.vqa.device import given_device
 
 logger = logging.getLogger(__name__)
 

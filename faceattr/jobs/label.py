@@ -122,6 +122,7 @@ def scorer_recipe(job: LabelJob, actors: ActorPlan) -> BuildScorer:
             "question_start": config.question_start,
             "batch_size": actors.batch_size,
             "threads": actors.threads,
+            "on_gpu": actors.gpus > 0,
             "storage": job.storage,
         },
     )

@@ -104,6 +104,7 @@ def predictor_recipe(
             "precision": precision,
             "batch_size": actors.batch_size,
             "threads": actors.threads,
+            "on_gpu": actors.gpus > 0,
             "storage": storage,
         },
     )

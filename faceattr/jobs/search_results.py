@@ -15,7 +15,6 @@ from faceattr.data.runs import RunRecord
 from faceattr.data.storage import join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import RunError
-from faceattr.jobs.device import given_device
 from faceattr.jobs.search_inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search_job import SearchJob
 from faceattr.jobs.session import cluster_errors
@@ -29,6 +28,7 @@ from faceattr.search.report import render_search_report
 from faceattr.training.forward import Forward
 from faceattr.training.overrides import dump_config, override
 from faceattr.training.train_config import TrainConfig
+from faceattr.vqa.device import given_device
 
 TRIALS_KEY = "trials.parquet"
 BEST_CONFIG_KEY = "best.yaml"

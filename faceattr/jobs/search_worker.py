@@ -11,13 +11,13 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from faceattr.errors import FaceattrError
-from faceattr.jobs.device import given_device
 from faceattr.jobs.search_inputs import SearchPlan
 from faceattr.jobs.search_stack import train_stack
 from faceattr.jobs.search_trial import train_trial
 from faceattr.jobs.train_worker import RankReduce
 from faceattr.jobs.trainer import build_trainer
 from faceattr.search.work import Work
+from faceattr.vqa.device import given_device
 
 
 def run_work(config: dict[str, Any], plan: SearchPlan) -> None:

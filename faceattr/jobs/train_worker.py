@@ -22,7 +22,6 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
-from faceattr.jobs.device import given_device
 from faceattr.jobs.metrics import TrainFigures
 from faceattr.jobs.train_feed import READ_CPUS, Feed, FeedPlan
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
@@ -34,6 +33,7 @@ from faceattr.training.run_notes import ProgressNote, write_history
 from faceattr.training.state import EpochRecord, FitResult, TrainingState
 from faceattr.training.survey import SplitSurvey
 from faceattr.training.train_config import TrainConfig
+from faceattr.vqa.device import given_device
 
 # Of the object store, over all workers: the rest is for others.
 _STORE_SHARE = 0.4

@@ -7,6 +7,7 @@ from faceattr.data.storage import StorageOptions
 from faceattr.errors import ModelError
 from faceattr.vqa.blip import BlipScorer
 from faceattr.vqa.checkpoint import load_blip
+from faceattr.vqa.device import given_device
 from faceattr.vqa.hf_oracle import HfScorer
 from faceattr.vqa.questions import QuestionSet
 from faceattr.vqa.scorer import Scorer, self_test
@@ -23,6 +24,7 @@ def build_scorer(
     question_start: QuestionStart,
     batch_size: int,
     threads: int,
+    on_gpu: bool,
     storage: StorageOptions,
 ) -> Scorer:
     """Loads the checkpoint and, for the packed engine, proves it against the plain path on two images.
@@ -36,6 +38,7 @@ def build_scorer(
         question_start: `cls` or `enc`.
         batch_size: images in a forward pass.
         threads: CPU threads to compute with.
+        on_gpu: whether Ray gave this process a GPU, or a share of one.
         storage: how object storage is reached.
 
     Raises:
@@ -48,10 +51,10 @@ def build_scorer(
             f"{model}: this node has weights {checkpoint.weights_id[:12]}, the driver {weights_id[:12]}. Use object "
             "storage or a pinned --revision, so that every node loads the same files."
         )
-    asked = questions.vqa_questions()
-    plain = HfScorer(checkpoint, asked, question_start=question_start, batch_size=batch_size)
+    asked, device = questions.vqa_questions(), str(given_device(on_gpu))
+    plain = HfScorer(checkpoint, asked, device=device, question_start=question_start, batch_size=batch_size)
     if engine == "hf":
         return plain
-    packed = BlipScorer(checkpoint, asked, question_start=question_start, batch_size=batch_size)
+    packed = BlipScorer(checkpoint, asked, device=device, question_start=question_start, batch_size=batch_size)
     self_test(packed, plain)
     return packed

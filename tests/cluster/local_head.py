@@ -43,6 +43,7 @@ class LocalHead:
     Attributes:
         api: address of the dashboard and the job API.
         metrics_ports: of the nodes, in the order that they were started in.
+        agent_ports: of the nodes' agents, which say on loopback how a node is.
         token: that opens both.
         home: HOME of all its processes, and of whoever submits jobs.
     """
@@ -63,6 +64,7 @@ class LocalHead:
         self.api = f"http://127.0.0.1:{api_port}"
         self._api_port = api_port
         self.metrics_ports: list[int] = []
+        self.agent_ports: list[int] = []
         self.nodes: list[subprocess.Popen[bytes]] = []
 
     def environment(self) -> dict[str, str]:
@@ -98,6 +100,7 @@ class LocalHead:
     def _start(self, flags: list[str], *, num_cpus: int, num_gpus: int) -> subprocess.Popen[bytes]:
         metrics, agent, agent_grpc, node_manager, object_manager, runtime_env = free_ports(6)
         self.metrics_ports.append(metrics)
+        self.agent_ports.append(agent)
         flags = [*flags, f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}", "--object-store-memory=200000000"]
         flags += ["--node-ip-address=127.0.0.1", f"--metrics-export-port={metrics}", "--disable-usage-stats"]
         flags += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from faceattr.cli import main as faceattr
@@ -194,6 +195,7 @@ def test_labels_are_packed_trained_on_and_searched(head, second_node):
     network = ["--model.backbone", "test_vit", "--model.no-pretrained", "--model.image-size", "32"]
     train = ["pipelines/train.py", "--data", "s3://faces/packed/run1", "--output", "s3://faces/models/run1", *network]
     train += ["--optim.epochs", "3", "--feed.batch-size", "16", "--workers.num-workers", "2", "--workers.wait-s", "300"]
+    train += ["--workers.use-gpu", "--workers.backend", "gloo"]  # each node has one GPU, so a worker on each
     assert submit_and_watch(head, "train", train) >= {name for each in metrics_of(["train"]) for name in each.series}
     model = open_store("s3://faces/models/run1")
     assert {"config.json", "model.safetensors", "metrics.jsonl"} <= {entry.key for entry in model.list()}
@@ -220,6 +222,20 @@ def submit_and_watch(head, job: str, words: list[str]) -> set[str]:
     return seen
 
 
+def probe(head, node: int) -> bool:
+    """What the liveness probe of a pod in cluster/kuberay says of a node, for its command as it stands there."""
+    spec = yaml.safe_load((ROOT / "cluster" / "kuberay" / "raycluster.yaml").read_text())["spec"]
+    group = spec["headGroupSpec"] if node == 0 else spec["workerGroupSpecs"][0]
+    command = group["template"]["spec"]["containers"][0]["livenessProbe"]["exec"]["command"]
+    ours = {"127.0.0.1:6379": head.address, "127.0.0.1:52365": f"127.0.0.1:{head.agent_ports[node]}"}
+    for theirs, here in ours.items():
+        command = [word.replace(theirs, here) for word in command]
+    assert command != group["template"]["spec"]["containers"][0]["livenessProbe"]["exec"]["command"]
+    # As in a pod: the token lies in the environment.
+    found = subprocess.run(command, check=False, capture_output=True, env=head.environment(), timeout=60)
+    return found.returncode == 0
+
+
 def test_a_node_is_lost_and_the_table_is_whole(head, second_node):
     run = open_store("s3://faces/labels/lost")
     submitted = head.job("submit", "--submission-id", "third", "--no-wait", *label_words("lost"))
@@ -235,8 +251,12 @@ def test_a_node_is_lost_and_the_table_is_whole(head, second_node):
         time.sleep(1)
     assert missing == set()
     assert before == {2.0}
+    assert probe(head, 0)
+    assert probe(head, 1)
 
     head.kill_node(second_node)
+    assert not probe(head, 1)
+    assert probe(head, 0)
     head.wait_for(lambda: head.num_alive() == 1, 120, "the loss of the node on the dashboard")
     head.wait_for(lambda: alive_by_the_metrics(head.metrics()) == {1.0}, 120, "the loss of the node in the metrics")
     head.wait_for(lambda: status_of(head, "third") not in {"PENDING", "RUNNING"}, 600, "the job's end")
