@@ -39,7 +39,7 @@ from faceattr.jobs.train_feed import READ_CPUS
 from faceattr.jobs.train_progress import TrainProgress
 from faceattr.jobs.train_survey import load_surveys, survey_data
 from faceattr.jobs.train_worker import Ending, WorkerPlan, train_worker
-from faceattr.jobs.trainer import MAX_START_TRIES, build_trainer
+from faceattr.jobs.trainer import build_trainer, count_start_tries
 from faceattr.models.freezing import describe_trainable
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
@@ -248,7 +248,7 @@ def check_room(config: TrainConfig) -> None:
 def _train_environment(config: TrainConfig) -> Iterator[None]:
     """Settings of Ray Train that it reads from the environment alone."""
     values = {
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.workers.wait_s / MAX_START_TRIES),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.workers.wait_s / count_start_tries(config.workers.wait_s)),
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     }

@@ -1,5 +1,6 @@
 """The group of workers under DDP that a training, or a trial of a search, runs in."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,8 +9,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from faceattr.training.train_config import TrainWorkersSettings
 
-# A group that does not come up, such as one with a part on a node that has just died, is tried again.
-MAX_START_TRIES = 4
+# How long room for the workers is waited for before it is asked for anew: what was asked for while Ray still believed
+# in a node that has died never comes.
+_START_TRY_S = 30.0
+
+
+def count_start_tries(wait_s: float) -> int:
+    """How often room for the workers is asked for within so many seconds."""
+    return max(1, math.ceil(wait_s / _START_TRY_S))
 
 
 def build_trainer(
@@ -45,7 +52,7 @@ def build_trainer(
             name=name,
             storage_path=storage_path,
             failure_config=ray.train.FailureConfig(
-                max_failures=workers.max_failures, controller_failure_limit=MAX_START_TRIES - 1
+                max_failures=workers.max_failures, controller_failure_limit=count_start_tries(workers.wait_s) - 1
             ),
             callbacks=list(callbacks),
         ),
