@@ -1,5 +1,7 @@
 """Which files of a folder are images, and where what is made of them goes."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from faceattr.data.inputs import IMAGE_EXTENSIONS
@@ -22,6 +24,12 @@ def find_images(source: Path) -> list[Path]:
         endings = ", ".join(sorted(IMAGE_EXTENSIONS))
         raise ConfigError(f"--input {source}: holds no image ({endings}); found {others} other files")
     return found
+
+
+def share_names(paths: Sequence[Path]) -> set[Path]:
+    """The paths that differ from another one by their ending alone."""
+    counts = Counter(path.with_suffix("") for path in paths)
+    return {path for path in paths if counts[path.with_suffix("")] > 1}
 
 
 def place_beside(path: Path, source: Path, output: Path, *, prefix: str = "", suffix: str = "") -> Path:

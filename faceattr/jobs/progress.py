@@ -168,6 +168,7 @@ class ErrorBudget:
         )
         raise RunError(
             f"{num_bad:,} of {self._num_rows:,} images ({num_bad / self._num_rows:.1%}) cannot be used, more than "
-            f"--max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: mend the "
-            "input, or raise --max-error-share, and run the same command again."
+            f"--max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: raise "
+            "--max-error-share and run the same command again to have the rest; then --retry-failed does the images "
+            "again that were mended. Or begin anew in another --output."
         )

