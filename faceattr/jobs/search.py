@@ -120,25 +120,32 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
 
 
 def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
-    """Trials at a time: those that read images need room for decoding beside them, or all would wait for ever.
+    """Trials at a time, where they need more than what Tune counts: workers of their own, or decoding beside them.
+
+    Without room for that all of them would wait for ever. None: Tune's own count is right.
 
     Raises:
         ConfigError: there is no such room.
     """
-    trials, feed = job.config.trials, job.base.feed
-    if all_cached(job.space, job.base, job.facts, plan.caches):
+    trials, workers, feed = job.config.trials, job.base.workers, job.base.feed
+    cached, grouped = all_cached(job.space, job.base, job.facts, plan.caches), workers.num_workers > 1
+    if cached and not grouped:
         return trials.max_concurrent
-    cpus = ray.cluster_resources().get("CPU", 0.0)
-    claimed = trials.cpus + 2 * READ_CPUS + feed.decode_cpus
-    if job.base.workers.num_workers > 1:
-        claimed += job.base.workers.num_workers * job.base.workers.cpus_per_worker
-    room = int(cpus / claimed)
-    if room < 1:
+    claimed = {"CPU": trials.cpus, "GPU": trials.gpus}
+    if not cached:
+        claimed["CPU"] += workers.num_workers * 2 * READ_CPUS + feed.decode_cpus
+    if grouped:
+        claimed["CPU"] += workers.num_workers * workers.cpus_per_worker
+        claimed["GPU"] += workers.num_workers * workers.use_gpu
+    cluster = ray.cluster_resources()
+    rooms = {name: int(cluster.get(name, 0.0) / amount) for name, amount in claimed.items() if amount}
+    scarce = min(rooms, key=lambda name: rooms[name])
+    if rooms[scarce] < 1:
         raise ConfigError(
-            f"--trials.cpus {trials.cpus:g}: a trial that reads images claims {claimed:g} CPUs with its workers and "
-            f"decoding, the cluster has {cpus:g}; lower it"
+            f"--trials.cpus {trials.cpus:g}: a trial with its workers and decoding claims {claimed[scarce]:g} "
+            f"{scarce}s, the cluster has {cluster.get(scarce, 0.0):g}; lower it, or the trained config's workers"
         )
-    return min(room, trials.max_concurrent or room)
+    return min(rooms[scarce], trials.max_concurrent or rooms[scarce])
 
 
 def _alone(plan: SearchPlan, number: int, values: Mapping[str, Any]) -> None:

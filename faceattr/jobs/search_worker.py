@@ -15,7 +15,7 @@ from faceattr.jobs.search_inputs import SearchPlan
 from faceattr.jobs.search_stack import train_stack
 from faceattr.jobs.search_trial import train_trial
 from faceattr.jobs.train_worker import RankReduce
-from faceattr.jobs.trainer import build_trainer
+from faceattr.jobs.trainer import build_trainer, group_environment
 from faceattr.search.work import Work
 from faceattr.vqa.device import given_device
 
@@ -49,11 +49,12 @@ def _run(work: Work, plan: SearchPlan) -> None:
 
 def _train_group(plan: SearchPlan, work: Work) -> None:
     """One trial by several workers, which Ray Train places; this process waits for them."""
-    with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch:
+    workers = plan.base.workers
+    with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch, group_environment(workers):
         build_trainer(
             _train_worker,
             {"plan": plan, "work": work.encode()},
-            plan.base.workers,
+            workers,
             name=work.name,
             storage_path=scratch,
             callbacks=[TuneReportCallback()],

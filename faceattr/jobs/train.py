@@ -9,12 +9,10 @@ the model of the best epoch: written last by the workers
 report.html, training_metrics.png, metrics.csv, tensorboard/
 """
 
-import contextlib
 import logging
-import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
@@ -39,7 +37,7 @@ from faceattr.jobs.train_feed import READ_CPUS
 from faceattr.jobs.train_progress import TrainProgress
 from faceattr.jobs.train_survey import load_surveys, survey_data
 from faceattr.jobs.train_worker import Ending, WorkerPlan, train_worker
-from faceattr.jobs.trainer import build_trainer, count_start_tries
+from faceattr.jobs.trainer import build_trainer, group_environment
 from faceattr.models.freezing import describe_trainable
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
@@ -209,7 +207,7 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
     """
     check_room(job.config)
     progress = TrainProgress(job.output)
-    with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, _train_environment(job.config):
+    with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, group_environment(job.config.workers):
         trainer = build_trainer(
             train_worker,
             {"plan": make_plan(job, surveys)},
@@ -242,26 +240,6 @@ def check_room(config: TrainConfig) -> None:
         )
     if workers.use_gpu and gpus < least:
         raise ConfigError(f"--workers.use-gpu: {least} workers need as many GPUs, the cluster has {gpus:g}")
-
-
-@contextlib.contextmanager
-def _train_environment(config: TrainConfig) -> Iterator[None]:
-    """Settings of Ray Train that it reads from the environment alone."""
-    values = {
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.workers.wait_s / count_start_tries(config.workers.wait_s)),
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
-    }
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _fit_in_thread(trainer: TorchTrainer) -> Ending:

@@ -1,7 +1,9 @@
 """The group of workers under DDP that a training, or a trial of a search, runs in."""
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray.train
@@ -14,7 +16,7 @@ from faceattr.training.train_config import TrainWorkersSettings
 _START_TRY_S = 30.0
 
 
-def count_start_tries(wait_s: float) -> int:
+def _count_start_tries(wait_s: float) -> int:
     """How often room for the workers is asked for within so many seconds."""
     return max(1, math.ceil(wait_s / _START_TRY_S))
 
@@ -52,8 +54,28 @@ def build_trainer(
             name=name,
             storage_path=storage_path,
             failure_config=ray.train.FailureConfig(
-                max_failures=workers.max_failures, controller_failure_limit=count_start_tries(workers.wait_s) - 1
+                max_failures=workers.max_failures, controller_failure_limit=_count_start_tries(workers.wait_s) - 1
             ),
             callbacks=list(callbacks),
         ),
     )
+
+
+@contextlib.contextmanager
+def group_environment(workers: TrainWorkersSettings) -> Iterator[None]:
+    """Settings of Ray Train that it reads from the environment alone."""
+    values = {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(workers.wait_s / _count_start_tries(workers.wait_s)),
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
