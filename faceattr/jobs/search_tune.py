@@ -231,7 +231,8 @@ def run_trials(
                 num_samples=_MOST_PIECES,
                 max_concurrent_trials=max_concurrent,
                 # A fresh process would import torch and timm anew for each trial, which takes longer than many train.
-                reuse_actors=True,
+                # One that waits for a group must die when its trial is stopped, or the group would train on.
+                reuse_actors=plan.base.workers.num_workers == 1,
                 trial_name_creator=_piece_name,
                 trial_dirname_creator=_piece_name,
             ),
