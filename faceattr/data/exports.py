@@ -47,7 +47,7 @@ def export_labels(store: Store, path: Path, *, export_format: ExportFormat) -> E
     """
     record = read_record(store)
     if record is None or record.kind not in ("label", "prediction"):
-        raise ConfigError(f"{store.uri} holds no label run (no run.json of one)")
+        raise ConfigError(f"{store.uri} holds no label run (no run.json of one); give the --output of one")
     names = _label_names(record)
     given = [name for name in names if f"given_{name}" in record.carried_schema.names]
     summary = ExportSummary(num_compared=dict.fromkeys(given, 0), unreadable=dict.fromkeys(given, 0))

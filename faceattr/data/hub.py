@@ -57,7 +57,10 @@ def locate_folder(
     if is_folder:
         return folder
     if isinstance(model, Path) or not _HUB_ID.fullmatch(name):
-        raise ModelError(f"model {name!r}: no such folder, and not the form of a Hugging Face hub id (`owner/name`)")
+        raise ModelError(
+            f"model {name!r}: no such folder, and not the form of a Hugging Face hub id (`owner/name`); give such an id, "
+            "or the folder that holds the model's config.json"
+        )
     return _download(name, revision, patterns, remedy)
 
 

@@ -81,7 +81,7 @@ def read_run_status(
     """
     entries = _without_inner_runs({entry.key: entry for entry in store.list()})
     if not any(key == RUN_KEY or key.startswith(("plan/", "_lease/")) for key in entries):
-        raise ConfigError(f"{store.uri} holds no run: no {RUN_KEY}")
+        raise ConfigError(f"{store.uri} holds no run: no {RUN_KEY}; give the --output of a pipeline")
     record = json.loads(store.get(RUN_KEY)) if RUN_KEY in entries else {}
     manifest = read_manifest(store)
     driver = find_driver(store) if any(key.startswith("_lease/") for key in entries) else None

@@ -60,7 +60,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not readable as safetensors: {error}") from error
+        raise ModelError(
+            f"{path}: not readable as safetensors: {error}; copy the file again, or, if it is a pickle under another "
+            "name, save the model again with save_pretrained"
+        ) from error
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

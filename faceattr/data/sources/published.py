@@ -38,7 +38,7 @@ def read_label_run(store: Store, options: SourceOptions | None = None) -> Source
     options = options or SourceOptions()
     record = read_record(store)
     if record is None or record.kind not in ("label", "prediction"):
-        raise ConfigError(f"{store.uri} holds no label run (no run.json of one)")
+        raise ConfigError(f"{store.uri} holds no label run (no run.json of one); give the --output of one")
     if read_manifest(store) is None:
         raise ConfigError(f"{store.uri}: the label run is not published yet; run its command again to finish it")
     available, asked = read_run_attributes(record), scored_attributes(record)
