@@ -12,7 +12,7 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError, ImageError
 from faceattr.inference.detect import DEFAULT_MARGIN, FaceDetector, crop_face
-from faceattr.inference.folder import find_images, place_beside, share_names
+from faceattr.inference.folder import find_images, find_namesakes, place_beside
 from faceattr.inference.prediction import Prediction
 from faceattr.inference.predictor import Predictor, load_rgb
 from faceattr.inference.visualize import FoundFace, draw_faces, draw_prediction, save_picture
@@ -121,7 +121,7 @@ class Predict:
         return int(num_bad == num_all)
 
     def _predict(self, paths: list[Path], predictor: Predictor) -> Iterator[_Picture]:
-        same_names = share_names(paths) if self.visualize else set()
+        namesakes = find_namesakes(paths) if self.visualize else set()
         for path, found in zip(paths, predictor.stream(paths), strict=True):
             if isinstance(found, ImageError):
                 yield _Picture(path=path, error=str(found))
@@ -129,7 +129,7 @@ class Predict:
             saved = None
             if self.visualize:
                 # Photos a.jpg and a.png both become JPEGs: their names then keep the endings apart.
-                suffix = f"_{path.suffix[1:]}_pred" if path in same_names else "_pred"
+                suffix = f"_{path.suffix[1:]}_pred" if path in namesakes else "_pred"
                 saved = place_beside(path, self.input, self.output, suffix=suffix).with_suffix(".jpg")
                 save_picture(draw_prediction(load_rgb(path), found, confidence=self.confidence), saved)
             yield _Picture(path=path, prediction=found, saved=saved)

@@ -58,8 +58,8 @@ def locate_folder(
         return folder
     if isinstance(model, Path) or not _HUB_ID.fullmatch(name):
         raise ModelError(
-            f"model {name!r}: no such folder, and not the form of a Hugging Face hub id (`owner/name`); give such an id, "
-            "or the folder that holds the model's config.json"
+            f"model {name!r}: no such folder, and not the form of a Hugging Face hub id (`owner/name`); give such an "
+            "id, or the folder that holds the model's config.json"
         )
     return _download(name, revision, patterns, remedy)
 

@@ -26,7 +26,7 @@ def find_images(source: Path) -> list[Path]:
     return found
 
 
-def share_names(paths: Sequence[Path]) -> set[Path]:
+def find_namesakes(paths: Sequence[Path]) -> set[Path]:
     """The paths that differ from another one by their ending alone."""
     counts = Counter(path.with_suffix("") for path in paths)
     return {path for path in paths if counts[path.with_suffix("")] > 1}

@@ -131,7 +131,8 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
     cached, grouped = all_cached(job.space, job.base, job.facts, plan.caches), workers.num_workers > 1
     if cached and not grouped:
         return trials.max_concurrent
-    claimed = {"CPU": trials.cpus, "GPU": trials.gpus}
+    asked = {"CPU": trials.cpus, "GPU": trials.gpus}
+    claimed = dict(asked)
     if not cached:
         claimed["CPU"] += workers.num_workers * 2 * READ_CPUS + feed.decode_cpus
     if grouped:
@@ -142,8 +143,8 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
     scarce = min(rooms, key=lambda name: rooms[name])
     if rooms[scarce] < 1:
         raise ConfigError(
-            f"--trials.cpus {trials.cpus:g}: a trial with its workers and decoding claims {claimed[scarce]:g} "
-            f"{scarce}s, the cluster has {cluster.get(scarce, 0.0):g}; lower it, or the trained config's workers"
+            f"--trials.{scarce.lower()}s {asked[scarce]:g}: a trial with its workers and decoding claims "
+            f"{claimed[scarce]:g} {scarce}s, the cluster has {cluster.get(scarce, 0.0):g}; lower it, or the trained config's workers"
         )
     return min(rooms[scarce], trials.max_concurrent or rooms[scarce])
 
