@@ -144,7 +144,8 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
     if rooms[scarce] < 1:
         raise ConfigError(
             f"--trials.{scarce.lower()}s {asked[scarce]:g}: a trial with its workers and decoding claims "
-            f"{claimed[scarce]:g} {scarce}s, the cluster has {cluster.get(scarce, 0.0):g}; lower it, or the trained config's workers"
+            f"{claimed[scarce]:g} {scarce}s, the cluster has {cluster.get(scarce, 0.0):g}; "
+            "lower it, or the trained config's workers"
         )
     return min(rooms[scarce], trials.max_concurrent or rooms[scarce])
 
