@@ -1,6 +1,8 @@
 """`faceattr status`: what a run folder says, with no cluster."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tyro
@@ -8,6 +10,10 @@ import tyro
 from faceattr.config import StorageConfig
 from faceattr.data.run_status import RunStatus, read_run_status
 from faceattr.data.storage import StorageOptions, open_store
+from faceattr.search.records import TrialRecord, best_trial, read_records
+
+# Figures of an attribute that say nothing without those of its classes, or stand elsewhere.
+_LEFT_OUT = frozenset(["count", "empty_classes"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +31,17 @@ class Status:
         options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
         store = open_store(self.run, options)
         most = 2**31 if self.rejects else 64
-        print(describe_status(store.uri, read_run_status(store, storage=options, count_rejects_in=most)))
+        status = read_run_status(store, storage=options, count_rejects_in=most)
+        print(describe_status(store.uri, status, read_records(store) if status.kind == "search" else ()))
         return 0
 
 
-def describe_status(uri: str, status: RunStatus) -> str:
-    """The status as text."""
+def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] = ()) -> str:
+    """The status as text; `trials` are those of a search that are over."""
     driver = f" by process {status.driver['pid']} on {status.driver['host']}" if status.driver else ""
     lines = [f"run        {uri}", f"kind       {status.kind or '?'}", f"state      {status.state}{driver}"]
+    if status.stop_reason is not None:
+        lines.append("why        " + status.stop_reason.replace("\n", "\n" + " " * 11))
     if status.num_rows is not None:
         share = status.num_committed / status.num_rows
         lines.append(
@@ -40,14 +49,13 @@ def describe_status(uri: str, status: RunStatus) -> str:
         )
     if status.rate is not None:
         lines.append(f"rate       {status.rate:,.1f} rows/s")
-    for started, rows in status.sessions:
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
-        lines.append(f"session    {when} {rows:,} rows")
+    lines += [f"session    {_format_time(started)} {rows:,} rows" for started, rows in status.sessions]
     if status.num_rows is not None:
         lines.append(f"rejected   {_describe_rejects(status.rejects)}")
     if status.metrics is not None:
-        shown = ", ".join(f"{name} {_short(value)}" for name, value in status.metrics.items() if _is_plain(value))
-        lines.append(f"metrics    {shown}")
+        lines += _describe_epoch(status.metrics)
+    if status.kind == "search":
+        lines += _describe_trials(trials)
     if status.versions:
         lines.append("versions   " + ", ".join(f"{name} {version}" for name, version in status.versions.items()))
     if status.state == "stopped":
@@ -61,9 +69,33 @@ def _describe_rejects(rejects: dict[str, int] | None) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in rejects.items()) or "none"
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float | str) and not isinstance(value, bool)
+def _describe_epoch(record: Mapping[str, float | None]) -> list[str]:
+    """The last epoch: its number, counted from 1 as in the log, losses, and the figures of each attribute.
+
+    Those of single classes are left out: the report draws them.
+    """
+    known = {name: value for name, value in record.items() if value is not None}
+    lines = [f"epoch      {int(known['epoch']) + 1}, ended {_format_time(known['ended'])}"]
+    losses = [f"{part} {known[f'{part}/loss']:.4f}" for part in ("train", "val") if f"{part}/loss" in known]
+    lines.append(f"loss       {', '.join(losses)}")
+    lines.append(f"rate       {known['images_per_s']:,.1f} images/s, data wait {known['data_wait_share']:.1%}")
+    figures: dict[str, list[str]] = {}
+    for name, value in known.items():
+        match name.split("/"):
+            case ["val", attribute, figure] if figure not in _LEFT_OUT:
+                figures.setdefault(attribute, []).append(f"{figure} {value:.3f}")
+    return lines + [f"{attribute:10} {', '.join(shown)}" for attribute, shown in figures.items()]
 
 
-def _short(value: object) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+def _describe_trials(trials: Sequence[TrialRecord]) -> list[str]:
+    counts = Counter(trial.status for trial in trials)
+    shown = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    lines = [f"trials     {len(trials)} over" + (f": {shown}" if shown else "")]
+    best = best_trial(trials)
+    if best is not None and best.judgement is not None:
+        lines.append(f"best       {best.name}, objective {best.judgement.objective:.4f}")
+    return lines
+
+
+def _format_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -75,9 +75,12 @@ class Lease:
         self._beats += 1
         self._store.put(_key(self._number), _encode(self._owner, beats=self._beats))
 
-    def release(self) -> None:
-        """Lets the next driver start at once. The file stays: its number must not be used again."""
-        self._store.put(_key(self._number), _encode(self._owner, beats=self._beats, released=True))
+    def release(self, why: str | None = None) -> None:
+        """Lets the next driver start at once; `why` says what stopped this one before its end.
+
+        The file stays: its number must not be used again.
+        """
+        self._store.put(_key(self._number), _encode(self._owner, beats=self._beats, released=True, why=why))
 
 
 def acquire_lease(
@@ -132,9 +135,19 @@ def find_driver(
     return dict(state["owner"])
 
 
+def find_stop_reason(store: Store) -> str | None:
+    """Why the last driver stopped before its end, in its own words; None if it did not, or could not say (kill -9)."""
+    number = max(_numbers(store), default=0)
+    state = _state(store, number) if number else None
+    return state.get("why") if state else None
+
+
 @contextlib.contextmanager
 def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Iterator[Lease]:
-    """Holds the lease while the block runs, beating in a thread; `on_lost` is called there if it cannot."""
+    """Holds the lease while the block runs, beating in a thread; `on_lost` is called there if it cannot.
+
+    An error of ours, or a stop by the user, that ends the block is noted in the lease.
+    """
     lease = acquire_lease(store)
     done = threading.Event()
 
@@ -148,12 +161,19 @@ def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Ite
 
     thread = threading.Thread(target=keep, name="lease", daemon=True)
     thread.start()
+    why: str | None = None
     try:
         yield lease
+    except FaceattrError as error:
+        why = str(error)
+        raise
+    except KeyboardInterrupt:
+        why = "stopped by the user"
+        raise
     finally:
         done.set()
         thread.join()
-        lease.release()
+        lease.release(why)
 
 
 def _lives(
@@ -197,5 +217,5 @@ def _key(number: int) -> str:
     return f"{_FOLDER}{number:08d}.json"
 
 
-def _encode(owner: dict[str, Any], *, beats: int, released: bool = False) -> bytes:
-    return json.dumps({"owner": owner, "beats": beats, "released": released}).encode()
+def _encode(owner: dict[str, Any], *, beats: int, released: bool = False, why: str | None = None) -> bytes:
+    return json.dumps({"owner": owner, "beats": beats, "released": released, "why": why}).encode()

@@ -6,14 +6,14 @@ All of it from one listing, run.json, the manifest, the lease and the sessions' 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
 from faceattr.data.commit import OK
-from faceattr.data.lease import find_driver
+from faceattr.data.lease import find_driver, find_stop_reason
 from faceattr.data.plan import Plan
 from faceattr.data.ranged import open_ranged
 from faceattr.data.runs import RUN_KEY, Manifest, read_manifest
@@ -24,8 +24,8 @@ from faceattr.errors import ConfigError
 State = Literal["planning", "stopped", "running", "published"]
 _SHARD = re.compile(r"(?:^|/)shard-\d{8}\.parquet$")
 METRICS_KEY = "metrics.jsonl"
-# What a training writes last.
-_MODEL_KEY = "config.json"
+# What runs without a manifest write last. A search that goes on with more trials has records newer than its report.
+_LAST_KEYS = {"train": "config.json", "search": "report.html"}
 # The rate of a run that goes on is that of its last so many seconds of commits.
 _RATE_WINDOW_S = 600.0
 
@@ -46,6 +46,7 @@ class RunStatus:
         rejects: reason to rows, or None if they were not counted.
         metrics: last line of metrics.jsonl.
         versions: packages when the run began.
+        stop_reason: why the last driver stopped before its end, where it could say.
     """
 
     kind: str | None
@@ -59,6 +60,7 @@ class RunStatus:
     rejects: dict[str, int] | None
     metrics: dict[str, Any] | None
     versions: dict[str, str]
+    stop_reason: str | None = None
 
 
 def read_run_status(
@@ -91,9 +93,10 @@ def read_run_status(
     plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
     shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
     rows = _rows_of(shards, plan)
+    state = _state(record, manifest is not None or _is_done(record.get("kind"), entries), driver)
     return RunStatus(
         kind=record.get("kind"),
-        state=_state(record, manifest is not None or _MODEL_KEY in entries, driver),
+        state=state,
         driver=driver,
         num_rows=plan.num_rows if plan else None,
         num_committed=manifest.num_rows if manifest and not driver else sum(rows.values()),
@@ -103,6 +106,7 @@ def read_run_status(
         rejects=_count_rejects(store, storage or StorageOptions(), manifest, shards, count_rejects_in),
         metrics=_last_metrics(store) if METRICS_KEY in entries else None,
         versions=record.get("versions", {}),
+        stop_reason=find_stop_reason(store) if state == "stopped" else None,
     )
 
 
@@ -116,6 +120,12 @@ def _state(record: dict[str, Any], published: bool, driver: dict[str, Any] | Non
     if driver is not None:
         return "running" if record else "planning"
     return "published" if published else "stopped"
+
+
+def _is_done(kind: str | None, entries: Mapping[str, ObjectInfo]) -> bool:
+    last = entries.get(_LAST_KEYS.get(kind or "", ""))
+    trials = (entry for key, entry in entries.items() if key.startswith("trials/") and key.endswith(".json"))
+    return last is not None and all(entry.modified_s <= last.modified_s for entry in trials)
 
 
 def _rows_of(shards: Sequence[ObjectInfo], plan: Plan | None) -> dict[str, int]:

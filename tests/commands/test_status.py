@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,13 @@ import pytest
 from faceattr.cli import main as faceattr
 from faceattr.commands.status import describe_status
 from faceattr.data.commit import OK
-from faceattr.data.lease import acquire_lease, find_driver
+from faceattr.data.lease import acquire_lease, find_driver, hold_lease
 from faceattr.data.plan import plan_schema, write_plan
 from faceattr.data.run_status import read_run_status
 from faceattr.data.runs import RunVersion, commit_all, open_run
 from faceattr.data.storage import LocalStore
+from faceattr.errors import RunError
+from faceattr.search.records import Judgement, TrialRecord, begin_trial, end_trial
 
 SCHEMA = pa.schema([pa.field("row", pa.int64(), nullable=False), ("status", pa.string())])
 NUM_ROWS = 600  # shards of 256, 256 and 88 rows
@@ -129,19 +132,91 @@ def test_the_shards_of_a_run_inside_the_folder_are_not_counted(store, tmp_path):
     assert (status.num_committed, status.num_shards) == (256, 1)
 
 
-def test_a_training_run(store, capsys):
+def put_run(store, kind):
     no_plan = {"num_rows": 0, "num_bytes": 0, "shard_size": 1, "parts": []}
-    record = {"kind": "train", "versions": {"torch": "2.13.0"}, "plan": no_plan, "schema_version": 1}
+    record = {"kind": kind, "versions": {"torch": "2.13.0"}, "plan": no_plan, "schema_version": 1}
     store.put("run.json", json.dumps(record).encode())
-    lines = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "best": True, "per_attribute": {"hat": 0.9}}]
+
+
+EPOCH = {
+    "epoch": 1.0,
+    "lr": 1e-3,
+    "train/loss": 0.5,
+    "train/hat/loss": 0.5,
+    "val/loss": 0.25,
+    "images_per_s": 812.34,
+    "data_wait_share": 0.0149,
+    "val/hat/f1": 0.91234,
+    "val/hat/auc": None,
+    "val/hat/count": 1589.0,
+    "val/age/macro_f1": 0.5,
+    "val/age/f1/0-2": 0.75,
+    "val/age/empty_classes": 0.0,
+    "ended": 1_700_000_000.0,
+}
+
+
+def test_a_training_run(store, capsys):
+    put_run(store, "train")
+    lines = [{**EPOCH, "epoch": 0.0}, EPOCH]
     store.put("metrics.jsonl", b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     assert faceattr(["status", store.uri]) == 0
-    shown = capsys.readouterr().out
-    assert "kind       train" in shown
-    assert "state      stopped" in shown
-    assert "metrics    epoch 2, loss 0.25\n" in shown
+    assert capsys.readouterr().out.splitlines()[1:-1] == [
+        "kind       train",
+        "state      stopped",
+        "epoch      2, ended 2023-11-14T22:13:20Z",
+        "loss       train 0.5000, val 0.2500",
+        "rate       812.3 images/s, data wait 1.5%",
+        "hat        f1 0.912",
+        "age        macro_f1 0.500",
+        "versions   torch 2.13.0",
+    ]
     store.put("config.json", b"{}")
     assert read_run_status(store).state == "published"
+
+
+def put_trial(store, number, status, objective):
+    judgement = Judgement(objective=objective, auxiliary=None, by_attribute={"hat": objective}, thresholds={})
+    begin_trial(store, number, {"optim.lr": 1e-3})
+    end_trial(store, TrialRecord(number=number, values={"optim.lr": 1e-3}, status=status, judgement=judgement))
+
+
+def test_a_search(store, capsys):
+    put_run(store, "search")
+    assert faceattr(["status", store.uri]) == 0
+    assert "trials     0 over\n" in capsys.readouterr().out
+    for number, (status, objective) in enumerate([("finished", 0.5), ("stopped", 0.9), ("finished", 0.625)]):
+        put_trial(store, number, status, objective)
+    assert faceattr(["status", store.uri]) == 0
+    shown = capsys.readouterr().out
+    assert "trials     3 over: 2 finished, 1 stopped\nbest       t0002, objective 0.6250\n" in shown
+    assert "state      stopped" in shown
+
+
+def test_a_search_is_done_when_its_report_is_newer_than_its_trials(store):
+    put_run(store, "search")
+    put_trial(store, 0, "finished", 0.5)
+    store.put("report.html", b"")
+    assert read_run_status(store).state == "published"
+    begin_trial(store, 1, {"optim.lr": 1e-3})  # it goes on with more trials
+    later = store.root / "trials" / "t0001" / "trial.json"
+    os.utime(later, (later.stat().st_atime, later.stat().st_mtime + 5))
+    assert read_run_status(store).state == "stopped"
+
+
+def test_why_a_run_stopped(store, capsys):
+    begin(store)
+    with pytest.raises(RunError), hold_lease(store, on_lost=lambda error: None):
+        raise RunError("too many images are bad:\n  truncated: 7")
+    assert faceattr(["status", store.uri]) == 0
+    shown = capsys.readouterr().out
+    assert "state      stopped\nwhy        too many images are bad:\n             truncated: 7\nrows " in shown
+    with hold_lease(store, on_lost=lambda error: None):
+        assert read_run_status(store).stop_reason is None  # it goes on
+    assert read_run_status(store).stop_reason is None
+    with pytest.raises(KeyboardInterrupt), hold_lease(store, on_lost=lambda error: None):
+        raise KeyboardInterrupt
+    assert read_run_status(store).stop_reason == "stopped by the user"
 
 
 def test_a_driver_on_another_machine_is_watched(store):
