@@ -180,6 +180,14 @@ def _bool_flag(flag: str, value: str, source: str) -> str:
     return f"--{flag}" if value.lower() == "true" else f"--{group}{dot}no-{last}"
 
 
+def _describe_unknown(arguments: Sequence[str]) -> str:
+    """The words that name no command, and the command that they are closest to."""
+    names = [" ".join(each.words) for each in COMMANDS]
+    asked = " ".join(arguments[:2] if any(name.startswith(f"{arguments[0]} ") for name in names) else arguments[:1])
+    near = difflib.get_close_matches(asked, names, n=1)
+    return repr(asked) + (f"; did you mean {near[0]!r}?" if near else "")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The `faceattr` command. Exit codes as in `run_job`."""
     configure_logging()
@@ -187,8 +195,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = find_command(arguments)
     if command is None:
         asked_for_help = arguments[:1] in (["--help"], ["-h"])
-        lines = [f"  faceattr {' '.join(each.words):14}  {each.help}" for each in COMMANDS]
-        print("\n".join(["usage:", *lines]), file=sys.stdout if asked_for_help else sys.stderr)
+        lines = ["usage:", *(f"  faceattr {' '.join(each.words):14}  {each.help}" for each in COMMANDS)]
+        if arguments and not asked_for_help:
+            lines.append(f"error: no such command: {_describe_unknown(arguments)}")
+        print("\n".join(lines), file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
 
     def run() -> int:

@@ -220,6 +220,20 @@ def test_the_command_shows_what_it_can_do(capsys, argv, code):
     assert "faceattr export labels" in (shown.out if code == 0 else shown.err)
 
 
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["prdict", "--model", "x"], "'prdict'; did you mean 'predict'?"),
+        (["export", "lables", "run"], "'export lables'; did you mean 'export labels'?"),
+        (["export"], "'export'"),
+        (["bogus"], "'bogus'\n"),
+    ],
+)
+def test_an_unknown_command_is_named(capsys, argv, shown):
+    assert main(argv) == 2
+    assert f"error: no such command: {shown}" in capsys.readouterr().err
+
+
 def test_an_export_of_an_empty_folder_is_a_bad_configuration(tmp_path, capsys):
     assert main(["export", "labels", str(tmp_path), "--output", str(tmp_path / "labels.csv")]) == 2
     assert "holds no label run" in capsys.readouterr().err

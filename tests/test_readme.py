@@ -93,8 +93,9 @@ def test_flags_that_the_readme_names_exist(capsys):
     for config in CHAIN.values():
         with pytest.raises(SystemExit):
             parse_config(config, ["--help"])
-    with pytest.raises(SystemExit):
-        faceattr(["predict", "--help"])
+    for command in (["predict"], ["export", "labels"]):
+        with pytest.raises(SystemExit):
+            faceattr([*command, "--help"])
     known = set(re.findall(r"--[a-z.-]+", capsys.readouterr().out))
     for flag in set(re.findall(r"`(--[a-z-]+(?:\.[a-z-]+)?)", README)):
         assert flag in known | {"--config"}, flag

@@ -21,13 +21,23 @@ class ExportLabels:
     """Format of the file."""
     output: Path | None = None
     """File to write. Default: labels.csv or labels.json here."""
+    class_names: bool = False
+    """Write labels of several classes as their names, not as their indices."""
+    scores: bool = False
+    """Write `<name>_score` as well, and `<name>_score_<class>` of several classes."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
         """Exports, and compares label columns that the run's manifest had with ours."""
         path = self.output or Path(f"labels.{self.format}")
         options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
-        summary = export_labels(open_store(self.run, options), path, export_format=self.format)
+        summary = export_labels(
+            open_store(self.run, options),
+            path,
+            export_format=self.format,
+            class_names=self.class_names,
+            scores=self.scores,
+        )
         conflicts_path = path.with_name(f"{path.stem}.conflicts.csv") if summary.num_compared else None
         if conflicts_path:
             write_conflicts(conflicts_path, summary)

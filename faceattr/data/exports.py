@@ -8,15 +8,18 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from faceattr.data.run_attributes import read_run_attributes
-from faceattr.data.runs import RunRecord, read_published, read_record
+from faceattr.attributes import Attribute
+from faceattr.data.run_attributes import read_run_attributes, scored_attributes
+from faceattr.data.runs import read_published, read_record
 from faceattr.data.storage import Store
 from faceattr.errors import ConfigError
 
 ExportFormat = Literal["csv", "json"]
+_Read = Callable[[dict[str, Any]], Any]
 _GIVEN_VALUES = {"1": 1, "0": 0, "-1": 0, "1.0": 1, "0.0": 0, "-1.0": 0, "true": 1, "false": 0}
 
 
@@ -37,10 +40,19 @@ class ExportSummary:
     unreadable: dict[str, int] = field(default_factory=dict)
 
 
-def export_labels(store: Store, path: Path, *, export_format: ExportFormat) -> ExportSummary:
+def export_labels(
+    store: Store, path: Path, *, export_format: ExportFormat, class_names: bool = False, scores: bool = False
+) -> ExportSummary:
     """Writes `image_path`, the attributes and the derived attributes of a published label run.
 
     Where the manifest of the run had a label column of its own (carried as `given_<name>`), it is compared with ours.
+
+    Args:
+        store: the run folder.
+        path: the file.
+        export_format: of the file.
+        class_names: labels of several classes are written as their names, not as their indices.
+        scores: writes `<name>_score` as well, and `<name>_score_<class>` of several classes.
 
     Raises:
         ConfigError: the folder holds no published label run.
@@ -48,15 +60,20 @@ def export_labels(store: Store, path: Path, *, export_format: ExportFormat) -> E
     record = read_record(store)
     if record is None or record.kind not in ("label", "prediction"):
         raise ConfigError(f"{store.uri} holds no label run (no run.json of one); give the --output of one")
-    names = _label_names(record)
+    attributes, scored = read_run_attributes(record), scored_attributes(record) if scores else {}
+    names = list(attributes)
+    values = {name: _read_label(attributes[name], class_names) for name in names}
+    for attribute in scored.values():
+        values |= _read_scores(attribute)
     given = [name for name in names if f"given_{name}" in record.carried_schema.names]
     summary = ExportSummary(num_compared=dict.fromkeys(given, 0), unreadable=dict.fromkeys(given, 0))
-    columns = ["image_id", *names, *(f"given_{name}" for name in given)]
+    columns = ["image_id", *names, *(f"{name}_score" for name in scored if scored[name].kind != "age")]
+    columns += [f"given_{name}" for name in given]
     temporary = path.with_name(f".tmp-{path.name}")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        write_row, finish = _open_writer(file, export_format, names)
+        write_row, finish = _open_writer(file, export_format, list(values))
         for row in _rows(store, columns):
-            write_row({"image_path": row["image_id"], **{name: row[name] for name in names}})
+            write_row({"image_path": row["image_id"], **{name: read(row) for name, read in values.items()}})
             summary.num_rows += 1
             for name in given:
                 _compare(summary, row, name)
@@ -73,8 +90,29 @@ def write_conflicts(path: Path, summary: ExportSummary) -> None:
         writer.writerows(summary.conflicts)
 
 
-def _label_names(record: RunRecord) -> list[str]:
-    return list(read_run_attributes(record))
+def _read_label(attribute: Attribute, class_names: bool) -> _Read:
+    name, classes = attribute.name, attribute.classes
+    if not class_names or attribute.kind not in ("multiclass", "identity"):
+        return lambda row: row[name]
+    return lambda row: None if row[name] is None else classes[row[name]]
+
+
+def _read_scores(attribute: Attribute) -> dict[str, _Read]:
+    """Column of the file -> its value in a row of the table."""
+    column = f"{attribute.name}_score"
+    match attribute.kind:
+        case "age":
+            return {}
+        case "multiclass":
+            return {
+                f"{column}_{each}": partial(_read_item, column, place) for place, each in enumerate(attribute.classes)
+            }
+        case _:
+            return {column: lambda row: row[column]}
+
+
+def _read_item(column: str, place: int, row: dict[str, Any]) -> Any:
+    return None if row[column] is None else row[column][place]
 
 
 def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:

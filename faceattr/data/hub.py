@@ -56,6 +56,8 @@ def locate_folder(
         return fetch_remote(name)
     if is_folder:
         return folder
+    if folder.is_file():
+        raise ModelError(f"model {name!r}: a file; give the folder that holds it and the model's config.json")
     if isinstance(model, Path) or not _HUB_ID.fullmatch(name):
         raise ModelError(
             f"model {name!r}: no such folder, and not the form of a Hugging Face hub id (`owner/name`); give such an "

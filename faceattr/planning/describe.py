@@ -38,6 +38,8 @@ def _cost_lines(plan: LabelPlan, estimate: LabelEstimate, rates: Rates) -> list[
     sources = [rates.prices["core_hour"].source, rates.prices["get"].source]
     if plan.gpu_price is None and rates.gpu(plan.gpu).price_source is not None:
         sources.insert(0, str(rates.gpu(plan.gpu).price_source))
+    if plan.gpu_price is None or plan.core_price is None:
+        sources.append("lists change: give yours with --gpu-price and --core-price")
     return [
         f"cost        USD {total:,.2f}, {per_million:,.2f} a million images: {items}",
         f"prices      {'; '.join(sources)}",

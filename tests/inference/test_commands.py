@@ -93,6 +93,7 @@ def test_wrong_commands_are_one_sentence(run, photos, model_folder, tmp_path):
     a = photos / "a.JPG"
     for model, source, code, text in [
         (tmp_path / "none", a, 2, "no such folder"),
+        (model_folder / "model.safetensors", a, 2, "a file; give the folder that holds it"),
         ("s3://", a, 2, "expected s3://bucket/prefix"),
         (tmp_path / "empty", a, 2, "found no config.json"),
         (clip, a, 2, "expected a model saved by faceattr"),

@@ -213,6 +213,8 @@ def test_a_manifest_with_carried_columns_and_a_given_label(given, ray_local, cap
     assert "missing: 1 images" in error
     assert "a/nowhere.png" in error
     assert read_manifest(LocalStore(tmp_path / "run")) is None
+    assert faceattr(["status", str(tmp_path / "run")]) == 0
+    assert "state      stopped\nwhy        1 of 7 images (14.3%) cannot be used" in capsys.readouterr().out
 
     assert label([*command, *flags(folder), "--max-error-share", "0.2"]) == 0  # only verified and published now
     table = pa.concat_tables(read_published(LocalStore(tmp_path / "run")))

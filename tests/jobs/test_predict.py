@@ -1,5 +1,6 @@
 """`pipelines/predict.py` end to end on real Ray and a real S3 server; expected values from the predictor itself."""
 
+import csv
 import runpy
 from pathlib import Path
 
@@ -104,6 +105,17 @@ def test_a_bucket_is_predicted_published_compared_and_can_teach(model, images, s
     assert page.count("100.0%") >= 3
     assert faceattr(["export", "labels", f"{s3_uri}/run", "--output", str(tmp_path / "out.csv")]) == 0
     assert (tmp_path / "out.csv").read_text().startswith("image_path,hat,clear,age_group,age,person,bare\n")
+    named = tmp_path / "named.csv"
+    assert faceattr(["export", "labels", f"{s3_uri}/run", "--class-names", "--scores", "--output", str(named)]) == 0
+    exported = {row["image_path"]: row for row in csv.DictReader(named.open())}
+    assert list(exported) == list(rows)
+    classes = ("0-2", "3-9", "10-19")
+    for name, row in rows.items():
+        known = row["age_group"] is not None
+        assert exported[name]["age_group"] == (classes[row["age_group"]] if known else "")
+        for place, each in enumerate(classes):
+            assert exported[name][f"age_group_score_{each}"] == (str(row["age_group_score"][place]) if known else "")
+        assert exported[name]["hat_score"] == (str(row["hat_score"]) if known else "")
 
 
 def test_agreement_is_sklearns():
