@@ -4,6 +4,9 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from faceattr.config import Precision, StorageConfig
 from faceattr.data.fetch import fetch_folder
@@ -19,7 +22,7 @@ class Predict:
 
     model: str
     """A trained model: local folder, Hugging Face hub id, or s3://bucket/folder."""
-    input: Path
+    input: Annotated[Path, tyro.conf.arg(aliases=["--images"])]
     """A picture, or a folder of pictures (.jpg, .png and others, in any case)."""
     output: Path = Path("predictions")
     """Folder for pictures."""

@@ -87,6 +87,8 @@ def _quiet() -> None:
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns at every start that Ray's own bars are off; ours are shown.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
