@@ -11,6 +11,8 @@ import yaml
 from faceattr.data.images import ImageLimits
 from faceattr.data.inputs import ImageInput
 from faceattr.data.plan import choose_shard_size
+from faceattr.data.run_status import read_run_status
+from faceattr.data.runs import read_record
 from faceattr.data.tables import label_schema
 from faceattr.errors import RunError
 from faceattr.jobs.decode_stage import DecodeImages
@@ -59,9 +61,24 @@ def describe_preflight(job: ImageJob) -> str:
         f"actors     {actors.min_actors} to {actors.max_actors}, each {actors.gpus:g} GPUs, {actors.threads} threads",
         f"model      {job.task}",
         *(f"{stage:16} {rate:,.1f} images/s, measured on {len(rows)} images" for stage, rate in rates.items()),
+        *_describe_done(job),
         f"estimate   {eta} for all, limited by: {slowest}. Nothing was written.",
     ]
     return "\n".join(lines)
+
+
+def _describe_done(job: ImageJob) -> list[str]:
+    """What the output holds of such a run already, which the estimate does not leave out."""
+    if read_record(job.output) is None:
+        return []
+    status = read_run_status(job.output, storage=job.storage)
+    num_rejected = sum((status.rejects or {}).values())
+    if job.config.retry_failed and status.state == "published":
+        rest = f"only these {num_rejected:,}"
+    else:
+        rest = "only the rest"
+    rejected = "" if status.rejects is None else f", {num_rejected:,} of them rejected"
+    return [f"there      {status.num_committed:,} of {status.num_rows:,} rows{rejected}; {rest} will be done"]
 
 
 def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorPlan) -> tuple[float, float, float]:

@@ -153,6 +153,8 @@ def test_a_prefix_on_s3(given, s3_uri, ray_local, capsys, tmp_path):
     before = {entry.key: entry.etag for entry in run.list()}
     assert label(command) == 0
     assert "nothing to do: this run is finished" in capsys.readouterr().out
+    assert label([*command, "--dry-run", "--retry-failed"]) == 0
+    assert "there      33 of 33 rows, 3 of them rejected; only these 3 will be done" in capsys.readouterr().out
     lease = {key for key in before if key.startswith("_lease/")}
     after = {entry.key: entry.etag for entry in run.list()}
     assert {k: v for k, v in after.items() if not k.startswith("_lease/")} == {
