@@ -15,29 +15,14 @@ from collections.abc import Sequence
 
 from faceattr.cli import run_job
 from faceattr.config import PredictConfig
-from faceattr.data.runs import probe_store
-from faceattr.jobs import image_run, predict
-from faceattr.jobs.preflight import describe_preflight
-from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs import predict
+from faceattr.jobs.image_command import run_images
 
 
 def predict_images(config: PredictConfig) -> int:
-    """Plans, predicts what is not done, proves that nothing is lost or twice, publishes, compares."""
+    """Predicts what is not done, publishes, compares."""
     job = predict.prepare_predict_job(config)
-    if config.dry_run:
-        with ray_session(config.ray):
-            print(describe_preflight(job))
-        return 0
-    probe_store(job.output)
-    with drive(job.output):
-        run = image_run.begin_run(job)
-        version = image_run.open_version(job, run)
-        if version.published is not None:
-            print(f"nothing to do: this run is finished\n{predict.summarise(job, version.published)}")
-            return 0
-        with ray_session(config.ray), stop_on_sigterm():
-            image_run.process_pending(job, run, version)
-        print(predict.summarise(job, predict.publish_predictions(job, version)))
+    print(run_images(job, publish=predict.publish_predictions, summarise=predict.summarise))
     return 0
 
 
