@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.processes import descendants
+
 ROOT = Path(__file__).parents[2]
 _BIN = Path(sys.executable).parent
 
@@ -183,23 +185,6 @@ class LocalHead:
                 with contextlib.suppress(urllib.error.URLError, ConnectionError):
                     texts.append(self.get("/metrics", base=f"http://127.0.0.1:{port}"))
         return "\n".join(texts)
-
-
-def descendants(pid: int) -> list[int]:
-    """Ids of all processes below one."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
-    found: list[int] = []
-    pending = [pid]
-    while pending:
-        below = children.get(pending.pop(), [])
-        found += below
-        pending += below
-    return found
 
 
 @contextlib.contextmanager

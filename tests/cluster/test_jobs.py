@@ -25,8 +25,9 @@ from faceattr.data.storage import open_store
 from faceattr.demo.faces import write_faces
 from faceattr.demo.store import serve_s3
 from faceattr.watch.metrics import METRICS, RAY_METRICS, metrics_of
-from tests.cluster.local_head import ROOT, descendants, local_head
+from tests.cluster.local_head import ROOT, local_head
 from tests.conftest import environment
+from tests.processes import descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(1500)]
 NUM_IMAGES, NUM_BROKEN, NUM_SHARDS = 1_530, 6, 6

@@ -19,6 +19,8 @@ import simplejpeg
 from faceattr.data.runs import read_manifest, read_published
 from faceattr.data.storage import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
+from tests.faults.nodes import two_nodes
+from tests.processes import descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(900)]
 NUM_GOOD, NUM_BAD = 4_086, 10
@@ -93,28 +95,6 @@ def check_equal(found: pa.Table, expected: pa.Table) -> None:
             assert found[name].equals(expected[name]), name
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Process ids and command lines of everything below a process."""
-    children: dict[int, list[int]] = {}
-    commands: dict[int, str] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            commands[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children.setdefault(parent, []).append(int(entry.name))
-    found: dict[int, str] = {}
-    pending = [pid]
-    while pending:
-        for child in children.get(pending.pop(), []):
-            found[child] = commands[child]
-            pending.append(child)
-    return found
-
-
 def kill_one(process: subprocess.Popen, pattern: str) -> None:
     """Kills, with -9, one process of the run whose command line holds `pattern`."""
     give_up_at = time.monotonic() + 60
@@ -163,40 +143,12 @@ def test_drivers_a_decoder_a_tasks_process_and_an_actor(world):
     assert {path: path.read_bytes() for path in committed} == committed  # not done again
 
 
-NODES = """
-import sys, time
-from ray.cluster_utils import Cluster
-node = dict(num_cpus=2, num_gpus=1, object_store_memory=200 * 2**20)
-cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-lost = cluster.add_node(**node)
-cluster.wait_for_nodes()
-print(cluster.address, flush=True)
-sys.stdin.readline()
-cluster.remove_node(lost, allow_graceful=False)
-print("lost", flush=True)
-sys.stdin.readline()
-cluster.shutdown()
-"""
-
-
 def test_a_node_of_a_two_node_cluster(world):
     folder, expected = world
     run = Run(folder, "node")
-    with subprocess.Popen(
-        [sys.executable, "-c", NODES],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as cluster:
-        try:
-            address = cluster.stdout.readline().strip()
-            process = run.start("--workers.gpus-per-actor", "1", "--workers.max-actors", "2", RAY_ADDRESS=address)
-            run.wait_for_commits(process)
-            print(file=cluster.stdin, flush=True)
-            assert cluster.stdout.readline().strip() == "lost"
-            assert process.wait(400) == 0, run.log()
-        finally:
-            print(file=cluster.stdin, flush=True)
-            cluster.wait(60)
+    with two_nodes() as cluster:
+        process = run.start("--workers.gpus-per-actor", "1", "--workers.max-actors", "2", RAY_ADDRESS=cluster.address)
+        run.wait_for_commits(process)
+        cluster.lose_node()
+        assert process.wait(400) == 0, run.log()
     check_equal(run.table(), expected)

@@ -15,8 +15,9 @@ import pytest
 from faceattr.data.storage import open_store
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.run_notes import read_history
-from tests.faults.test_kills import NODES, descendants
+from tests.faults.nodes import two_nodes
 from tests.jobs.train_data import ATTRIBUTES, TINY, write_coloured
+from tests.processes import descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -115,23 +116,11 @@ def test_one_of_two_workers(world):
 def test_a_node_of_a_two_node_cluster(world):
     folder, expected = world
     run = Run(folder, "node")
-    with subprocess.Popen(
-        [sys.executable, "-c", NODES],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as cluster:
-        try:
-            address = cluster.stdout.readline().strip()
-            # More CPUs than half a node has, so that each node gets one worker; one is enough to go on.
-            flags = ("--workers.cpus-per-worker", "1.2", "--workers.min-workers", "1")
-            process = run.start(*flags, RAY_ADDRESS=address)
-            run.wait_for_epochs(process, 2)
-            print(file=cluster.stdin, flush=True)
-            assert cluster.stdout.readline().strip() == "lost"
-            assert process.wait(600) == 0, run.log()
-        finally:
-            print(file=cluster.stdin, flush=True)
-            cluster.wait(60)
+    with two_nodes() as cluster:
+        # More CPUs than half a node has, so that each node gets one worker; one is enough to go on.
+        flags = ("--workers.cpus-per-worker", "1.2", "--workers.min-workers", "1")
+        process = run.start(*flags, RAY_ADDRESS=cluster.address)
+        run.wait_for_epochs(process, 2)
+        cluster.lose_node()
+        assert process.wait(600) == 0, run.log()
     run.check(expected)
