@@ -32,6 +32,7 @@ def train_model(config: TrainConfig) -> int:
         if job.finished:
             print(f"nothing to do: this model is trained\n{finish_train_run(job, train.begin_train_run(job))}")
             return 0
+        train.forget_untrained(job)
         with ray_session(config.ray), stop_on_sigterm():
             surveys = train.survey_labels(job)
             print(train.describe_model(job, surveys))

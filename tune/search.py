@@ -32,7 +32,8 @@ def search_settings(config: SearchConfig) -> int:
         record = search_job.begin_search_run(job)
         with ray_session(job.config.ray), stop_on_sigterm():
             plan = search.plan_search(job, search.survey_search(job))
-            print(f"computed activations of {search.fill_caches(job, plan):,} images", flush=True)
+            if plan.caches.boundaries:
+                print(f"computed activations of {search.fill_caches(job, plan):,} images", flush=True)
             trials = search.run_search(job, plan)
             print(finish_search(job, record, plan, trials))
     return 0

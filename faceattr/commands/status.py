@@ -59,7 +59,8 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
     if status.versions:
         lines.append("versions   " + ", ".join(f"{name} {version}" for name, version in status.versions.items()))
     if status.state == "stopped":
-        lines.append("the same command goes on where it stopped")
+        begun = status.kind is not None
+        lines.append("the same command goes on where it stopped" if begun else "nothing was begun here yet")
     return "\n".join(lines)
 
 

@@ -224,9 +224,9 @@ def open_run(
 
 def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint: dict[str, Any]) -> None:
     """Raises ConfigError, with the difference, if the folder's run is not the one that this command would make."""
-    ours = json.loads(json.dumps({"kind": kind, **fingerprint}))
-    theirs = {"kind": record.kind, **record.fingerprint}
-    differences = describe_differences(theirs, ours)
+    if record.kind != kind:
+        raise ConfigError(f"{store.uri} holds a {record.kind} run, not a {kind} run: use another --output")
+    differences = describe_differences(record.fingerprint, json.loads(json.dumps(fingerprint)))
     if differences:
         raise ConfigError(
             f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "

@@ -23,7 +23,7 @@ from faceattr.jobs.session import cluster_errors
 from faceattr.jobs.train_feed import READ_CPUS
 from faceattr.jobs.train_survey import load_surveys, survey_data
 from faceattr.search.cache_rule import all_cached, possible_depths
-from faceattr.search.records import TrialRecord, read_records
+from faceattr.search.records import TrialRecord, read_begun, read_records
 from faceattr.search.sampler import Sampler
 from faceattr.search.work import WorkList
 from faceattr.training.survey import SplitSurvey
@@ -98,6 +98,7 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
         two_objectives=config.objective.two,
         num_samples=job.num_samples,
         records=records,
+        num_begun=len(read_begun(job.output)),
     )
     learns = config.algorithm == "tpe"
     stacks = config.trials.stack == "auto" and _all_stack(job, plan)

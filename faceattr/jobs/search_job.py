@@ -27,6 +27,7 @@ from faceattr.search.config import SearchConfig
 from faceattr.search.default_space import build_default_space
 from faceattr.search.model_facts import ModelFacts, inspect_model
 from faceattr.search.objective import Judge
+from faceattr.search.records import read_begun
 from faceattr.search.space import Space, check_space, load_yaml, parse_space
 from faceattr.training.assembly import build_model, choose_attributes
 from faceattr.training.train_config import TrainConfig
@@ -123,6 +124,9 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
         content = None if config.space is None else _load_space(config.space, storage)
     data = open_packed(config.data, storage)
     attributes = choose_attributes(data.attributes, base.attributes)
+    main = config.objective.main
+    if main is not None and main not in attributes.names:
+        raise ConfigError(f"--objective.main {main!r}: none of the learnt attributes {list(attributes.names)}")
     model = _build_untrained(base, attributes, storage)
     if content is None:
         backbone = model.backbone
@@ -150,8 +154,6 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
 
 def _check_job(job: SearchJob) -> None:
     _ = job.judge
-    if job.main is not None and job.main not in job.attributes.names:
-        raise ConfigError(f"--objective.main {job.main!r}: none of the learnt attributes {list(job.attributes.names)}")
     num_rows, size = job.data.num_rows("train"), job.base.feed.batch_size
     if num_rows < size:
         raise ConfigError(f"feed.batch_size {size}: the training split has {num_rows:,} images; choose fewer")
@@ -182,6 +184,9 @@ def _read_begun(
             "another search with --output"
         )
     begun = config_from_json(plain, record.config)
+    num_begun = len(read_begun(output))
+    if config.num_samples is not None and config.num_samples < num_begun:
+        raise ConfigError(f"--num-samples {config.num_samples}: the search has begun {num_begun} trials; give more")
     begun = replace(
         begun,
         **{name: getattr(config, name) for name in ("storage", "ray", "dry_run")},

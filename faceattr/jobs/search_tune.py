@@ -82,6 +82,18 @@ class WorkCallback(_OfDriver, tune.Callback):
         self._work, self._board, self._store = work, board, store
         self._num_epochs, self._figures = num_epochs, figures
         self._started_s: dict[str, float] = {}
+        self._given_back: set[str] = set()
+
+    def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Takes back the work of trials that Tune gave up without telling anyone.
+
+        That is what it does when the process that a trial was to take over is still busy with the trial before it.
+        """
+        for trial in trials:
+            if trial.status == "ERROR" and trial.trial_id not in self._given_back:
+                self._given_back.add(trial.trial_id)
+                if self._work.give_back(Work.decode(trial.config["work"])):
+                    logger.warning("trial %s could not take over a process; it begins again in another", trial)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Starts a clock."""

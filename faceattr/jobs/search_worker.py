@@ -19,6 +19,8 @@ from faceattr.jobs.trainer import build_trainer, group_environment
 from faceattr.search.work import Work
 from faceattr.vqa.device import given_device
 
+_PUT_DOWN_S = "60"
+
 
 def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
     """The function of a Tune trial: one trial of the search, or a stack of them.
@@ -26,6 +28,8 @@ def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
     Raises:
         Exception: it failed; the driver is told why before, since Tune does not.
     """
+    # When a trial is stopped, Tune gives it 2 s by default to put down what it reads with; then the process is lost.
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _PUT_DOWN_S
     try:
         _run(Work.decode(config["work"]), plan)
     except Exception as error:

@@ -27,7 +27,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData, open_packed
 from faceattr.data.plan import Plan
-from faceattr.data.runs import RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.runs import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
 from faceattr.data.storage import StorageOptions, Store, open_output
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ConfigError, FaceattrError, RunError
@@ -42,6 +42,7 @@ from faceattr.models.freezing import describe_trainable
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
 from faceattr.training.balance import Cells
+from faceattr.training.run_notes import METRICS_KEY
 from faceattr.training.state import FitResult
 from faceattr.training.survey import SplitSurvey
 from faceattr.training.train_config import TrainConfig
@@ -115,9 +116,19 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
         raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
     job = TrainJob(config=config, data=data, attributes=attributes, storage=storage, output=output)
     record = read_record(output)
-    if record is not None:
+    if record is not None and (record.kind != KIND or _has_trained(output)):
         check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
     return job
+
+
+def _has_trained(output: Store) -> bool:
+    return any(each.key in (CONFIG_FILE, METRICS_KEY) or each.key.startswith("checkpoints/") for each in output.list())
+
+
+def forget_untrained(job: TrainJob) -> None:
+    """Removes the record of an attempt that never finished an epoch: nothing is lost, and other settings may follow."""
+    if not _has_trained(job.output):
+        job.output.delete(RUN_KEY)
 
 
 def begin_train_run(job: TrainJob) -> RunRecord:

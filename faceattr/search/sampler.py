@@ -30,6 +30,7 @@ class Sampler:
         two_objectives: bool,
         num_samples: int,
         records: Sequence[TrialRecord] = (),
+        num_begun: int = 0,
     ) -> None:
         """Begins, or goes on after some trials.
 
@@ -40,13 +41,14 @@ class Sampler:
             two_objectives: whether trials are told with the auxiliary attributes' value too.
             num_samples: of the whole search, a quarter of which (4 to 10) TPE draws at random.
             records: of trials that are over.
+            num_begun: trials that were ever drawn, over or not.
         """
         self._space, self._algorithm, self._seed = space, algorithm, seed
         self._two = two_objectives
         self._asked: dict[int, optuna.Trial] = {}
         # TPE that goes on with the seed it began with would draw its first settings once more.
         tpe = optuna.samplers.TPESampler(
-            seed=int(np.random.default_rng((seed, len(records))).integers(2**31)),
+            seed=int(np.random.default_rng((seed, max(num_begun, len(records)))).integers(2**31)),
             n_startup_trials=min(10, max(4, num_samples // 4)),
             constant_liar=True,
         )

@@ -141,6 +141,14 @@ class WorkList:
                 )
             )
 
+    def give_back(self, work: Work) -> bool:
+        """Takes back a piece that has not ended, to be given out again; whether it was given out."""
+        if not self._running.issuperset(work.numbers):
+            return False
+        self._running.difference_update(work.numbers)
+        self._queue.insert(0, work)
+        return True
+
     def end(self, record: TrialRecord) -> None:
         """Takes the end of a trial, notes it, and tells the sampler."""
         self._running.discard(record.number)

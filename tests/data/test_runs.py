@@ -95,7 +95,6 @@ def test_parts_of_an_attempt_that_died_are_cleared_away():
             {"fingerprint": {"model": "tiny", "questions": {"hat": {"threshold": 0.5, "texts": ["hat?", "cap?"]}}}},
             "questions.hat.texts: there ['hat?'], here ['hat?', 'cap?']",
         ),
-        ({"kind": "predict"}, "kind: there 'label', here 'predict'"),
     ],
 )
 def test_other_settings_are_refused_with_the_difference(changes, difference):
@@ -104,6 +103,13 @@ def test_other_settings_are_refused_with_the_difference(changes, difference):
     with pytest.raises(ConfigError, match="holds a run with other settings") as error:
         begin(store, **changes)
     assert str(error.value).splitlines()[1:] == [f"  {difference}"]
+
+
+def test_a_run_of_another_kind_is_named_without_its_settings():
+    store = MemoryStore()
+    begin(store)
+    with pytest.raises(ConfigError, match=r"holds a label run, not a predict run: use another --output$"):
+        begin(store, kind="predict", fingerprint={"model": "blip"})
 
 
 def test_tuples_and_lists_are_the_same_setting():

@@ -12,8 +12,12 @@ from tensorboardX.proto.event_pb2 import Event
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.storage import open_store
+from faceattr.errors import ConfigError
+from faceattr.jobs.train import begin_train_run, forget_untrained, prepare_train_job
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.training.config import OptimConfig
 from faceattr.training.run_notes import read_history
+from faceattr.training.train_config import TrainConfig
 from tests.jobs.train_data import AGE, ATTRIBUTES, HAT, TINY, coloured_row, numbered_row, write_coloured
 from tests.packed_runs import write_packed_run
 
@@ -132,7 +136,7 @@ def test_another_config_into_the_same_folder_is_refused(packed, tmp_path, capsys
         ).encode(),
     )
     assert run(packed, tmp_path) == 2
-    assert "kind: there 'label', here 'train'" in capsys.readouterr().err
+    assert "holds a label run, not a train run: use another --output" in capsys.readouterr().err
 
 
 @pytest.mark.ray
@@ -140,6 +144,22 @@ def test_another_config_into_the_same_folder_is_refused(packed, tmp_path, capsys
 def test_other_settings_for_a_folder_are_refused(alone, packed, capsys):
     assert run(packed, alone, "--loss.label-smoothing", "0.1") == 2
     assert "loss.label_smoothing: there 0.0, here 0.1" in capsys.readouterr().err
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_other_settings(packed, tmp_path):
+    def job(lr):
+        return prepare_train_job(TrainConfig(data=(str(packed),), output=str(tmp_path), optim=OptimConfig(lr=lr)))
+
+    begin_train_run(job(1e-3))  # and then its weights could not be downloaded
+    other = job(1e-2)
+    forget_untrained(other)
+    assert begin_train_run(other).fingerprint["optim"]["lr"] == 1e-2
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "epoch-00001.checkpoint.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"lr: there 0\.01, here 0\.001"):
+        job(1e-3)
+    forget_untrained(other)
+    assert (tmp_path / "run.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,12 @@ def test_tpe_goes_on_from_the_records():
     assert values[:4] != [each.values["optim.lr"] for each in past[:4]]
 
 
+def test_tpe_that_goes_on_does_not_draw_again_what_was_begun():
+    begun = sampler("tpe").ask(0)  # and killed before it was over
+    assert sampler("tpe").ask(0) == begun
+    assert sampler("tpe", num_begun=1).ask(1) != begun
+
+
 def test_settings_that_matter_are_found():
     drawn = sampler()
     records = []
@@ -140,6 +146,17 @@ def test_trials_are_noted_before_they_start_and_gone_on_with(tmp_path):
     assert again.is_over
     assert len(again.ordered()) == 6
     assert read_begun(store) == {each.number: each.values for each in read_records(store)}
+
+
+def test_work_that_could_not_start_is_given_out_again(tmp_path):
+    work = worklist(LocalStore(tmp_path), num_samples=2)
+    first = work.take()
+    assert work.give_back(first)
+    assert not work.give_back(first)  # it is not out
+    assert work.take() == first
+    work.end(record(0, 0.5))
+    assert not work.give_back(first)
+    assert work.take().numbers == (1,)
 
 
 def test_trials_of_one_kind_make_a_stack(tmp_path):

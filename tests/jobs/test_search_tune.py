@@ -1,0 +1,39 @@
+"""What the driver of a search does where Tune says nothing."""
+
+from typing import NamedTuple
+
+import pytest
+
+from faceattr.data.storage import LocalStore
+from faceattr.jobs.metrics import SearchFigures
+from faceattr.jobs.search_tune import WorkCallback
+from faceattr.search.board import Board
+from faceattr.search.sampler import Sampler
+from faceattr.search.space import load_yaml, parse_space
+from faceattr.search.work import WorkList
+
+
+class Trial(NamedTuple):
+    """What is read of one of Tune's trials."""
+
+    trial_id: str
+    status: str
+    config: dict
+
+
+@pytest.mark.ray
+def test_a_trial_that_could_not_take_over_a_process_begins_again(ray_local, tmp_path):
+    store, space = LocalStore(tmp_path), parse_space(load_yaml("optim.lr: {uniform: [0.1, 1]}", ""), "")
+    sampler = Sampler(space, "random", seed=1, two_objectives=False, num_samples=1)
+    work = WorkList(store, sampler, num_samples=1, round_size=1, learns=False, stack_key=lambda number, values: None)
+    figures = SearchFigures()
+    callback = WorkCallback(work, Board(1, 0), store, num_epochs=1, figures=figures)
+    lost = Trial("a", "ERROR", {"work": work.take().encode()})
+    assert work.take() is None
+    callback.on_step_end(1, [lost])
+    again = work.take()
+    assert again.numbers == (0,)
+    callback.on_step_end(2, [lost, Trial("b", "RUNNING", {"work": again.encode()})])  # it was given back once
+    assert work.take() is None
+    assert work.num_running == 1
+    figures.close()
