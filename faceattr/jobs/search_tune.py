@@ -51,15 +51,20 @@ class _OfDriver:
 
 
 class WorkSearcher(_OfDriver, Searcher):
-    """Gives Tune the pieces of a work list."""
+    """Gives Tune the pieces of a work list, so many at a time.
 
-    def __init__(self, work: WorkList) -> None:
+    Tune's own limit would count for ever a trial that it gave up without telling its searcher.
+    """
+
+    def __init__(self, work: WorkList, max_concurrent: int | None) -> None:
         super().__init__(metric="objective", mode="max")
-        self._work = work
+        self._work, self._max_concurrent = work, max_concurrent
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next piece; None while it is better to wait."""
         del trial_id
+        if self._max_concurrent is not None and self._work.num_pieces >= self._max_concurrent:
+            return None
         work = self._work.take()
         if work is not None:
             return {"work": work.encode()}
@@ -238,10 +243,9 @@ def run_trials(
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=WorkSearcher(work),
+                search_alg=WorkSearcher(work, max_concurrent),
                 scheduler=build_scheduler(stop, num_epochs=num_epochs, records=work.ordered()),
                 num_samples=_MOST_PIECES,
-                max_concurrent_trials=max_concurrent,
                 # A fresh process would import torch and timm anew for each trial, which takes longer than many train.
                 # One that waits for a group must die when its trial is stopped, or the group would train on.
                 reuse_actors=plan.base.workers.num_workers == 1,

@@ -86,7 +86,7 @@ class WorkList:
         self.records = {record.number: record for record in read_records(store)}
         self._begun = read_begun(store)
         self._queue: list[Work] = []
-        self._running: set[int] = set()
+        self._running: dict[int, Work] = {}
         self._next = max([*self._begun, -1]) + 1
         unfinished = {number: values for number, values in self._begun.items() if number not in self.records}
         self._enqueue(unfinished)
@@ -100,6 +100,11 @@ class WorkList:
     def num_running(self) -> int:
         """Trials that go on now."""
         return len(self._running)
+
+    @property
+    def num_pieces(self) -> int:
+        """Pieces that go on now."""
+        return len({work.numbers for work in self._running.values()})
 
     def take(self) -> Work | None:
         """The next piece of work; None while it is better to wait, and once all is given out."""
@@ -117,7 +122,7 @@ class WorkList:
             if number not in self._begun:
                 begin_trial(self._store, number, values)
                 self._begun[number] = dict(values)
-        self._running.update(work.numbers)
+        self._running.update(dict.fromkeys(work.numbers, work))
         return work
 
     def _enqueue(self, trials: Mapping[int, Mapping[str, Any]]) -> None:
@@ -143,15 +148,16 @@ class WorkList:
 
     def give_back(self, work: Work) -> bool:
         """Takes back a piece that has not ended, to be given out again; whether it was given out."""
-        if not self._running.issuperset(work.numbers):
+        if not self._running.keys() >= set(work.numbers):
             return False
-        self._running.difference_update(work.numbers)
+        for number in work.numbers:
+            del self._running[number]
         self._queue.insert(0, work)
         return True
 
     def end(self, record: TrialRecord) -> None:
         """Takes the end of a trial, notes it, and tells the sampler."""
-        self._running.discard(record.number)
+        self._running.pop(record.number, None)
         self.records[record.number] = record
         end_trial(self._store, record)
         self._sampler.tell(record)

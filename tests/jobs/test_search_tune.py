@@ -6,11 +6,12 @@ import pytest
 
 from faceattr.data.storage import LocalStore
 from faceattr.jobs.metrics import SearchFigures
-from faceattr.jobs.search_tune import WorkCallback
+from faceattr.jobs.search_tune import WorkCallback, WorkSearcher
 from faceattr.search.board import Board
+from faceattr.search.records import TrialRecord
 from faceattr.search.sampler import Sampler
 from faceattr.search.space import load_yaml, parse_space
-from faceattr.search.work import WorkList
+from faceattr.search.work import Work, WorkList
 
 
 class Trial(NamedTuple):
@@ -35,5 +36,18 @@ def test_a_trial_that_could_not_take_over_a_process_begins_again(ray_local, tmp_
     assert again.numbers == (0,)
     callback.on_step_end(2, [lost, Trial("b", "RUNNING", {"work": again.encode()})])  # it was given back once
     assert work.take() is None
-    assert work.num_running == 1
+    assert (work.num_running, work.num_pieces) == (1, 1)
     figures.close()
+
+
+def test_no_more_pieces_are_given_out_at_a_time_than_allowed(tmp_path):
+    store, space = LocalStore(tmp_path), parse_space(load_yaml("optim.lr: {uniform: [0.1, 1]}", ""), "")
+    sampler = Sampler(space, "random", seed=1, two_objectives=False, num_samples=3)
+    work = WorkList(store, sampler, num_samples=3, round_size=1, learns=False, stack_key=lambda number, values: None)
+    searcher = WorkSearcher(work, max_concurrent=2)
+    first, second = searcher.suggest("a"), searcher.suggest("b")
+    assert searcher.suggest("c") is None
+    assert work.give_back(Work.decode(first["work"]))
+    assert searcher.suggest("d") == first
+    work.end(TrialRecord(number=1, values=Work.decode(second["work"]).settings[0], status="failed", error="x"))
+    assert Work.decode(searcher.suggest("e")["work"]).numbers == (2,)
