@@ -1,0 +1,28 @@
+"""The config of every entry point: frozen dataclasses, two levels deep, checked when they are made.
+
+Flags are generated from them (`faceattr.cli`), so a field's docstring is its help text. Standard library only.
+"""
+
+from faceattr.config.evaluate import BootstrapConfig, EvalConfig, ThresholdConfig
+from faceattr.config.label import LabelConfig
+from faceattr.config.pack import PackConfig, SelectConfig, SourceConfig, SplitsConfig
+from faceattr.config.predict import PredictConfig
+from faceattr.config.shared import MAX_PIXELS, DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
+
+__all__ = [
+    "MAX_PIXELS",
+    "BootstrapConfig",
+    "DecodeConfig",
+    "EvalConfig",
+    "LabelConfig",
+    "PackConfig",
+    "Precision",
+    "PredictConfig",
+    "RayConfig",
+    "SelectConfig",
+    "SourceConfig",
+    "SplitsConfig",
+    "StorageConfig",
+    "ThresholdConfig",
+    "WorkersConfig",
+]

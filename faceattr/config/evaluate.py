@@ -1,0 +1,86 @@
+"""The config of `pipelines/eval.py`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from faceattr.config.checks import check
+from faceattr.config.shared import DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapConfig:
+    """The intervals of figures."""
+
+    resamples: int = 1000
+    """Draws for each interval."""
+    seed: int = 0
+    """Decides the draws."""
+
+    def __post_init__(self) -> None:
+        check(self.resamples >= 100, "bootstrap.resamples", self.resamples, "100 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdConfig:
+    """How the cuts on binary scores are chosen, on the validation split alone."""
+
+    criterion: Literal["f1", "balanced_accuracy", "youden", "precision_at_recall", "cost", "keep"] = "f1"
+    """What a threshold is best for; `keep` takes the model's own."""
+    min_recall: float = 0.9
+    """For precision_at_recall: the recall that must be reached."""
+    cost_false_positive: float = 1.0
+    """For cost."""
+    cost_false_negative: float = 1.0
+    """For cost."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.min_recall <= 1, "thresholds.min-recall", self.min_recall, "more than 0, at most 1")
+        costs = (self.cost_false_positive, self.cost_false_negative)
+        check(min(costs) >= 0 and max(costs) > 0, "thresholds.cost-false-positive", costs, "costs of 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Judges a trained model on the test split: figures with intervals, groups, calibration, thresholds, reports."""
+
+    model: str
+    """A trained model: local folder, object-storage folder or hub id."""
+    data: tuple[str, ...]
+    """Packed runs (pipelines/pack.py)."""
+    output: str
+    """Folder for the results: a local path or s3://bucket/prefix; nothing in it is overwritten."""
+    compare: str | None = None
+    """A second model, judged on the same rows."""
+    group_by: tuple[str, ...] = ()
+    """Attributes of the data by which figures are split, separated by commas or spaces, such as race,gender."""
+    min_group: int = 30
+    """Groups with fewer rows are marked, and left out of gaps."""
+    calibration: Literal["temperature", "isotonic", "none", "keep"] = "temperature"
+    """How scores are calibrated, on the validation split alone; `keep` takes the model's own."""
+    split: Literal["test", "val", "train"] = "test"
+    """What is judged. On another split than test nothing is fitted: the model's own thresholds and calibration hold."""
+    label_list: str | None = None
+    """A label list (path and label a line, in any of its forms): test_labels.txt is written in its layout."""
+    samples: bool = False
+    """Draw a grid of test images, true against predicted. It copies images into the output."""
+    revision: str | None = None
+    """Commit of a hub model."""
+    precision: Precision = "float32"
+    """Type that the network computes in."""
+    thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "output"):
+            check(bool(getattr(self, name)), name, getattr(self, name), "an address")
+        check(bool(self.data) and all(self.data), "data", self.data, "packed runs")
+        check(self.min_group >= 1, "min-group", self.min_group, "1 or more")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """`group_by` with its commas taken apart."""
+        return tuple(name for each in self.group_by for name in each.split(",") if name)

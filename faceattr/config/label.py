@@ -1,0 +1,54 @@
+"""The config of `pipelines/label.py`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from faceattr.config.checks import check
+from faceattr.config.shared import DecodeConfig, RayConfig, StorageConfig, WorkersConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Labels images with a visual question answering model."""
+
+    images: str
+    """A prefix or folder of images, a manifest (.csv or .parquet with `uri` or `image_path`), or Parquet that holds
+    encoded images."""
+    output: str
+    """Run folder: a local path or s3://bucket/prefix."""
+    attributes: str = "clear_face"
+    """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
+    model: str = "Salesforce/blip-vqa-base"
+    """A BlipForQuestionAnswering checkpoint: hub id, local folder, object-storage folder, or `tiny` (for drawings)."""
+    revision: str | None = None
+    """Commit of a hub checkpoint. Default: what the hub gives; its weights' hash is recorded either way."""
+    engine: Literal["packed", "hf"] = "packed"
+    """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, to compare with."""
+    question_start: Literal["cls", "enc"] = "cls"
+    """First token of a question: `cls` as transformers does, `enc` as the original BLIP."""
+    root: str | None = None
+    """What relative paths of a manifest resolve against. Default: the manifest's folder."""
+    bytes_column: str | None = None
+    """Column of packed Parquet that holds the encoded images. Default: found by name and type."""
+    limit: int | None = None
+    """Label only the first so many images."""
+    max_error_share: float = 0.05
+    """Stop when more than this share of images is unusable, judged after 1,000 rows and at the end."""
+    retry_failed: bool = False
+    """Once a run is published, do its bad rows again, into a new version."""
+    allow_sensitive: str | None = None
+    """Reason for asking about race, religion, orientation, health or politics; recorded in the run."""
+    dry_run: bool = False
+    """Show the config, the images, the resources and a measured rate, and stop."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        check(bool(self.images), "images", self.images, "an address")
+        check(bool(self.output), "output", self.output, "an address")
+        check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
+        reason = self.allow_sensitive
+        check(reason is None or len(reason.strip()) >= 10, "allow-sensitive", reason, "a reason of ten letters or more")

@@ -1,0 +1,124 @@
+"""The config of `pipelines/pack.py`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from faceattr.config.checks import check
+from faceattr.config.shared import DecodeConfig, RayConfig, StorageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """How the labels are read; what a kind does not know is refused. See `faceattr.data.sources`."""
+
+    files: tuple[str, ...] = ()
+    """Label files below --root. Default: the layout's usual names."""
+    image_folder: str | None = None
+    """Folder below --root that image names are relative to. Default: the layout's usual places, else --root."""
+    attributes: tuple[str, ...] = ()
+    """Attributes to pack, in this order. Default: the layout's own; of label runs, all."""
+    columns: tuple[str, ...] = ()
+    """For `table`: name=column or name=column:kind, such as image=path hat=wearing_hat age=years:age
+    race=Race:White|Black|Asian person=name:identity."""
+    class_order: Literal["natural", "sorted"] = "natural"
+    """For `fairface`: `sorted` is the order of the CLIP weights that were published with sorted class names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitsConfig:
+    """Which images become train, val and test. Byte-identical images never part."""
+
+    train: float = 0.8
+    """Share of train among the images that have no official split. The three are divided by their sum."""
+    val: float = 0.1
+    """Share of val."""
+    test: float = 0.1
+    """Share of test."""
+    seed: int = 0
+    """Seed of the draw and of the order of the rows. The same seed gives the same splits, whatever order images come
+    in."""
+    official: Literal["keep", "ignore"] = "keep"
+    """Whether the splits that a source brings with it are kept."""
+    rename: tuple[str, ...] = ()
+    """What official splits become: val=test makes the official val the test split, train=draw draws the images of train
+    by their shares, validation=val says what a name of a manifest's own means."""
+    by: Literal["auto", "group", "image"] = "auto"
+    """`group` keeps all images of one person in one split, `image` draws each image by itself. `auto` is `group`, but
+    `image` where an identity is packed as an attribute: a head for known persons must see them in every split."""
+
+    def __post_init__(self) -> None:
+        for name in ("train", "val", "test"):
+            share = getattr(self, name)
+            check(0.0 <= share < float("inf"), f"splits.{name}", share, "0 or more")
+        check(self.train + self.val + self.test > 0, "splits.train", self.train, "a share above 0 for one split")
+        for entry in self.rename:
+            old, _, new = entry.rpartition("=")
+            known = bool(old) and new in ("train", "val", "test", "draw")
+            check(known, "splits.rename", entry, "entries such as val=test, train=draw or validation=val")
+        check(not (self.rename and self.official == "ignore"), "splits.rename", self.rename, "--splits.official keep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """Packs only a choice of the images: all that have one of some attributes, and so many that have none."""
+
+    any_of: tuple[str, ...] = ()
+    """Binary attributes; an image with a yes for one of them is packed."""
+    negatives: int = 0
+    """How many images with a no for all of them are packed besides, drawn by --splits.seed."""
+
+    def __post_init__(self) -> None:
+        check(self.negatives >= 0, "select.negatives", self.negatives, "0 or more")
+        check(bool(self.any_of) or not self.negatives, "select.negatives", self.negatives, "--select.any-of with it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """Joins labels and images into shards of encoded images that training streams, one folder a split."""
+
+    output: str
+    """Run folder: a local path or s3://bucket/prefix."""
+    labels: tuple[str, ...] = ()
+    """Published label runs. Several tables over the same images become one: an image gets the labels of all."""
+    source: Literal["celeba", "fairface", "utkface", "facecom", "label_list", "table"] | None = None
+    """A data set with labels of its own, in --root; alone or beside --labels."""
+    root: str | None = None
+    """Folder of --source: a local path or s3://bucket/prefix."""
+    conflicts: Literal["mask", "keep", "drop"] = "mask"
+    """Byte-identical images whose labels cannot all be true: `mask` forgets those labels and keeps the images, `keep`
+    packs them as they are, `drop` leaves the images out. They are listed in conflicts.csv in any case."""
+    short_side_px: int | None = None
+    """Encode every image anew as an upright JPEG; those with a longer short side are reduced to this one, pixels.
+    Default: bytes as they are."""
+    jpeg_quality: int | None = None
+    """Quality of images that are encoded anew, 1 to 100; alone, it has them encoded in their own size. Default: 92."""
+    limit: int | None = None
+    """Pack only the first so many images."""
+    max_error_share: float = 0.05
+    """Stop when more than this share of images is unusable, judged after 1,000 rows and at the end."""
+    retry_failed: bool = False
+    """Once a run is published, do its bad rows again, into a new version."""
+    shard_mb: int = 64
+    """Most that a shard should hold, MB. A worker holds a few times as much."""
+    dry_run: bool = False
+    """Show the config, the rows, their splits and a measured rate, and stop."""
+    source_options: SourceConfig = field(default_factory=SourceConfig)
+    splits: SplitsConfig = field(default_factory=SplitsConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        check(bool(self.output), "output", self.output, "an address")
+        check(bool(self.labels or self.source), "labels", self.labels, "a label run, or --source and --root")
+        check(len(set(self.labels)) == len(self.labels), "labels", self.labels, "every run once")
+        check(self.source is None or bool(self.root), "root", self.root, f"the folder of --source {self.source}")
+        check(self.root is None or self.source is not None, "source", self.source, "a kind that says what --root is")
+        short_side = self.short_side_px
+        check(short_side is None or short_side >= 8, "short-side-px", short_side, "8 or more")
+        quality = self.jpeg_quality
+        check(quality is None or 1 <= quality <= 100, "jpeg-quality", quality, "between 1 and 100")
+        check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
+        check(1 <= self.shard_mb <= 1024, "shard-mb", self.shard_mb, "between 1 and 1024")

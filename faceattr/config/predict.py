@@ -1,0 +1,49 @@
+"""The config of `pipelines/predict.py`."""
+
+from dataclasses import dataclass, field
+
+from faceattr.config.checks import check
+from faceattr.config.shared import DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Predicts the attributes of images with a trained model."""
+
+    model: str
+    """A trained model: local folder, object-storage folder or hub id."""
+    images: str
+    """A prefix or folder of images, a manifest (.csv or .parquet with `uri` or `image_path`), or Parquet that holds
+    encoded images."""
+    output: str
+    """Run folder: a local path or s3://bucket/prefix."""
+    labels: str | None = None
+    """A published label run over the same images, to report agreement with."""
+    revision: str | None = None
+    """Commit of a hub model. Default: what the hub gives; its weights' hash is recorded either way."""
+    precision: Precision = "float32"
+    """Type that the network computes in. `bfloat16` is two to three times as fast where the processor has it; scores
+    then move by up to about 0.02."""
+    root: str | None = None
+    """What relative paths of a manifest resolve against. Default: the manifest's folder."""
+    bytes_column: str | None = None
+    """Column of packed Parquet that holds the encoded images. Default: found by name and type."""
+    limit: int | None = None
+    """Predict only the first so many images."""
+    max_error_share: float = 0.05
+    """Stop when more than this share of images is unusable, judged after 1,000 rows and at the end."""
+    retry_failed: bool = False
+    """Once a run is published, do its bad rows again, into a new version."""
+    dry_run: bool = False
+    """Show the config, the images, the resources and a measured rate, and stop."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "images", "output"):
+            check(bool(getattr(self, name)), name, getattr(self, name), "an address")
+        check(self.labels != "", "labels", self.labels, "an address")
+        check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
