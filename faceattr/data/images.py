@@ -38,6 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 
 REASONS: Mapping[str, str] = {
     "missing": "the store has no object under this key (raised where it is fetched)",
+    "unreadable": "the object is there and is kept back: no right to read it, archived, no regular file",
     "empty": "the object has no bytes",
     "too_large": "more encoded bytes than the limit",
     "too_many_pixels": "the header announces more pixels than the limit",

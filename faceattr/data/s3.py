@@ -8,36 +8,77 @@ never taken for a fact about one object.
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import boto3
 import botocore.config
 import botocore.exceptions
 
-from faceattr.data.store_types import MissingObjectError, ObjectInfo
+from faceattr.data.store_types import MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import StorageError
 
 _T = TypeVar("_T")
+# What the store's error codes mean; the codes that no table names are told apart by their HTTP status (`_judge`).
 # Only what the store itself says of the object: a bare 404 may come from a gateway that has lost its backend.
 _MISSING_CODES = frozenset({"NoSuchKey"})
 _EXISTS_CODES = frozenset({"PreconditionFailed", "412"})
-# Answers that waiting will not change. The rest (5xx, throttling, 409 from a racing writer) is retried.
-_REFUSED_CODES = frozenset(
+# Facts about one object, whoever asks: it is archived, or no object can have this name.
+_OBJECT_CODES = frozenset(
     {
-        "AccessDenied",
-        "403",
-        "401",
-        "Forbidden",
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "ExpiredToken",
-        "NoSuchBucket",
-        "InvalidBucketName",
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "NotImplemented",
+        "InvalidObjectState",
+        "KeyTooLongError",
+        "KeyTooLong",
+        "InvalidURI",
+        "InvalidObjectName",
+        "XMinioInvalidObjectName",
     }
 )
+# Refusals of the caller, the bucket or the request as such, whatever the object. Waiting will not change them.
+_STORE_CODES = frozenset(
+    {
+        "401",
+        "AccountProblem",
+        "AuthFailure",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IllegalLocationConstraintException",
+        "InvalidAccessKeyId",
+        "InvalidBucketName",
+        "InvalidClientTokenId",
+        "InvalidPayer",
+        "InvalidSecurity",
+        "InvalidToken",
+        "MissingSecurityHeader",
+        "NoSuchBucket",
+        "NotImplemented",
+        "NotSignedUp",
+        "PermanentRedirect",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+# Refused for want of a right, to this object or to all of them.
+_DENIED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "403", "Forbidden"})
+# Answers of status 4xx that ask to come again; so do all 5xx.
+_RETRIED_CODES = frozenset(
+    {
+        "BadDigest",
+        "BandwidthLimitExceeded",
+        "IncompleteBody",
+        "OperationAborted",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "SlowDown",
+        "TooManyRequests",
+    }
+)
+_RETRIED_STATUSES = frozenset({404, 408, 409, 412, 425, 429})
+_Verdict = Literal["missing", "this object", "this object or all", "the store", "transient"]
+_MAX_WORDS = 200
 _MAX_PAUSE_S = 5.0
 
 
@@ -147,14 +188,18 @@ class S3Store:
             try:
                 return operation()
             except botocore.exceptions.ClientError as error:
-                code = _code(error)
-                if code in _MISSING_CODES:
+                verdict, code = _judge(error, verb), _code(error)
+                refusal = (
+                    f"the store refused to {verb} {where}: {code}. Check the bucket's name, the endpoint and the "
+                    "rights of the credentials in the environment or role."
+                )
+                if verdict == "missing":
                     raise MissingObjectError(key) from error
-                if code in _REFUSED_CODES:
-                    raise StorageError(
-                        f"the store refused to {verb} {where}: {code}. Check the bucket's name, the endpoint and the "
-                        "rights of the credentials in the environment or role."
-                    ) from error
+                if verdict == "the store":
+                    raise StorageError(refusal) from error
+                if verdict != "transient":
+                    is_certain = verdict == "this object"
+                    raise RefusedObjectError(refusal, detail=_words(error), is_certain=is_certain) from error
                 failure: Exception = error
                 reason = code
             except botocore.exceptions.NoCredentialsError as error:
@@ -176,3 +221,27 @@ class S3Store:
 
 def _code(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _judge(error: botocore.exceptions.ClientError, verb: str) -> _Verdict:
+    """What an error answer is about."""
+    code = _code(error)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _MISSING_CODES:
+        return "missing"
+    if code in _OBJECT_CODES:
+        return "this object"
+    if code in _STORE_CODES:
+        return "the store"
+    if code in _DENIED_CODES:
+        return "this object or all"
+    if code in _RETRIED_CODES or status in _RETRIED_STATUSES or "Throttl" in code or not 400 <= status < 500:
+        return "transient"
+    # An odd key, an encryption that needs a key of the caller's ... whatever it is, asking again will not change it.
+    return "this object or all" if verb == "read" else "transient"
+
+
+def _words(error: botocore.exceptions.ClientError) -> str:
+    """The store's own words, in one line."""
+    message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+    return f"{_code(error)}: {message}"[:_MAX_WORDS] if message else _code(error)

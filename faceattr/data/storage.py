@@ -18,8 +18,9 @@ from typing import Protocol
 
 import pyarrow.fs
 
+from faceattr.data.local_files import read_regular_file
 from faceattr.data.s3 import S3Store
-from faceattr.data.store_types import MissingObjectError, ObjectInfo
+from faceattr.data.store_types import MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import ConfigError, StorageError
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
@@ -50,7 +51,7 @@ class Store(Protocol):
         ...
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises MissingObjectError if there is none."""
+        """The whole object. Raises MissingObjectError if there is none, RefusedObjectError if it is kept back."""
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -171,12 +172,7 @@ class LocalStore:
 
     def get(self, key: str) -> bytes:
         """See Store.get."""
-        try:
-            return (self.root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise MissingObjectError(key) from error
-        except OSError as error:
-            raise StorageError(f"cannot read {self.root / key}: {error.strerror}") from error
+        return read_regular_file(self.root / key)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See Store.put_if_absent."""
@@ -297,6 +293,8 @@ class ArrowStore:
                 return bytes(stream.read())
         except FileNotFoundError as error:
             raise MissingObjectError(key) from error
+        except PermissionError as error:
+            raise RefusedObjectError(f"cannot read {join_uri(self.uri, key)}: {error}", detail=str(error)) from error
         except OSError as error:
             raise StorageError(f"cannot read {join_uri(self.uri, key)}: {error}") from error
 

@@ -1,6 +1,8 @@
-"""What every store speaks of: objects, and the absence of one."""
+"""What every store speaks of: objects, the absence of one, and the refusal of one."""
 
 from dataclasses import dataclass
+
+from faceattr.errors import StorageError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,3 +24,21 @@ class ObjectInfo:
 
 class MissingObjectError(Exception):
     """There is no object under this key: proven by the store's own answer, never concluded from silence."""
+
+
+class RefusedObjectError(StorageError):
+    """The store answered, and refused to give this object; asking again will not change that.
+
+    A StorageError, since a run cannot go on without its own files. Where an image is read, `ObjectReader` decides
+    whether the refusal is a fact about the image.
+
+    Attributes:
+        detail: the store's own words.
+        is_certain: whether the answer can only be about this object (it is archived, its name is too long). Otherwise
+            it may as well be the answer to every read, since rights can be lost.
+    """
+
+    def __init__(self, message: str, *, detail: str = "", is_certain: bool = False) -> None:
+        super().__init__(message)
+        self.detail = detail
+        self.is_certain = is_certain

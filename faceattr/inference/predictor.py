@@ -13,7 +13,9 @@ from torch import Tensor
 
 from faceattr.config import Precision
 from faceattr.data.images import ImageLimits, decode_image
-from faceattr.errors import ImageError, ModelError
+from faceattr.data.local_files import read_regular_file
+from faceattr.data.store_types import MissingObjectError
+from faceattr.errors import ImageError, ModelError, StorageError
 from faceattr.evaluation.judged import TOP
 from faceattr.evaluation.scores import Scores, score_outputs
 from faceattr.inference.pixels import resize_for
@@ -237,9 +239,11 @@ def load_rgb(image: ImageSource, limits: ImageLimits | None = None) -> np.ndarra
     if isinstance(image, bytes):
         return decode_image(image, limits or ImageLimits())
     try:
-        data = Path(image).expanduser().read_bytes()
-    except OSError as error:
-        raise ImageError("missing", f"{image}: {error.strerror}") from error
+        data = read_regular_file(Path(image).expanduser())
+    except MissingObjectError as error:
+        raise ImageError("missing", f"{image}: no such file") from error
+    except StorageError as error:
+        raise ImageError("unreadable", str(error)) from error
     return decode_image(data, limits or ImageLimits())
 
 

@@ -6,6 +6,7 @@ Ray runs them as tasks and shows them under their class names. No torch here: a 
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,11 @@ import pyarrow.parquet as pq
 
 from faceattr.data.commit import OK
 from faceattr.data.images import ImageLimits
+from faceattr.data.object_reader import ObjectReader
 from faceattr.data.plan import Plan, read_shards
 from faceattr.data.ranged import open_ranged
 from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions, Store, open_store
-from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ImageError, StorageError
 
 _READ_THREADS = 16
@@ -30,6 +31,12 @@ _READ_THREADS = 16
 def process_store(uri: str, options: StorageOptions) -> Store:
     """One client a process: connections are reused over the blocks that a worker handles."""
     return open_store(uri, options)
+
+
+@functools.lru_cache(maxsize=16)
+def _process_reader(uri: str, options: StorageOptions) -> ObjectReader:
+    """One reader a process: it remembers an object that could be read."""
+    return ObjectReader(process_store(uri, options))
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class ListRows:
 class ReadImages:
     """Plan rows -> the same with `data` (encoded bytes or null), `sha256`, `status` and `error`.
 
-    Only the store's own word makes an image `missing`; an outage raises and leaves the rows undone.
+    Only the store's own word makes an image `missing` or `unreadable`; an outage raises and leaves the rows undone.
     """
 
     root: str
@@ -66,7 +73,7 @@ class ReadImages:
         """Reads a block of rows with a few threads. Raises StorageError on an outage."""
         table = rows.select(["uri", "image_id", "num_bytes", "source_row"]).to_pylist()
         with ThreadPoolExecutor(_READ_THREADS) as pool:
-            read = list(pool.map(self._read, table))
+            read = list(pool.map(functools.partial(self._read, others=[row["uri"] for row in table]), table))
         data = [value if isinstance(value, bytes) else None for value in read]
         errors = [value if isinstance(value, ImageError) else None for value in read]
         return append_columns(
@@ -77,16 +84,13 @@ class ReadImages:
             error=pa.array([error.detail if error else None for error in errors], pa.string()),
         )
 
-    def _read(self, row: dict[str, Any]) -> bytes | ImageError:
+    def _read(self, row: dict[str, Any], others: Sequence[str]) -> bytes | ImageError:
         if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not even fetched
             return ImageError("too_large", f"{row['num_bytes']} bytes, at most {self.limits.max_bytes} are read")
         if self.bytes_column is not None:
             return self._read_packed(row["uri"], row["source_row"])
-        store = process_store(self.root, self.storage)
-        try:
-            return store.get(row["uri"][len(store.uri.rstrip("/")) + 1 :])
-        except MissingObjectError:
-            return ImageError("missing", "there is no such object")
+        reader = _process_reader(self.root, self.storage)
+        return reader.read(row["uri"], others)
 
     def _read_packed(self, uri: str, source_row: int) -> bytes | ImageError:
         try:

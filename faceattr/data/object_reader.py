@@ -1,0 +1,112 @@
+"""Reading images from a store: the bytes, or a reason that is proven to be a fact about this one image.
+
+A store that refuses to give an object ("AccessDenied", EACCES) may refuse this one or every one: rights can be lost in
+the middle of a run. Only the first is a rejected image. So after a refusal another object is read (the witness), and
+then the refused one once more: the image is `unreadable` only if the store gives others and still refuses this one.
+If it gives none, the run stops with the store's words, and its rows stay undone.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from faceattr.data.storage import Store
+from faceattr.data.store_types import MissingObjectError, RefusedObjectError
+from faceattr.errors import ImageError, StorageError
+
+# Candidates for the witness among the given keys, and in the listing at growing distances, up to its 127,000th object.
+_MOST_OTHERS = 32
+_MOST_LISTED = 64
+_STRIDE = 1.2
+# A witness is read again for every refusal: rather a small object.
+_SMALL_BYTES = 2**20
+_LARGE_BYTES = 64 * 2**20
+
+
+class ObjectReader:
+    """Reads the images of one store; thread-safe.
+
+    Args:
+        store: where they are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._witness: str | None = None
+
+    def read(self, uri: str, others: Sequence[str] = ()) -> bytes | ImageError:
+        """The bytes of an image, or why there are none.
+
+        Args:
+            uri: of the image, below the store's own.
+            others: URIs of other images of the store, some of which can probably be read.
+
+        Raises:
+            StorageError: an outage, or the store refuses other objects too; nothing is known about the image then.
+        """
+        key = self._key(uri)
+        try:
+            data = self.store.get(key)
+        except MissingObjectError:
+            return ImageError("missing", "there is no such object")
+        except RefusedObjectError as refusal:
+            return self._judge(key, others, refusal)
+        if self._witness is None or len(data) <= _SMALL_BYTES:
+            self._witness = key
+        return data
+
+    def _key(self, uri: str) -> str:
+        return uri[len(self.store.uri.rstrip("/")) + 1 :]
+
+    def _judge(self, key: str, others: Sequence[str], refusal: RefusedObjectError) -> bytes | ImageError:
+        if refusal.is_certain:
+            return ImageError("unreadable", refusal.detail)
+        self._read_another(key, others, refusal)
+        try:
+            return self.store.get(key)
+        except MissingObjectError:
+            return ImageError("missing", "there is no such object")
+        except RefusedObjectError as again:
+            return ImageError("unreadable", again.detail)
+
+    def _read_another(self, key: str, others: Sequence[str], refusal: RefusedObjectError) -> None:
+        num_tried = 0
+        for candidate in chain([self._witness], map(self._key, _spread(others)), self._listed_keys()):
+            if candidate in (None, key):
+                continue
+            try:
+                self.store.get(str(candidate))
+            except MissingObjectError:
+                continue
+            except RefusedObjectError:
+                num_tried += 1
+                continue
+            self._witness = candidate
+            return
+        raise StorageError(
+            f"{refusal} ({refusal.detail}). None of {num_tried} other objects below {self.store.uri} could be read "
+            "either, so no image is rejected for it"
+        ) from refusal
+
+    def _listed_keys(self) -> Iterator[str]:
+        """Keys of the listing at growing distances, and its last one: a large folder that is refused is left behind."""
+        wanted, num_yielded, last = 0, 0, ""
+        try:
+            for number, entry in enumerate(self.store.list()):
+                if entry.num_bytes > _LARGE_BYTES:
+                    continue
+                last = entry.key
+                if number < wanted:
+                    continue
+                yield entry.key
+                wanted = max(wanted + 1, int(_STRIDE * wanted))
+                num_yielded += 1
+                if num_yielded == _MOST_LISTED:
+                    return
+        except StorageError:
+            return  # the right to list is another one; what was refused is the error that counts
+        if last:
+            yield last
+
+
+def _spread(uris: Sequence[str]) -> Sequence[str]:
+    return uris[:: -(-len(uris) // _MOST_OTHERS) or 1]
