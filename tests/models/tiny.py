@@ -78,6 +78,9 @@ def images_for(backbone, num: int = 2) -> torch.Tensor:
 
 
 def assert_same_outputs(found, wanted, **tolerance):
+    """That a model's outputs are numbers, and the same ones."""
     assert list(found) == list(wanted)
     for name, value in wanted.items():
+        # An ill-conditioned model gives NaN on one CPU and a number on another; either shows nothing.
+        assert torch.isfinite(value).all(), name
         torch.testing.assert_close(found[name], value, **(tolerance or {"rtol": 0, "atol": 0}))
