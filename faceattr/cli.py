@@ -16,6 +16,7 @@ import tyro
 import yaml
 
 from faceattr.commands.table import COMMANDS, find_command
+from faceattr.data.addresses import check_no_credentials
 from faceattr.data.storage import open_store
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ConfigError, FaceattrError
@@ -65,6 +66,7 @@ def parse_config(
         SystemExit: a flag is wrong (code 2) or help was asked for (code 0).
     """
     rest = [part for each in argv for part in _split_file_flag(each)]
+    _check_words(rest)
     layers: list[_Layer] = []
     if "--config" in rest:
         path = _word_behind(rest, "--config", "the path of a YAML file")
@@ -80,6 +82,7 @@ def parse_config(
     words = list(rest)
     given = {_flag_name(each) for each in rest if each.startswith("--")}
     for layer in layers:
+        _check_words([part for _, parts in layer for part in parts])
         words = [part for name, parts in layer if name not in given for part in parts] + words
         given |= {name for name, _ in layer}
     note = "--config FILE: a YAML file with any of these settings; flags win over it."
@@ -108,6 +111,15 @@ def _find_preset(presets: Path, name: str) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"--preset {name!r}: expected one of {', '.join(known)}{hint}")
     return str(presets / f"{name}.yaml")
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuses credentials in any value, before an error about another one could repeat it."""
+    flag = "the command line"
+    for word in words:
+        if word.startswith("--"):
+            flag = word.partition("=")[0]
+        check_no_credentials(word, flag)
 
 
 def _flag_name(argument: str) -> str:
@@ -203,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         rest = arguments[len(command.words) :]
+        _check_words(rest)
         return tyro.cli(command.resolve(), args=rest, prog=f"faceattr {' '.join(command.words)}")()
 
     return _guarded(run)

@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from faceattr.data.addresses import check_no_credentials
 from faceattr.errors import ConfigError, ModelError
 
 FetchRemote = Callable[[str], Path]
@@ -44,6 +45,7 @@ def locate_folder(
         ConfigError, ModelError: there is no such model, or it cannot be reached.
     """
     name = str(model)
+    check_no_credentials(name, "a model's address")
     folder = Path(name).expanduser()
     is_folder = folder.is_dir()
     # A folder of the hub's cache has a revision, which a driver may hand on with it.

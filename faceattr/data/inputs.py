@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from faceattr.data.addresses import check_no_credentials
 from faceattr.data.plan import plan_schema
 from faceattr.data.ranged import open_ranged
 from faceattr.data.storage import StorageOptions, check_key, join_uri, open_store, split_uri
@@ -70,6 +71,8 @@ def open_input(
     Raises:
         ConfigError: nothing usable is there.
     """
+    check_no_credentials(images, "--images")
+    check_no_credentials(root or "", "--root")
     storage = storage or StorageOptions()
     tables = _Tables(root=root, storage=storage, reserved=frozenset(reserved), bytes_column=bytes_column)
     if images.lower().endswith((".csv", ".parquet")):
@@ -258,6 +261,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 def _key_below(value: str | None, root: str, where: str, row: int) -> str:
     key = (value or "").strip().removeprefix(f"{root.rstrip('/')}/").removeprefix("./")
+    check_no_credentials(key, f"{where}, row {row} (counted from 0)")
     problem = check_key(key)
     if problem:
         raise ConfigError(

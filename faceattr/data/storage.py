@@ -18,6 +18,7 @@ from typing import Protocol
 
 import pyarrow.fs
 
+from faceattr.data.addresses import check_no_credentials
 from faceattr.data.local_files import read_regular_file
 from faceattr.data.s3 import S3Store
 from faceattr.data.store_types import MissingObjectError, ObjectInfo, RefusedObjectError
@@ -73,15 +74,11 @@ def open_store(uri: str, options: StorageOptions | None = None) -> Store:
     Raises:
         ConfigError: the URI cannot be used: unknown scheme, credentials inside it, no bucket.
     """
+    check_no_credentials(uri, "a store's URI")
     options = options or StorageOptions()
     scheme = _SCHEME.match(uri)
     if scheme is None:
         return LocalStore(Path(uri))
-    authority = uri[scheme.end() :].split("/", 1)[0]
-    is_s3 = scheme.group(1).lower() == "s3"
-    # A secret may hold a slash, so that its `@` comes late: in s3://KEY:SEC/RET@bucket the colon gives it away.
-    if "@" in authority or (is_s3 and ":" in authority):
-        raise ConfigError("a URI must not hold credentials; give them by environment variables or a role")
     match scheme.group(1).lower():
         case "file":
             return LocalStore(Path(uri[len("file://") :]))
@@ -100,6 +97,7 @@ def open_output(uri: str, options: StorageOptions | None = None) -> Store:
     Raises:
         ConfigError: the URI cannot be used, or not for writing.
     """
+    check_no_credentials(uri, "--output")
     scheme = _SCHEME.match(uri)
     if scheme is not None and scheme.group(1).lower() not in ("file", "s3"):
         raise ConfigError(

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from faceattr.data.addresses import check_no_credentials, find_credentials
 from faceattr.data.inputs import IMAGE_EXTENSIONS
-from faceattr.data.sources.rejects import BadRow
+from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow
 from faceattr.data.storage import StorageOptions, Store, check_key, join_uri, open_store
 
 
@@ -24,8 +25,11 @@ class ImageRoot:
         """`image_id` and `uri` of an image by the name that the layout gives it.
 
         Raises:
-            BadRow: the name does not lie below the root.
+            BadRow: the name does not lie below the root, or holds credentials.
         """
+        found = find_credentials(name)
+        if found is not None:
+            raise BadRow(REFUSED_WITH_CREDENTIALS, f"an image's address must not hold credentials, found {found}")
         text = name.strip().replace("\\", "/").removeprefix("./")
         below_root = f"{self.uri.rstrip('/')}/"
         whole = text.removeprefix(below_root)
@@ -49,6 +53,7 @@ def find_image_root(
             object wins, and takes the root itself if there is none of them.
         usual: folders where the layout often has its images.
     """
+    check_no_credentials(folder or "", "image_folder")
     store = open_store(root, storage)
     if folder is None:
         folder = next((each for each in usual if next(store.list(f"{each}/"), None) is not None), "")
@@ -67,5 +72,7 @@ def image_keys(store: Store, prefix: str = "") -> Iterator[str]:
 def find_files(store: Store, given: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
     """URIs of the label files: the given ones, else those of the usual names that are there, in that order."""
     if given:
+        for name in given:
+            check_no_credentials(name, "files")
         return tuple(join_uri(store.uri, name) for name in given)
     return tuple(join_uri(store.uri, name) for name in usual if any(each.key == name for each in store.list(name)))

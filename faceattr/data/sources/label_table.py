@@ -31,7 +31,7 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeKind, AttributeSet
-from faceattr.data.sources.rejects import BadRow, Rejects
+from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow, Rejects
 from faceattr.errors import ConfigError
 
 AGE_LIMIT = 117.0
@@ -180,7 +180,11 @@ class FoundRow:
 def parse_rows(
     rows: Iterable[FoundRow], parse: Callable[[Any], Mapping[str, Any] | None], rejects: Rejects
 ) -> Iterator[LabelRow]:
-    """Parses row by row. A BadRow is counted and left out; None is left out without a count."""
+    """Parses row by row. A BadRow is counted and left out; None is left out without a count.
+
+    Raises:
+        ConfigError: the image's address holds credentials.
+    """
     for row in rows:
         try:
             row.text.encode()
@@ -192,6 +196,9 @@ def parse_rows(
         try:
             parsed = parse(row.value)
         except BadRow as problem:
+            if problem.reason == REFUSED_WITH_CREDENTIALS:
+                place = row.where if row.line is None else f"{row.where} line {row.line}"
+                raise ConfigError(f"{place}: {problem.detail}") from problem
             rejects.reject(problem, where=row.where, line=row.line, text=row.text)
             continue
         if parsed is not None:

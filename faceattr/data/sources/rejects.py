@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from faceattr.data.addresses import find_credentials
+
 MAX_EXAMPLES = 3
+# The reason of a row that stops the command, and is never shown: it holds credentials.
+REFUSED_WITH_CREDENTIALS = "credentials"
 _MAX_TEXT = 120
 
 
@@ -65,6 +69,8 @@ class Rejects:
         self.counts[problem.reason] = self.counts.get(problem.reason, 0) + 1
         shown = self.examples.setdefault(problem.reason, [])
         if len(shown) < MAX_EXAMPLES:
+            if find_credentials(text) is not None:
+                text = "(not shown, since it holds credentials)"
             brief = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."
             shown.append(RejectExample(where=where, line=line, text=brief, detail=problem.detail))
 
