@@ -8,8 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from faceattr.config import Precision, StorageConfig
+from faceattr.config import ImageLimitsConfig, Precision, StorageConfig
 from faceattr.data.fetch import fetch_folder
+from faceattr.data.images import ImageLimits
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.detect import DEFAULT_MARGIN, FaceDetector
@@ -45,6 +46,7 @@ class Predict:
     """auto, cpu, cuda or cuda:<number>."""
     revision: str | None = None
     """Commit, for hub ids."""
+    decode: ImageLimitsConfig = field(default_factory=ImageLimitsConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __post_init__(self) -> None:
@@ -66,8 +68,11 @@ class Predict:
         model = MultiAttributeModel.from_pretrained(
             self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
         )
-        predictor = Predictor(model, device=self.device, batch_size=self.batch_size, precision=self.precision)
-        pictures = Pictures(paths=paths, root=self.input, output=self.output, confidence=self.confidence)
+        limits = ImageLimits(max_bytes=self.decode.max_bytes, max_pixels=self.decode.max_pixels)
+        predictor = Predictor(
+            model, device=self.device, batch_size=self.batch_size, precision=self.precision, limits=limits
+        )
+        pictures = Pictures(paths=paths, root=self.input, output=self.output, confidence=self.confidence, limits=limits)
         seen = (
             pictures.find_faces(predictor, detector, margin=self.margin)
             if detector

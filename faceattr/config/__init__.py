@@ -7,13 +7,22 @@ from faceattr.config.evaluate import BootstrapConfig, EvalConfig, ThresholdConfi
 from faceattr.config.label import LabelConfig
 from faceattr.config.pack import PackConfig, SelectConfig, SourceConfig, SplitsConfig
 from faceattr.config.predict import PredictConfig
-from faceattr.config.shared import MAX_PIXELS, DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
+from faceattr.config.shared import (
+    MAX_PIXELS,
+    DecodeConfig,
+    ImageLimitsConfig,
+    Precision,
+    RayConfig,
+    StorageConfig,
+    WorkersConfig,
+)
 
 __all__ = [
     "MAX_PIXELS",
     "BootstrapConfig",
     "DecodeConfig",
     "EvalConfig",
+    "ImageLimitsConfig",
     "LabelConfig",
     "PackConfig",
     "Precision",

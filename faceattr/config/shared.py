@@ -26,20 +26,29 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig:
-    """What an image may be. One that is more becomes a row with a reason."""
+class ImageLimitsConfig:
+    """What an image may be. One that is more is refused with a reason."""
 
     max_bytes: int = 64 * 2**20
-    """Largest encoded image, bytes."""
+    """Largest encoded image, bytes. A larger one is not fetched."""
     max_pixels: int = 50_000_000
     """Largest image, pixels, by its header."""
-    timeout_s: float = 20.0
-    """Longest time one image may take to decode, seconds."""
 
     def __post_init__(self) -> None:
         check(self.max_bytes > 0, "decode.max-bytes", self.max_bytes, "more than 0")
         fits = 1 <= self.max_pixels <= MAX_PIXELS
         check(fits, "decode.max-pixels", self.max_pixels, f"1 to {MAX_PIXELS:,}, from where on Pillow objects")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig(ImageLimitsConfig):
+    """What an image may be. One that is more becomes a row with a reason."""
+
+    timeout_s: float = 20.0
+    """Longest time one image may take to decode, seconds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.timeout_s > 0, "decode.timeout-s", self.timeout_s, "more than 0")
 
 

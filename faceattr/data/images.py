@@ -93,7 +93,8 @@ def decode_image(data: bytes, limits: ImageLimits, *, buffer: Pixels | None = No
             _check_is_whole(data, image_format, limits)
         return _decode_with_pillow(data, image_format, limits)
     except Image.DecompressionBombError as error:
-        raise ImageError("too_many_pixels", f"{image_format} header: over the limit of {limits.max_pixels}") from error
+        detail = f"{image_format} header: over the limit of {_name_max_pixels(limits)}"
+        raise ImageError("too_many_pixels", detail) from error
     except _DECODER_ERRORS as error:
         # The decoders' own words can quote the file, so only their kind is passed on.
         message = str(error).lower()
@@ -108,8 +109,13 @@ def find_size_fault(data: bytes, limits: ImageLimits) -> ImageError | None:
     if not data:
         return ImageError("empty", "0 bytes")
     if len(data) > limits.max_bytes:
-        return ImageError("too_large", f"{len(data)} bytes, over the limit of {limits.max_bytes}")
+        return describe_too_large(len(data), limits)
     return None
+
+
+def describe_too_large(num_bytes: int, limits: ImageLimits) -> ImageError:
+    """The error of an encoded image with more bytes than the limit."""
+    return ImageError("too_large", f"{num_bytes:,} bytes, over the limit of {limits.max_bytes:,} (--decode.max-bytes)")
 
 
 _PILLOW_MAX_PIXELS = 89_478_485
@@ -240,7 +246,11 @@ def _decode_with_simplejpeg(data: bytes, space: str, header: _JpegHeader, buffer
 def _check_num_pixels(image_format: str, width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         found = f"{image_format} header announces {width} x {height} pixels"
-        raise ImageError("too_many_pixels", f"{found}, over the limit of {limits.max_pixels}")
+        raise ImageError("too_many_pixels", f"{found}, over the limit of {_name_max_pixels(limits)}")
+
+
+def _name_max_pixels(limits: ImageLimits) -> str:
+    return f"{limits.max_pixels:,} (--decode.max-pixels)"
 
 
 def _check_is_whole(data: bytes, image_format: str, limits: ImageLimits) -> None:

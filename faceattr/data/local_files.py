@@ -3,9 +3,10 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
-from faceattr.data.store_types import MissingObjectError, RefusedObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError, RefusedObjectError
 from faceattr.errors import StorageError
 
 # Errors that can only be about this one name.
@@ -20,10 +21,15 @@ _KINDS = {
 }
 
 
-def read_regular_file(path: Path) -> bytes:
+def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
     """The bytes of a regular file. A FIFO or a device, whose reading may never end, is not opened.
 
+    Args:
+        path: of the file.
+        max_bytes: what the reader has room for; a larger file is not read.
+
     Raises:
+        LargeObjectError: the file has more than `max_bytes`.
         MissingObjectError: there is no file of this name.
         RefusedObjectError: it is no regular file, or the system refuses this file.
         StorageError: the system gives another error, which says nothing about the file.
@@ -31,8 +37,14 @@ def read_regular_file(path: Path) -> bytes:
     try:
         _check_is_regular(path, os.stat(path))  # before it is opened: to open a device can do something already
         with open(path, "rb", opener=_open_without_waiting) as file:
-            _check_is_regular(path, os.fstat(file.fileno()))
-            return file.read()
+            status = os.fstat(file.fileno())
+            _check_is_regular(path, status)
+            if max_bytes is None:
+                return file.read()
+            if status.st_size > max_bytes:
+                raise LargeObjectError(str(path), num_bytes=status.st_size, max_bytes=max_bytes)
+            # In pieces although the size is known: the file may grow while it is read.
+            return read_stream(file.read, str(path), max_bytes=max_bytes, piece_bytes=status.st_size + 1)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise MissingObjectError(str(path)) from error
     except OSError as error:
@@ -42,6 +54,28 @@ def read_regular_file(path: Path) -> bytes:
             detail = f"{errno.errorcode[code]}: {error.strerror}"
             raise RefusedObjectError(message, detail=detail, is_certain=code in _OF_THE_NAME) from error
         raise StorageError(message) from error
+
+
+def read_stream(read: Callable[[int], bytes], name: str, *, max_bytes: int | None, piece_bytes: int = 2**20) -> bytes:
+    """What is left of a stream whose size is not known for certain before its end.
+
+    Args:
+        read: gives at most so many of the next bytes, and none at the end.
+        name: of the object, for the error.
+        max_bytes: after which reading stops.
+        piece_bytes: of one read.
+
+    Raises:
+        LargeObjectError: there are more than `max_bytes`; its `num_bytes` are those that were read.
+    """
+    pieces: list[bytes] = []
+    num_bytes = 0
+    while piece := read(piece_bytes):
+        pieces.append(piece)
+        num_bytes += len(piece)
+        if max_bytes is not None and num_bytes > max_bytes:
+            raise LargeObjectError(name, num_bytes=num_bytes, max_bytes=max_bytes)
+    return b"".join(pieces)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -9,8 +9,9 @@ If it gives none, the run stops with the store's words, and its rows stay undone
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from faceattr.data.images import ImageLimits, describe_too_large
 from faceattr.data.storage import Store
-from faceattr.data.store_types import MissingObjectError, RefusedObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError, RefusedObjectError
 from faceattr.errors import ImageError, StorageError
 
 # Candidates for the witness among the given keys, and in the listing at growing distances, up to its 127,000th object.
@@ -27,10 +28,12 @@ class ObjectReader:
 
     Args:
         store: where they are.
+        limits: of an encoded image; a larger object is not fetched. None reads all.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: ImageLimits | None = None) -> None:
         self.store = store
+        self._limits = limits
         self._witness: str | None = None
 
     def read(self, uri: str, others: Sequence[str] = ()) -> bytes | ImageError:
@@ -45,14 +48,25 @@ class ObjectReader:
         """
         key = self._key(uri)
         try:
-            data = self.store.get(key)
+            data = self._get(key)
         except MissingObjectError:
             return ImageError("missing", "there is no such object")
         except RefusedObjectError as refusal:
             return self._judge(key, others, refusal)
+        if isinstance(data, ImageError):
+            return data
         if self._witness is None or len(data) <= _SMALL_BYTES:
             self._witness = key
         return data
+
+    def _get(self, key: str) -> bytes | ImageError:
+        """The object, or the error of one that is too large."""
+        if self._limits is None:
+            return self.store.get(key)
+        try:
+            return self.store.get(key, max_bytes=self._limits.max_bytes)
+        except LargeObjectError as error:
+            return describe_too_large(error.num_bytes, self._limits)
 
     def _key(self, uri: str) -> str:
         return uri[len(self.store.uri.rstrip("/")) + 1 :]
@@ -62,7 +76,7 @@ class ObjectReader:
             return ImageError("unreadable", refusal.detail)
         self._read_another(key, others, refusal)
         try:
-            return self.store.get(key)
+            return self._get(key)
         except MissingObjectError:
             return ImageError("missing", "there is no such object")
         except RefusedObjectError as again:
@@ -74,7 +88,7 @@ class ObjectReader:
             if candidate in (None, key):
                 continue
             try:
-                self.store.get(str(candidate))
+                self._get(str(candidate))  # also a store that says how large an object is gives it
             except MissingObjectError:
                 continue
             except RefusedObjectError:

@@ -14,7 +14,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from faceattr.data.store_types import MissingObjectError, ObjectInfo, RefusedObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import StorageError
 
 _T = TypeVar("_T")
@@ -143,14 +143,18 @@ class S3Store:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """See Store.get. The length is checked, and the checksum where the store keeps one."""
 
         def fetch() -> bytes:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
+            num_bytes = int(answer["ContentLength"])
+            if max_bytes is not None and num_bytes > max_bytes:
+                answer["Body"].close()  # the headers have told the size: no request of its own, and no byte is fetched
+                raise LargeObjectError(key, num_bytes=num_bytes, max_bytes=max_bytes)
             data: bytes = answer["Body"].read()
-            if len(data) != answer["ContentLength"]:
-                raise _CutBodyError(f"{len(data)} of {answer['ContentLength']} bytes")
+            if len(data) != num_bytes:
+                raise _CutBodyError(f"{len(data)} of {num_bytes} bytes")
             return data
 
         return self._call("read", key, fetch)

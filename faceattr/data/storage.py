@@ -19,9 +19,9 @@ from typing import Protocol
 import pyarrow.fs
 
 from faceattr.data.addresses import check_no_credentials
-from faceattr.data.local_files import read_regular_file
+from faceattr.data.local_files import read_regular_file, read_stream
 from faceattr.data.s3 import S3Store
-from faceattr.data.store_types import MissingObjectError, ObjectInfo, RefusedObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import ConfigError, StorageError
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
@@ -51,8 +51,18 @@ class Store(Protocol):
         """Objects whose key starts with `prefix`, recursively, streaming, in no promised order; no folder markers."""
         ...
 
-    def get(self, key: str) -> bytes:
-        """The whole object. Raises MissingObjectError if there is none, RefusedObjectError if it is kept back."""
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+        """The whole object.
+
+        Args:
+            key: of the object.
+            max_bytes: what the reader has room for; a larger object is not fetched.
+
+        Raises:
+            MissingObjectError: there is none.
+            RefusedObjectError: it is kept back.
+            LargeObjectError: it has more than `max_bytes`.
+        """
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -168,9 +178,9 @@ class LocalStore:
             elif key.startswith(prefix):
                 yield _describe(Path(entry.path), key)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """See Store.get."""
-        return read_regular_file(self.root / key)
+        return read_regular_file(self.root / key, max_bytes=max_bytes)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See Store.put_if_absent."""
@@ -284,11 +294,15 @@ class ArrowStore:
                         modified_s=(entry.mtime_ns or 0) / 1e9,
                     )
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """See Store.get."""
+        path = f"{self._path.rstrip('/')}/{key}"
         try:
-            with self._filesystem.open_input_stream(f"{self._path.rstrip('/')}/{key}") as stream:
-                return bytes(stream.read())
+            with self._filesystem.open_input_stream(path) as stream:
+                return read_stream(stream.read, key, max_bytes=max_bytes)
+        except LargeObjectError as error:
+            size = self._filesystem.get_file_info(path).size or error.num_bytes
+            raise LargeObjectError(key, num_bytes=size, max_bytes=int(max_bytes or 0)) from error
         except FileNotFoundError as error:
             raise MissingObjectError(key) from error
         except PermissionError as error:

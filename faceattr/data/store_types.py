@@ -26,6 +26,18 @@ class MissingObjectError(Exception):
     """There is no object under this key: proven by the store's own answer, never concluded from silence."""
 
 
+class LargeObjectError(Exception):
+    """The object has more bytes than the reader wants; they were not fetched.
+
+    Attributes:
+        num_bytes: size of the object.
+    """
+
+    def __init__(self, key: str, *, num_bytes: int, max_bytes: int) -> None:
+        super().__init__(f"{key} has {num_bytes:,} bytes, more than {max_bytes:,}")
+        self.num_bytes = num_bytes
+
+
 class RefusedObjectError(StorageError):
     """The store answered, and refused to give this object; asking again will not change that.
 

@@ -1,10 +1,11 @@
 """What a trained model sees in the pictures of a folder, one after the other, drawn into copies of them if asked."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from faceattr.data.images import ImageLimits
 from faceattr.errors import ImageError
 from faceattr.inference.detect import FaceDetector, crop_face
 from faceattr.inference.folder import find_namesakes, place_beside
@@ -75,12 +76,14 @@ class Pictures:
         root: the folder that the user named, or the one file.
         output: folder of drawn pictures; they lie in it as the files lie in the root.
         confidence: whether how sure the model is is drawn.
+        limits: what an encoded image may be.
     """
 
     paths: list[Path]
     root: Path
     output: Path
     confidence: bool
+    limits: ImageLimits = field(default_factory=ImageLimits)
 
     def predict(self, predictor: Predictor, *, visualize: bool) -> Iterator[Picture]:
         """One prediction a picture; `visualize` saves each as <name>_pred.jpg."""
@@ -94,14 +97,14 @@ class Pictures:
                 # Photos a.jpg and a.png both become JPEGs: their names then keep the endings apart.
                 suffix = f"_{path.suffix[1:]}_pred" if path in namesakes else "_pred"
                 saved = place_beside(path, self.root, self.output, suffix=suffix).with_suffix(".jpg")
-                save_picture(draw_prediction(load_rgb(path), found, confidence=self.confidence), saved)
+                save_picture(draw_prediction(load_rgb(path, self.limits), found, confidence=self.confidence), saved)
             yield Picture(path=path, prediction=found, saved=saved)
 
     def find_faces(self, predictor: Predictor, detector: FaceDetector, *, margin: float) -> Iterator[Picture]:
         """The faces of each picture, cropped with a margin and scored; saves each picture as out_<name>."""
         for path in self.paths:
             try:
-                image = load_rgb(path)
+                image = load_rgb(path, self.limits)
             except ImageError as error:
                 yield Picture(path=path, error=str(error))
                 continue

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from faceattr.config import Precision
-from faceattr.data.images import ImageLimits, decode_image
+from faceattr.data.images import ImageLimits, decode_image, describe_too_large
 from faceattr.data.local_files import read_regular_file
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError
 from faceattr.errors import ImageError, ModelError, StorageError
 from faceattr.evaluation.judged import TOP
 from faceattr.evaluation.scores import Scores, score_outputs
@@ -236,15 +236,18 @@ def load_rgb(image: ImageSource, limits: ImageLimits | None = None) -> np.ndarra
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"expected RGB pixels uint8 [H, W, 3], found {image.dtype} {list(image.shape)}")
         return image
+    limits = limits or ImageLimits()
     if isinstance(image, bytes):
-        return decode_image(image, limits or ImageLimits())
+        return decode_image(image, limits)
     try:
-        data = read_regular_file(Path(image).expanduser())
+        data = read_regular_file(Path(image).expanduser(), max_bytes=limits.max_bytes)
+    except LargeObjectError as error:
+        raise describe_too_large(error.num_bytes, limits) from error
     except MissingObjectError as error:
         raise ImageError("missing", f"{image}: no such file") from error
     except StorageError as error:
         raise ImageError("unreadable", str(error)) from error
-    return decode_image(data, limits or ImageLimits())
+    return decode_image(data, limits)
 
 
 def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:

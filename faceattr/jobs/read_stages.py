@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faceattr.data.commit import OK
-from faceattr.data.images import ImageLimits
+from faceattr.data.images import ImageLimits, describe_too_large
 from faceattr.data.object_reader import ObjectReader
 from faceattr.data.plan import Plan, read_shards
 from faceattr.data.ranged import open_ranged
@@ -34,9 +34,9 @@ def process_store(uri: str, options: StorageOptions) -> Store:
 
 
 @functools.lru_cache(maxsize=16)
-def _process_reader(uri: str, options: StorageOptions) -> ObjectReader:
+def _process_reader(uri: str, options: StorageOptions, limits: ImageLimits) -> ObjectReader:
     """One reader a process: it remembers an object that could be read."""
-    return ObjectReader(process_store(uri, options))
+    return ObjectReader(process_store(uri, options), limits)
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class ReadImages:
 
     def _read(self, row: dict[str, Any], others: Sequence[str]) -> bytes | ImageError:
         if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not even fetched
-            return ImageError("too_large", f"{row['num_bytes']} bytes, at most {self.limits.max_bytes} are read")
+            return describe_too_large(row["num_bytes"], self.limits)
         if self.bytes_column is not None:
             return self._read_packed(row["uri"], row["source_row"])
-        reader = _process_reader(self.root, self.storage)
+        reader = _process_reader(self.root, self.storage, self.limits)
         return reader.read(row["uri"], others)
 
     def _read_packed(self, uri: str, source_row: int) -> bytes | ImageError:

@@ -146,9 +146,9 @@ class Recorder(LocalStore):
         self.asked.add(("s3:ListBucket", self.prefix + prefix))
         return super().list(prefix)
 
-    def get(self, key):
+    def get(self, key, *, max_bytes=None):
         self.asked.add(("s3:GetObject", self.prefix + key))
-        return super().get(key)
+        return super().get(key, max_bytes=max_bytes)
 
     def put_if_absent(self, key, data):
         self.asked.add(("s3:PutObject", self.prefix + key))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from faceattr.data.images import ImageLimits
 from faceattr.data.object_reader import ObjectReader
 from faceattr.data.s3 import S3Store
 from faceattr.data.store_types import RefusedObjectError
@@ -34,6 +35,16 @@ def test_one_refused_image_among_others_is_unreadable_in_the_words_of_the_store(
     assert (found.reason, found.detail) == ("unreadable", "AccessDenied: no")
     assert reader.read(uri("b.jpg")) == b"b.jpg"
     assert isinstance(reader.read(uri("a.jpg")), ImageError)
+
+
+def test_an_object_that_is_too_large_is_an_error_and_a_witness_all_the_same():
+    reader = ObjectReader(refuse({"a.jpg"}), ImageLimits(max_bytes=4))
+    found = reader.read(uri("b.jpg"))
+    assert isinstance(found, ImageError)
+    assert (found.reason, found.detail) == ("too_large", "5 bytes, over the limit of 4 (--decode.max-bytes)")
+    refused = reader.read(uri("a.jpg"), [uri("b.jpg")])
+    assert isinstance(refused, ImageError)
+    assert refused.reason == "unreadable"
 
 
 def test_without_other_keys_at_hand_the_listing_gives_the_witness():

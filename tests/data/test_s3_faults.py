@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from faceattr.data.s3 import S3Store
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError
 from faceattr.errors import StorageError
 from tests.fakes.proxy import Fault, serve_faults
 
@@ -33,6 +33,14 @@ def store(running, proxy):
 @pytest.fixture(scope="module")
 def impatient(running, s3):
     return S3Store(s3.bucket, "faults", endpoint_url=running[0].url, deadline_s=0.3)
+
+
+def test_to_refuse_a_large_object_takes_one_request_and_the_next_one_is_well(store, proxy):
+    store.put("large.bin", DATA)
+    with pytest.raises(LargeObjectError):
+        store.get("large.bin", max_bytes=100)
+    assert (proxy.count("GET", "large.bin"), proxy.count("HEAD", "large.bin")) == (1, 0)
+    assert store.get("large.bin", max_bytes=len(DATA)) == DATA
 
 
 def list_keys(store, prefix):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import tracemalloc
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from faceattr.data.s3 import S3Store
 from faceattr.data.storage import ArrowStore, LocalStore, StorageOptions, check_key, join_uri, open_store, split_uri
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError
 from faceattr.errors import ConfigError, StorageError
 from tests.fakes.stores import MemoryStore
 
@@ -57,6 +58,36 @@ def test_an_empty_object_is_an_object(store):
     assert store.put_if_absent("empty", b"late") is False
     assert store.get("empty") == b""
     assert list_keys(store) == ["empty"]
+
+
+def test_an_object_is_read_up_to_the_room_that_the_reader_has(store):
+    store.put("ten", b"0123456789")
+    assert store.get("ten", max_bytes=10) == b"0123456789"
+    with pytest.raises(LargeObjectError) as error:
+        store.get("ten", max_bytes=9)
+    assert error.value.num_bytes == 10
+    with pytest.raises(MissingObjectError):
+        store.get("none", max_bytes=9)
+
+
+@pytest.mark.parametrize("kind", ["local", "s3", "pyarrow"])
+def test_of_an_object_that_is_too_large_next_to_nothing_is_read(kind, tmp_path, request):
+    """Of 48 MiB, 4 are the most that may ever be in memory."""
+    if kind == "local":
+        store = open_store(str(tmp_path))
+        with (tmp_path / "huge").open("wb") as file:
+            file.truncate(48 * 2**20)
+    else:
+        uri = request.getfixturevalue("s3_uri")
+        open_store(uri).put("huge", bytes(48 * 2**20))
+        store = open_store(uri) if kind == "s3" else ArrowStore(uri)
+    tracemalloc.start()
+    with pytest.raises(LargeObjectError) as error:
+        store.get("huge", max_bytes=1_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert error.value.num_bytes == 48 * 2**20
+    assert peak < 4 * 2**20
 
 
 def test_of_eight_racing_writers_one_wins_and_its_bytes_stay(store):

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from faceattr.data.store_types import MissingObjectError, ObjectInfo
+from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo
 
 # Only these may ever be replaced or removed once they are visible.
 MUTABLE_PREFIXES = ("_lease/", "_probe-", "sessions/", "report")
@@ -32,11 +32,14 @@ class MemoryStore:
             if data is not None:
                 yield ObjectInfo(key=key, num_bytes=len(data), etag=str(hash(data)), modified_s=0.0)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         try:
-            return self.objects[key]
+            data = self.objects[key]
         except KeyError:
             raise MissingObjectError(key) from None
+        if max_bytes is not None and len(data) > max_bytes:
+            raise LargeObjectError(key, num_bytes=len(data), max_bytes=max_bytes)
+        return data
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         with self._lock:
@@ -66,9 +69,9 @@ class HookedStore:
         self._inner = inner
         self._hook = hook
 
-    def _call(self, name: str, key: str, *args: Any) -> Any:
+    def _call(self, name: str, key: str, *args: Any, **options: Any) -> Any:
         self._hook("before", name, key)
-        result = getattr(self._inner, name)(key, *args)
+        result = getattr(self._inner, name)(key, *args, **options)
         self._hook("after", name, key)
         return result
 
@@ -76,8 +79,8 @@ class HookedStore:
         self._hook("before", "list", prefix)
         yield from self._inner.list(prefix)
 
-    def get(self, key: str) -> bytes:
-        return self._call("get", key)
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+        return self._call("get", key, max_bytes=max_bytes)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return self._call("put_if_absent", key, data)

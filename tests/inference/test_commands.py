@@ -43,6 +43,26 @@ def test_a_folder_with_bad_pictures_in_json(run, photos, tmp_path):
     assert entries[0]["saved"] == str(tmp_path / "out" / "a_pred.jpg")
 
 
+@pytest.mark.parametrize("more", [(), ("--visualize",)])
+def test_a_picture_over_the_limit_of_bytes_is_not_read_and_moves_no_other(run, photos, tmp_path, more):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(photos / "a.JPG", folder / "a.jpg")
+    with (folder / "film.jpg").open("wb") as file:
+        file.truncate(2**31)
+    code, out, err = run("--input", folder, "--output", tmp_path / "out", *more)
+    assert code == 0
+    assert "1 of 2 pictures" in err
+    good, huge = out.splitlines()
+    assert " hat " in good
+    assert "too_large: 2,147,483,648 bytes, over the limit of 67,108,864 (--decode.max-bytes)" in huge
+    limit = (folder / "a.jpg").stat().st_size
+    assert run("--input", folder / "a.jpg", "--decode.max-bytes", limit)[0] == 0
+    code, out, _ = run("--input", folder / "a.jpg", "--decode.max-bytes", limit - 1)
+    assert code == 1
+    assert f"too_large: {limit:,} bytes, over the limit of {limit - 1:,}" in out
+
+
 def test_pictures_that_differ_by_their_ending_alone_stay_apart(run, photos, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
