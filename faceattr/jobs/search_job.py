@@ -29,7 +29,7 @@ from faceattr.search.model_facts import ModelFacts, inspect_model
 from faceattr.search.objective import Judge
 from faceattr.search.records import read_begun
 from faceattr.search.space import Space, check_space, load_yaml, parse_space
-from faceattr.training.assembly import build_model, choose_attributes
+from faceattr.training.assembly import build_model, choose_attributes, renamed_backbone
 from faceattr.training.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class SearchJob:
             "base": base,
             "space": self.space.to_json(),
             **{name: config[name] for name in ("algorithm", "seed", "objective", "stop", "features")},
+            **renamed_backbone(self.base.model),
         }
 
     @property

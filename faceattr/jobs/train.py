@@ -40,7 +40,13 @@ from faceattr.jobs.train_worker import Ending, WorkerPlan, train_worker
 from faceattr.jobs.trainer import build_trainer, group_environment
 from faceattr.models.freezing import describe_trainable
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
-from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
+from faceattr.training.assembly import (
+    build_model,
+    build_stages,
+    check_selection,
+    choose_attributes,
+    renamed_backbone,
+)
 from faceattr.training.balance import Cells
 from faceattr.training.run_notes import METRICS_KEY
 from faceattr.training.state import FitResult
@@ -86,6 +92,7 @@ class TrainJob:
             **{name: config[name] for name in _DECIDING},
             "feed": {name: config["feed"][name] for name in _DECIDING_FEED},
             "training_version": TRAINING_VERSION,
+            **renamed_backbone(self.config.model),
         }
 
     @property

@@ -1,7 +1,7 @@
 """Backbones by name.
 
 resnet50, vit_base_patch16_224.augreg_in21k, vgg16, inception_v3    timm, with or without a weights tag
-vit_large_patch14_clip_224.openai                                   timm's CLIP
+vit_large_patch14_clip_quickgelu_224.openai                         timm's CLIP
 hf:openai/clip-vit-large-patch14, hf:s3://bucket/folder, ./folder   transformers' CLIPVisionModel
 """
 
@@ -16,9 +16,9 @@ from faceattr.errors import ConfigError
 from faceattr.models.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.clip_backbones import build_clip_backbone, restore_clip_backbone
 from faceattr.models.preprocessing import Preprocessing
-from faceattr.models.timm_backbones import build_timm_backbone
+from faceattr.models.timm_backbones import build_timm_backbone, check_timm_name, native_name
 
-__all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "restore_backbone"]
+__all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "built_name", "restore_backbone"]
 
 _HF_PREFIX = "hf:"
 
@@ -35,7 +35,8 @@ def build_backbone(
 
     Args:
         name: a timm model, `hf:` and a hub id, folder or URI of a CLIP model, or a local folder. Where a timm model
-            and a folder have the same name, it is the timm model; `./name` is the folder.
+            and a folder have the same name, it is the timm model; `./name` is the folder. The backbone's config has
+            the name of what is built, see `built_name`.
         pretrained: whether weights are downloaded or read; random otherwise.
         image_size: side of the images in px; the model's own by default.
         args: further arguments of timm's constructor, JSON values only.
@@ -47,9 +48,9 @@ def build_backbone(
     """
     if image_size is not None and image_size < 1:
         raise ConfigError(f"backbone {name!r}: image_size is {image_size}; expected a side in px")
-    is_hf = name.startswith(_HF_PREFIX)
-    if not is_hf and (timm.is_model(name) or not Path(name).expanduser().is_dir()):
-        return build_timm_backbone(name, pretrained=pretrained, image_size=image_size, args=args)
+    if _is_timm(name):
+        check_timm_name(name, pretrained=pretrained)
+        return build_timm_backbone(native_name(name), pretrained=pretrained, image_size=image_size, args=args)
     if args:
         raise ConfigError(f"backbone {name!r}: model arguments ({sorted(args)}) are for timm models only")
     return build_clip_backbone(
@@ -61,8 +62,27 @@ def build_backbone(
     )
 
 
+def built_name(name: str) -> str:
+    """The name of what `build_backbone` builds: for weights that were trained with QuickGELU the one that has it.
+
+    Raises:
+        ConfigError: timm has no such model or weights, or cannot build what the weights are of.
+    """
+    if not _is_timm(name):
+        return name
+    check_timm_name(name, pretrained=False)
+    return native_name(name)
+
+
+def _is_timm(name: str) -> bool:
+    is_hf = name.startswith(_HF_PREFIX)
+    return not is_hf and (timm.is_model(name) or not Path(name).expanduser().is_dir())
+
+
 def restore_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> Backbone:
     """The backbone that `config` describes, with random weights and the given preprocessing, without the network.
+
+    Its name is built as it stands: a model saved as `vit_large_patch14_clip_224.openai` was trained with GELU.
 
     Raises:
         ConfigError, ModelError: this version of timm or transformers cannot build it.

@@ -20,6 +20,7 @@ from faceattr.models.preprocessing import Preprocessing
 
 # Below this side an Inception v3 runs out of pixels; the other families shrink to one pixel and still work.
 _INCEPTION_MIN_PX = 75
+_QUICKGELU = "quickgelu"
 
 
 class TimmBackbone(Backbone):
@@ -43,11 +44,17 @@ def build_timm_backbone(
     A VGG is built without its two fully connected layers, as seed 002 has it: the features are the pooled
     output of the last convolution.
 
+    Args:
+        name: built as it stands; see `native_name`.
+        pretrained: whether the weights are downloaded.
+        image_size: side in px.
+        args: further arguments of timm's constructor.
+
     Raises:
         ConfigError: unknown name, weights tag or argument, or a size that the model cannot take.
         ModelError: the weights cannot be downloaded.
     """
-    _check_name(name, pretrained)
+    check_timm_name(name, pretrained=pretrained)
     module = _create(name, pretrained=pretrained, image_size=image_size, args=dict(args or {}))
     settings = timm.data.resolve_model_data_config(module)
     size = image_size or settings["input_size"][1]
@@ -70,7 +77,8 @@ def build_timm_backbone(
     )
 
 
-def _check_name(name: str, pretrained: bool) -> None:
+def check_timm_name(name: str, *, pretrained: bool) -> None:
+    """Raises ConfigError unless timm has a model of this name, and weights of its tag; near ones are given."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5, cutoff=0.6)
         hint = f"near names are {', '.join(near)}" if near else "`timm.list_models()` lists the names"
@@ -87,6 +95,37 @@ def _check_name(name: str, pretrained: bool) -> None:
         )
     if pretrained and not tags:
         raise ConfigError(f"backbone {name!r}: timm has no pretrained weights for it; train it from scratch")
+
+
+def native_name(name: str) -> str:
+    """The timm name with the activation that the weights were trained with.
+
+    OpenAI, and some after them, trained CLIP with QuickGELU, x * sigmoid(1.702 x). timm keeps their weights under two
+    names: `vit_large_patch14_clip_224.openai` builds GELU blocks for them, whose features are other ones, and
+    `vit_large_patch14_clip_quickgelu_224.openai` the blocks of the paper, of open_clip and of transformers. Which
+    weights these are, timm notes in their settings.
+
+    Args:
+        name: known to timm, with or without a weights tag.
+
+    Returns:
+        The name itself, or the one with QuickGELU.
+
+    Raises:
+        ConfigError: the weights are of QuickGELU, and timm has no model of this kind for them.
+    """
+    settings = timm.get_pretrained_cfg(name)
+    architecture = name.partition(".")[0]
+    if settings is None or _QUICKGELU in architecture or _QUICKGELU not in " ".join(settings.notes or ()).lower():
+        return name
+    native = f"{architecture.replace('_clip_', f'_clip_{_QUICKGELU}_')}.{settings.tag}"
+    if native not in timm.list_models(f"{native.partition('.')[0]}.*", pretrained=True):
+        raise ConfigError(
+            f"backbone {name!r}: its weights were trained with QuickGELU, and timm {timm.__version__} has no model "
+            "with this activation for them; choose another backbone, or its checkpoint of transformers as "
+            "`hf:owner/name`"
+        )
+    return native
 
 
 def _create(name: str, *, pretrained: bool, image_size: int | None, args: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from faceattr.attributes import AttributeSet
 from faceattr.data.hub import FetchRemote
 from faceattr.errors import ConfigError
-from faceattr.models.backbones import build_backbone
+from faceattr.models.backbones import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
 from faceattr.models.heads import HeadConfig, head_configs
 from faceattr.models.lora import apply_lora
@@ -102,6 +102,18 @@ def _new_model(
         fetch_remote=fetch_remote,
     )
     return MultiAttributeModel(backbone, attributes, heads=_choose_heads(settings, attributes))
+
+
+def renamed_backbone(settings: ModelSettings) -> dict[str, str]:
+    """For fingerprints: what is built where that is another network than the backbone's name says, else nothing.
+
+    Older versions built what it says. A run that they began is so told from ours, and is not continued with another
+    activation.
+    """
+    if settings.checkpoint is not None:
+        return {}
+    built = built_name(settings.backbone)
+    return {} if built == settings.backbone else {"backbone_with_quickgelu": built}
 
 
 def _read_argument(value: str) -> Any:

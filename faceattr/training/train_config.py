@@ -17,8 +17,8 @@ class ModelSettings:
     """The network."""
 
     backbone: str = "resnet18"
-    """A timm model (resnet50, vit_base_patch16_224.augreg_in21k, vit_large_patch14_clip_224.openai), `hf:` and a CLIP
-    model, or a local folder with one."""
+    """A timm model (resnet50, vit_base_patch16_224.augreg_in21k, vit_base_patch16_clip_quickgelu_224.openai), `hf:`
+    and a CLIP model, or a local folder with one."""
     pretrained: bool = True
     """Start from the backbone's published weights; else from random ones."""
     image_size: int | None = None

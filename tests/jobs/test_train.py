@@ -17,7 +17,7 @@ from faceattr.jobs.train import begin_train_run, forget_untrained, prepare_train
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.config import OptimConfig
 from faceattr.training.run_notes import read_history
-from faceattr.training.train_config import TrainConfig
+from faceattr.training.train_config import ModelSettings, TrainConfig
 from tests.jobs.train_data import AGE, ATTRIBUTES, HAT, TINY, coloured_row, numbered_row, write_coloured
 from tests.packed_runs import write_packed_run
 
@@ -160,6 +160,23 @@ def test_a_folder_in_which_nothing_was_trained_takes_other_settings(packed, tmp_
         job(1e-3)
     forget_untrained(other)
     assert (tmp_path / "run.json").exists()
+
+
+def test_a_run_begun_with_the_other_activation_is_not_gone_on_with(packed, tmp_path):
+    config = TrainConfig(
+        data=(str(packed),),
+        output=str(tmp_path),
+        model=ModelSettings(backbone="vit_base_patch32_clip_224.openai", image_size=64),
+    )
+    record = begin_train_run(prepare_train_job(config))
+    assert record.fingerprint["backbone_with_quickgelu"] == "vit_base_patch32_clip_quickgelu_224.openai"
+    # As versions wrote it that trained these weights with GELU.
+    written = json.loads((tmp_path / "run.json").read_text())
+    del written["fingerprint"]["backbone_with_quickgelu"]
+    (tmp_path / "run.json").write_text(json.dumps(written))
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    with pytest.raises(ConfigError, match=r"there None, here 'vit_base_patch32_clip_quickgelu_224\.openai'"):
+        prepare_train_job(config)
 
 
 @pytest.mark.parametrize(

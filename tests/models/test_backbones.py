@@ -19,9 +19,9 @@ from tests.models.tiny import FAMILIES, build, images_for, save_clip
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "vgg"])
 def test_features_are_those_of_timm(family):
     backbone = build(family, None).eval()
-    name, args, size = FAMILIES[family]
+    _, args, size = FAMILIES[family]
     sized = {"img_size": size} if "vit" in family else {}
-    reference = timm.create_model(name, pretrained=False, num_classes=0, **args, **sized).eval()
+    reference = timm.create_model(backbone.config.name, pretrained=False, num_classes=0, **args, **sized).eval()
     reference.load_state_dict(backbone.module.state_dict())
     images = images_for(backbone)
     features = backbone(images)

@@ -32,7 +32,8 @@ TRUE = FixedScorer([-1.0, -2.0, -3.0, -4.0, -20.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_engines_agree(checkpoint, dtype):
     scorer = BlipScorer(checkpoint, QUESTIONS, device="cpu", dtype=dtype)
-    assert 0 < self_test(scorer, HfScorer(checkpoint, QUESTIONS, device="cpu")) < 5e-3
+    # On some vector units the two round alike, and do not differ at all.
+    assert 0 <= self_test(scorer, HfScorer(checkpoint, QUESTIONS, device="cpu")) < 5e-3
 
 
 def test_float32_is_measured_relative_to_the_log_likelihood():
