@@ -95,7 +95,7 @@ class PackConfig:
     limit: int | None = None
     """Pack only the first so many images."""
     max_error_share: float = 0.05
-    """Stop when more than this share of images is unusable, judged after 1,000 rows and at the end."""
+    """Stop as soon as more images are unusable than this share of the whole run, earlier sessions included."""
     retry_failed: bool = False
     """Once a run is published, do its bad rows again, into a new version."""
     shard_mb: int = 64

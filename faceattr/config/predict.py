@@ -31,7 +31,7 @@ class PredictConfig:
     limit: int | None = None
     """Predict only the first so many images."""
     max_error_share: float = 0.05
-    """Stop when more than this share of images is unusable, judged after 1,000 rows and at the end."""
+    """Stop as soon as more images are unusable than this share of the whole run, earlier sessions included."""
     retry_failed: bool = False
     """Once a run is published, do its bad rows again, into a new version."""
     dry_run: bool = False

@@ -111,6 +111,16 @@ class Plan:
         first, last = self.shards_of(np.array([part.first_row, part.first_row + part.num_rows - 1])).tolist()
         return range(first, last + 1)
 
+    def parts_with(self, shards: np.ndarray) -> list[int]:
+        """Indices of the parts that hold rows of `shards` (int [n], ascending)."""
+        found = []
+        for index, part in enumerate(self.parts):
+            of_part = self.part_shards(part)
+            first, end = np.searchsorted(shards, [of_part.start, of_part.stop])
+            if first < end:
+                found.append(index)
+        return found
+
     def _section_starts(self) -> np.ndarray:
         """First row of each section, and the end of the last one."""
         return np.array([*(section.first_row for section in self.sections), self.num_rows], np.int64)

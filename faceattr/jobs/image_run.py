@@ -21,6 +21,7 @@ from faceattr.data.commit import OK
 from faceattr.data.images import ImageLimits
 from faceattr.data.inputs import ImageInput, open_input
 from faceattr.data.plan import Plan, write_plan
+from faceattr.data.reject_counts import count_rejected
 from faceattr.data.runs import (
     Manifest,
     RunRecord,
@@ -169,7 +170,10 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
     binary = [each.name for each in job.attributes.attributes if each.kind == "binary"]
     progress = Progress(record.plan.num_rows, record.plan.num_rows - num_pending, binary)
     watched = RunRows(record.plan.num_rows, record.plan.num_rows - num_pending)
-    budget = ErrorBudget(job.config.max_error_share)
+    budget = ErrorBudget(
+        job.config.max_error_share, record.plan.num_rows, lambda: count_rejected(version, work, job.storage)
+    )
+    budget.judge()
     started = time.time()
 
     def on_rows(rows: pa.Table) -> None:
@@ -222,7 +226,7 @@ def publish(job: ImageJob, version: RunVersion, observers: Sequence[Callable[[pa
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.
     """
-    budget = ErrorBudget(job.config.max_error_share)
+    budget = ErrorBudget(job.config.max_error_share, version.record.plan.num_rows)
     manifest = version.verify([budget.observe, *observers])
     budget.judge()
     version.publish(manifest)

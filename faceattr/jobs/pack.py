@@ -22,6 +22,7 @@ from faceattr.data.pack_report import write_pack_report
 from faceattr.data.packed import KIND
 from faceattr.data.packing import PackedStatistics, carried_schema, open_packed_version, publish_packed, verify_packed
 from faceattr.data.plan import Plan
+from faceattr.data.reject_counts import count_rejected
 from faceattr.data.runs import RunRecord, RunVersion, open_run, read_record
 from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ConfigError
@@ -112,7 +113,8 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
     make = job.pack_images((ImagePlace(**place) for place in version.record.source["places"]), version.schema)
     progress = Progress(plan.num_rows, plan.num_rows - num_pending)
     watched = RunRows(plan.num_rows, plan.num_rows - num_pending)
-    budget = ErrorBudget(job.config.max_error_share)
+    budget = ErrorBudget(job.config.max_error_share, plan.num_rows, lambda: count_rejected(version, work, job.storage))
+    budget.judge()
     started = time.time()
     try:
         with cluster_errors():
@@ -137,7 +139,7 @@ def publish_pack(job: PackJob, version: RunVersion) -> PackedStatistics:
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.
     """
-    budget = ErrorBudget(job.config.max_error_share)
+    budget = ErrorBudget(job.config.max_error_share, version.record.plan.num_rows)
     with cluster_errors():
         check = checker_on_cluster(version, job.storage, name="faceattr_verify")
         manifest, statistics = verify_packed(version, [budget.observe], check=check)

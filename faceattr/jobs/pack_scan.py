@@ -123,7 +123,9 @@ def _scan(job: PackJob, gathered: GatheredLabels) -> FoundRows:
         # Since then, what was wrong may have been mended; once the plan is frozen it is too late for that.
         version = RunVersion(store, record, schema, retry_failed=True)
         _hash_images(job, gathered, version)
-    return _read_scan(job, store, record.source["rejects"], [each.name for each in schema if each.name != "row"])
+    return _read_scan(
+        job, store, record.plan.num_rows, record.source["rejects"], [each.name for each in schema if each.name != "row"]
+    )
 
 
 def _plan_tables(tables: Iterable[pa.Table], carried: pa.Schema) -> Iterator[pa.Table]:
@@ -140,7 +142,8 @@ def _hash_images(job: PackJob, gathered: GatheredLabels, version: RunVersion) ->
         logger.info("scan pending_rows=%d of=%d", num_pending, plan.num_rows)
         make = HashImages(ReadPlaces(gathered.places, job.storage, job.limits), version.schema)
         progress = Progress(plan.num_rows, plan.num_rows - num_pending)
-        budget = ErrorBudget(job.config.max_error_share)
+        # What earlier sessions rejected is tried once more by `_scan`, so it does not count before that.
+        budget = ErrorBudget(job.config.max_error_share, plan.num_rows)
         try:
             with cluster_errors():
                 tables = make_shards(
@@ -154,10 +157,10 @@ def _hash_images(job: PackJob, gathered: GatheredLabels, version: RunVersion) ->
     version.publish(version.verify())
 
 
-def _read_scan(job: PackJob, store: Store, rejects: dict[str, Any], columns: list[str]) -> FoundRows:
-    budget = ErrorBudget(job.config.max_error_share)
+def _read_scan(job: PackJob, store: Store, num_rows: int, rejects: dict[str, Any], columns: list[str]) -> FoundRows:
+    budget = ErrorBudget(job.config.max_error_share, num_rows)
     sizes = [np.empty(0)]
-    for table in read_published(store, ["image_id", "num_bytes", "status", "error"]):
+    for table in read_published(store, ["row", "image_id", "num_bytes", "status", "error"]):
         budget.observe(table)
         sizes.append(table["num_bytes"].drop_null().to_numpy())
     budget.judge()

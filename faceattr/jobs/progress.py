@@ -4,9 +4,10 @@ import logging
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -123,52 +124,69 @@ def format_duration(seconds: float | None) -> str:
 
 
 class ErrorBudget:
-    """Stops a run whose input is bad, before it has cost a fortune.
+    """Stops a run whose input is bad: at the first row by which its rejects can no longer come back under the share.
+
+    Rejected rows are set against all rows of the plan, those of earlier sessions included, so neither the order of the
+    images nor a resume or a retry changes the verdict.
 
     Args:
         max_share: largest share of rejected rows.
-        judge_after: rows before which nothing is judged.
+        num_rows: rows of the plan.
+        count_earlier: rejected rows that are committed already; asked once, at the first judgement. A session judges
+            before it reads an image too: what earlier sessions found can be too much already.
     """
 
-    def __init__(self, max_share: float, judge_after: int = 1_000) -> None:
+    def __init__(self, max_share: float, num_rows: int, count_earlier: Callable[[], int] = lambda: 0) -> None:
         self._max_share = max_share
-        self._judge_after = judge_after
-        self._num_rows = 0
+        self._num_rows = num_rows
+        self._count_earlier = count_earlier
+        self._num_earlier: int | None = None
+        # A bit for each row: an engine may deliver a block twice.
+        self._seen = np.zeros(num_rows // 8 + 1, np.uint8)
         self._reasons: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
 
     def add(self, rows: pa.Table) -> None:
-        """Counts rows. Raises RunError once too many of them are bad."""
-        self._count(rows)
-        if self._num_rows >= self._judge_after:
+        """Counts rows. Raises RunError once too many of the run's are bad."""
+        self.observe(rows)
+        if self._reasons:
             self.judge()
 
     def observe(self, rows: pa.Table) -> None:
         """Counts rows without judging."""
-        self._count(rows)
-
-    def _count(self, rows: pa.Table) -> None:
-        self._num_rows += len(rows)
-        bad = rows.filter(pc.not_equal(rows["status"], OK))
+        bad = self._new_rows(rows.filter(pc.not_equal(rows["status"], OK)))
         name = "uri" if "uri" in bad.column_names else "image_id"
-        for status, image, error in zip(*(bad[each].to_pylist() for each in ("status", name, "error")), strict=True):
+        for status, image, error in zip(
+            *(bad[column].to_pylist() for column in ("status", name, "error")), strict=True
+        ):
             self._reasons[status] += 1
             examples = self._examples.setdefault(status, [])
             if len(examples) < 3:
                 examples.append(f"{image} ({error})")
 
+    def _new_rows(self, bad: pa.Table) -> pa.Table:
+        numbers, places = np.unique(bad["row"].to_numpy(), return_index=True)
+        index, bit = numbers >> 3, np.uint8(1) << (numbers & 7).astype(np.uint8)
+        is_new = (self._seen[index] & bit) == 0
+        np.bitwise_or.at(self._seen, index, bit)
+        return bad.take(pa.array(np.sort(places[is_new])))
+
     def judge(self) -> None:
-        """Raises RunError if the share of bad rows is over the limit."""
-        num_bad = sum(self._reasons.values())
-        if num_bad <= self._max_share * self._num_rows:
+        """Raises RunError if more rows are bad than the whole run may have."""
+        if self._num_earlier is None:
+            self._num_earlier = self._count_earlier()
+        num_bad = sum(self._reasons.values()) + self._num_earlier
+        if num_bad / self._num_rows <= self._max_share:  # a quotient, which a share such as 0.29 meets exactly
             return
         shown = "\n".join(
             f"  {reason}: {count:,} images, such as\n    " + "\n    ".join(self._examples[reason])
             for reason, count in self._reasons.most_common(3)
         )
+        shown = shown or "  see them with `faceattr status RUN --rejects`"
+        earlier = f", {self._num_earlier:,} of them found by earlier sessions," if self._num_earlier else ""
         raise RunError(
-            f"{num_bad:,} of {self._num_rows:,} images ({num_bad / self._num_rows:.1%}) cannot be used, more than "
-            f"--max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: raise "
+            f"{num_bad:,} of {self._num_rows:,} images ({num_bad / self._num_rows:.1%}) cannot be used{earlier or ','} "
+            f"more than --max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: raise "
             "--max-error-share and run the same command again to have the rest; then --retry-failed does the images "
             "again that were mended. Or begin anew in another --output."
         )

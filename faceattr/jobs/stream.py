@@ -69,11 +69,7 @@ def stream_rows(
     """
     context = ray.data.DataContext.get_current()
     context.wait_for_min_actors_s = int(wait_s)
-    parts = [
-        index
-        for index, part in enumerate(work.plan.parts)
-        if set(work.plan.part_shards(part)) & set(work.pending.tolist())
-    ]
+    parts = work.plan.parts_with(work.pending)
     listed = ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts)).map_batches(
         ListRows(images.run_uri, images.storage, work), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS
     )

@@ -68,6 +68,7 @@ def test_shards_of_rows_and_of_parts():
     assert plan.num_shards == 3
     assert [plan.shard_range(shard) for shard in range(3)] == [range(8), range(8, 16), range(16, 21)]
     assert [plan.part_shards(part) for part in parts] == [range(2), range(2, 3)]
+    assert [plan.parts_with(np.array(shards, np.int64)) for shards in ([], [1], [2], [0, 2])] == [[], [0], [1], [0, 1]]
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 

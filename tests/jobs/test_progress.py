@@ -9,11 +9,12 @@ from faceattr.errors import RunError
 from faceattr.jobs.progress import ErrorBudget, Progress, format_duration
 
 
-def rows(statuses, hats=None):
-    """Rows whose URIs and errors are numbered by their place."""
+def rows(statuses, hats=None, first=0):
+    """Rows whose URIs and errors are numbered by their place in the table."""
     count = range(len(statuses))
     return pa.table(
         {
+            "row": pa.array(range(first, first + len(statuses)), pa.int64()),
             "uri": [f"s3://b/{number}.jpg" for number in count],
             "status": pa.array(statuses, pa.string()),
             "error": [None if statuses[number] == "ok" else f"detail {number}" for number in count],
@@ -102,23 +103,9 @@ def test_a_file_gets_log_lines_and_no_control_characters(caplog):
     assert record.getMessage().startswith("progress 4/4 (100.0%) · ")
 
 
-def test_nothing_is_judged_before_a_thousand_rows():
-    budget = ErrorBudget(0.05)
-    budget.add(rows(["missing"] * 999))
-    with pytest.raises(RunError, match=r"^1,000 of 1,000 images \(100.0%\) cannot be used"):
-        budget.add(rows(["missing"]))
-
-
-def test_at_the_end_few_rows_are_judged_too():
-    budget = ErrorBudget(0.5)
-    budget.add(rows(["missing"] * 2 + ["ok"]))
-    with pytest.raises(RunError, match="2 of 3 images"):
-        budget.judge()
-
-
 @pytest.mark.parametrize(("num_bad", "stops"), [(0, False), (49, False), (50, False), (51, True)])
 def test_the_share_itself_is_allowed(num_bad, stops):
-    budget = ErrorBudget(0.05)
+    budget = ErrorBudget(0.05, 1_000)
     table = rows(["missing"] * num_bad + ["ok"] * (1_000 - num_bad))
     if stops:
         with pytest.raises(RunError, match=r"\(5.1%\) cannot be used, more than --max-error-share 0.05"):
@@ -128,28 +115,82 @@ def test_the_share_itself_is_allowed(num_bad, stops):
         budget.judge()
 
 
+@pytest.mark.parametrize("share", [0.07, 0.29, 0.57, 0.58])
+def test_a_share_that_is_met_to_the_row_is_allowed(share):
+    budget = ErrorBudget(share, 100)
+    budget.add(rows(["empty"] * round(100 * share)))
+    with pytest.raises(RunError):
+        budget.add(rows(["empty"], first=99))
+
+
 @pytest.mark.parametrize(("max_share", "stops"), [(0.0, True), (1.0, False)])
 def test_the_extreme_shares(max_share, stops):
-    budget = ErrorBudget(max_share, judge_after=1)
+    budget = ErrorBudget(max_share, 100)
+    budget.add(rows(["ok"] * 99))
     if stops:
-        budget.add(rows(["ok"] * 99))
-        with pytest.raises(RunError):
-            budget.add(rows(["empty"]))
+        with pytest.raises(RunError, match="1 of 100 images"):
+            budget.add(rows(["empty"], first=99))
     else:
-        budget.add(rows(["empty"] * 5))
+        budget.add(rows(["empty"], first=99))
 
 
-def test_rows_of_earlier_sessions_count_without_being_judged():
-    budget = ErrorBudget(0.1, judge_after=10)
-    budget.observe(rows(["missing"] * 5 + ["ok"] * 5))
-    with pytest.raises(RunError, match="5 of 11 images"):
-        budget.add(rows(["ok"]))
+def test_bad_images_that_come_together_count_against_the_whole_run():
+    """1,060 of 22,100 are 4.8 %; after 11,060 rows they were 9.6 %."""
+    budget = ErrorBudget(0.05, 22_100)
+    budget.add(rows(["ok"] * 10_000))
+    budget.add(rows(["empty"] * 1_060, first=10_000))
+    budget.add(rows(["ok"] * 11_040, first=11_060))
+    budget.judge()
+
+
+@pytest.mark.parametrize("first", [0, 10_000, 20_994])
+def test_a_run_stops_at_the_row_after_which_it_cannot_come_back_wherever_that_is(first):
+    budget = ErrorBudget(0.05, 22_100)
+    budget.add(rows(["empty"] * 1_105, first=first))
+    with pytest.raises(RunError, match=r"1,106 of 22,100 images \(5.0%\)"):
+        budget.add(rows(["empty"], first=first + 1_105))
+
+
+def test_a_retry_of_bad_rows_alone_is_judged_by_the_whole_run():
+    budget = ErrorBudget(0.05, 40_000)
+    budget.add(rows(["missing"] * 1_800, first=3))
+    budget.judge()
+
+
+def test_rows_that_earlier_sessions_rejected_count_and_are_looked_up_only_when_it_matters():
+    asked = []
+
+    def count_earlier():
+        asked.append(1)
+        return 4
+
+    budget = ErrorBudget(0.05, 100, count_earlier)
+    budget.add(rows(["ok"] * 50))
+    assert asked == []
+    budget.add(rows(["empty"], first=50))
+    with pytest.raises(RunError, match=r"6 of 100 images \(6.0%\) cannot be used, 4 of them found by earlier sessions"):
+        budget.add(rows(["empty"], first=51))
+    assert asked == [1]
+
+
+def test_a_session_that_inherits_too_many_rejected_rows_is_refused_before_it_reads_an_image():
+    with pytest.raises(RunError, match=r"6 of 100 images .* 6 of them found by earlier sessions(.|\n)*--rejects"):
+        ErrorBudget(0.05, 100, lambda: 6).judge()
+    ErrorBudget(0.05, 100, lambda: 5).judge()
+
+
+def test_a_block_that_is_delivered_twice_counts_once():
+    budget = ErrorBudget(0.5, 8)
+    for _ in range(3):
+        budget.add(rows(["missing"] * 4))
+    with pytest.raises(RunError, match="5 of 8 images"):
+        budget.add(rows(["missing", "missing"], first=3))
 
 
 def test_the_three_commonest_reasons_are_told_with_examples():
     statuses = ["ok", "empty", *["missing"] * 5, *["truncated"] * 3, *["corrupt"] * 2]
-    budget = ErrorBudget(0.1)
-    budget.add(rows(statuses))
+    budget = ErrorBudget(0.1, len(statuses))
+    budget.observe(rows(statuses))
     with pytest.raises(RunError) as error:
         budget.judge()
     assert str(error.value) == (
