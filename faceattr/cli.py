@@ -4,25 +4,29 @@ tyro makes the flags from the config dataclasses. A YAML file given by `--config
 front of the user's own, so that both are parsed and checked by one piece of code and flags win.
 """
 
-import dataclasses
+import contextlib
 import difflib
+import errno
+import os
+import select
+import signal
 import sys
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TextIO, TypeVar
 
 import tyro
-import yaml
 
 from faceattr.commands.table import COMMANDS, find_command
+from faceattr.config.flags import gather_flags, list_flags, name_flag
 from faceattr.data.addresses import check_no_credentials
-from faceattr.data.storage import open_store
-from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ConfigError, FaceattrError
+from faceattr.layers import Setting, find_preset, read_settings
 from faceattr.logs import configure_logging
 
 _Config = TypeVar("_Config")
+# What the system says of a disk that takes no more; a fact about the machine, not about our code.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def run_job(
@@ -40,6 +44,17 @@ def run_job(
 
 
 def _guarded(action: Callable[[], int]) -> int:
+    """Runs a command; its errors become one line and an exit code."""
+    try:
+        code = _mapped(action)
+    except BrokenPipeError:
+        if not _is_unread(sys.stdout) and not _is_unread(sys.stderr):
+            raise
+        code = 128 + signal.SIGPIPE
+    return _flush_output(code)
+
+
+def _mapped(action: Callable[[], int]) -> int:
     try:
         return action()
     except FaceattrError as error:
@@ -48,6 +63,41 @@ def _guarded(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("stopped by the user; what is committed stays, run the same command again to go on", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = error.filename or "standard output or a temporary file"
+        print(f"error: cannot write to {where}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _flush_output(code: int) -> int:
+    """Writes what is buffered, while an error can still be said; `| head` is none, a full disk is."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+    except OSError as error:
+        _discard(sys.stdout)
+        print(f"error: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        return code or 1
+    return code
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether a stream is a pipe whose reader is gone, as `head` is after ten lines."""
+    try:
+        watched = select.poll()
+        watched.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in watched.poll(0))
+    except (OSError, ValueError):  # no file at all, as under a test
+        return False
+
+
+def _discard(stream: TextIO) -> None:
+    # Else the interpreter tries to write it once more on its way out, and says so.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def parse_config(
@@ -65,32 +115,38 @@ def parse_config(
         ConfigError: a key of the file is unknown, or a value is out of range.
         SystemExit: a flag is wrong (code 2) or help was asked for (code 0).
     """
-    rest = [part for each in argv for part in _split_file_flag(each)]
+    rest = [part for word in argv for part in _split_file_flag(word)]
     _check_words(rest)
-    layers: list[_Layer] = []
+    rest = gather_flags(config_class, rest)
+    layers: list[tuple[str, list[Setting]]] = []
     if "--config" in rest:
         path = _word_behind(rest, "--config", "the path of a YAML file")
         place = rest.index("--config")
         del rest[place : place + 2]
-        layers.append(_yaml_flags(config_class, path, f"--config {path}"))
+        if "--config" in rest:
+            raise ConfigError(f"--config: given twice, first as {path!r}; it takes one file, so leave one out")
+        layers.append((f"--config {path}", read_settings(config_class, path, f"--config {path}")))
     if presets is not None:
-        named = [parts[0].partition("=")[2] for name, parts in (layers[0] if layers else []) if name == "preset"]
+        named = [each.words[0].partition("=")[2] for _, layer in layers for each in layer if each.flag == "preset"]
         if "--preset" in rest:
             named = [_word_behind(rest, "--preset", "a name")]
         if named and named[0] != "None":
-            layers.append(_yaml_flags(config_class, _find_preset(presets, named[0]), f"--preset {named[0]}"))
+            source = f"--preset {named[0]}"
+            layers.append((source, read_settings(config_class, find_preset(presets, named[0]), source)))
     words = list(rest)
-    given = {_flag_name(each) for each in rest if each.startswith("--")}
-    for layer in layers:
-        _check_words([part for _, parts in layer for part in parts])
-        words = [part for name, parts in layer if name not in given for part in parts] + words
-        given |= {name for name, _ in layer}
+    kinds = {flag: kind for flag, _, kind in list_flags(config_class)}
+    given = {name_flag(word, kinds) for word in rest if word.startswith("--")}
+    for source, layer in layers:
+        _check_words([word for each in layer for word in each.words])
+        used = [each for each in layer if each.flag not in given]
+        for each in used:
+            if each.problem is not None:
+                print(f"error: {source}: {each.problem}", file=sys.stderr)
+                raise SystemExit(2)  # as for a wrong flag
+        words = [word for each in used for word in each.words] + words
+        given |= {each.flag for each in layer}
     note = "--config FILE: a YAML file with any of these settings; flags win over it."
     return tyro.cli(config_class, args=words, description="\n\n".join(filter(None, [description, note])))
-
-
-# (flag name, command-line words) of every value that a YAML file gives.
-_Layer = list[tuple[str, list[str]]]
 
 
 def _split_file_flag(word: str) -> list[str]:
@@ -104,15 +160,6 @@ def _word_behind(words: Sequence[str], flag: str, what: str) -> str:
     return words[place]
 
 
-def _find_preset(presets: Path, name: str) -> str:
-    known = sorted(path.stem for path in presets.glob("*.yaml"))
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"--preset {name!r}: expected one of {', '.join(known)}{hint}")
-    return str(presets / f"{name}.yaml")
-
-
 def _check_words(words: Sequence[str]) -> None:
     """Refuses credentials in any value, before an error about another one could repeat it."""
     flag = "the command line"
@@ -120,76 +167,6 @@ def _check_words(words: Sequence[str]) -> None:
         if word.startswith("--"):
             flag = word.partition("=")[0]
         check_no_credentials(word, flag)
-
-
-def _flag_name(argument: str) -> str:
-    name = argument.removeprefix("--").partition("=")[0].replace("_", "-")
-    group, dot, last = name.rpartition(".")
-    return group + dot + last.removeprefix("no-")
-
-
-def _yaml_flags(config_class: type, path: str, source: str) -> _Layer:
-    """What a YAML file gives; `source` names it in messages."""
-    try:
-        # BaseLoader: every scalar stays text and is parsed as a flag would be (1e-4 is a number, `no` a word).
-        content = yaml.load(_read_bytes(path).decode("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - builds only str, list, dict
-    except OSError as error:
-        raise ConfigError(f"{source}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{source}: expected 'key: value' lines")
-    return list(_flatten(config_class, content, source, ""))
-
-
-def _read_bytes(path: str) -> bytes:
-    """A local file, or one in object storage, whose endpoint and keys the environment names."""
-    if "://" not in path:
-        return Path(path).read_bytes()
-    folder, _, name = path.rpartition("/")
-    try:
-        return open_store(folder).get(name)
-    except MissingObjectError as error:
-        raise ConfigError(f"{path}: no such object") from error
-
-
-def _flatten(config_class: type, content: dict[str, Any], source: str, prefix: str) -> Any:
-    hints = typing.get_type_hints(config_class)
-    for key, value in content.items():
-        name = key.replace("-", "_")
-        dotted = f"{prefix}{key}"
-        if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(hints)}"
-            raise ConfigError(f"{source}: unknown key {dotted!r}; {hint}")
-        flag = f"{prefix}{name}".replace("_", "-")
-        kind = hints[name]
-        if dataclasses.is_dataclass(kind):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{source}: {dotted!r} is a group; expected keys below it")
-            yield from _flatten(typing.cast(type, kind), value, source, f"{flag}.")
-        elif isinstance(value, dict) and typing.get_origin(kind) is Mapping:
-            nested = [name for name, each in value.items() if not isinstance(each, str)]
-            if nested:
-                raise ConfigError(f"{source}: {dotted}.{nested[0]!r} takes one value; write a list as text, in quotes")
-            yield flag, [f"--{flag}", *(word for pair in value.items() for word in pair)]
-        elif isinstance(value, dict):
-            raise ConfigError(f"{source}: {dotted!r} takes one value, found keys below it")
-        elif kind is bool:
-            yield flag, [_bool_flag(flag, value, source)]
-        elif isinstance(value, list):
-            yield flag, [f"--{flag}", *value]
-        else:
-            # One word with `=`, since a value may begin with a dash; an empty value is None only where None may stand.
-            is_none = value in ("", "null", "~") and type(None) in typing.get_args(kind)
-            yield flag, [f"--{flag}={None if is_none else value}"]
-
-
-def _bool_flag(flag: str, value: str, source: str) -> str:
-    if value.lower() not in ("true", "false"):
-        raise ConfigError(f"{source}: {flag!r}: expected true or false, found {value!r}")
-    group, dot, last = flag.rpartition(".")
-    return f"--{flag}" if value.lower() == "true" else f"--{group}{dot}no-{last}"
 
 
 def _describe_unknown(arguments: Sequence[str]) -> str:
@@ -216,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         rest = arguments[len(command.words) :]
         _check_words(rest)
+        rest = gather_flags(command.resolve(), rest)
         return tyro.cli(command.resolve(), args=rest, prog=f"faceattr {' '.join(command.words)}")()
 
     return _guarded(run)

@@ -17,16 +17,18 @@ SCRIPTS = sorted([*(ROOT / "pipelines").glob("*.py"), *(ROOT / "tune").glob("*.p
 ROOMS_BELOW = {
     "errors": [],
     "logs": [],
+    "yaml_files": ["errors"],
+    "layers": ["data", "errors", "config", "yaml_files"],
     "attributes": ["errors"],
     "config": ["errors", "attributes"],
     "data": ["errors", "attributes"],
     "watch": ["errors"],
     "planning": ["data", "errors"],
-    "vqa": ["data", "errors", "attributes"],
+    "vqa": ["data", "errors", "attributes", "yaml_files"],
     "models": ["data", "errors", "attributes"],
     "training": ["models", "data", "errors", "attributes", "config"],
     "evaluation": ["training", "models", "vqa", "data", "errors", "attributes"],
-    "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config"],
+    "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
     "inference": ["evaluation", "training", "models", "vqa", "data", "errors", "attributes", "config"],
     "demo": ["inference", "evaluation", "training", "models", "vqa", "data", "errors", "attributes", "logs"],
     "jobs": [
@@ -43,6 +45,7 @@ ROOMS_BELOW = {
         "attributes",
         "config",
         "logs",
+        "yaml_files",
     ],
     "commands": [
         "planning",
@@ -56,7 +59,7 @@ ROOMS_BELOW = {
         "config",
         "logs",
     ],
-    "cli": ["commands", "data", "errors", "config", "logs"],
+    "cli": ["commands", "data", "errors", "config", "layers", "logs"],
 }
 STANDARD_LIBRARY_ONLY = {"errors", "logs", "attributes", "config"}
 FORBIDDEN = {

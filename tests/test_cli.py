@@ -2,6 +2,10 @@
 
 import dataclasses
 import logging
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +13,7 @@ from faceattr.cli import main, parse_config, run_job
 from faceattr.config import LabelConfig
 from faceattr.data.storage import open_store
 from faceattr.errors import ConfigError, ModelError, RunError, StorageError
+from faceattr.training.train_config import TrainConfig
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +131,13 @@ def test_texts_of_a_file_stay_texts(parse, value):
         ("", "expected 'key: value' lines"),
         ("a: [1", "not valid YAML"),
         ("images: \udcff", "not valid YAML"),
+        ("limit: 3\nlimit: 4", "line 2: the key 'limit' stands twice, first in line 1"),
+        ("storage: {deadline_s: 1, deadline-s: 2}", "'storage.deadline_s' and 'storage.deadline-s' are one key"),
+        ("limit: [3]", "'limit' takes one value, found a list of 1"),
+        ("images: [a, b]", "'images' takes one value, found a list of 2"),
+        ("dry_run: [true]", "'dry_run' takes one value, found a list of 1"),
+        ("storage: [1]", "'storage' is a group; expected keys below it"),
+        ("images: " + "[" * 5_000, "nested more than 32 deep"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_name_and_key(parse, text, problem):
@@ -171,6 +183,76 @@ def test_a_value_of_a_wrong_kind_ends_with_code_2_and_names_the_flag(parse, caps
         parse(text, *flags)
     assert end.value.code == 2
     assert shown in capsys.readouterr().err
+
+
+def test_a_value_of_a_wrong_kind_in_a_file_is_one_line_with_file_and_key(parse, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("workers:\n  max_actors: a few")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --config ")
+    assert (
+        "run.yaml: 'workers.max_actors' (--workers.max-actors): expected a whole number or null, found 'a few'" in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("attributes: [hat, [beard]]", "'attributes': expected a list of single values"),
+        ("loss: {weights: [1]}", "'loss.weights' takes one value, found a list"),
+        ("loss: {weights: 1}", "'loss.weights': expected 'name: value' lines below it, found '1'"),
+        ("preset: [a]", "'preset' takes one value, found a list of 1"),
+    ],
+)
+def test_the_shape_of_lists_and_pairs_in_a_file_is_checked(tmp_path, text, problem):
+    path = tmp_path / "train.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"^--config .*train\.yaml: ") as error:
+        parse_config(TrainConfig, ["--data=a", "--output=b", "--config", str(path)], presets=tmp_path)
+    assert problem in str(error.value)
+
+
+def run_plan(*, unbuffered=False, **streams):
+    """`faceattr plan`, in a process of its own."""
+    code = "import sys; from faceattr.cli import main; sys.exit(main(['plan', '--images', '1000']))"
+    command = [sys.executable, *(["-u"] if unbuffered else []), "-c", code]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, text=True, stderr=subprocess.PIPE, check=False, env=env, **streams)
+
+
+def test_a_reader_that_stops_reading_ends_a_command_without_a_word():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        ended = run_plan(stdout=closed)
+    assert (ended.stderr, ended.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_full_disk_behind_standard_output_is_one_line(unbuffered):
+    with open("/dev/full", "w") as full:
+        ended = run_plan(stdout=full, unbuffered=unbuffered)
+    assert re.fullmatch("error: cannot write to standard output.*: No space left on device\n", ended.stderr)
+    assert ended.returncode == 1
+
+
+def test_a_pipe_that_breaks_in_the_middle_of_a_command_ends_it_without_a_word():
+    code = """
+import os, sys
+from faceattr.cli import run_job
+from faceattr.config import LabelConfig
+def job(config):
+    for _ in range(1000):
+        print("x" * 1000, flush=True)
+    return 0
+sys.exit(run_job(LabelConfig, job, ["--images", "a", "--output", "b"], None))
+"""
+    ended = subprocess.run(
+        f"set -o pipefail; {sys.executable} -c '{code}' | head -n 1 > {os.devnull}",
+        shell=True, executable="/bin/bash", stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.stderr, ended.returncode) == ("", 141)
 
 
 def raising(error):

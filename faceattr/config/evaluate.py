@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config.checks import check
+from faceattr.config.flags import check_each_once
 from faceattr.config.shared import DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
 
 
@@ -78,6 +79,8 @@ class EvalConfig:
         for name in ("model", "output"):
             check(bool(getattr(self, name)), name, getattr(self, name), "an address")
         check(bool(self.data) and all(self.data), "data", self.data, "packed runs")
+        check_each_once("data", self.data)
+        check_each_once("group-by", self.groups)
         check(self.min_group >= 1, "min-group", self.min_group, "1 or more")
 
     @property

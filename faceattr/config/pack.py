@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config.checks import check
+from faceattr.config.flags import check_each_once
 from faceattr.config.shared import DecodeConfig, RayConfig, StorageConfig
 
 
@@ -22,6 +23,11 @@ class SourceConfig:
     race=Race:White|Black|Asian person=name:identity."""
     class_order: Literal["natural", "sorted"] = "natural"
     """For `fairface`: `sorted` is the order of the CLIP weights that were published with sorted class names."""
+
+    def __post_init__(self) -> None:
+        for name in ("files", "attributes", "columns"):
+            check_each_once(f"source-options.{name}", getattr(self, name))
+        check_each_once("source-options.columns", [entry.partition("=")[0] for entry in self.columns])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,7 @@ class SplitsConfig:
     `image` where an identity is packed as an attribute: a head for known persons must see them in every split."""
 
     def __post_init__(self) -> None:
+        check_each_once("splits.rename", [entry.rpartition("=")[0] for entry in self.rename])
         for name in ("train", "val", "test"):
             share = getattr(self, name)
             check(0.0 <= share < float("inf"), f"splits.{name}", share, "0 or more")
@@ -68,6 +75,7 @@ class SelectConfig:
     """How many images with a no for all of them are packed besides, drawn by --splits.seed."""
 
     def __post_init__(self) -> None:
+        check_each_once("select.any-of", self.any_of)
         check(self.negatives >= 0, "select.negatives", self.negatives, "0 or more")
         check(bool(self.any_of) or not self.negatives, "select.negatives", self.negatives, "--select.any-of with it")
 
@@ -112,7 +120,7 @@ class PackConfig:
     def __post_init__(self) -> None:
         check(bool(self.output), "output", self.output, "an address")
         check(bool(self.labels or self.source), "labels", self.labels, "a label run, or --source and --root")
-        check(len(set(self.labels)) == len(self.labels), "labels", self.labels, "every run once")
+        check_each_once("labels", self.labels)
         check(self.source is None or bool(self.root), "root", self.root, f"the folder of --source {self.source}")
         check(self.root is None or self.source is not None, "source", self.source, "a kind that says what --root is")
         short_side = self.short_side_px

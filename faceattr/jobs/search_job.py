@@ -28,9 +28,10 @@ from faceattr.search.default_space import build_default_space
 from faceattr.search.model_facts import ModelFacts, inspect_model
 from faceattr.search.objective import Judge
 from faceattr.search.records import read_begun
-from faceattr.search.space import Space, check_space, load_yaml, parse_space
+from faceattr.search.space import Space, check_space, parse_space
 from faceattr.training.assembly import build_model, choose_attributes, renamed_backbone
 from faceattr.training.train_config import TrainConfig
+from faceattr.yaml_files import load_yaml
 
 logger = logging.getLogger(__name__)
 KIND = "search"

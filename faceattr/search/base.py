@@ -13,10 +13,10 @@ from faceattr.data.storage import StorageOptions, open_store, split_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ConfigError
 from faceattr.search.config import SearchConfig
-from faceattr.search.space import load_yaml
 from faceattr.training.overrides import override
 from faceattr.training.presets import PRESETS_FOLDER
 from faceattr.training.train_config import TrainConfig
+from faceattr.yaml_files import load_yaml
 
 _Config = TypeVar("_Config")
 _OWN_KEYS = ("data", "output", "preset", "dry_run", "config")
@@ -30,7 +30,12 @@ def build_base(config: SearchConfig, storage: StorageOptions) -> TrainConfig:
     """
     base = TrainConfig(data=config.data, output=config.output or "unused", storage=config.storage, ray=config.ray)
     for where, content in _layers(config, storage):
-        values = {key: value for key, value in _flatten(content, TrainConfig) if key not in _OWN_KEYS}
+        values: dict[str, Any] = {}
+        for key, value in _flatten(content, TrainConfig):
+            if key.replace("-", "_") in {known.replace("-", "_") for known in values}:
+                raise ConfigError(f"{where}: the key {key!r} is given twice; remove one")
+            if key not in _OWN_KEYS:
+                values[key] = value
         try:
             base = override(base, values)
         except ConfigError as error:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig
+from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
 from faceattr.evaluation.thresholds import Criterion, CriterionName
 
@@ -158,6 +159,8 @@ class SearchConfig:
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         wrong = [each for each in self.set if "=" not in each]
         _check(not wrong, "set", wrong, "key=value")
+        check_each_once("set", [each.partition("=")[0].strip().replace("-", "_") for each in self.set])
+        check_each_once("data", self.data)
 
 
 def _check(holds: bool, key: str, found: object, allowed: str) -> None:

@@ -9,7 +9,6 @@ when: {freeze.depth: [9]}
 else: 1.0                                      elsewhere; the shared setting by default
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -17,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import optuna
-import yaml
 
 from faceattr.data.sources.options import near_hint
 from faceattr.errors import ConfigError
 from faceattr.search.distributions import Choice, Distribution, parse_distribution
 from faceattr.training.overrides import override
 from faceattr.training.train_config import TrainConfig
+from faceattr.yaml_files import load_yaml  # noqa: F401 - what spaces are read with
 
 # Keys that say which data, where to and on what, not how to train; or that would change what trials are compared by.
 _NOT_SEARCHED = ("data", "output", "preset", "attributes", "dry_run", "feed.balance", "storage.", "ray.", "workers.")
@@ -137,30 +136,6 @@ def _check_conditions(key: str, each: Searched, searched: Mapping[str, Searched]
             raise ConfigError(
                 f"space: {key}: when: {other} is never {impossible[0]!r}; it is one of {list(distribution.extremes)}"
             )
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML reads 1e-4 as text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-)
-
-
-def load_yaml(text: str, where: str) -> dict[str, Any]:
-    """A mapping out of a YAML text.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{where}: expected 'key: value' lines")
-    return {str(key): value for key, value in content.items()}
 
 
 def parse_space(content: Mapping[str, Any], where: str) -> Space:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig
+from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
 from faceattr.models.augmentation import Augmentation
 from faceattr.training.config import FitConfig, LossConfig, OptimConfig, SelectionConfig
@@ -179,8 +180,14 @@ class TrainConfig:
         _check(bool(self.data) and all(self.data), "data", self.data, "at least one address")
         _check(bool(self.output), "output", self.output, "an address")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
-        for key, names in (("attributes", self.attributes), ("feed.balance", self.feed.balance)):
-            _check(len(set(names)) == len(names), key, names, "each name once")
+        for key, names in (
+            ("data", self.data),
+            ("attributes", self.attributes),
+            ("feed.balance", self.feed.balance),
+            ("loss.class-weighted", self.loss.class_weighted),
+            ("lora.targets", self.lora.targets),
+        ):
+            check_each_once(key, names)
         size, workers = self.feed.batch_size, self.workers.num_workers
         _check(size >= workers, "feed.batch-size", size, f"at least one image for each of {workers} workers")
         two_stages, epochs = self.freeze.schedule == "two-stage", self.optim.epochs

@@ -26,6 +26,7 @@ import yaml
 from faceattr.attributes import Attribute, DerivedAttribute
 from faceattr.errors import ConfigError
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
+from faceattr.yaml_files import YamlProblemError, compose_yaml
 
 _T = TypeVar("_T")
 
@@ -66,13 +67,11 @@ def parse_question_set(text: str, *, name: str, where: str) -> QuestionSet:
         ConfigError: with line and dotted key.
     """
     try:
-        root = yaml.compose(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        problem = str(getattr(error, "problem", error))
-        hint = "; inside [ ] or { } a text with a question mark needs quotes" if "'?'" in problem else ""
-        raise ConfigError(f"{where}{line}: not valid YAML: {problem}{hint}") from error
+        root = compose_yaml(text, unique_keys=False)  # the reader names what they belong to
+    except YamlProblemError as error:
+        line = f" line {error.line}" if error.line else ""
+        hint = "; inside [ ] or { } a text with a question mark needs quotes" if "'?'" in error.problem else ""
+        raise ConfigError(f"{where}{line}: {error.problem}{hint}") from error
     if root is None:
         raise ConfigError(f"{where}: the file is empty; expected the key 'attributes'")
     reader = _Reader(where)

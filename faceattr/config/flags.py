@@ -1,0 +1,112 @@
+"""The words of a command line with every flag in them once: values of lists are joined, a second value is refused.
+
+An argument parser keeps the last of two equal flags without a word; `--data A --data B` would train on B alone.
+"""
+
+import collections.abc
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from faceattr.errors import ConfigError
+
+FlagKind = Literal["one value", "several values", "pairs", "yes or no"]
+_SEVERAL = (tuple, list, set, frozenset, collections.abc.Sequence)
+
+
+def flag_kind(hint: Any) -> FlagKind:
+    """What stands behind the flag of a field with this type hint."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if hint is bool:
+        return "yes or no"
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    origins = {typing.get_origin(option) or option for option in options}
+    if origins & {dict, Mapping}:
+        return "pairs"
+    return "several values" if origins & set(_SEVERAL) else "one value"
+
+
+def list_flags(config_class: type, prefix: str = "") -> Iterator[tuple[str, str, FlagKind]]:
+    """(flag, name of the field that it sets, kind) of a config, without the dashes in front; a field may have several.
+
+    Names have `-` and not `_`.
+    """
+    for name, hint in typing.get_type_hints(config_class, include_extras=True).items():
+        flag = f"{prefix}{name}".replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            yield from list_flags(typing.cast(type, hint), f"{flag}.")
+            continue
+        yield flag, flag, flag_kind(hint)
+        for extra in typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ():
+            for alias in getattr(extra, "aliases", None) or ():
+                yield alias.lstrip("-"), flag, flag_kind(hint)
+
+
+def name_flag(word: str, kinds: Mapping[str, FlagKind]) -> str:
+    """Name of the flag that a word of the command line gives: `--ray.no-dashboard` is `ray.dashboard`."""
+    name = word.removeprefix("--").partition("=")[0].replace("_", "-")
+    group, dot, last = name.rpartition(".")
+    positive = group + dot + last.removeprefix("no-")
+    return positive if name not in kinds and kinds.get(positive) == "yes or no" else name
+
+
+def gather_flags(config_class: type, words: Sequence[str]) -> list[str]:
+    """The same words with the values of a flag that is given again behind those of its first mention.
+
+    Args:
+        config_class: dataclass whose fields are the flags; flags that it does not know are left as they are.
+        words: of the command line.
+
+    Raises:
+        ConfigError: a flag of one value is given twice, or one name of a flag of pairs.
+    """
+    found = list(list_flags(config_class))
+    fields = {flag: field for flag, field, _ in found}
+    kinds = {flag: kind for flag, _, kind in found}
+    segments: list[list[str]] = [[]]  # a flag and what stands behind it; in front of all flags no flag
+    first: dict[str, list[str]] = {}
+    current = segments[0]
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            current.append(word)
+            continue
+        name = name_flag(word, kinds)
+        field = fields.get(name)
+        if field is None or field not in first:
+            current = [word]
+            segments.append(current)
+            if field is not None:
+                first[field] = current
+        elif kinds[name] in ("several values", "pairs"):
+            current = first[field]
+            flag, equals, value = current[0].partition("=")
+            current[:1] = [flag, value] if equals else [flag]
+            current += [word.partition("=")[2]] if "=" in word else []
+        else:
+            raise ConfigError(_describe_second(first[field], word, kinds[name]))
+    for field, segment in first.items():
+        if kinds[field] == "pairs":
+            check_each_once(field, _values(segment)[::2])
+    return [word for segment in segments for word in segment]
+
+
+def _values(segment: Sequence[str]) -> list[str]:
+    _, equals, value = segment[0].partition("=")
+    return [*([value] if equals else []), *segment[1:]]
+
+
+def _describe_second(before: Sequence[str], word: str, kind: FlagKind) -> str:
+    name = word.partition("=")[0]
+    if kind == "yes or no":
+        return f"{name}: {before[0]} is given already; leave one out"
+    return f"{name}: given twice, first as {next(iter(_values(before)), '')!r}; it takes one value, so leave one out"
+
+
+def check_each_once(flag: str, names: Sequence[str]) -> None:
+    """Raises ConfigError, naming the one, if something is given twice to a flag of several values."""
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ConfigError(f"--{flag}: expected every value once ({name!r} is given twice), found {tuple(names)!r}")
