@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -105,25 +105,26 @@ class IsolatedDecoder:
         Raises:
             RunError: the child cannot be started.
         """
-        if os.getpid() != self._owner_pid:
-            raise RuntimeError(f"this decoder belongs to process {self._owner_pid}; call process_decoder() in this one")
-        decoded: list[Decoded] = []
+        return list(self.decode_each(images))
+
+    def decode_each(self, images: Sequence[bytes]) -> Iterator[Decoded]:
+        """As `decode_batch`, one after the other: in memory are the pixels of a few small images, or of one large."""
+        num_done = 0
         has_failed = False  # whether a child was lost on the image that is next
-        with self._lock:
-            while len(decoded) < len(images):
-                rest = images[len(decoded) : len(decoded) + MAX_BATCH]
-                size_fault = find_size_fault(rest[0], self._limits)
-                if size_fault is not None:
-                    decoded.append(size_fault)
-                    continue
-                fitting = itertools.takewhile(lambda image: find_size_fault(image, self._limits) is None, rest)
-                answers, failure = self._exchange_batch(list(fitting))
-                decoded += answers
-                if failure is not None and has_failed and not answers:
-                    decoded.append(failure)
-                    failure = None
-                has_failed = failure is not None
-        return decoded
+        while num_done < len(images):
+            rest = images[num_done : num_done + MAX_BATCH]
+            size_fault = find_size_fault(rest[0], self._limits)
+            if size_fault is not None:
+                num_done += 1
+                yield size_fault
+                continue
+            fitting = itertools.takewhile(lambda image: find_size_fault(image, self._limits) is None, rest)
+            answers, failure = self._exchange_batch(list(fitting))
+            if failure is not None and has_failed and not answers:
+                answers, failure = [failure], None
+            has_failed = failure is not None
+            num_done += len(answers)
+            yield from _let_go(answers)
 
     def close(self) -> None:
         """Ends the child and gives all memory back; the decoder cannot be used again. May be called twice."""
@@ -144,6 +145,12 @@ class IsolatedDecoder:
 
     def _exchange_batch(self, images: Sequence[bytes]) -> tuple[list[Decoded], ImageError | None]:
         """Answers to the first images, and how the child was lost on the one behind them, if it was."""
+        if os.getpid() != self._owner_pid:
+            raise RuntimeError(f"this decoder belongs to process {self._owner_pid}; call process_decoder() in this one")
+        with self._lock:
+            return self._exchange_locked(images)
+
+    def _exchange_locked(self, images: Sequence[bytes]) -> tuple[list[Decoded], ImageError | None]:
         child = self._get_child()
         try:
             count = self._exchange.write_batch(images)
@@ -213,6 +220,13 @@ class IsolatedDecoder:
         if self._child is not None:
             self._child.stop()
             self._child = None
+
+
+def _let_go(answers: list[Decoded]) -> Iterator[Decoded]:
+    """The answers, none of which is kept here once the next is asked for."""
+    answers.reverse()
+    while answers:
+        yield answers.pop()
 
 
 class _Child:

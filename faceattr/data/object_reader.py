@@ -36,47 +36,54 @@ class ObjectReader:
         self._limits = limits
         self._witness: str | None = None
 
-    def read(self, uri: str, others: Sequence[str] = ()) -> bytes | ImageError:
+    def read(self, uri: str, others: Sequence[str] = (), *, room_bytes: int | None = None) -> bytes | ImageError:
         """The bytes of an image, or why there are none.
 
         Args:
             uri: of the image, below the store's own.
             others: URIs of other images of the store, some of which can probably be read.
+            room_bytes: what there is room for at the moment.
 
         Raises:
+            LargeObjectError: the image is within the limits and takes more than `room_bytes`; it was not fetched.
             StorageError: an outage, or the store refuses other objects too; nothing is known about the image then.
         """
         key = self._key(uri)
         try:
-            data = self._get(key)
+            data = self._get(key, room_bytes)
         except MissingObjectError:
             return ImageError("missing", "there is no such object")
         except RefusedObjectError as refusal:
-            return self._judge(key, others, refusal)
+            return self._judge(key, others, refusal, room_bytes)
         if isinstance(data, ImageError):
             return data
         if self._witness is None or len(data) <= _SMALL_BYTES:
             self._witness = key
         return data
 
-    def _get(self, key: str) -> bytes | ImageError:
+    def _get(self, key: str, room_bytes: int | None) -> bytes | ImageError:
         """The object, or the error of one that is too large."""
         if self._limits is None:
-            return self.store.get(key)
+            return self.store.get(key) if room_bytes is None else self.store.get(key, max_bytes=room_bytes)
+        max_bytes = self._limits.max_bytes
         try:
-            return self.store.get(key, max_bytes=self._limits.max_bytes)
+            return self.store.get(key, max_bytes=max_bytes if room_bytes is None else min(max_bytes, room_bytes))
         except LargeObjectError as error:
+            if error.num_bytes <= max_bytes:
+                raise
             return describe_too_large(error.num_bytes, self._limits)
 
     def _key(self, uri: str) -> str:
         return uri[len(self.store.uri.rstrip("/")) + 1 :]
 
-    def _judge(self, key: str, others: Sequence[str], refusal: RefusedObjectError) -> bytes | ImageError:
+    def _judge(
+        self, key: str, others: Sequence[str], refusal: RefusedObjectError, room_bytes: int | None
+    ) -> bytes | ImageError:
         if refusal.is_certain:
             return ImageError("unreadable", refusal.detail)
         self._read_another(key, others, refusal)
         try:
-            return self._get(key)
+            return self._get(key, room_bytes)
         except MissingObjectError:
             return ImageError("missing", "there is no such object")
         except RefusedObjectError as again:
@@ -88,7 +95,9 @@ class ObjectReader:
             if candidate in (None, key):
                 continue
             try:
-                self._get(str(candidate))  # also a store that says how large an object is gives it
+                self._get(str(candidate), None if self._limits is None else _SMALL_BYTES)
+            except LargeObjectError:
+                pass  # a store that says how large an object is would give it
             except MissingObjectError:
                 continue
             except RefusedObjectError:

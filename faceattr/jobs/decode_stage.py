@@ -15,9 +15,11 @@ from faceattr.errors import ImageError
 from faceattr.jobs.pixels import pixels_to_arrow
 from faceattr.jobs.read_stages import append_columns
 
-# Decoded images of a batch are in memory together.
+# Encoded images that the decoder gets at a time.
 _DECODE_IMAGES = 32
 _DECODE_BYTES = 2 * 2**20
+# Pixels of the model's size in a table that is passed on.
+_TABLE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,15 @@ class DecodeImages:
     limits: ImageLimits
     timeout_s: float
     resizer: Resizer
+    table_bytes: int = _TABLE_BYTES
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Decodes and resizes a block of rows."""
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Decodes and resizes a block of rows; passes tables on whose pixels have about `table_bytes`."""
+        step = max(1, self.table_bytes // (3 * self.resizer.size_px**2))
+        for start in range(0, max(1, len(rows)), step):
+            yield self._decode(rows.slice(start, step))
+
+    def _decode(self, rows: pa.Table) -> pa.Table:
         resize, size = self.resizer.resolve(), self.resizer.size_px
         decoder = process_decoder(self.limits, deadline_s=self.timeout_s)
         status, error = rows["status"].to_pylist(), rows["error"].to_pylist()
@@ -57,7 +65,7 @@ class DecodeImages:
         pixels = np.zeros((len(rows), size, size, 3), np.uint8)
         readable = [place for place, value in enumerate(status) if value == OK]
         for places, encoded in _decode_batches(readable, rows["data"]):
-            for place, decoded in zip(places, decoder.decode_batch(encoded), strict=True):
+            for place, decoded in zip(places, decoder.decode_each(encoded), strict=True):
                 if isinstance(decoded, ImageError):
                     status[place], error[place] = decoded.reason, decoded.detail
                     continue
@@ -75,7 +83,7 @@ class DecodeImages:
 
 
 def _decode_batches(places: list[int], data: pa.ChunkedArray) -> Iterator[tuple[list[int], list[bytes]]]:
-    """Places and encoded images, a few at a time: their decoded pixels are in memory together."""
+    """Places and encoded images, a few at a time."""
     batch: tuple[list[int], list[bytes]] = ([], [])
     num_bytes = 0
     for place in places:

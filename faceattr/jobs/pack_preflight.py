@@ -73,10 +73,11 @@ def _measure(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> tuple[fl
 
 
 def _time_stages(hash_images: HashImages, pack: PackImages, rows: pa.Table) -> tuple[float, float, pa.Table]:
-    pack(hash_images(rows.slice(0, 2)).drop_columns(["status", "error"]))  # imports, connections, the decoder's child
+    hashed = pa.concat_tables(hash_images(rows.slice(0, 2)))
+    list(pack(hashed.drop_columns(["status", "error"])))  # imports, connections, the decoder's child
     times = [time.perf_counter()]
-    hashed = hash_images(rows)
+    hashed = pa.concat_tables(hash_images(rows))
     times.append(time.perf_counter())
-    packed = pack(hashed.drop_columns(["status", "error"]))
+    packed = pa.concat_tables(pack(hashed.drop_columns(["status", "error"])))
     times.append(time.perf_counter())
     return times[1] - times[0], times[2] - times[1], packed

@@ -199,4 +199,4 @@ def pack_sample(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> pa.Ta
     if not len(rows):
         return schema.empty_table()
     known = rows.filter(pc.is_valid(rows["sha256"]))
-    return job.pack_images(gathered.places, schema)(known)
+    return pa.concat_tables([schema.empty_table(), *job.pack_images(gathered.places, schema)(known)])

@@ -1,7 +1,7 @@
 """What tasks do with the images of a packed run: first find what is in them, then put them into rows."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,14 +33,12 @@ class ReadPlaces:
     storage: StorageOptions
     limits: ImageLimits
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Reads a block of rows. Raises StorageError on an outage."""
-        tables = []
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Reads rows, and passes them on in tables of a few MB of images. Raises StorageError on an outage."""
         for number in pc.unique(rows["place"]).to_pylist():
             place = self.places[number]
             read = ReadImages(place.root, self.storage, self.limits, place.bytes_column)
-            tables.append(read(rows.filter(pc.equal(rows["place"], number))))
-        return pa.concat_tables(tables)
+            yield from read(rows.filter(pc.equal(rows["place"], number)))
 
 
 @dataclass(frozen=True)
@@ -50,19 +48,17 @@ class HashImages:
     read: ReadPlaces
     schema: pa.Schema
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Reads what has no hash yet; what has one is `ok` unread."""
         known = rows.filter(pc.is_valid(rows["sha256"]))
         known = known.append_column("status", pa.repeat(OK, len(known)))
         known = known.append_column("error", pa.nulls(len(known), pa.string()))
         unknown = rows.filter(pc.is_null(rows["sha256"])).drop_columns(["sha256"])
-        tables = [known.select(self.schema.names).cast(self.schema)]
-        if len(unknown):
-            found = self.read(unknown)
+        yield known.select(self.schema.names).cast(self.schema)
+        for found in self.read(unknown):
             sizes = pc.binary_length(found["data"]).cast(pa.int64())
-            found = found.drop_columns(["data", "num_bytes"]).append_column("num_bytes", sizes)
-            tables.append(found.select(self.schema.names).cast(self.schema))
-        return pa.concat_tables(tables)
+            hashed = found.drop_columns(["data", "num_bytes"]).append_column("num_bytes", sizes)
+            yield hashed.select(self.schema.names).cast(self.schema)
 
 
 @dataclass(frozen=True)
@@ -109,10 +105,13 @@ class PackImages:
     encoding: Encoding
     schema: pa.Schema
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Reads, checks and encodes a block of rows."""
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Reads, checks and encodes rows, in another order."""
         planned = dict(zip(rows["row"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
-        found = self.read(rows.drop_columns(["sha256"]))
+        for found in self.read(rows.drop_columns(["sha256"])):
+            yield self._pack(found, planned)
+
+    def _pack(self, found: pa.Table, planned: Mapping[int, str | None]) -> pa.Table:
         status, error = found["status"].to_pylist(), found["error"].to_pylist()
         contents = found["sha256"].to_pylist()
         for place, row in enumerate(found["row"].to_pylist()):
@@ -126,7 +125,7 @@ class PackImages:
         for start in range(0, len(good), _DECODE_IMAGES):
             places = good[start : start + _DECODE_IMAGES]
             encoded = [found["data"][place].as_py() for place in places]
-            for place, data, decoded in zip(places, encoded, decoder.decode_batch(encoded), strict=True):
+            for place, data, decoded in zip(places, encoded, decoder.decode_each(encoded), strict=True):
                 if isinstance(decoded, ImageError):
                     status[place], error[place] = decoded.reason, decoded.detail
                     continue

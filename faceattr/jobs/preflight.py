@@ -94,13 +94,20 @@ def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorPla
 
 
 def _prepare(read: ReadImages, decode: DecodeImages, rows: pa.Table) -> tuple[pa.Table, float, float]:
-    decode(read(rows.slice(0, 2)))  # imports, connections, the decoder's child
-    times = [time.perf_counter()]
-    encoded = read(rows)
-    times.append(time.perf_counter())
-    decoded = decode(encoded)
-    times.append(time.perf_counter())
-    return decoded, times[1] - times[0], times[2] - times[1]
+    for table in read(rows.slice(0, 2)):  # imports, connections, the decoder's child
+        list(decode(table))
+    read_s = decode_s = 0.0
+    decoded: list[pa.Table] = []
+    tables = read(rows)
+    while True:
+        started = time.perf_counter()
+        table = next(tables, None)
+        read_s += time.perf_counter() - started
+        if table is None:
+            return pa.concat_tables(decoded), read_s, decode_s
+        started = time.perf_counter()
+        decoded += decode(table)
+        decode_s += time.perf_counter() - started
 
 
 def _score(actor_class: type, actor_kwargs: dict[str, Any], rows: pa.Table, batch_size: int) -> float:

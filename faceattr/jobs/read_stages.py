@@ -6,8 +6,7 @@ Ray runs them as tasks and shows them under their class names. No torch here: a 
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from faceattr.data.bounded_reads import read_within
 from faceattr.data.commit import OK
 from faceattr.data.images import ImageLimits, describe_too_large
 from faceattr.data.object_reader import ObjectReader
@@ -24,7 +24,10 @@ from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import ImageError, StorageError
 
-_READ_THREADS = 16
+# Of encoded images that are being read or wait for their turn, and in a table that is passed on. A process that reads
+# holds both a few times: as bytes, in the table, and in the object store on the way to the next stage.
+_ROOM_BYTES = 64 * 2**20
+_TABLE_BYTES = 32 * 2**20
 
 
 @functools.lru_cache(maxsize=16)
@@ -62,35 +65,50 @@ class ReadImages:
     """Plan rows -> the same with `data` (encoded bytes or null), `sha256`, `status` and `error`.
 
     Only the store's own word makes an image `missing` or `unreadable`; an outage raises and leaves the rows undone.
+    Rows are passed on as soon as there are enough bytes of them, so that memory follows neither from the number of rows
+    nor from the size of the images.
+
+    Attributes:
+        root: where the images lie.
+        storage: how they are reached.
+        limits: what an image may be.
+        bytes_column: for packed input, the column with the encoded images.
+        table_bytes: of encoded images in a table; one image may have more.
+        room_bytes: of encoded images that are being read.
     """
 
     root: str
     storage: StorageOptions
     limits: ImageLimits
     bytes_column: str | None = None
+    table_bytes: int = _TABLE_BYTES
+    room_bytes: int = _ROOM_BYTES
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Reads a block of rows with a few threads. Raises StorageError on an outage."""
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Reads a block of rows with a few threads; all of them, in order. Raises StorageError on an outage."""
+        start, held, num_bytes = 0, list[bytes | ImageError](), 0
+        for found in self._read_all(rows):
+            held.append(found)
+            num_bytes += _size_of(found)
+            if num_bytes >= self.table_bytes or start + len(held) == len(rows):
+                yield _with_images(rows.slice(start, len(held)), held)
+                start, held, num_bytes = start + len(held), [], 0
+        if not len(rows):
+            yield _with_images(rows, [])
+
+    def _read_all(self, rows: pa.Table) -> Iterator[bytes | ImageError]:
         table = rows.select(["uri", "image_id", "num_bytes", "source_row"]).to_pylist()
-        with ThreadPoolExecutor(_READ_THREADS) as pool:
-            read = list(pool.map(functools.partial(self._read, others=[row["uri"] for row in table]), table))
-        data = [value if isinstance(value, bytes) else None for value in read]
-        errors = [value if isinstance(value, ImageError) else None for value in read]
-        return append_columns(
-            rows,
-            data=pa.array(data, pa.large_binary()),
-            sha256=pa.array([hashlib.sha256(value).hexdigest() if value is not None else None for value in data]),
-            status=pa.array([error.reason if error else OK for error in errors]),
-            error=pa.array([error.detail if error else None for error in errors], pa.string()),
-        )
+        read = functools.partial(self._read, others=[row["uri"] for row in table])
+        items = ((row, row["num_bytes"]) for row in table)
+        return read_within(read, items, room_bytes=self.room_bytes, size_of=_size_of)
 
-    def _read(self, row: dict[str, Any], others: Sequence[str]) -> bytes | ImageError:
+    def _read(self, row: dict[str, Any], room_bytes: int | None, others: Sequence[str]) -> bytes | ImageError:
         if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not even fetched
             return describe_too_large(row["num_bytes"], self.limits)
         if self.bytes_column is not None:
             return self._read_packed(row["uri"], row["source_row"])
         reader = _process_reader(self.root, self.storage, self.limits)
-        return reader.read(row["uri"], others)
+        return reader.read(row["uri"], others, room_bytes=room_bytes)
 
     def _read_packed(self, uri: str, source_row: int) -> bytes | ImageError:
         try:
@@ -101,6 +119,24 @@ class ReadImages:
         if isinstance(value, dict):  # the {bytes, path} struct of Hugging Face
             value = value["bytes"]
         return value if value is not None else ImageError("missing", "the row holds no image")
+
+
+def _size_of(found: bytes | ImageError) -> int:
+    return len(found) if isinstance(found, bytes) else 0
+
+
+def _with_images(rows: pa.Table, found: Sequence[bytes | ImageError]) -> pa.Table:
+    """The rows with what was found of them; one table at a time, since Arrow copies the bytes."""
+    data = [value if isinstance(value, bytes) else None for value in found]
+    errors = [value if isinstance(value, ImageError) else None for value in found]
+    hashes = [hashlib.sha256(value).hexdigest() if value is not None else None for value in data]
+    return append_columns(
+        rows,
+        data=pa.array(data, pa.large_binary()),
+        sha256=pa.array(hashes, pa.string()),
+        status=pa.array([error.reason if error else OK for error in errors], pa.string()),
+        error=pa.array([error.detail if error else None for error in errors], pa.string()),
+    )
 
 
 def _find_row_group(uri: str, row: int, storage: StorageOptions) -> tuple[int, int]:

@@ -21,16 +21,14 @@ from faceattr.data.storage import StorageOptions
 from faceattr.errors import RunError
 from faceattr.jobs.read_stages import process_store
 
-# Images that a task holds encoded while it makes rows of them.
-_SLICE_ROWS = 64
 # Enough tasks that none is waited for long at the end; few enough that scheduling costs nothing.
 _TASKS_A_CPU = 8
 _MAX_SHARDS_A_TASK = 16
 _VERIFY_CPUS = 0.5
 _REPORTED = ("row", "image_id", "status", "error")
 
-# Plan rows in, rows of the run out, one for each; picklable.
-MakeRows = Callable[[pa.Table], pa.Table]
+# Plan rows in, rows of the run out, one for each, in tables and an order of its own; picklable.
+MakeRows = Callable[[pa.Table], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ class MakeShards:
     def _make(self, shard: int) -> pa.Table:
         store = process_store(self.run_uri, self.storage)
         plan_rows = self.work.rows_to_do(store, self._plan_rows(shard))
-        slices = [self.make(plan_rows.slice(start, _SLICE_ROWS)) for start in range(0, len(plan_rows), _SLICE_ROWS)]
-        rows = pa.concat_tables(slices)
+        reported: list[pa.Table] = []
         committer = ShardCommitter(
             store=store,
             folder=self.folder,
@@ -62,8 +59,9 @@ class MakeShards:
             committed=(),
             kept_rows=lambda shard: self.work.kept_rows(store, shard, self.schema.names),
         )
-        commit_all(committer, [rows], on_rows=lambda rows: None)
-        return rows.select(_REPORTED)
+        # The images of a table are let go as soon as they stand in the shard.
+        commit_all(committer, self.make(plan_rows), on_rows=lambda rows: reported.append(rows.select(_REPORTED)))
+        return pa.concat_tables(reported)
 
     def _plan_rows(self, shard: int) -> pa.Table:
         numbers = self.work.plan.shard_range(shard)

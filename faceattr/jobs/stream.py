@@ -10,7 +10,7 @@ import ray.data
 from faceattr.data.images import ImageLimits
 from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions
-from faceattr.jobs.blocks import split_blocks
+from faceattr.jobs.blocks import bundle_rows, split_blocks
 from faceattr.jobs.decode_stage import DecodeImages, Resizer
 from faceattr.jobs.read_stages import ListRows, ReadImages
 from faceattr.jobs.session import ActorPlan
@@ -103,7 +103,7 @@ def map_on_actors(
         pool = ray.data.ActorPoolStrategy(min_size=plan.min_actors, max_size=plan.max_actors)
     # Retries of actor tasks stay unbounded, as Ray Data sets them: after a node is lost, tasks of its actors are tried
     # over and over until another GPU is free. A block that killed every actor ends in Ray Data's no-progress timeout.
-    return dataset.map_batches(
+    scored = dataset.map_batches(
         actor,
         fn_constructor_kwargs=kwargs,
         batch_size=block_rows,
@@ -112,3 +112,4 @@ def map_on_actors(
         num_gpus=plan.gpus,
         num_cpus=plan.cpus,
     )
+    return bundle_rows(scored, min(block_rows, plan.batch_size))

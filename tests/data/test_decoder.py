@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -353,3 +354,19 @@ def test_wrong_settings_are_refused() -> None:
         IsolatedDecoder(LIMITS, deadline_s=0)
     with pytest.raises(ConfigError):
         IsolatedDecoder(LIMITS, memory_bytes=0)
+
+
+def test_one_by_one_large_pictures_in_small_files_are_not_in_memory_together():
+    """Twelve pictures of 4 million pixels, 12 MB each, whose files have a few KB."""
+    files = [encode(Image.new("RGB", (2_000, 2_000), (seed, 0, 0)), "PNG") for seed in range(12)]
+    with IsolatedDecoder(LIMITS) as decoder:
+        decoder.decode(files[0])
+        tracemalloc.start()
+        reds = []
+        for pixels in decoder.decode_each(files):
+            assert not isinstance(pixels, ImageError)
+            reds.append(int(pixels[0, 0, 0]))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert reds == list(range(12))
+    assert peak < 3 * 12_000_000

@@ -1,10 +1,10 @@
-"""Cutting blocks claims next to nothing of a node."""
+"""Cutting blocks claims next to nothing of a node, and a stage begins with few rows."""
 
 import pytest
 import ray.data
 from ray.data import ExecutionResources
 
-from faceattr.jobs.blocks import split_blocks
+from faceattr.jobs.blocks import bundle_rows, split_blocks
 
 pytestmark = pytest.mark.ray
 
@@ -34,3 +34,23 @@ def test_blocks_are_cut_where_workers_leave_a_fraction_of_a_cpu(ray_local):
         assert sorted(value for block in blocks for value in block) == list(range(10))
     finally:
         ray.kill(holder)
+
+
+def test_a_stage_begins_before_it_has_a_whole_batch_and_takes_larger_blocks_as_they_are(ray_local):
+    class Count:
+        def __call__(self, table):
+            return {"rows": [len(table)]}
+
+    def grow(table):
+        """Blocks of 3, 3, 3 and 60 rows."""
+        (number,) = table["x"].to_pylist()
+        return {"y": [number] * (60 if number == 3 else 3)}
+
+    made = ray.data.from_items([{"x": each} for each in range(4)], override_num_blocks=4).map_batches(
+        grow, batch_size=None, batch_format="pyarrow", num_cpus=0.1
+    )
+    pool = ray.data.ActorPoolStrategy(size=1)
+    counted = made.map_batches(Count, batch_size=256, batch_format="pyarrow", compute=pool, num_cpus=0.2)
+    rows = [row["rows"] for row in bundle_rows(counted, 6).take_all()]
+    assert sum(rows) == 69
+    assert len(rows) > 1
