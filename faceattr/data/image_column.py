@@ -61,82 +61,79 @@ def read_row_groups(uri: str, storage: StorageOptions) -> tuple[RowGroup, ...]:
     )
 
 
-def read_images(
-    uri: str,
-    rows: Sequence[int],
-    *,
-    column: str,
-    storage: StorageOptions,
-    limits: ImageLimits,
-    batch_bytes: int = _BATCH_BYTES,
-    kept_bytes: int = _KEPT_BYTES,
-) -> Iterator[bytes | ImageError]:
-    """The images of some rows of a file, in their order.
+@dataclass(frozen=True, kw_only=True)
+class ImageColumn:
+    """A column of encoded images in a Parquet file.
 
-    Args:
+    Attributes:
         uri: of the file.
-        rows: numbers in the file, ascending.
-        column: binary, or Hugging Face's {bytes, path}.
+        name: of the column: binary, or Hugging Face's {bytes, path}.
         storage: how the file is reached.
-        limits: what an encoded image may be.
         batch_bytes: of images that are taken out of a row group at a time, about.
         kept_bytes: the largest row group that is read as a whole.
-
-    Raises:
-        RunError: the file is damaged.
-        StorageError: it cannot be read.
     """
-    wanted = np.asarray(rows, np.int64)
-    for group in read_row_groups(uri, storage):
-        start, stop = np.searchsorted(wanted, [group.first_row, group.first_row + group.num_rows]).tolist()
-        if start == stop:
-            continue
-        places = wanted[start:stop] - group.first_row
-        num_bytes = _count_bytes(uri, group.number, column, storage)
-        if num_bytes <= kept_bytes:
-            values = _read_group(uri, group.number, column, storage)
-            yield from (_to_image(values[place], limits) for place in places.tolist())
-        else:
-            batch_rows = min(_MOST_BATCH_ROWS, max(1, batch_bytes * group.num_rows // num_bytes))
-            yield from _stream_group(uri, group.number, places, column, storage, limits, batch_rows)
 
+    uri: str
+    name: str
+    storage: StorageOptions
+    batch_bytes: int = _BATCH_BYTES
+    kept_bytes: int = _KEPT_BYTES
 
-def _stream_group(
-    uri: str,
-    group: int,
-    places: np.ndarray,
-    column: str,
-    storage: StorageOptions,
-    limits: ImageLimits,
-    batch_rows: int,
-) -> Iterator[bytes | ImageError]:
-    first = done = 0
-    # Pages are fetched as they are come to: not the whole column of the row group, and none behind the last place.
-    with _errors(uri), open_ranged(uri, storage) as source:
-        file = pq.ParquetFile(source, buffer_size=_FETCH_BYTES, pre_buffer=False)
-        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
-            values = _bytes_of(batch.column(0))
-            stop = int(np.searchsorted(places, first + len(values)))
-            for place in places[done:stop].tolist():
-                yield _to_image(values[place - first], limits)
-            first, done = first + len(values), stop
-            if done == len(places):
-                return
+    def read(self, rows: Sequence[int], limits: ImageLimits) -> Iterator[bytes | ImageError]:
+        """The images of some rows of the file, in their order.
+
+        Args:
+            rows: numbers in the file, ascending.
+            limits: what an encoded image may be.
+
+        Raises:
+            RunError: the file is damaged.
+            StorageError: it cannot be read.
+        """
+        wanted = np.asarray(rows, np.int64)
+        for group in read_row_groups(self.uri, self.storage):
+            start, stop = np.searchsorted(wanted, [group.first_row, group.first_row + group.num_rows]).tolist()
+            if start == stop:
+                continue
+            places = wanted[start:stop] - group.first_row
+            num_bytes = _count_bytes(self, group.number)
+            found: Iterator[pa.Scalar]
+            if num_bytes <= self.kept_bytes:
+                values = _read_group(self, group.number)
+                found = (values[place] for place in places.tolist())
+            else:
+                batch_rows = min(_MOST_BATCH_ROWS, max(1, self.batch_bytes * group.num_rows // num_bytes))
+                found = self._stream(group.number, places, batch_rows)
+            yield from (_to_image(value, limits) for value in found)
+
+    def _stream(self, group: int, places: np.ndarray, batch_rows: int) -> Iterator[pa.Scalar]:
+        first = done = 0
+        # Pages are fetched as they are come to: not the whole column of the row group, and none behind the last place.
+        with _errors(self.uri), open_ranged(self.uri, self.storage) as source:
+            file = pq.ParquetFile(source, buffer_size=_FETCH_BYTES, pre_buffer=False)
+            for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[self.name], use_threads=False):
+                values = _bytes_of(batch.column(0))
+                stop = int(np.searchsorted(places, first + len(values)))
+                yield from (values[place - first] for place in places[done:stop].tolist())
+                first, done = first + len(values), stop
+                if done == len(places):
+                    return
 
 
 @functools.lru_cache(maxsize=_NUM_KEPT)
-def _read_group(uri: str, group: int, column: str, storage: StorageOptions) -> pa.ChunkedArray:
-    with _errors(uri), open_ranged(uri, storage) as source:
-        return _bytes_of(pq.ParquetFile(source).read_row_group(group, columns=[column])[column])
+def _read_group(column: ImageColumn, group: int) -> pa.ChunkedArray:
+    with _errors(column.uri), open_ranged(column.uri, column.storage) as source:
+        return _bytes_of(pq.ParquetFile(source).read_row_group(group, columns=[column.name])[column.name])
 
 
 @functools.lru_cache(maxsize=1_024)
-def _count_bytes(uri: str, group: int, column: str, storage: StorageOptions) -> int:
+def _count_bytes(column: ImageColumn, group: int) -> int:
     """Size of a column in a row group, uncompressed."""
-    with _errors(uri), open_ranged(uri, storage) as source:
+    with _errors(column.uri), open_ranged(column.uri, column.storage) as source:
         found = pq.read_metadata(source).row_group(group)
     leaves = (found.column(number) for number in range(found.num_columns))
-    return sum(leaf.total_uncompressed_size for leaf in leaves if leaf.path_in_schema.split(".")[0] == column)
+    prefix = f"{column.name}."
+    return sum(leaf.total_uncompressed_size for leaf in leaves if f"{leaf.path_in_schema}.".startswith(prefix))
 
 
 def _bytes_of(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

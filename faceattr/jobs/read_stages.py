@@ -6,23 +6,24 @@ Ray runs them as tasks and shows them under their class names. No torch here: a 
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from faceattr.data.bounded_reads import read_within
 from faceattr.data.commit import OK
+from faceattr.data.image_column import ImageColumn, read_row_groups
 from faceattr.data.images import ImageLimits, describe_too_large
 from faceattr.data.object_reader import ObjectReader
 from faceattr.data.plan import Plan, read_shards
-from faceattr.data.ranged import open_ranged
 from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions, Store, open_store
-from faceattr.errors import ImageError, StorageError
+from faceattr.errors import ImageError
 
 # Of encoded images that are being read or wait for their turn, and in a table that is passed on. A process that reads
 # holds both a few times: as bytes, in the table, and in the object store on the way to the next stage.
@@ -61,6 +62,53 @@ class ListRows:
 
 
 @dataclass(frozen=True)
+class ListRowGroups:
+    """As `ListRows` for packed input: one row for each row group, or some small ones, with their plan rows in it.
+
+    So each row group is read by one task, once. (Blocks of plan rows would not stay cut at row groups: Ray Data joins
+    small blocks.)
+    """
+
+    list_rows: ListRows
+    block_rows: int
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        """Column `rows`: plan rows as an Arrow stream."""
+        units = cut_at_row_groups(self.list_rows(parts), self.list_rows.storage, self.block_rows)
+        return pa.table({"rows": pa.array(map(_to_stream, units), pa.large_binary())})
+
+
+def cut_at_row_groups(rows: pa.Table, storage: StorageOptions, least_rows: int) -> Iterator[pa.Table]:
+    """Plan rows of packed input, in order, cut where a row group ends, into tables of at least `least_rows`."""
+    files = rows["uri"].combine_chunks().dictionary_encode()
+    file = files.indices.to_numpy()
+    row = rows["source_row"].to_numpy()
+    group = np.zeros(len(rows), np.int64)
+    for number, uri in enumerate(files.dictionary.to_pylist()):
+        here = file == number
+        starts = [each.first_row for each in read_row_groups(uri, storage)]
+        group[here] = np.searchsorted(starts, row[here], side="right")
+    ends = np.flatnonzero((np.diff(file) != 0) | (np.diff(group) != 0)) + 1
+    start = 0
+    for end in [*ends.tolist(), len(rows)]:
+        if end - start >= least_rows or end == len(rows):
+            yield rows.slice(start, end - start)
+            start = end
+
+
+@dataclass(frozen=True)
+class ReadRowGroups:
+    """Row groups from `ListRowGroups` -> rows with images, as `ReadImages` gives them."""
+
+    read: "ReadImages"
+
+    def __call__(self, units: pa.Table) -> Iterator[pa.Table]:
+        """Reads a block of row groups. Raises StorageError on an outage."""
+        for unit in units["rows"]:
+            yield from self.read(pa.ipc.open_stream(unit.as_buffer()).read_all())
+
+
+@dataclass(frozen=True)
 class ReadImages:
     """Plan rows -> the same with `data` (encoded bytes or null), `sha256`, `status` and `error`.
 
@@ -85,7 +133,9 @@ class ReadImages:
     room_bytes: int = _ROOM_BYTES
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads a block of rows with a few threads; all of them, in order. Raises StorageError on an outage."""
+        """Reads a block of rows; those of packed input in their files' order. Raises StorageError on an outage."""
+        if self.bytes_column is not None:
+            rows = rows.sort_by([("uri", "ascending"), ("source_row", "ascending")])
         start, held, num_bytes = 0, list[bytes | ImageError](), 0
         for found in self._read_all(rows):
             held.append(found)
@@ -97,6 +147,9 @@ class ReadImages:
             yield _with_images(rows, [])
 
     def _read_all(self, rows: pa.Table) -> Iterator[bytes | ImageError]:
+        """With a few threads where every image is an object of its own."""
+        if self.bytes_column is not None:
+            return self._read_packed(rows, self.bytes_column)
         table = rows.select(["uri", "image_id", "num_bytes", "source_row"]).to_pylist()
         read = functools.partial(self._read, others=[row["uri"] for row in table])
         items = ((row, row["num_bytes"]) for row in table)
@@ -105,20 +158,13 @@ class ReadImages:
     def _read(self, row: dict[str, Any], room_bytes: int | None, others: Sequence[str]) -> bytes | ImageError:
         if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not even fetched
             return describe_too_large(row["num_bytes"], self.limits)
-        if self.bytes_column is not None:
-            return self._read_packed(row["uri"], row["source_row"])
         reader = _process_reader(self.root, self.storage, self.limits)
         return reader.read(row["uri"], others, room_bytes=room_bytes)
 
-    def _read_packed(self, uri: str, source_row: int) -> bytes | ImageError:
-        try:
-            group, start = _find_row_group(uri, source_row, self.storage)
-            value = _read_row_group(uri, group, str(self.bytes_column), self.storage)[source_row - start].as_py()
-        except OSError as error:
-            raise StorageError(f"cannot read {uri}: {error}") from error
-        if isinstance(value, dict):  # the {bytes, path} struct of Hugging Face
-            value = value["bytes"]
-        return value if value is not None else ImageError("missing", "the row holds no image")
+    def _read_packed(self, rows: pa.Table, column: str) -> Iterator[bytes | ImageError]:
+        for uri, group in itertools.groupby(rows.select(["uri", "source_row"]).to_pylist(), itemgetter("uri")):
+            places = [row["source_row"] for row in group]
+            yield from ImageColumn(uri=uri, name=column, storage=self.storage).read(places, self.limits)
 
 
 def _size_of(found: bytes | ImageError) -> int:
@@ -139,23 +185,11 @@ def _with_images(rows: pa.Table, found: Sequence[bytes | ImageError]) -> pa.Tabl
     )
 
 
-def _find_row_group(uri: str, row: int, storage: StorageOptions) -> tuple[int, int]:
-    ends = _row_group_ends(uri, storage)
-    group = int(np.searchsorted(ends, row, side="right"))
-    return group, int(ends[group - 1]) if group else 0
-
-
-@functools.lru_cache(maxsize=64)
-def _row_group_ends(uri: str, storage: StorageOptions) -> np.ndarray:
-    with open_ranged(uri, storage) as file:
-        metadata = pq.read_metadata(file)
-    return np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
-
-
-@functools.lru_cache(maxsize=2)
-def _read_row_group(uri: str, group: int, column: str, storage: StorageOptions) -> pa.ChunkedArray:
-    with open_ranged(uri, storage) as file:
-        return pq.ParquetFile(file).read_row_group(group, columns=[column])[column]
+def _to_stream(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return bytes(sink.getvalue())
 
 
 def append_columns(table: pa.Table, **columns: pa.Array) -> pa.Table:

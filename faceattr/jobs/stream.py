@@ -12,7 +12,7 @@ from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions
 from faceattr.jobs.blocks import bundle_rows, split_blocks
 from faceattr.jobs.decode_stage import DecodeImages, Resizer
-from faceattr.jobs.read_stages import ListRows, ReadImages
+from faceattr.jobs.read_stages import ListRowGroups, ListRows, ReadImages, ReadRowGroups
 from faceattr.jobs.session import ActorPlan
 
 # Reading waits for the network and needs no core of its own.
@@ -70,27 +70,30 @@ def stream_rows(
     context = ray.data.DataContext.get_current()
     context.wait_for_min_actors_s = int(wait_s)
     parts = work.plan.parts_with(work.pending)
-    listed = ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts)).map_batches(
-        ListRows(images.run_uri, images.storage, work), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS
-    )
-    dataset = (
-        split_blocks(listed, block_rows)
-        .map_batches(
-            ReadImages(images.root, images.storage, images.limits, images.bytes_column),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=READ_CPUS,
-        )
-        .map_batches(
-            DecodeImages(images.limits, images.decode_timeout_s, images.resizer),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=DECODE_CPUS,
-        )
+    listed = ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts))
+    dataset = _read(listed, work, images, block_rows).map_batches(
+        DecodeImages(images.limits, images.decode_timeout_s, images.resizer),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=DECODE_CPUS,
     )
     dataset = map_on_actors(dataset, actor, actor_kwargs, actors, block_rows)
     dataset.set_name(name)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+
+
+def _read(parts: ray.data.Dataset, work: Work, images: ImageStream, block_rows: int) -> ray.data.Dataset:
+    """Numbers of plan parts -> encoded images, in blocks of at most `block_rows` rows, fewer of large ones."""
+    list_rows = ListRows(images.run_uri, images.storage, work)
+    read = ReadImages(images.root, images.storage, images.limits, images.bytes_column)
+
+    def stage(dataset: ray.data.Dataset, does: Any) -> ray.data.Dataset:
+        return dataset.map_batches(does, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
+
+    if images.bytes_column is None:
+        return stage(split_blocks(stage(parts, list_rows), block_rows), read)
+    row_groups = split_blocks(stage(parts, ListRowGroups(list_rows, block_rows)), 1)
+    return split_blocks(stage(row_groups, ReadRowGroups(read)), block_rows)
 
 
 def map_on_actors(

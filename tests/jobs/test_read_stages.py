@@ -4,11 +4,12 @@ import os
 import tracemalloc
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from faceattr.data.images import ImageLimits
 from faceattr.data.storage import StorageOptions
-from faceattr.jobs.read_stages import ReadImages
+from faceattr.jobs.read_stages import ReadImages, cut_at_row_groups
 
 MIB = 2**20
 
@@ -69,3 +70,38 @@ def test_a_block_without_rows_has_the_columns_of_others(tmp_path):
     (table,) = read(plan_rows(tmp_path, []))
     assert len(table) == 0
     assert {"data", "sha256", "status", "error"} <= set(table.column_names)
+
+
+def packed_rows(files):
+    """Planned rows of packed files: (uri, number of rows)."""
+    uris = [uri for uri, count in files for _ in range(count)]
+    numbers = [row for _, count in files for row in range(count)]
+    ids = [f"{uri}#{row}" for uri, row in zip(uris, numbers, strict=True)]
+    return pa.table({"image_id": ids, "uri": uris, "num_bytes": pa.nulls(len(ids), pa.int64()), "source_row": numbers})
+
+
+def test_rows_of_packed_input_are_cut_at_row_groups_and_small_ones_stay_together(tmp_path):
+    large, small = str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")
+    pq.write_table(pa.table({"image": [b"a"] * 250}), large, row_group_size=100)
+    pq.write_table(pa.table({"image": [b"b"] * 25}), small, row_group_size=10)
+    rows = packed_rows([(large, 250), (small, 25)])
+    units = list(cut_at_row_groups(rows.filter(pa.array([row != 3 for row in range(275)])), StorageOptions(), 20))
+    assert [len(unit) for unit in units] == [99, 100, 50, 20, 5]
+    assert pa.concat_tables(units)["image_id"].to_pylist() == [
+        each for each in rows["image_id"].to_pylist() if each != f"{large}#3"
+    ]
+
+
+def test_packed_rows_in_any_order_keep_their_own_image(tmp_path):
+    """As the packed run of a shuffled split asks for them."""
+    uris = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    for uri in uris:
+        pq.write_table(pa.table({"image": [f"{uri}#{row}".encode() for row in range(40)]}), uri, row_group_size=9)
+    rows = packed_rows([(uri, 40) for uri in uris])
+    mixed = rows.take(pa.array([(place * 37) % 80 for place in range(80)]))
+    read = ReadImages(str(tmp_path), StorageOptions(), ImageLimits(), bytes_column="image", table_bytes=200)
+    tables = list(read(mixed))
+    found = pa.concat_tables(tables)
+    assert len(tables) > 10
+    assert sorted(found["image_id"].to_pylist()) == sorted(rows["image_id"].to_pylist())
+    assert [value.decode() for value in found["data"].to_pylist()] == found["image_id"].to_pylist()
