@@ -148,14 +148,20 @@ class PackedData:
 
     def iter_groups(self, file: PackedFile, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """As `iter_rows`, but with a table, perhaps empty, for every row group, so that they can be counted."""
+        return (table for table, _ in self.iter_sized_groups(file, columns))
+
+    def iter_sized_groups(
+        self, file: PackedFile, columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[pa.Table, int]]:
+        """As `iter_groups`, and the size of the row group's encoded images in bytes, which need not be read."""
         schema = self._select(columns)
-        for table in _read_row_groups(file.uri, schema.names, self.storage):
-            yield _good_rows(table, schema, file.split)
+        for table, num_bytes in _read_row_groups(file.uri, schema.names, self.storage):
+            yield _good_rows(table, schema, file.split), num_bytes
 
     def read_group(self, file: PackedFile, group: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of one row group of a file, by its number; see `iter_rows`."""
         schema = self._select(columns)
-        (table,) = _read_row_groups(file.uri, schema.names, self.storage, groups=range(group, group + 1))
+        ((table, _),) = _read_row_groups(file.uri, schema.names, self.storage, groups=range(group, group + 1))
         return _good_rows(table, schema, file.split)
 
     def iter_split(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -336,8 +342,11 @@ def _column(table: pa.Table, field: pa.Field, split: str) -> pa.ChunkedArray | p
 
 def _read_row_groups(
     uri: str, names: Sequence[str], storage: StorageOptions, *, groups: range | None = None
-) -> Iterator[pa.Table]:
-    """Row groups with those of the columns that the file has, and `status`. A broken connection is tried again."""
+) -> Iterator[tuple[pa.Table, int]]:
+    """Row groups with those of the columns that the file has, and `status`; and the bytes of their images.
+
+    A broken connection is tried again.
+    """
     group, give_up_at = groups.start if groups else 0, time.monotonic() + storage.deadline_s
     while True:
         try:
@@ -346,8 +355,9 @@ def _read_row_groups(
                 columns = [name for name in file.schema_arrow.names if name in names or name == "status"]
                 while group < (groups.stop if groups else file.num_row_groups):
                     table = file.read_row_group(group, columns=columns)
+                    num_bytes = _count_image_bytes(file.metadata.row_group(group))
                     group, give_up_at = group + 1, time.monotonic() + storage.deadline_s
-                    yield table
+                    yield table, num_bytes
             return
         except FileNotFoundError as error:
             raise RunError(f"{uri} is gone, though the run's manifest lists it; restore it or pack anew") from error
@@ -357,3 +367,8 @@ def _read_row_groups(
             if time.monotonic() > give_up_at or not uri.startswith("s3://"):
                 raise StorageError(f"cannot read {uri}: {error}") from error
             time.sleep(_RETRY_PAUSE_S)
+
+
+def _count_image_bytes(group: pq.RowGroupMetaData) -> int:
+    chunks = (group.column(number) for number in range(group.num_columns))
+    return sum(chunk.total_compressed_size for chunk in chunks if chunk.path_in_schema == "image")

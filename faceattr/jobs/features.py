@@ -7,7 +7,7 @@ already is not computed again.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,7 +220,7 @@ class DecodeParts:
         """Columns: split, number, start, rows, pixels."""
         (item,) = items.to_pylist()
         torch.set_num_threads(1)  # tasks run side by side
-        encoded = _read_images(self.data, item["split"], self.surveys[item["split"]], item["start"], item["rows"])
+        encoded = read_images(self.data, item["split"], self.surveys[item["split"]], item["start"], item["rows"])
         side = self.preprocessing.size_px
         pixels = np.empty((item["rows"], 3, side, side), np.uint8)
         plain = EvalTransform(self.preprocessing)
@@ -236,17 +236,17 @@ class DecodeParts:
         return items.append_column(PIXELS, pa.array([pixels.tobytes()], pa.large_binary()))
 
 
-def _read_images(data: PackedData, split: str, survey: SplitSurvey, start: int, num_rows: int) -> list[bytes]:
-    """Encoded images of some rows of a split."""
+def read_images(data: PackedData, split: str, survey: SplitSurvey, start: int, num_rows: int) -> Iterator[bytes]:
+    """Encoded images of some rows of a split, with one row group in memory at a time."""
     ends = np.cumsum(survey.stretches.num_rows)
-    found: list[bytes] = []
     stretch = int(np.searchsorted(ends, start, side="right"))
-    while len(found) < num_rows:
-        table = read_stretch(data, split, survey, stretch, [IMAGE])
-        first = start + len(found) - int(ends[stretch] - survey.stretches.num_rows[stretch])
-        found += table[IMAGE].slice(first, num_rows - len(found)).to_pylist()
+    row, end = start, start + num_rows
+    while row < end:
+        images = read_stretch(data, split, survey, stretch, [IMAGE])[IMAGE]
+        wanted = images.slice(row - int(ends[stretch] - survey.stretches.num_rows[stretch]), end - row)
+        yield from (image.as_py() for image in wanted)
+        row += len(wanted)
         stretch += 1
-    return found
 
 
 class ComputeFeatures:

@@ -25,7 +25,6 @@ from faceattr.jobs.blocks import SPLIT_CPUS, split_blocks
 from faceattr.jobs.train_stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow
 from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing
-from faceattr.training.order import cut_windows
 from faceattr.training.survey import SplitSurvey
 from faceattr.training.targets import Batch, read_targets
 from faceattr.training.train_config import FeedSettings
@@ -128,7 +127,7 @@ class Feed:
         plan, settings = self._plan, self._plan.settings
         place = Epoch(seed=plan.seed, number=epoch, rank=self._rank, world_size=self._world_size)
         survey = plan.surveys["train"]
-        windows = cut_windows(survey.stretches.num_rows, seed=plan.seed, epoch=epoch, window_rows=settings.shuffle_rows)
+        windows = survey.stretches.windows(seed=plan.seed, epoch=epoch, window_rows=settings.shuffle_rows)
         items = [
             {"number": each.number, "first_position": each.first_position, "stretches": each.stretches.tolist()}
             for each in windows

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from faceattr.attributes import AttributeSet
@@ -28,6 +29,8 @@ PIXELS = "pixels"
 IMAGE = "image"
 # Those of the packed run were kept when it was made.
 _LIMITS = ImageLimits(max_bytes=2**31, max_pixels=89_478_485)
+# Of encoded images in a table that is passed on: a block has fewer rows where they are large.
+_TABLE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,8 @@ class ReadWindow:
         survey: of the training split.
         balance: attributes whose combinations are drawn equally often.
         epoch: of which the windows are.
-        block_rows: rows in a table.
+        block_rows: rows in a table, at most.
+        table_bytes: of encoded images in a table, at most, unless one has more.
     """
 
     data: PackedData
@@ -66,6 +70,7 @@ class ReadWindow:
     balance: tuple[str, ...]
     epoch: Epoch
     block_rows: int
+    table_bytes: int = _TABLE_BYTES
 
     def __call__(self, windows: pa.Table) -> Iterator[pa.Table]:
         """Rows of the windows; columns: position, image, labels."""
@@ -86,8 +91,11 @@ class ReadWindow:
         images = {each: table[IMAGE] for each, table in tables.items()}
         labels = pa.concat_tables([table.select(names) for table in tables.values()])
         starts = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]).tolist(), strict=False))
-        for start in range(0, len(row), self.block_rows):
-            part = slice(start, start + self.block_rows)
+        sizes_of = {each: pc.binary_length(images[each]).to_numpy() for each in images}
+        num_bytes = np.array(
+            [sizes_of[each][place] for each, place in zip(stretch.tolist(), row.tolist(), strict=True)]
+        )
+        for part in _cut_parts(num_bytes, most_rows=self.block_rows, most_bytes=self.table_bytes):
             places = list(zip(stretch[part].tolist(), row[part].tolist(), strict=True))
             # One by one: Arrow would put all images of the window into one array first, which may have 2 GB.
             data = pa.array([images[each][place].as_py() for each, place in places], pa.large_binary())
@@ -104,6 +112,18 @@ class ReadWindow:
 
     def _read_stretch(self, stretch: int, columns: list[str]) -> pa.Table:
         return read_stretch(self.data, "train", self.survey, stretch, columns)
+
+
+def _cut_parts(num_bytes: np.ndarray, *, most_rows: int, most_bytes: int) -> Iterator[slice]:
+    """Consecutive rows, as many together as the bounds allow."""
+    ends = np.cumsum(num_bytes)
+    start = 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        fitting = int(np.searchsorted(ends, before + most_bytes, side="right"))
+        stop = max(start + 1, min(start + most_rows, fitting))
+        yield slice(start, stop)
+        start = stop
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from faceattr.data.packed import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import Cells, weigh_cells, weigh_rows
 from faceattr.training.features import Features
-from faceattr.training.order import Indices, cut_windows, order_rows
+from faceattr.training.order import Indices, order_rows
 from faceattr.training.survey import SplitSurvey, label_columns
 from faceattr.training.targets import Batch, Targets, read_targets
 from faceattr.training.train_config import FeedSettings
@@ -49,7 +49,7 @@ def order_epoch(
     sizes = survey.stretches.num_rows
     starts = np.cumsum(sizes) - sizes
     order = []
-    for window in cut_windows(sizes, seed=seed, epoch=epoch, window_rows=settings.shuffle_rows):
+    for window in survey.stretches.windows(seed=seed, epoch=epoch, window_rows=settings.shuffle_rows):
         inside = None
         if weights is not None:
             inside = np.concatenate([weights[starts[each] : starts[each] + sizes[each]] for each in window.stretches])

@@ -1,7 +1,7 @@
 """In which order an epoch sees the training images, and which worker gets which. Numbers only, no image is touched.
 
     stretch     rows that lie together in a file, such as a row group
-    window      stretches drawn at random, about `window_rows` rows in all; its rows are mixed
+    window      stretches drawn at random, about `window_rows` rows in all, fewer of large images; its rows are mixed
     position    place of a row in the epoch; batch b is made of the positions [b * B, (b + 1) * B)
 
 The order follows from (seed, epoch) and the data alone, so that any number of workers see the same batches and any
@@ -17,6 +17,9 @@ Indices = npt.NDArray[np.int64]
 
 # With fewer stretches a worker in a window, shares of a batch would be too uneven if whole stretches were dealt.
 _STRETCHES_PER_RANK = 16
+# A window's images are in memory together, encoded, in the task that reads it; two tasks a worker do. At the default of
+# 8,192 rows this begins to count where an image has 32 KiB on average: 448 px JPEGs of faces have less.
+WINDOW_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,15 @@ class Window:
     stretches: Indices
 
 
-def cut_windows(sizes: Indices, *, seed: int, epoch: int, window_rows: int) -> list[Window]:
+def cut_windows(
+    sizes: Indices,
+    *,
+    seed: int,
+    epoch: int,
+    window_rows: int,
+    num_bytes: Indices | None = None,
+    window_bytes: int = WINDOW_BYTES,
+) -> list[Window]:
     """The windows of an epoch: every stretch lies in one of them.
 
     Args:
@@ -42,14 +53,21 @@ def cut_windows(sizes: Indices, *, seed: int, epoch: int, window_rows: int) -> l
         seed: of the run.
         epoch: counted from 0.
         window_rows: rows that a window has at most, unless a single stretch has more.
+        num_bytes: int64 [stretches], size of the encoded images of each, from the footers of the packed files; None
+            where it was not kept, and only rows count.
+        window_bytes: that a window's images have at most, unless those of a single stretch have more.
     """
     order = _generator(seed, epoch).permutation(len(sizes))
     ends = np.cumsum(sizes[order])
+    ends_bytes = np.cumsum(num_bytes[order] if num_bytes is not None else np.zeros(len(sizes), np.int64))
     windows: list[Window] = []
     start = 0
     while start < len(order):
         before = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + window_rows, side="right")))
+        before_bytes = int(ends_bytes[start - 1]) if start else 0
+        by_rows = int(np.searchsorted(ends, before + window_rows, side="right"))
+        by_bytes = int(np.searchsorted(ends_bytes, before_bytes + window_bytes, side="right"))
+        stop = max(start + 1, min(by_rows, by_bytes))
         windows.append(Window(number=len(windows), first_position=before, stretches=order[start:stop]))
         start = stop
     return windows

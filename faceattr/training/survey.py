@@ -15,7 +15,7 @@ from faceattr.data.packed import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import Cells
 from faceattr.training.class_weights import LabelTotals
-from faceattr.training.order import Indices
+from faceattr.training.order import Indices, Window, cut_windows
 from faceattr.training.targets import read_targets
 
 
@@ -27,16 +27,23 @@ class Stretches:
         file: int64 [n], index of each row group's file in its split.
         group: int64 [n], its number in the file.
         num_rows: int64 [n], its usable rows.
+        num_bytes: int64 [n], size of its encoded images; None in what a training kept that began before these were
+            asked for, so that it goes on in its own order.
     """
 
     file: Indices
     group: Indices
     num_rows: Indices
+    num_bytes: Indices | None = None
 
     @property
     def total_rows(self) -> int:
         """Usable rows of all."""
         return int(self.num_rows.sum())
+
+    def windows(self, *, seed: int, epoch: int, window_rows: int) -> list[Window]:
+        """The windows of an epoch, bounded in rows and in bytes; see `cut_windows`."""
+        return cut_windows(self.num_rows, seed=seed, epoch=epoch, window_rows=window_rows, num_bytes=self.num_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +52,13 @@ class FileSurvey:
 
     Attributes:
         num_rows: usable rows of each of its row groups.
+        num_bytes: size of the encoded images of each.
         counts: attribute -> labels by class, as `LabelTotals` counts them.
         cells: rows of each combination of classes, where sampling is balanced; else empty.
     """
 
     num_rows: list[int]
+    num_bytes: list[int]
     counts: dict[str, list[float]]
     cells: list[int]
 
@@ -104,7 +113,8 @@ def survey_file(
         StorageError: it cannot be read.
     """
     file = data.splits[split][place]
-    groups = list(data.iter_groups(file, ["image_id", "group", *label_columns(data, attributes)]))
+    sized = list(data.iter_sized_groups(file, ["image_id", "group", *label_columns(data, attributes)]))
+    groups = [group for group, _ in sized]
     table = pa.concat_tables(groups)
     totals = LabelTotals(attributes)
     try:
@@ -113,6 +123,7 @@ def survey_file(
         raise RunError(f"{file.uri}: {error}") from error
     found = FileSurvey(
         num_rows=[len(group) for group in groups],
+        num_bytes=[num_bytes for _, num_bytes in sized],
         counts={name: counts.tolist() for name, counts in totals.counts.items()},
         cells=Cells(attributes, balance).count(table).tolist() if balance else [],
     )
@@ -126,9 +137,12 @@ def join_surveys(files: Iterable[FileSurvey]) -> SplitSurvey:
     file = np.concatenate([np.full(len(rows), place, np.int64) for place, rows in enumerate(num_rows)])
     group = np.concatenate([np.arange(len(rows), dtype=np.int64) for rows in num_rows])
     kept = np.concatenate(num_rows) > 0
+    num_bytes = np.concatenate([np.array(each.num_bytes, np.int64) for each in surveys])
     names = surveys[0].counts
     return SplitSurvey(
-        stretches=Stretches(file=file[kept], group=group[kept], num_rows=np.concatenate(num_rows)[kept]),
+        stretches=Stretches(
+            file=file[kept], group=group[kept], num_rows=np.concatenate(num_rows)[kept], num_bytes=num_bytes[kept]
+        ),
         counts={name: np.sum([each.counts[name] for each in surveys], axis=0).tolist() for name in names},
         cells=[int(count) for count in np.sum([each.cells for each in surveys], axis=0)],
     )
@@ -142,6 +156,7 @@ def encode_surveys(surveys: dict[str, SplitSurvey]) -> bytes:
                 "file": each.stretches.file.tolist(),
                 "group": each.stretches.group.tolist(),
                 "num_rows": each.stretches.num_rows.tolist(),
+                "num_bytes": None if each.stretches.num_bytes is None else each.stretches.num_bytes.tolist(),
                 "counts": each.counts,
                 "cells": each.cells,
             }
@@ -154,7 +169,10 @@ def decode_surveys(data: bytes) -> dict[str, SplitSurvey]:
     """Inverse of encode_surveys."""
     return {
         split: SplitSurvey(
-            stretches=Stretches(**{name: np.array(each[name], np.int64) for name in ("file", "group", "num_rows")}),
+            stretches=Stretches(
+                **{name: np.array(each[name], np.int64) for name in ("file", "group", "num_rows")},
+                num_bytes=None if each.get("num_bytes") is None else np.array(each["num_bytes"], np.int64),
+            ),
             counts=each["counts"],
             cells=each["cells"],
         )

@@ -43,6 +43,33 @@ def test_windows_hold_as_many_rows_as_asked_and_stretches_drawn_from_all_files()
     assert [len(window.stretches) for window in cut_windows(sizes, seed=0, epoch=0, window_rows=7)] == [1] * 100
 
 
+def same_windows(one, other):
+    return [window.stretches.tolist() for window in one] == [window.stretches.tolist() for window in other]
+
+
+def test_windows_of_small_images_are_those_of_their_rows_alone():
+    sizes = np.full(2_000, 140)
+    plain = cut_windows(sizes, seed=3, epoch=1, window_rows=8_192)
+    assert same_windows(cut_windows(sizes, seed=3, epoch=1, window_rows=8_192, num_bytes=sizes * 30_000), plain)
+
+
+def test_windows_of_large_images_hold_as_many_bytes_as_asked_and_still_every_stretch_once():
+    sizes, num_bytes = np.full(100, 10), np.full(100, 1_000)
+    num_bytes[::7] = 4_000
+    windows = cut_windows(sizes, seed=0, epoch=0, window_rows=250, num_bytes=num_bytes, window_bytes=8_500)
+    held = [int(num_bytes[window.stretches].sum()) for window in windows]
+    assert max(held) <= 8_500
+    assert min(held[:-1]) > 4_500
+    assert sorted(np.concatenate([window.stretches for window in windows]).tolist()) == list(range(100))
+    assert [window.first_position for window in windows] == np.cumsum([0, *(10 * len(w.stretches) for w in windows)])[
+        :-1
+    ].tolist()
+    again = cut_windows(sizes, seed=0, epoch=0, window_rows=250, num_bytes=num_bytes, window_bytes=8_500)
+    assert same_windows(windows, again)
+    alone = cut_windows(sizes, seed=0, epoch=0, window_rows=250, num_bytes=num_bytes, window_bytes=10)
+    assert [len(window.stretches) for window in alone] == [1] * 100
+
+
 def test_a_stretch_is_spread_over_its_window():
     stretch, _ = order_rows(np.array([32] * 32), seed=0, epoch=0, window=0)
     for batch in stretch.reshape(-1, 64):
