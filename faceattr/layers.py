@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from faceattr.config.flags import flag_kind
-from faceattr.data.storage import open_store
+from faceattr.data.addresses import normalise_address
+from faceattr.data.storage import open_store, split_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import ConfigError
 from faceattr.yaml_files import load_yaml
@@ -63,9 +64,10 @@ def find_preset(presets: Path, name: str) -> str:
 
 def _read_bytes(path: str) -> bytes:
     """A local file, or one in object storage, whose endpoint and keys the environment names."""
-    if "://" not in path:
-        return Path(path).read_bytes()
-    folder, _, name = path.rpartition("/")
+    address = normalise_address(path)
+    if "://" not in address:
+        return Path(address).read_bytes()
+    folder, name = split_uri(address)
     try:
         return open_store(folder).get(name)
     except MissingObjectError as error:

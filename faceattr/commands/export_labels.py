@@ -7,7 +7,9 @@ from typing import Literal
 import tyro
 
 from faceattr.config import StorageConfig
+from faceattr.data.addresses import local_path
 from faceattr.data.exports import describe_export, export_labels, write_conflicts
+from faceattr.data.local_files import make_parent
 from faceattr.data.storage import StorageOptions, open_store
 
 
@@ -29,7 +31,8 @@ class ExportLabels:
 
     def __call__(self) -> int:
         """Exports, and compares label columns that the run's manifest had with ours."""
-        path = self.output or Path(f"labels.{self.format}")
+        path = local_path(self.output or f"labels.{self.format}", "--output")
+        make_parent(path, "--output")
         options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
         summary = export_labels(
             open_store(self.run, options),

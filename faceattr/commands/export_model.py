@@ -7,7 +7,9 @@ from typing import Literal
 import tyro
 
 from faceattr.config import StorageConfig
+from faceattr.data.addresses import local_path
 from faceattr.data.fetch import fetch_folder
+from faceattr.data.local_files import make_parent
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.export import DEFAULT_OPSET, export_onnx
@@ -42,7 +44,8 @@ class ExportModel:
         model = MultiAttributeModel.from_pretrained(
             self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
         )
-        path = self.output or Path("model.onnx")
+        path = local_path(self.output or "model.onnx", "--output")
+        make_parent(path, "--output")
         differences = export_onnx(model, path, input_type=self.input, opset=self.opset)
         size = model.backbone.preprocessing.size_px
         print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.json')}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from faceattr.config import ImageLimitsConfig, Precision, StorageConfig
+from faceattr.data.addresses import local_path
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.images import ImageLimits
 from faceattr.data.storage import StorageOptions
@@ -57,7 +58,8 @@ class Predict:
 
     def __call__(self) -> int:
         """Predicts; 1 if not a single picture could be used."""
-        paths = find_images(self.input)
+        source, output = local_path(self.input, "--input"), local_path(self.output, "--output")
+        paths = find_images(source)
         detector = FaceDetector() if self.detect else None
         # Late: torch and what stands on it take seconds, for which a wrong flag or path need not wait.
         from faceattr.inference.pictures import Pictures  # noqa: PLC0415
@@ -72,7 +74,7 @@ class Predict:
         predictor = Predictor(
             model, device=self.device, batch_size=self.batch_size, precision=self.precision, limits=limits
         )
-        pictures = Pictures(paths=paths, root=self.input, output=self.output, confidence=self.confidence, limits=limits)
+        pictures = Pictures(paths=paths, root=source, output=output, confidence=self.confidence, limits=limits)
         seen = (
             pictures.find_faces(predictor, detector, margin=self.margin)
             if detector

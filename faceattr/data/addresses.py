@@ -2,9 +2,16 @@
 
 Credentials come from each process's environment or role, never from an address: addresses are printed, logged, pickled
 into tasks and saved with outputs. `check_no_credentials` is the one check for all of them.
+
+One place has many spellings (`faces`, `./faces/`, `~/faces`, `file:///home/me/faces`); `normalise_address` gives the
+one that stores, images' keys and comparisons with earlier runs are made from.
 """
 
+import os
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from faceattr.errors import ConfigError
@@ -19,6 +26,11 @@ _SECRET_NAME = re.compile(
     r"|\b(?:sig|sign|sas|jwt|auth|authorization|bearer))$"
 )
 _S3_SCHEMES = frozenset(["s3", "s3a", "s3n"])
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(.*)", re.DOTALL)
+# pathlib leaves one slash of two, and Spark writes one.
+_FILE = re.compile(r"file:(?://(?:localhost(?=/))?)?(.*)", re.DOTALL | re.IGNORECASE)
+# Keys of a run's settings that hold addresses, alone, in lists or as keys of a mapping.
+_ADDRESS_KEYS = frozenset(["images", "root", "labels", "data", "checkpoint"])
 # Schemes in whose addresses the name before `@` says which container or user, and is no secret by itself.
 _NAMED_SCHEMES = frozenset(["abfs", "abfss", "wasb", "wasbs", "az", "adl", "hdfs", "viewfs", "sftp", "ssh"])
 
@@ -72,3 +84,91 @@ def check_no_credentials(address: str, where: str) -> None:
             f"{where}: expected a plain address, found {found}. An address must not hold credentials; give them by "
             "environment variables or a role"
         )
+
+
+def resolve_address(address: str, where: str) -> str:
+    """`normalise_address` of an address without credentials.
+
+    Raises:
+        ConfigError: it holds credentials; see `check_no_credentials`.
+    """
+    check_no_credentials(address, where)
+    return normalise_address(address)
+
+
+def normalise_address(address: str) -> str:
+    """The one spelling of an address: local paths are absolute and plain, URIs have no slash at the end.
+
+    `file:` in its three forms, `~`, `..` and `.` are resolved; s3a:// and s3n:// are s3://. A `..` behind a symbolic
+    link leaves the link's target, as the system itself would.
+    """
+    file = _FILE.fullmatch(address)
+    uri = None if file else _SCHEME.fullmatch(address)
+    if uri:
+        scheme, rest = uri[1].lower(), uri[2].rstrip("/")
+        return f"{'s3' if scheme in _S3_SCHEMES else scheme}://{rest}"
+    path = local_part(address)
+    return os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path).replace("//", "/")
+
+
+def local_part(address: str) -> str:
+    """The path that a local address means, relative or not: without `file:`, and with `~` as the home folder."""
+    file = _FILE.fullmatch(address)
+    path = file[1] if file else address
+    if file and "%" in path and not os.path.lexists(path):
+        path = unquote(path)
+    return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path
+
+
+def local_path(address: str | Path, where: str) -> Path:
+    """The path of a local file or folder.
+
+    Raises:
+        ConfigError: the address names a store that is not this machine.
+    """
+    path = normalise_address(str(address))
+    # pathlib leaves one slash of two: s3://bucket is s3:/bucket.
+    remote = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):/", str(address))
+    if _SCHEME.fullmatch(path) or (remote and remote[1].lower() != "file" and not os.path.lexists(str(address))):
+        raise ConfigError(f"{where} {address}: expected a path on this machine")
+    return Path(path)
+
+
+def resolve_distinct(addresses: Sequence[str], flag: str) -> tuple[str, ...]:
+    """`resolve_address` of all.
+
+    Raises:
+        ConfigError: one holds credentials, or two are one place.
+    """
+    resolved: dict[str, str] = {}
+    for address in addresses:
+        place = resolve_address(address, flag)
+        if place in resolved:
+            raise ConfigError(f"{flag}: {resolved[place]!r} and {address!r} are one place; name it once")
+        resolved[place] = address
+    return tuple(resolved)
+
+
+def key_below(name: str, root: str) -> str:
+    """An image's name without the root in front, if it begins with the root in any spelling; else the name.
+
+    Args:
+        name: path or URI, relative or not.
+        root: normalised.
+    """
+    front = f"{root.rstrip('/')}/"
+    if name.startswith(front):
+        return name[len(front) :]
+    if re.match(r"(?i:file|s3|s3a|s3n):/", name):
+        return normalise_address(name).removeprefix(front)
+    return name.removeprefix("./")
+
+
+def with_addresses(settings: Any, key: str = "") -> Any:
+    """Settings (JSON values) with all addresses in them normalised, to be compared."""
+    if isinstance(settings, Mapping):
+        here = key in _ADDRESS_KEYS
+        return {(normalise_address(k) if here else k): with_addresses(value, k) for k, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [with_addresses(value, key) for value in settings]
+    return normalise_address(settings) if isinstance(settings, str) and settings and key in _ADDRESS_KEYS else settings

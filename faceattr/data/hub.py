@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from faceattr.data.addresses import check_no_credentials
+from faceattr.data.addresses import check_no_credentials, normalise_address
 from faceattr.errors import ConfigError, ModelError
 
 FetchRemote = Callable[[str], Path]
@@ -46,7 +46,9 @@ def locate_folder(
     """
     name = str(model)
     check_no_credentials(name, "a model's address")
-    folder = Path(name).expanduser()
+    if "://" in name or name.startswith(("~", "file:")):  # not a hub id, which may not become a path
+        name = normalise_address(name)
+    folder = Path(name)
     is_folder = folder.is_dir()
     # A folder of the hub's cache has a revision, which a driver may hand on with it.
     has_revision = is_folder and revision == find_hub_commit(folder)

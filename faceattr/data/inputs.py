@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from faceattr.data.addresses import check_no_credentials
+from faceattr.data.addresses import check_no_credentials, key_below, resolve_address
 from faceattr.data.plan import plan_schema
 from faceattr.data.ranged import open_ranged
 from faceattr.data.storage import StorageOptions, check_key, join_uri, open_store, split_uri
@@ -71,16 +71,19 @@ def open_input(
     Raises:
         ConfigError: nothing usable is there.
     """
-    check_no_credentials(images, "--images")
-    check_no_credentials(root or "", "--root")
+    images = resolve_address(images, "--images")
+    root = None if root is None else resolve_address(root, "--root")
     storage = storage or StorageOptions()
     tables = _Tables(root=root, storage=storage, reserved=frozenset(reserved), bytes_column=bytes_column)
-    if images.lower().endswith((".csv", ".parquet")):
-        folder, name = split_uri(images)
+    folder, name = split_uri(images)
+    if name.lower().endswith((".csv", ".parquet")) and not _holds_objects(images, storage):  # Spark's are folders
         return tables.open_csv(folder, name) if name.lower().endswith(".csv") else tables.open_parquet(folder, [name])
     store = open_store(images, storage)
     listing = store.list()
     head = list(itertools.islice(listing, _SNIFF_OBJECTS))
+    if not head and _is_image(name):
+        store = open_store(folder, storage)
+        head = [entry for entry in store.list(name) if entry.key == name]
     if any(_is_image(entry.key) for entry in head):
         rows = _prefix_tables(itertools.chain(head, listing), store.uri)
         return ImageInput(kind="prefix", root=store.uri, carried=pa.schema([]), tables=rows)
@@ -92,6 +95,10 @@ def open_input(
     raise ConfigError(
         f"--images {images}: found no image ({', '.join(sorted(IMAGE_EXTENSIONS))}) and no .parquet file; {found}"
     )
+
+
+def _holds_objects(uri: str, storage: StorageOptions) -> bool:
+    return next(iter(open_store(uri, storage).list()), None) is not None
 
 
 def _extension(key: str) -> str:
@@ -260,7 +267,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _key_below(value: str | None, root: str, where: str, row: int) -> str:
-    key = (value or "").strip().removeprefix(f"{root.rstrip('/')}/").removeprefix("./")
+    key = key_below((value or "").strip(), root)
     check_no_credentials(key, f"{where}, row {row} (counted from 0)")
     problem = check_key(key)
     if problem:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from faceattr.data.store_types import LargeObjectError, MissingObjectError, RefusedObjectError
-from faceattr.errors import StorageError
+from faceattr.errors import ConfigError, StorageError
 
 # Errors that can only be about this one name.
 _OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOVERFLOW, errno.EINVAL})
@@ -89,3 +89,19 @@ def _check_is_regular(path: Path, status: os.stat_result) -> None:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         detail = f"{kind}, not a regular file"
         raise RefusedObjectError(f"cannot read {path}: it is {detail}", detail=detail, is_certain=True)
+
+
+def make_parent(path: Path, flag: str) -> None:
+    """Makes the folder that a file is to be written to, and checks that the file can be.
+
+    Raises:
+        ConfigError: it cannot, or the name is a folder's.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be made: {error.strerror}") from error
+    if path.is_dir():
+        raise ConfigError(f"{flag} {path}: expected a file's name, found a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be written")

@@ -23,6 +23,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.addresses import resolve_distinct
 from faceattr.data.commit import OK
 from faceattr.data.plan import Plan
 from faceattr.data.ranged import open_ranged
@@ -196,7 +197,7 @@ def open_packed(
     storage = storage or StorageOptions()
     if not uris:
         raise ConfigError("no packed run was named; expected the --output of pipelines/pack.py")
-    runs = [_read_run(open_store(uri, storage)) for uri in uris]
+    runs = [_read_run(open_store(uri, storage)) for uri in resolve_distinct(uris, "--data")]
     ids = [run.record.run_id for run in runs]
     for place, run_id in enumerate(ids):
         if run_id in ids[:place]:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from faceattr.data.addresses import check_no_credentials
+from faceattr.data.addresses import resolve_address
 from faceattr.data.storage import StorageOptions
 
 
@@ -16,7 +16,7 @@ def open_ranged(uri: str, storage: StorageOptions) -> pa.NativeFile:
         FileNotFoundError: there is no such object.
         ConfigError: the URI holds credentials.
     """
-    check_no_credentials(uri, "a file's URI")
+    uri = resolve_address(uri, "a file's URI")
     if uri.startswith("s3://"):
         filesystem, path = _s3(uri, storage)
     elif "://" in uri:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.data.addresses import with_addresses
 from faceattr.data.commit import (
     OK,
     CheckShards,
@@ -226,7 +227,8 @@ def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint
     """Raises ConfigError, with the difference, if the folder's run is not the one that this command would make."""
     if record.kind != kind:
         raise ConfigError(f"{store.uri} holds a {record.kind} run, not a {kind} run: use another --output")
-    differences = describe_differences(record.fingerprint, json.loads(json.dumps(fingerprint)))
+    here = json.loads(json.dumps(fingerprint))
+    differences = describe_differences(with_addresses(record.fingerprint), with_addresses(here))
     if differences:
         raise ConfigError(
             f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import pyarrow.fs
 
-from faceattr.data.addresses import check_no_credentials
+from faceattr.data.addresses import check_no_credentials, local_part, normalise_address, resolve_address
 from faceattr.data.local_files import read_regular_file, read_stream
 from faceattr.data.s3 import S3Store
 from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
@@ -86,12 +86,12 @@ def open_store(uri: str, options: StorageOptions | None = None) -> Store:
     """
     check_no_credentials(uri, "a store's URI")
     options = options or StorageOptions()
-    scheme = _SCHEME.match(uri)
+    scheme = _SCHEME.match(normalise_address(uri))
     if scheme is None:
-        return LocalStore(Path(uri))
-    match scheme.group(1).lower():
-        case "file":
-            return LocalStore(Path(uri[len("file://") :]))
+        # Not normalised any further: the roots in the plans of earlier runs may hold `..`.
+        return LocalStore(Path(local_part(uri)))
+    uri = normalise_address(uri)
+    match scheme.group(1):
         case "s3":
             bucket, _, prefix = uri[len("s3://") :].partition("/")
             if not _BUCKET.fullmatch(bucket):
@@ -107,9 +107,9 @@ def open_output(uri: str, options: StorageOptions | None = None) -> Store:
     Raises:
         ConfigError: the URI cannot be used, or not for writing.
     """
-    check_no_credentials(uri, "--output")
+    uri = resolve_address(uri, "--output")
     scheme = _SCHEME.match(uri)
-    if scheme is not None and scheme.group(1).lower() not in ("file", "s3"):
+    if scheme is not None and scheme.group(1) != "s3":
         raise ConfigError(
             f"--output {uri!r}: runs are written to local folders and s3:// only; images may be read there"
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.config import PackConfig
+from faceattr.data.addresses import resolve_address, resolve_distinct
 from faceattr.data.images import ImageLimits
 from faceattr.data.pack_plan import SplitRules
 from faceattr.data.packed import KIND
@@ -124,6 +125,7 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
     """
     storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
     output = open_output(config.output, storage)
+    resolve_distinct(config.labels, "--labels")
     job = PackJob(
         config=config,
         storage=storage,
@@ -142,9 +144,9 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
 
 def _gather(config: PackConfig, storage: StorageOptions) -> tuple[GatheredLabels, SelectionCounts | None]:
     gathered = gather_labels(
-        config.labels,
+        resolve_distinct(config.labels, "--labels"),
         source=config.source,
-        root=config.root,
+        root=None if config.root is None else resolve_address(config.root, "--root"),
         options=SourceOptions(**asdict(config.source_options)),
         storage=storage,
     )

@@ -7,7 +7,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from faceattr.data.addresses import check_no_credentials
+from faceattr.data.addresses import resolve_address
 from faceattr.data.sources.options import near_hint
 from faceattr.data.storage import StorageOptions, open_store, split_uri
 from faceattr.data.store_types import MissingObjectError
@@ -75,8 +75,7 @@ def read_text(address: str, storage: StorageOptions, flag: str) -> str:
     Raises:
         ConfigError: it is not there, or is no text.
     """
-    check_no_credentials(address, flag)
-    root, key = split_uri(address)
+    root, key = split_uri(resolve_address(address, flag))
     try:
         return open_store(root, storage).get(key).decode("utf-8")
     except (MissingObjectError, UnicodeDecodeError) as error:

@@ -18,12 +18,12 @@ import difflib
 import functools
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
 from faceattr.attributes import Attribute, DerivedAttribute
+from faceattr.data.addresses import local_path
 from faceattr.errors import ConfigError
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 from faceattr.yaml_files import YamlProblemError, compose_yaml
@@ -46,7 +46,7 @@ def load_question_set(name_or_path: str) -> QuestionSet:
     if name_or_path in builtin_sets():
         text = (resources.files("faceattr.vqa") / "sets" / f"{name_or_path}.yaml").read_text("utf-8")
         return parse_question_set(text, name=name_or_path, where=f"built-in set {name_or_path}")
-    path = Path(name_or_path)
+    path = local_path(name_or_path, "--attributes")
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(
             f"--attributes {name_or_path!r}: expected one of {', '.join(builtin_sets())}, or a .yaml file of your own"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from faceattr.data.addresses import check_no_credentials, find_credentials
+from faceattr.data.addresses import check_no_credentials, find_credentials, key_below, normalise_address
 from faceattr.data.inputs import IMAGE_EXTENSIONS
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow
 from faceattr.data.storage import StorageOptions, Store, check_key, join_uri, open_store
@@ -31,13 +31,12 @@ class ImageRoot:
         if found is not None:
             raise BadRow(REFUSED_WITH_CREDENTIALS, f"an image's address must not hold credentials, found {found}")
         text = name.strip().replace("\\", "/").removeprefix("./")
-        below_root = f"{self.uri.rstrip('/')}/"
-        whole = text.removeprefix(below_root)
+        whole = key_below(text, self.uri)
         problem = check_key(whole)
         if problem:
             raise BadRow("path", f"the image name {name!r} cannot be used: {problem}")
         # Names that already stand below the root, or already begin with the folder, do not get it once more.
-        key = whole if text.startswith((below_root, self.folder or below_root)) else f"{self.folder}{whole}"
+        key = whole if whole != text or (self.folder and text.startswith(self.folder)) else f"{self.folder}{whole}"
         return {"image_id": key, "uri": join_uri(self.uri, key)}
 
 
@@ -74,5 +73,11 @@ def find_files(store: Store, given: Sequence[str], usual: Sequence[str]) -> tupl
     if given:
         for name in given:
             check_no_credentials(name, "files")
-        return tuple(join_uri(store.uri, name) for name in given)
+        return tuple(_place_file(store.uri, name) for name in given)
     return tuple(join_uri(store.uri, name) for name in usual if any(each.key == name for each in store.list(name)))
+
+
+def _place_file(root: str, name: str) -> str:
+    """A file by its key below the root, or by an address of its own."""
+    has_place = name.startswith(("/", "~")) or ":/" in name
+    return normalise_address(name) if has_place else join_uri(root, name.removeprefix("./"))
