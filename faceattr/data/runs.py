@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.data.addresses import with_addresses
+from faceattr.data.bounded_reads import read_objects
 from faceattr.data.commit import (
     OK,
     CheckShards,
     CommittedFile,
     ShardCommitter,
     list_committed,
-    read_ahead,
     verify_shards,
 )
 from faceattr.data.differences import describe_differences
@@ -136,7 +136,8 @@ def read_published(store: Store, columns: list[str] | None = None) -> Iterator[p
     manifest = read_manifest(store)
     if manifest is None:
         raise ConfigError(f"{store.uri} holds no published run (no _manifest.json); finish the run first")
-    for _, data in read_ahead(lambda file: store.get(file.key), manifest.files):
+    sized = ((file.key, file.num_bytes) for file in manifest.files)  # of packed runs they hold images
+    for data in read_objects(store.get, sized):
         yield decode_table(data, columns)
 
 

@@ -50,7 +50,7 @@ def describe_pack_preflight(job: PackJob) -> str:
         "" if gathered.hashed else "(as far as names tell: copies are found only when the images have been hashed)",
         f"shards     about {-(-num_rows // shard_size):,} of {shard_size:,} rows, {num_rows * row_bytes / 1e9:,.2f} GB",
         f"cluster    {cpus:g} CPUs on {len(ray.nodes())} nodes",
-        *(f"sample     {count} of the first images are unusable: {reason}" for reason, count in reasons.items()),
+        *(f"sample     {count} of the sampled images are unusable: {reason}" for reason, count in reasons.items()),
         f"rate       {cpus / pack_s:,.0f} images/s packed"
         + (f", {cpus / hash_s:,.0f} images/s hashed before" if hash_s else ", hashed already"),
         f"estimate   {format_duration(total_s)}. Nothing was written.",

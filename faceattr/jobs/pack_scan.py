@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -174,22 +173,32 @@ def _read_scan(job: PackJob, store: Store, num_rows: int, rejects: dict[str, Any
 
 
 def measure_row_bytes(job: PackJob, gathered: GatheredLabels, found: FoundRows) -> float:
-    """What an image will take in a shard: known from the scan, or measured on the first ones; 0 if none can be read."""
+    """What an image will take in a shard: known from the scan, or measured on some; 0 if none can be read."""
     if found.mean_bytes and job.encoding.quality is None:
         return found.mean_bytes
     return mean_bytes(pack_sample(job, gathered, take_sample(found.read())))
 
 
 def take_sample(tables: Iterable[pa.Table], num_rows: int = _SAMPLE_ROWS) -> pa.Table:
-    """The first rows, numbered."""
-    rows = chain.from_iterable(table.to_batches() for table in tables)
-    held: list[pa.RecordBatch] = []
-    for batch in islice(rows, num_rows):
-        held.append(batch)
-        if sum(map(len, held)) >= num_rows:
-            break
-    table = pa.Table.from_batches(held).slice(0, num_rows)
-    return table.add_column(0, "row", pa.array(range(len(table)), pa.int64()))
+    """Rows from everywhere, evenly spaced, numbered: the first ones may be smaller than the rest, and a shard whose
+    size follows from theirs would outgrow a worker.
+    """
+    held: list[pa.Table] = []
+    step, num_seen = 1, 0
+    for table in tables:
+        start = -num_seen % step
+        num_seen += len(table)
+        held.append(table.take(pa.array(range(start, len(table), step), pa.int64())))
+        while sum(map(len, held)) >= 2 * num_rows:
+            step *= 2
+            held = [_every_other(pa.concat_tables(held))]
+    sample = pa.concat_tables(held)
+    places = np.unique(np.linspace(0, max(0, len(sample) - 1), min(num_rows, len(sample))).astype(np.int64))
+    return sample.take(pa.array(places)).add_column(0, "row", pa.array(range(len(places)), pa.int64()))
+
+
+def _every_other(table: pa.Table) -> pa.Table:
+    return table.take(pa.array(range(0, len(table), 2), pa.int64()))
 
 
 def pack_sample(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> pa.Table:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from faceattr.data.bounded_reads import read_within
+from faceattr.data.bounded_reads import read_objects, read_within
 from faceattr.data.store_types import LargeObjectError
 from faceattr.errors import StorageError
 
@@ -77,3 +77,22 @@ def test_a_failed_read_ends_the_rest():
     with pytest.raises(StorageError, match="an outage"):
         list(read_within(read, ((number, 1) for number in range(1_000)), room_bytes=KIB, size_of=len))
     assert len(asked) < 100
+
+
+def test_files_of_a_run_are_read_ahead_as_far_as_their_sizes_allow():
+    lock, held, most = threading.Lock(), [0], [0]
+
+    def get(key):
+        with lock:
+            held[0] += 1
+            most[0] = max(most[0], held[0])
+        return key.encode()
+
+    keys = [f"{number:03}" for number in range(40)]
+    for key, data in zip(
+        keys, read_objects(get, ((key, 64 * 2**20) for key in keys), room_bytes=128 * 2**20), strict=True
+    ):
+        assert data == key.encode()
+        with lock:
+            held[0] -= 1
+    assert most[0] == 2
