@@ -20,7 +20,7 @@ _THREADS = 16
 _MOST_WAITING = 4 * _THREADS
 # An object may grow between listing and reading, and tiny ones cost no memory.
 _LEAST_CLAIM = 256 * 2**10
-_MEMORY_OF_SIZES = 0.9
+_MEMORY_OF_SIZES = 0.75
 # Of the files of a run that are read ahead.
 _OBJECTS_BYTES = 128 * 2**20
 

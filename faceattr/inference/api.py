@@ -23,6 +23,7 @@ from torch import Tensor
 
 from faceattr.config import Precision
 from faceattr.data.fetch import fetch_folder
+from faceattr.data.images import ImageLimits
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError, ImageError
 from faceattr.inference.prediction import Prediction
@@ -83,6 +84,8 @@ def predict_image(
     device: str | torch.device | None = None,
     transform: Transform | None = None,
     return_confidence: bool = False,
+    *,
+    limits: ImageLimits | None = None,
 ) -> dict[str, Any]:
     """What a model says of one picture of one face.
 
@@ -92,6 +95,7 @@ def predict_image(
         device: by default where a loaded model is, else a GPU if there is one.
         transform: in place of the model's own preprocessing; see `get_transform`.
         return_confidence: also give `<name>_confidence`, and `<name>_scores` of attributes with several classes.
+        limits: what an encoded image may be, as --decode.max-bytes and --decode.max-pixels of the commands.
 
     Returns:
         Attribute -> name of its class (`yes` or `no` for binary ones), or years; and what was asked for besides.
@@ -100,7 +104,7 @@ def predict_image(
         ConfigError, ModelError: the model cannot be loaded.
         ImageError: the file cannot be read as an image.
     """
-    (found,) = _predictor(model, device, 1).predict([path], transform=_on_arrays(transform))
+    (found,) = _predictor(model, device, 1, limits=limits).predict([path], transform=_on_arrays(transform))
     if isinstance(found, ImageError):
         raise found
     return found.to_dict(confidence=return_confidence)
@@ -115,6 +119,7 @@ def predict_batch(
     batch_size: int = 32,
     return_confidence: bool = False,
     precision: Precision = "float32",
+    limits: ImageLimits | None = None,
 ) -> list[dict[str, Any]]:
     """What a model says of many pictures.
 
@@ -127,6 +132,7 @@ def predict_batch(
         return_confidence: see `predict_image`.
         precision: type that the network computes in; `bfloat16` is the fastest where the processor has it, and
             confidences then move by up to about 0.02.
+        limits: see `predict_image`.
 
     Returns:
         One entry a path, in their order, each with `path`; a file that cannot be used has `error` in place of
@@ -134,7 +140,8 @@ def predict_batch(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size: expected 1 or more, found {batch_size}")
-    found = _predictor(model, device, batch_size, precision).predict(list(paths), transform=_on_arrays(transform))
+    predictor = _predictor(model, device, batch_size, precision, limits=limits)
+    found = predictor.predict(list(paths), transform=_on_arrays(transform))
     return [
         {"path": str(path)}
         | ({"error": str(each)} if isinstance(each, ImageError) else each.to_dict(confidence=return_confidence))
@@ -165,11 +172,16 @@ def visualize_prediction(
 
 
 def _predictor(
-    model: Model | None, device: str | torch.device | None, batch_size: int, precision: Precision = "float32"
+    model: Model | None,
+    device: str | torch.device | None,
+    batch_size: int,
+    precision: Precision = "float32",
+    *,
+    limits: ImageLimits | None,
 ) -> Predictor:
     loaded = _resolve(model, device)
     place = device or next(loaded.parameters()).device
-    return Predictor(loaded, device=place, batch_size=batch_size, precision=precision)
+    return Predictor(loaded, device=place, batch_size=batch_size, precision=precision, limits=limits)
 
 
 def _resolve(model: Model | None, device: str | torch.device | None) -> MultiAttributeModel:

@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import faceattr
+from faceattr.data.images import ImageLimits
 from faceattr.errors import ConfigError, ImageError
 from faceattr.evaluation.labels import decide_labels, truth_table
 from faceattr.inference.prediction import Prediction
@@ -251,3 +252,14 @@ def test_the_package_has_these_names_and_no_others():
     assert all(callable(getattr(faceattr, name)) for name in faceattr.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         faceattr.nonsense  # noqa: B018
+
+
+def test_a_picture_over_the_limit_is_an_error_at_its_own_place(model_folder, photos, monkeypatch):
+    monkeypatch.setenv("FACEATTR_MODEL", str(model_folder))
+    limits = ImageLimits(max_bytes=(photos / "a.JPG").stat().st_size)
+    over = next(path for path in sorted(photos.iterdir()) if path.stat().st_size > limits.max_bytes)
+    first, second = faceattr.predict_batch([over, photos / "a.JPG"], limits=limits)
+    assert first["error"].startswith("too_large: ")
+    assert "hat" in second
+    with pytest.raises(ImageError, match=r"over the limit of 1 \(--decode\.max-bytes\)"):
+        faceattr.predict_image(photos / "a.JPG", limits=ImageLimits(max_bytes=1))
