@@ -42,7 +42,7 @@ def fetch_folder(uri: str, options: StorageOptions, *, only: Collection[str] | N
         for entry in entries:
             path = fresh / entry.key
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(store.get(entry.key))
+            path.write_bytes(store.get(entry.key, listed=entry))
         try:
             fresh.rename(folder)
         except OSError:  # another process was first; its copy is the same

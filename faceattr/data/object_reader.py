@@ -6,12 +6,13 @@ then the refused one once more: the image is `unreadable` only if the store give
 If it gives none, the run stops with the store's words, and its rows stay undone.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from faceattr.data.images import ImageLimits, describe_too_large
 from faceattr.data.storage import Store
-from faceattr.data.store_types import LargeObjectError, MissingObjectError, RefusedObjectError
+from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import ImageError, StorageError
 
 # Candidates for the witness among the given keys, and in the listing at growing distances, up to its 127,000th object.
@@ -36,38 +37,53 @@ class ObjectReader:
         self._limits = limits
         self._witness: str | None = None
 
-    def read(self, uri: str, others: Sequence[str] = (), *, room_bytes: int | None = None) -> bytes | ImageError:
+    def read(
+        self,
+        uri: str,
+        others: Sequence[str] = (),
+        *,
+        room_bytes: int | None = None,
+        num_bytes: int | None = None,
+        etag: str | None = None,
+    ) -> bytes | ImageError:
         """The bytes of an image, or why there are none.
 
         Args:
             uri: of the image, below the store's own.
             others: URIs of other images of the store, some of which can probably be read.
             room_bytes: what there is room for at the moment.
+            num_bytes: size in the listing, if the image was listed; a body of another size is not taken for the image
+                while its ETag is the listing's.
+            etag: in the listing.
 
         Raises:
             LargeObjectError: the image is within the limits and takes more than `room_bytes`; it was not fetched.
             StorageError: an outage, or the store refuses other objects too; nothing is known about the image then.
         """
         key = self._key(uri)
+        listed = None
+        if num_bytes is not None and etag is not None:
+            listed = ObjectInfo(key=key, num_bytes=num_bytes, etag=etag, modified_s=0.0)
         try:
-            data = self._get(key, room_bytes)
+            data = self._get(key, room_bytes, listed)
         except MissingObjectError:
             return ImageError("missing", "there is no such object")
         except RefusedObjectError as refusal:
-            return self._judge(key, others, refusal, room_bytes)
+            return self._judge(key, others, refusal, room_bytes, listed)
         if isinstance(data, ImageError):
             return data
         if self._witness is None or len(data) <= _SMALL_BYTES:
             self._witness = key
         return data
 
-    def _get(self, key: str, room_bytes: int | None) -> bytes | ImageError:
+    def _get(self, key: str, room_bytes: int | None, listed: ObjectInfo | None = None) -> bytes | ImageError:
         """The object, or the error of one that is too large."""
+        get = self.store.get if listed is None else functools.partial(self.store.get, listed=listed)
         if self._limits is None:
-            return self.store.get(key) if room_bytes is None else self.store.get(key, max_bytes=room_bytes)
+            return get(key) if room_bytes is None else get(key, max_bytes=room_bytes)
         max_bytes = self._limits.max_bytes
         try:
-            return self.store.get(key, max_bytes=max_bytes if room_bytes is None else min(max_bytes, room_bytes))
+            return get(key, max_bytes=max_bytes if room_bytes is None else min(max_bytes, room_bytes))
         except LargeObjectError as error:
             if error.num_bytes <= max_bytes:
                 raise
@@ -77,13 +93,18 @@ class ObjectReader:
         return uri[len(self.store.uri.rstrip("/")) + 1 :]
 
     def _judge(
-        self, key: str, others: Sequence[str], refusal: RefusedObjectError, room_bytes: int | None
+        self,
+        key: str,
+        others: Sequence[str],
+        refusal: RefusedObjectError,
+        room_bytes: int | None,
+        listed: ObjectInfo | None,
     ) -> bytes | ImageError:
         if refusal.is_certain:
             return ImageError("unreadable", refusal.detail)
         self._read_another(key, others, refusal)
         try:
-            return self._get(key, room_bytes)
+            return self._get(key, room_bytes, listed)
         except MissingObjectError:
             return ImageError("missing", "there is no such object")
         except RefusedObjectError as again:

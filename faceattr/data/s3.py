@@ -5,81 +5,24 @@ is there. Every operation is retried until a deadline; what is left after it is 
 never taken for a fact about one object.
 """
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import boto3
 import botocore.config
 import botocore.exceptions
 
+from faceattr.data.s3_answers import EXISTS_CODES, code_of, find_remedy, judge, words_of
 from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import StorageError
 
 _T = TypeVar("_T")
-# What the store's error codes mean; the codes that no table names are told apart by their HTTP status (`_judge`).
-# Only what the store itself says of the object: a bare 404 may come from a gateway that has lost its backend.
-_MISSING_CODES = frozenset({"NoSuchKey"})
-_EXISTS_CODES = frozenset({"PreconditionFailed", "412"})
-# Facts about one object, whoever asks: it is archived, or no object can have this name.
-_OBJECT_CODES = frozenset(
-    {
-        "InvalidObjectState",
-        "KeyTooLongError",
-        "KeyTooLong",
-        "InvalidURI",
-        "InvalidObjectName",
-        "XMinioInvalidObjectName",
-    }
-)
-# Refusals of the caller, the bucket or the request as such, whatever the object. Waiting will not change them.
-_STORE_CODES = frozenset(
-    {
-        "401",
-        "AccountProblem",
-        "AuthFailure",
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IllegalLocationConstraintException",
-        "InvalidAccessKeyId",
-        "InvalidBucketName",
-        "InvalidClientTokenId",
-        "InvalidPayer",
-        "InvalidSecurity",
-        "InvalidToken",
-        "MissingSecurityHeader",
-        "NoSuchBucket",
-        "NotImplemented",
-        "NotSignedUp",
-        "PermanentRedirect",
-        "RequestExpired",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-        "UnrecognizedClientException",
-    }
-)
-# Refused for want of a right, to this object or to all of them.
-_DENIED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "403", "Forbidden"})
-# Answers of status 4xx that ask to come again; so do all 5xx.
-_RETRIED_CODES = frozenset(
-    {
-        "BadDigest",
-        "BandwidthLimitExceeded",
-        "IncompleteBody",
-        "OperationAborted",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "SlowDown",
-        "TooManyRequests",
-    }
-)
-_RETRIED_STATUSES = frozenset({404, 408, 409, 412, 425, 429})
-_Verdict = Literal["missing", "this object", "this object or all", "the store", "transient"]
-_MAX_WORDS = 200
 _MAX_PAUSE_S = 5.0
+# Bodies of another length than the listing's, before the object counts as one that the store cannot give.
+_MOST_SHORT_ANSWERS = 6
 
 
 class _CutBodyError(Exception):
@@ -143,11 +86,17 @@ class S3Store:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
-    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
-        """See Store.get. The length is checked, and the checksum where the store keeps one."""
+    def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
+        """See Store.get. The length is checked, and the checksum where the store keeps one.
+
+        A body may be short and its headers agree with it; a listed object's size tells. An object that was replaced
+        since has another ETag, and is taken as it is now.
+        """
+        attempts = itertools.count(1)
 
         def fetch() -> bytes:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
+            # boto3 asks for the checksum by itself, unless AWS_RESPONSE_CHECKSUM_VALIDATION=when_required.
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             num_bytes = int(answer["ContentLength"])
             if max_bytes is not None and num_bytes > max_bytes:
                 answer["Body"].close()  # the headers have told the size: no request of its own, and no byte is fetched
@@ -155,6 +104,15 @@ class S3Store:
             data: bytes = answer["Body"].read()
             if len(data) != num_bytes:
                 raise _CutBodyError(f"{len(data)} of {num_bytes} bytes")
+            is_same = (
+                listed is not None and listed.etag is not None and answer.get("ETag", "").strip('"') == listed.etag
+            )
+            if listed is not None and is_same and len(data) != listed.num_bytes:
+                what = f"{len(data):,} bytes of an object that the listing gives {listed.num_bytes:,}"
+                if next(attempts) < _MOST_SHORT_ANSWERS:
+                    raise _CutBodyError(what)
+                message = f"cannot read {self.uri}/{key}: the store gives {what}"
+                raise RefusedObjectError(message, detail=f"the store gives {what}", is_certain=True)
             return data
 
         return self._call("read", key, fetch)
@@ -166,12 +124,12 @@ class S3Store:
             try:
                 self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
             except botocore.exceptions.ClientError as error:
-                if _code(error) in _EXISTS_CODES:
+                if code_of(error) in EXISTS_CODES:
                     return False
                 raise
             return True
 
-        return self._call("write", key, create)
+        return self._call("write", key, create, conditional=True)
 
     def put(self, key: str, data: bytes) -> None:
         """See Store.put."""
@@ -183,7 +141,7 @@ class S3Store:
         """See Store.delete."""
         self._call("delete", key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
 
-    def _call(self, verb: str, key: str, operation: Callable[[], _T]) -> _T:
+    def _call(self, verb: str, key: str, operation: Callable[[], _T], *, conditional: bool = False) -> _T:
         """Runs an operation until it answers, or the deadline has passed."""
         give_up_at = time.monotonic() + self._deadline_s
         pause_s = 0.1
@@ -192,18 +150,18 @@ class S3Store:
             try:
                 return operation()
             except botocore.exceptions.ClientError as error:
-                verdict, code = _judge(error, verb), _code(error)
-                refusal = (
-                    f"the store refused to {verb} {where}: {code}. Check the bucket's name, the endpoint and the "
-                    "rights of the credentials in the environment or role."
-                )
+                verdict, code = judge(error, verb), code_of(error)
+                config = self._client.meta.config
+                ours = config.response_checksum_validation if verb == "read" else config.request_checksum_calculation
+                remedy = find_remedy(error, verb, conditional=conditional, checksums=ours != "when_required")
+                refusal = f"the store refused to {verb} {where}: {words_of(error)}. {remedy}"
                 if verdict == "missing":
                     raise MissingObjectError(key) from error
                 if verdict == "the store":
                     raise StorageError(refusal) from error
                 if verdict != "transient":
                     is_certain = verdict == "this object"
-                    raise RefusedObjectError(refusal, detail=_words(error), is_certain=is_certain) from error
+                    raise RefusedObjectError(refusal, detail=words_of(error), is_certain=is_certain) from error
                 failure: Exception = error
                 reason = code
             except botocore.exceptions.NoCredentialsError as error:
@@ -221,31 +179,3 @@ class S3Store:
             # Full jitter, so that many readers do not come back at the same moment.
             time.sleep(random.uniform(0.5, 1.0) * pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
-
-
-def _code(error: botocore.exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def _judge(error: botocore.exceptions.ClientError, verb: str) -> _Verdict:
-    """What an error answer is about."""
-    code = _code(error)
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in _MISSING_CODES:
-        return "missing"
-    if code in _OBJECT_CODES:
-        return "this object"
-    if code in _STORE_CODES:
-        return "the store"
-    if code in _DENIED_CODES:
-        return "this object or all"
-    if code in _RETRIED_CODES or status in _RETRIED_STATUSES or "Throttl" in code or not 400 <= status < 500:
-        return "transient"
-    # An odd key, an encryption that needs a key of the caller's ... whatever it is, asking again will not change it.
-    return "this object or all" if verb == "read" else "transient"
-
-
-def _words(error: botocore.exceptions.ClientError) -> str:
-    """The store's own words, in one line."""
-    message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
-    return f"{_code(error)}: {message}"[:_MAX_WORDS] if message else _code(error)

@@ -51,12 +51,13 @@ class Store(Protocol):
         """Objects whose key starts with `prefix`, recursively, streaming, in no promised order; no folder markers."""
         ...
 
-    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
         """The whole object.
 
         Args:
             key: of the object.
             max_bytes: what the reader has room for; a larger object is not fetched.
+            listed: what a listing said of it; a body of another size is not taken while the object is the same.
 
         Raises:
             MissingObjectError: there is none.
@@ -178,8 +179,8 @@ class LocalStore:
             elif key.startswith(prefix):
                 yield _describe(Path(entry.path), key)
 
-    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
-        """See Store.get."""
+    def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
+        """See Store.get. A file system gives all of a file or an error, so `listed` is not looked at."""
         return read_regular_file(self.root / key, max_bytes=max_bytes)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -294,12 +295,19 @@ class ArrowStore:
                         modified_s=(entry.mtime_ns or 0) / 1e9,
                     )
 
-    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
         """See Store.get."""
         path = f"{self._path.rstrip('/')}/{key}"
         try:
             with self._filesystem.open_input_stream(path) as stream:
-                return read_stream(stream.read, key, max_bytes=max_bytes)
+                data = read_stream(stream.read, key, max_bytes=max_bytes)
+            if listed is not None and len(data) != listed.num_bytes:
+                now = self._filesystem.get_file_info(path).size
+                if now != len(data):  # else it was replaced, and is taken as it is now
+                    what = f"{len(data):,} of {now:,} bytes"
+                    message = f"cannot read {join_uri(self.uri, key)}: the store gave {what}"
+                    raise RefusedObjectError(message, detail=f"the store gave {what}")
+            return data
         except LargeObjectError as error:
             size = self._filesystem.get_file_info(path).size or error.num_bytes
             raise LargeObjectError(key, num_bytes=size, max_bytes=int(max_bytes or 0)) from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-FaultKind = Literal["error", "delay", "reset", "lost_ack", "cut", "flip"]
+FaultKind = Literal["error", "delay", "reset", "lost_ack", "cut", "short", "flip"]
 _ERROR_BODY = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>made up</Message></Error>"
 
 
@@ -24,7 +24,8 @@ class Fault:
     Attributes:
         kind: `error`: answered with `status` and never forwarded; `delay`: forwarded after `delay_s`; `reset`: the
             connection is reset instead; `lost_ack`: forwarded, then reset; `cut`: half of the answer's body;
-            `flip`: one bit of the answer's body is another.
+            `short`: half of it, with headers that agree, and without a checksum; `flip`: one bit of the answer's body
+            is another.
         method: HTTP method.
         path: stands somewhere in the path or query, unquoted.
         times: how often.
@@ -125,6 +126,8 @@ class FaultProxy:
         middle = start + (len(answer) - start) // 2
         if kind == "cut":
             answer = answer[:middle]
+        elif kind == "short":
+            answer = _shorten(answer[: start - 4], answer[start:middle])
         elif kind == "flip":
             answer = answer[:middle] + bytes([answer[middle] ^ 1]) + answer[middle + 1 :]
         writer.write(answer)
@@ -137,6 +140,13 @@ class FaultProxy:
         answer = await reader.read()
         writer.close()
         return answer
+
+
+def _shorten(head: bytes, body: bytes) -> bytes:
+    lines = [
+        line for line in head.split(b"\r\n") if not line.lower().startswith((b"content-length:", b"x-amz-checksum"))
+    ]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
