@@ -13,7 +13,6 @@ image; they are never given to a reader. What one reads here is in `PackedData.s
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.addresses import resolve_distinct
+from faceattr.data.addresses import resolve_address
 from faceattr.data.commit import OK
 from faceattr.data.plan import Plan
 from faceattr.data.ranged import open_ranged
@@ -49,7 +48,6 @@ IMAGE_FIELDS = (
     pa.field("group", pa.string()),
 )
 STATUS_FIELDS = (pa.field("status", pa.string(), nullable=False), pa.field("error", pa.string()))
-_RETRY_PAUSE_S = 1.0
 
 
 def label_counts_key(version: int) -> str:
@@ -197,7 +195,7 @@ def open_packed(
     storage = storage or StorageOptions()
     if not uris:
         raise ConfigError("no packed run was named; expected the --output of pipelines/pack.py")
-    runs = [_read_run(open_store(uri, storage)) for uri in resolve_distinct(uris, "--data")]
+    runs = [_read_run(open_store(resolve_address(uri, "--data"), storage)) for uri in uris]
     ids = [run.record.run_id for run in runs]
     for place, run_id in enumerate(ids):
         if run_id in ids[:place]:
@@ -344,30 +342,20 @@ def _column(table: pa.Table, field: pa.Field, split: str) -> pa.ChunkedArray | p
 def _read_row_groups(
     uri: str, names: Sequence[str], storage: StorageOptions, *, groups: range | None = None
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Row groups with those of the columns that the file has, and `status`; and the bytes of their images.
-
-    A broken connection is tried again.
-    """
-    group, give_up_at = groups.start if groups else 0, time.monotonic() + storage.deadline_s
-    while True:
-        try:
-            with open_ranged(uri, storage) as source:
-                file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
-                columns = [name for name in file.schema_arrow.names if name in names or name == "status"]
-                while group < (groups.stop if groups else file.num_row_groups):
-                    table = file.read_row_group(group, columns=columns)
-                    num_bytes = _count_image_bytes(file.metadata.row_group(group))
-                    group, give_up_at = group + 1, time.monotonic() + storage.deadline_s
-                    yield table, num_bytes
-            return
-        except FileNotFoundError as error:
-            raise RunError(f"{uri} is gone, though the run's manifest lists it; restore it or pack anew") from error
-        except pa.ArrowInvalid as error:
-            raise RunError(f"{uri} is damaged: {error}") from error
-        except OSError as error:
-            if time.monotonic() > give_up_at or not uri.startswith("s3://"):
-                raise StorageError(f"cannot read {uri}: {error}") from error
-            time.sleep(_RETRY_PAUSE_S)
+    """Row groups with those of the columns that the file has, and `status`; and the bytes of their images."""
+    try:
+        with open_ranged(uri, storage) as source:
+            file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
+            columns = [name for name in file.schema_arrow.names if name in names or name == "status"]
+            for group in groups if groups is not None else range(file.num_row_groups):
+                table = file.read_row_group(group, columns=columns)
+                yield table, _count_image_bytes(file.metadata.row_group(group))
+    except FileNotFoundError as error:
+        raise RunError(f"{uri} is gone, though the run's manifest lists it; restore it or pack anew") from error
+    except pa.ArrowInvalid as error:
+        raise RunError(f"{uri} is damaged: {error}") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {uri}: {error}") from error
 
 
 def _count_image_bytes(group: pq.RowGroupMetaData) -> int:

@@ -5,10 +5,14 @@ is there. Every operation is retried until a deadline; what is left after it is 
 never taken for a fact about one object.
 """
 
+import functools
 import itertools
+import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import boto3
@@ -17,12 +21,28 @@ import botocore.exceptions
 
 from faceattr.data.s3_answers import EXISTS_CODES, code_of, find_remedy, judge, words_of
 from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
-from faceattr.errors import StorageError
+from faceattr.errors import ConfigError, StorageError
 
 _T = TypeVar("_T")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _MAX_PAUSE_S = 5.0
 # Bodies of another length than the listing's, before the object counts as one that the store cannot give.
 _MOST_SHORT_ANSWERS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class S3Range:
+    """Some bytes of an object, from `get_range`.
+
+    Attributes:
+        data: the bytes.
+        size: of the whole object.
+        etag: changes when the content does.
+    """
+
+    data: bytes
+    size: int
+    etag: str
 
 
 class _CutBodyError(Exception):
@@ -41,15 +61,28 @@ _TRANSIENT = (
 )
 
 
-class S3Store:
-    """Objects below `s3://bucket/prefix`. Methods are described in `faceattr.data.storage.Store`; thread-safe."""
+def s3_client(endpoint_url: str | None) -> Any:
+    """The one S3 client of this process: whole objects, listings and ranges are read through it, and runs written.
 
-    def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None, deadline_s: float) -> None:
-        self._bucket = bucket
-        self._prefix = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
-        self._deadline_s = deadline_s
-        self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
-        self._client = boto3.session.Session().client(
+    boto3 resolves the endpoint, region, addressing style, credentials and profile from `AWS_*` and `~/.aws`; a second
+    client would resolve them in its own way and send a private bucket's name elsewhere. `AWS_REQUEST_PAYER=requester`
+    is honoured, as by GDAL.
+
+    Args:
+        endpoint_url: wins over all of these.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+    """
+    # Not by the environment alone: a forked process must not share connections.
+    settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    return _make_client(endpoint_url, os.getpid(), os.environ.get("HOME"), settings)
+
+
+@functools.lru_cache(maxsize=8)
+def _make_client(endpoint_url: str | None, _pid: int, _home: str | None, _settings: tuple[tuple[str, str], ...]) -> Any:
+    try:
+        client = boto3.session.Session().client(
             "s3",
             endpoint_url=endpoint_url,
             config=botocore.config.Config(
@@ -60,6 +93,30 @@ class S3Store:
                 max_pool_connections=64,
             ),
         )
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise ConfigError(f"the S3 settings (AWS_* variables, ~/.aws) cannot be used: {error}") from error
+    payer = os.environ.get("AWS_REQUEST_PAYER", "").lower()
+    if payer not in ("", "requester"):
+        raise ConfigError(f"AWS_REQUEST_PAYER={payer}: expected requester, or the variable unset")
+    if payer:
+        client.meta.events.register("before-parameter-build.s3", _pay)
+    return client
+
+
+def _pay(params: dict[str, Any], model: Any, **_: Any) -> None:
+    if "RequestPayer" in model.input_shape.members:
+        params.setdefault("RequestPayer", "requester")
+
+
+class S3Store:
+    """Objects below `s3://bucket/prefix`. Methods are described in `faceattr.data.storage.Store`; thread-safe."""
+
+    def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None, deadline_s: float) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
+        self._deadline_s = deadline_s
+        self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
+        self._client = s3_client(endpoint_url)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See Store.list."""
@@ -117,6 +174,40 @@ class S3Store:
 
         return self._call("read", key, fetch)
 
+    def get_range(self, key: str, start: int, num_bytes: int) -> "S3Range":
+        """Some bytes of an object.
+
+        Args:
+            key: of the object.
+            start: of the first byte; negative counts from the object's end, and `num_bytes` is then not looked at.
+            num_bytes: how many; 1 or more.
+
+        Raises:
+            MissingObjectError: there is none.
+            StorageError: an outage or a refusal.
+        """
+        wanted = f"bytes={start}" if start < 0 else f"bytes={start}-{start + num_bytes - 1}"
+
+        def fetch() -> S3Range:
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=wanted)
+            except botocore.exceptions.ClientError as error:
+                if start < 0 and code_of(error) in ("InvalidRange", "416"):
+                    return S3Range(data=b"", size=0, etag="")  # no byte of an empty object can be asked for
+                raise
+            place = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
+            length = int(answer["ContentLength"])
+            if place is None and not (start <= 0 and length <= max(-start, num_bytes)):
+                answer["Body"].close()
+                raise StorageError(f"cannot read {self.uri}/{key} in parts: the store does not answer to Range")
+            first, last, size = map(int, place.groups()) if place else (0, length - 1, length)
+            data: bytes = answer["Body"].read()
+            if len(data) != last - first + 1 or (start >= 0 and (first != start or len(data) > num_bytes)):
+                raise _CutBodyError(f"{len(data)} bytes of {wanted}")
+            return S3Range(data=data, size=size, etag=answer.get("ETag", ""))
+
+        return self._call("read", key, fetch)
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See Store.put_if_absent."""
 
@@ -171,6 +262,8 @@ class S3Store:
             except _TRANSIENT as error:
                 failure = error
                 reason = type(error).__name__
+            except botocore.exceptions.BotoCoreError as error:  # an expired sign-on, half a pair of keys ...
+                raise StorageError(f"could not {verb} {where}: {' '.join(str(error).split())}") from error
             if time.monotonic() + pause_s > give_up_at:
                 raise StorageError(
                     f"could not {verb} {where} for {self._deadline_s:.0f} s: {reason}. Nothing is lost; run the same "

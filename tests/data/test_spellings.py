@@ -168,8 +168,14 @@ def test_a_run_goes_on_under_every_spelling_of_its_addresses(faces, spelling, tm
 def test_one_folder_given_in_two_spellings_is_named(faces):
     with pytest.raises(ConfigError, match=r"^--labels: '\.\./data/faces' and '~/data/faces/' are one place"):
         resolve_distinct(["../data/faces", "x", "~/data/faces/"], "--labels")
-    with pytest.raises(ConfigError, match=r"^--data: .* are one place"):
-        open_packed([str(faces), f"{faces}/"])
+
+
+def test_one_packed_run_given_in_two_spellings_is_named(tmp_path, monkeypatch):
+    attributes = AttributeSet(attributes=(Attribute(name="hat", kind="binary", classes=("no", "yes")),))
+    run = write_packed_run(tmp_path / "packed", attributes, {"train": [{"image": b"x"}], "val": [{"image": b"x"}]})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"packed/ and .*packed are the same packed run; name it once"):
+        open_packed(["packed/", run])
 
 
 def test_packed_runs_open_under_another_spelling(tmp_path, monkeypatch):
