@@ -11,8 +11,10 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TextIO, TypeVar
 
 import tyro
@@ -20,7 +22,9 @@ import tyro
 from faceattr.commands.table import COMMANDS, find_command
 from faceattr.config.flags import gather_flags, list_flags, name_flag
 from faceattr.data.addresses import check_no_credentials
+from faceattr.data.patience import leave, stay
 from faceattr.errors import ConfigError, FaceattrError
+from faceattr.interrupt import STOPPED
 from faceattr.layers import Setting, find_preset, read_settings
 from faceattr.logs import configure_logging
 
@@ -46,12 +50,32 @@ def run_job(
 def _guarded(action: Callable[[], int]) -> int:
     """Runs a command; its errors become one line and an exit code."""
     try:
-        code = _mapped(action)
+        with _leave_on_interrupt():
+            code = _mapped(action)
     except BrokenPipeError:
         if not _is_unread(sys.stdout) and not _is_unread(sys.stderr):
             raise
         code = 128 + signal.SIGPIPE
     return _flush_output(code)
+
+
+@contextlib.contextmanager
+def _leave_on_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the waits of all threads for a store as well, not only what the main thread does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        leave()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        stay()
 
 
 def _mapped(action: Callable[[], int]) -> int:
@@ -61,7 +85,7 @@ def _mapped(action: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped by the user; what is committed stays, run the same command again to go on", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
     except OSError as error:
         if error.errno not in _FULL:

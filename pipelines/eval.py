@@ -13,6 +13,7 @@ pictures, and `model/`, the model with its thresholds and calibration.
 import sys
 from collections.abc import Sequence
 
+import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import EvalConfig
 from faceattr.jobs import evaluate

@@ -12,6 +12,7 @@ and the answer mass for every image and attribute, a row with a reason for every
 import sys
 from collections.abc import Sequence
 
+import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import LabelConfig
 from faceattr.jobs import label

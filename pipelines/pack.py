@@ -13,6 +13,7 @@ command goes on where an earlier one was stopped.
 import sys
 from collections.abc import Sequence
 
+import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import PackConfig
 from faceattr.data.pack_report import describe_pack

@@ -13,6 +13,7 @@ in the schema of labels, so that they can train the next model, with a reason fo
 import sys
 from collections.abc import Sequence
 
+import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import PredictConfig
 from faceattr.jobs import predict

@@ -11,6 +11,7 @@ checkpoints. The same command goes on where an earlier one was stopped; lost wor
 import sys
 from collections.abc import Sequence
 
+import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.data.runs import probe_store
 from faceattr.jobs import train

@@ -17,6 +17,7 @@ SCRIPTS = sorted([*(ROOT / "pipelines").glob("*.py"), *(ROOT / "tune").glob("*.p
 ROOMS_BELOW = {
     "errors": [],
     "logs": [],
+    "interrupt": [],
     "yaml_files": ["errors"],
     "layers": ["data", "errors", "config", "yaml_files"],
     "attributes": ["errors"],
@@ -59,7 +60,7 @@ ROOMS_BELOW = {
         "config",
         "logs",
     ],
-    "cli": ["commands", "data", "errors", "config", "layers", "logs"],
+    "cli": ["commands", "data", "errors", "config", "interrupt", "layers", "logs"],
 }
 STANDARD_LIBRARY_ONLY = {"errors", "logs", "attributes", "config"}
 FORBIDDEN = {

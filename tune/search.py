@@ -13,6 +13,7 @@ Reads packed runs (`pipelines/pack.py`) and writes a folder with all trials, the
 import sys
 from collections.abc import Sequence
 
+import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.data.runs import probe_store
 from faceattr.jobs import search, search_job

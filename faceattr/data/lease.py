@@ -11,18 +11,22 @@ elsewhere its file is watched for `LEASE_TTL_S`. Only this machine's clock is us
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.storage import Store
 from faceattr.data.store_types import MissingObjectError
-from faceattr.errors import FaceattrError, RunError
+from faceattr.errors import FaceattrError, RunError, StorageError
 
+logger = logging.getLogger(__name__)
 BEAT_INTERVAL_S = 8.0
 LEASE_TTL_S = 30.0
 _FOLDER = "_lease/"
@@ -109,9 +113,12 @@ def acquire_lease(
         raise RunError(
             f"another driver works on this run: process {owner['pid']} on {owner['host']}. Wait for it, or stop it."
         )
-    owner = process_identity()
+    # The token tells our own file, whose acknowledgement was lost, from that of a driver that began at the same moment.
+    owner = process_identity() | {"token": uuid.uuid4().hex}
     if not store.put_if_absent(_key(number + 1), _encode(owner, beats=0)):
-        raise RunError("another driver has just started on this run; wait for it, or stop it first.")
+        there = _state(store, number + 1)
+        if there is None or there["owner"].get("token") != owner["token"]:
+            raise RunError("another driver has just started on this run; wait for it, or stop it first.")
     for older in numbers:
         store.delete(_key(older))
     return Lease(store, number + 1, owner)
@@ -144,7 +151,9 @@ def find_stop_reason(store: Store) -> str | None:
 
 @contextlib.contextmanager
 def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Iterator[Lease]:
-    """Holds the lease while the block runs, beating in a thread; `on_lost` is called there if it cannot.
+    """Holds the lease while the block runs, beating in a thread; `on_lost` is called there if another driver has it.
+
+    A store that does not answer is no loss: what reads and writes the run's own data says so, and names it.
 
     An error of ours, or a stop by the user, that ends the block is noted in the lease.
     """
@@ -155,6 +164,8 @@ def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Ite
         while not done.wait(BEAT_INTERVAL_S):
             try:
                 lease.beat()
+            except StorageError as error:
+                logger.warning("lease no sign of life written, tried again: %s", error)
             except FaceattrError as error:
                 on_lost(error)
                 return
@@ -172,8 +183,12 @@ def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Ite
         raise
     finally:
         done.set()
-        thread.join()
-        lease.release(why)
+        write_on_the_way_out(lambda: _end(thread, lease, why), "the end of the lease")
+
+
+def _end(thread: threading.Thread, lease: Lease, why: str | None) -> None:
+    thread.join()
+    lease.release(why)
 
 
 def _lives(

@@ -33,6 +33,7 @@ from faceattr.data.commit import (
 )
 from faceattr.data.differences import describe_differences
 from faceattr.data.parquet import decode_table, with_provenance
+from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan
 from faceattr.data.storage import Store
 from faceattr.data.store_types import MissingObjectError
@@ -170,7 +171,7 @@ def probe_store(store: Store) -> None:
                 f"run (first write {first}, second {second}). Use a store with conditional writes, or a local folder."
             )
     finally:
-        store.delete(key)
+        write_on_the_way_out(lambda: store.delete(key), f"the removal of {key}")
 
 
 def open_run(

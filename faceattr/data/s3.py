@@ -8,9 +8,7 @@ never taken for a fact about one object.
 import functools
 import itertools
 import os
-import random
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,13 +17,13 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
+from faceattr.data.patience import Patience
 from faceattr.data.s3_answers import EXISTS_CODES, code_of, find_remedy, judge, words_of
 from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import ConfigError, StorageError
 
 _T = TypeVar("_T")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_MAX_PAUSE_S = 5.0
 # Bodies of another length than the listing's, before the object counts as one that the store cannot give.
 _MOST_SHORT_ANSWERS = 6
 
@@ -234,8 +232,7 @@ class S3Store:
 
     def _call(self, verb: str, key: str, operation: Callable[[], _T], *, conditional: bool = False) -> _T:
         """Runs an operation until it answers, or the deadline has passed."""
-        give_up_at = time.monotonic() + self._deadline_s
-        pause_s = 0.1
+        patience = Patience(self._deadline_s)
         where = f"s3://{self._bucket}/{self._prefix}{key}"
         while True:
             try:
@@ -264,11 +261,8 @@ class S3Store:
                 reason = type(error).__name__
             except botocore.exceptions.BotoCoreError as error:  # an expired sign-on, half a pair of keys ...
                 raise StorageError(f"could not {verb} {where}: {' '.join(str(error).split())}") from error
-            if time.monotonic() + pause_s > give_up_at:
+            if not patience.pause():
                 raise StorageError(
-                    f"could not {verb} {where} for {self._deadline_s:.0f} s: {reason}. Nothing is lost; run the same "
+                    f"could not {verb} {where} for {patience.waited_s:.0f} s: {reason}. Nothing is lost; run the same "
                     "command again when the store answers."
                 ) from failure
-            # Full jitter, so that many readers do not come back at the same moment.
-            time.sleep(random.uniform(0.5, 1.0) * pause_s)
-            pause_s = min(2 * pause_s, _MAX_PAUSE_S)

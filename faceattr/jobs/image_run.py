@@ -20,6 +20,7 @@ from faceattr.config import LabelConfig, PredictConfig
 from faceattr.data.commit import OK
 from faceattr.data.images import ImageLimits
 from faceattr.data.inputs import ImageInput, open_input
+from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan, write_plan
 from faceattr.data.reject_counts import count_rejected
 from faceattr.data.runs import (
@@ -193,7 +194,8 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
             "samples": progress.samples,
             "rows": progress.num_rows,
         }
-        job.output.put(f"sessions/{started:.3f}.json", json.dumps(session).encode())
+        key, data = f"sessions/{started:.3f}.json", json.dumps(session).encode()
+        write_on_the_way_out(lambda: job.output.put(key, data), key)
 
 
 def _stream(job: ImageJob, record: RunRecord, version: RunVersion, work: Work, actors: ActorPlan) -> Iterator[pa.Table]:

@@ -21,6 +21,7 @@ from faceattr.data.pack_plan import label_fields_of, write_pack_plan
 from faceattr.data.pack_report import write_pack_report
 from faceattr.data.packed import KIND
 from faceattr.data.packing import PackedStatistics, carried_schema, open_packed_version, publish_packed, verify_packed
+from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan
 from faceattr.data.reject_counts import count_rejected
 from faceattr.data.runs import RunRecord, RunVersion, open_run, read_record
@@ -130,7 +131,8 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
             "samples": progress.samples,
             "rows": progress.num_rows,
         }
-        job.output.put(f"sessions/{started:.3f}.json", json.dumps(session).encode())
+        key, data = f"sessions/{started:.3f}.json", json.dumps(session).encode()
+        write_on_the_way_out(lambda: job.output.put(key, data), key)
 
 
 def publish_pack(job: PackJob, version: RunVersion) -> PackedStatistics:

@@ -19,9 +19,11 @@ import ray.data.exceptions
 from faceattr import errors
 from faceattr.config import RayConfig, WorkersConfig
 from faceattr.data.lease import hold_lease
+from faceattr.data.patience import is_leaving, leave
 from faceattr.data.storage import Store
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.code_version import check_nodes
+from faceattr.jobs.surroundings import check_surroundings
 
 logger = logging.getLogger(__name__)
 _IDLE_WORKER_MS = 60_000
@@ -49,6 +51,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray ends idle workers beyond one a core after a second; the decoders of the next epoch would import torch anew.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_WORKER_MS))
+    check_surroundings(address)
     try:
         if address:
             context = ray.init(log_to_driver=False, logging_level=logging.WARNING)
@@ -61,8 +64,14 @@ def ray_session(config: RayConfig) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(f"no Ray session at {address or 'this machine'}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        if is_leaving():  # Ctrl-C made it fail
+            raise KeyboardInterrupt from error
+        where = f"at RAY_ADDRESS {address}" if address else "on this machine"
+        raise RunError(f"no Ray session {where}: {' '.join(str(error).split())}") from error
+    if is_leaving():  # Ray swallows a Ctrl-C while it starts
+        ray.shutdown()
+        raise KeyboardInterrupt
     _protect_token()
     _quiet()
     logger.info("ray_session address=%s dashboard=%s", address or "local", context.dashboard_url or "off")
@@ -99,6 +108,7 @@ def stop_on_sigterm() -> Iterator[None]:
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        leave()
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers

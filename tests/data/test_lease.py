@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from faceattr.data.lease import acquire_lease, hold_lease, is_alive, process_identity
 from faceattr.data.storage import LocalStore
-from faceattr.errors import RunError
-from tests.fakes.stores import HookedStore, MemoryStore
+from faceattr.errors import RunError, StorageError
+from tests.fakes.stores import HookedStore, LossyStore, MemoryStore
 
 HOLD = """
 import sys
@@ -162,3 +163,28 @@ def test_a_held_lease_is_released_at_the_end(fails):
         hold()
     assert [state["released"] for state in states(store).values()] == [True]
     assert lost == []
+
+
+def test_a_lost_acknowledgement_of_our_own_lease_is_recognised():
+    store = MemoryStore()
+    lease = acquire_lease(LossyStore(store, lambda: True))
+    lease.beat()
+    assert list(states(store)) == ["_lease/00000001.json"]
+    with pytest.raises(RunError, match="another driver works on this run"):
+        acquire_lease(store, sleep=never_sleep)
+
+
+def test_a_store_that_does_not_answer_is_no_lost_lease(monkeypatch):
+    monkeypatch.setattr("faceattr.data.lease.BEAT_INTERVAL_S", 0.01)
+    store, lost, failed = MemoryStore(), [], []
+
+    def hook(when, name, key):
+        if name == "put" and when == "before" and len(failed) < 3:
+            failed.append(key)
+            raise StorageError("no answer")
+
+    with hold_lease(HookedStore(store, hook), on_lost=lost.append):
+        give_up_at = time.monotonic() + 10
+        while states(store)["_lease/00000001.json"]["beats"] < 5 and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+    assert (lost, len(failed)) == ([], 3)

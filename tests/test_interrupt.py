@@ -1,0 +1,38 @@
+"""Ctrl-C while a command's packages are imported."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A finder that stops in the middle of the imports.
+CODE = """
+import runpy, sys, time
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ray":
+            print("importing", flush=True)
+            time.sleep(30)
+sys.meta_path.insert(0, Stop())
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", ["pipelines/train.py", "pipelines/label.py", "tune/search.py"])
+def test_ctrl_c_during_the_imports_is_one_line_and_exit_130(script):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CODE, script]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "importing\n"
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130
+    assert error == "stopped by the user; what is committed stays, run the same command again to go on\n"
+    assert time.monotonic() - started < 5
