@@ -7,11 +7,13 @@ front of the user's own, so that both are parsed and checked by one piece of cod
 import contextlib
 import difflib
 import errno
+import gc
 import os
 import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -82,9 +84,11 @@ def _mapped(action: Callable[[], int]) -> int:
     try:
         return action()
     except FaceattrError as error:
+        _release(error)
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        _release(error)
         print(STOPPED, file=sys.stderr)
         return 130
     except OSError as error:
@@ -93,6 +97,25 @@ def _mapped(action: Callable[[], int]) -> int:
         where = error.filename or "standard output or a temporary file"
         print(f"error: cannot write to {where}: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _release(error: BaseException) -> None:
+    """Ends what the error's frames still hold, such as Ray's iterators: what that prints must not hide our line."""
+    silent = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        seen: set[int] = set()
+        pending: list[BaseException | None] = [error]
+        while pending:
+            found = pending.pop()
+            if found is None or id(found) in seen:
+                continue
+            seen.add(id(found))
+            traceback.clear_frames(found.__traceback__)
+            pending += [found.__cause__, found.__context__]
+        gc.collect()
+    finally:
+        sys.unraisablehook = silent
 
 
 def _flush_output(code: int) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import PackConfig
-from faceattr.data.pack_report import describe_pack
+from faceattr.data.pack_report import describe_pack, write_missing_report
 from faceattr.data.runs import probe_store
 from faceattr.jobs import pack
 from faceattr.jobs.pack_job import prepare_pack_job
@@ -35,6 +35,7 @@ def pack_images(config: PackConfig) -> int:
     with drive(job.output):
         finished = pack.find_published(job)
         if finished is not None:
+            write_missing_report(finished)
             print(f"nothing to do: this run is finished\n{describe_pack(finished)}")
             return 0
         with ray_session(config.ray), stop_on_sigterm():

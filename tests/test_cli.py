@@ -255,6 +255,34 @@ sys.exit(run_job(LabelConfig, job, ["--images", "a", "--output", "b"], None))
     assert (ended.stderr, ended.returncode) == ("", 141)
 
 
+def test_our_line_is_the_last_although_a_generator_of_the_failed_job_ends_noisily():
+    code = """
+import sys
+from faceattr.cli import run_job
+from faceattr.config import LabelConfig
+from faceattr.errors import RunError
+def noisy():
+    try:
+        yield 1
+    finally:
+        print("noise of a generator", file=sys.stderr)
+        raise ValueError("Ray is gone")
+def job(config):
+    rows = noisy()
+    next(rows)
+    cycle = [rows]
+    cycle.append(cycle)
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise RunError("too many images are bad") from error
+sys.exit(run_job(LabelConfig, job, ["--images", "a", "--output", "b"], None))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.stderr.splitlines() == ["noise of a generator", "error: too many images are bad"]
+    assert ended.returncode == 1
+
+
 def raising(error):
     def job(config):
         raise error

@@ -19,7 +19,7 @@ from faceattr.data.pack_plan import CONFLICTS_KEY
 from faceattr.data.packed import FOLDER, SECTION_PREFIX, read_label_counts, split_of_shard
 from faceattr.data.packing import PackedStatistics
 from faceattr.data.plan import PlanPart, read_part
-from faceattr.data.runs import RunRecord, RunVersion
+from faceattr.data.runs import RunRecord, RunVersion, has_object, read_published
 from faceattr.data.sources.label_counts import UNKNOWN
 from faceattr.data.sources.label_table import read_attributes
 from faceattr.data.sources.label_texts import label_texts
@@ -36,11 +36,21 @@ _Row = list[str]
 
 def write_pack_report(version: RunVersion, statistics: PackedStatistics) -> None:
     """Writes the tables into the run folder."""
-    buffer = io.BytesIO()
-    pyarrow.csv.write_csv(rates_table(compute_rates(statistics.counts.to_table())), buffer)
-    version.store.put(STRATIFICATION_KEY, buffer.getvalue())
     for section in version.record.plan.sections:
         _write_split_lists(version.store, version.record, section.name, statistics.bad_rows)
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(rates_table(compute_rates(statistics.counts.to_table())), buffer)
+    version.store.put(STRATIFICATION_KEY, buffer.getvalue())  # last: tells that the lists are there
+
+
+def write_missing_report(version: RunVersion) -> None:
+    """Writes the tables of a published version whose session was killed before it had."""
+    if has_object(version.store, STRATIFICATION_KEY):
+        return
+    statistics = PackedStatistics(version.record.plan, read_attributes(version.schema))
+    for table in read_published(version.store):
+        statistics.observe(table)
+    write_pack_report(version, statistics)
 
 
 def _write_split_lists(store: Store, record: RunRecord, section: str, bad_rows: set[int]) -> None:

@@ -142,6 +142,11 @@ def read_published(store: Store, columns: list[str] | None = None) -> Iterator[p
         yield decode_table(data, columns)
 
 
+def has_object(store: Store, key: str) -> bool:
+    """Whether an object of this name is listed."""
+    return any(entry.key == key for entry in store.list(key))
+
+
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:
     try:
         return dict(json.loads(store.get(key)))

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from faceattr.data.runs import Manifest, RunVersion, probe_store
+from faceattr.data.runs import Manifest, RunVersion, has_object, probe_store
+from faceattr.evaluation.label_report import report_key
 from faceattr.jobs.image_run import ImageJob, begin_run, open_version, process_pending
 from faceattr.jobs.preflight import describe_preflight
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
@@ -35,6 +36,8 @@ def run_images(
         run = begin_run(job)
         version = open_version(job, run)
         if version.published is not None:
+            if not has_object(job.output, report_key(version.version)):  # the session that published it was killed
+                publish(job, version)
             return f"nothing to do: this run is finished\n{summarise(job, version.published)}"
         with ray_session(job.config.ray), stop_on_sigterm():
             process_pending(job, run, version)

@@ -11,8 +11,8 @@ from faceattr.errors import ConfigError, RunError
 
 # Limit of the kernel on the path of a socket, without the byte that ends it.
 _MAX_SOCKET_PATH = 107
-# What Ray puts behind its folder for temporary files: the longest of its sockets.
-_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+# What Ray puts behind its folder for temporary files: the longest of its sockets; then comes this process's number.
+_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_/sockets/plasma_store"
 _CONNECT_S = 5.0
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):(?P<port>[0-9]+)")
 
@@ -68,7 +68,7 @@ def _temporary_folder() -> str:
 def _check_folder() -> None:
     folder = _temporary_folder()
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "the folder for temporary files")
-    most = _MAX_SOCKET_PATH - len(_SOCKET)
+    most = _MAX_SOCKET_PATH - len(_SOCKET) - len(str(os.getpid()))
     if len(os.fsencode(folder)) > most:
         raise ConfigError(
             f"{name} {folder}: expected at most {most} bytes, found {len(os.fsencode(folder))}, since Ray puts sockets "
