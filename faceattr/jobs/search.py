@@ -9,6 +9,7 @@ trials.parquet, best.yaml, best/, test.json, report.html
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -116,7 +117,9 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
         ),
     )
     if not work.is_over:
-        run_trials(plan, work, job.output, stop=config.stop, max_concurrent=_count_concurrent(job, plan))
+        concurrent = _count_concurrent(job, plan)
+        plan = replace(plan, num_concurrent=min(concurrent or 1, job.num_samples))
+        run_trials(plan, work, job.output, stop=config.stop, max_concurrent=concurrent)
     return list(work.ordered())
 
 

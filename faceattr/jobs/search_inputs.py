@@ -1,5 +1,6 @@
 """What every trial of a search knows, and what it reads: cached activations where they serve, else images."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,9 @@ from faceattr.attributes import AttributeSet
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, join_uri
+from faceattr.jobs.cores import CoreShare, share_cores
 from faceattr.jobs.features import FeatureSource
 from faceattr.jobs.train_feed import Feed, FeedPlan
-from faceattr.jobs.train_worker import count_decoders
 from faceattr.models.class_token import ClassTokenSuffix, reads_class_token
 from faceattr.models.freezing import Suffix
 from faceattr.models.model_files import FILE_PATTERNS
@@ -50,6 +51,7 @@ class SearchPlan:
         caches: that were filled.
         features: settings of the caches.
         trials: what a trial may use.
+        num_concurrent: trials at a time that read images; 1 where that is not known.
     """
 
     base: TrainConfig
@@ -62,6 +64,7 @@ class SearchPlan:
     caches: CachePlan
     features: FeaturesSettings
     trials: TrialsSettings
+    num_concurrent: int = 1
 
     @property
     def counts(self) -> dict[str, Tensor]:
@@ -114,12 +117,14 @@ class Inputs:
         num_batches: in an epoch.
         boundary: depth where its network begins; None for images.
         note: for the record.
+        threads: that the network computes with; None leaves the number as it is.
     """
 
     feed: FeatureFeed | Feed
     num_batches: int
     boundary: int | None
     note: str
+    threads: int | None = None
 
     def wrap(self, model: MultiAttributeModel) -> nn.Module:
         """What inputs go through."""
@@ -151,15 +156,39 @@ def open_inputs(
         seed=config.seed,
         num_epochs=config.optim.epochs,
     )
+    cores = _share_cores(plan, config, model, feed_plan, world_size)
     images = Feed(
         feed_plan,
         rank=rank,
         world_size=world_size,
-        max_decoders=count_decoders(config, world_size),
+        max_decoders=cores.decoders,
         store_share=_STORE_SHARE / world_size / (plan.trials.max_concurrent or 1),
         pin=plan.trials.gpus > 0 and torch.cuda.is_available(),
     )
-    return Inputs(feed=images, num_batches=feed_plan.num_batches, boundary=None, note=f"images: {use}")
+    return Inputs(
+        feed=images, num_batches=feed_plan.num_batches, boundary=None, note=f"images: {use}", threads=cores.threads
+    )
+
+
+def _share_cores(
+    plan: SearchPlan, config: TrainConfig, model: MultiAttributeModel, feed_plan: FeedPlan, world_size: int
+) -> CoreShare:
+    """Of one worker of one trial, beside those of the trials that run at the same time."""
+    trials, workers = plan.trials, plan.base.workers
+    if world_size > 1:
+        threads = workers.threads or (torch.get_num_threads() if workers.use_gpu else None)
+        worker_cpus = workers.cpus_per_worker + trials.cpus / world_size
+    else:
+        threads, worker_cpus = trials.threads or (max(1, int(trials.cpus)) if trials.gpus else None), trials.cpus
+    return share_cores(
+        model,
+        feed_plan,
+        config,
+        num_workers=world_size * plan.num_concurrent,
+        most_threads=os.cpu_count() or 1,
+        worker_cpus=worker_cpus,
+        threads=threads,
+    )
 
 
 def open_cache(

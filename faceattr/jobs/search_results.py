@@ -15,11 +15,11 @@ from faceattr.data.runs import RunRecord
 from faceattr.data.storage import join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import RunError
+from faceattr.jobs.cores import count_decoders
 from faceattr.jobs.search_inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search_job import SearchJob
 from faceattr.jobs.session import cluster_errors
 from faceattr.jobs.train_feed import Feed, FeedPlan
-from faceattr.jobs.train_worker import count_decoders
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.final_figures import compute_final_figures
@@ -148,7 +148,7 @@ def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
         ),
         rank=0,
         world_size=1,
-        max_decoders=count_decoders(plan.base, 1),
+        max_decoders=count_decoders(plan.base, 1, plan.trials.cpus),
         store_share=_STORE_SHARE,
         pin=False,
     )

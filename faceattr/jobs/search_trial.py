@@ -84,6 +84,8 @@ def train_trial(
     stages = build_stages(config, model)
     num_epochs = sum(stage.num_epochs for stage in stages)
     inputs = open_inputs(plan, config, model, rank=rank, world_size=world_size)
+    if inputs.threads is not None:
+        torch.set_num_threads(inputs.threads)
     targets = plan.val_targets()
     own_rows = own_val_rows(plan.surveys["val"], rank=rank, world_size=world_size)
     progress = _Progress() if state is None else _Progress.load(store, state.epoch)

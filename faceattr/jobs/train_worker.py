@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -22,8 +21,9 @@ from faceattr.data.fetch import fetch_folder
 from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
+from faceattr.jobs.cores import share_cores
 from faceattr.jobs.metrics import TrainFigures
-from faceattr.jobs.train_feed import READ_CPUS, Feed, FeedPlan
+from faceattr.jobs.train_feed import Feed, FeedPlan
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.assembly import build_model, build_stages
@@ -93,7 +93,6 @@ def _train(plan: WorkerPlan) -> FitResult:
     config, context = plan.config, ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
-    torch.set_num_threads(config.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     store = open_store(plan.output_uri, plan.storage)
     state = load_last_checkpoint(store)
     model = build_model(
@@ -115,11 +114,22 @@ def _train(plan: WorkerPlan) -> FitResult:
         seed=config.seed,
         num_epochs=num_epochs,
     )
+    most_threads = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+    cores = share_cores(
+        model,
+        feed_plan,
+        config,
+        num_workers=world_size,
+        most_threads=most_threads,
+        worker_cpus=config.workers.cpus_per_worker,
+        threads=config.workers.threads or (None if device.type == "cpu" else most_threads),
+    )
+    torch.set_num_threads(cores.threads)
     feed = Feed(
         feed_plan,
         rank=rank,
         world_size=world_size,
-        max_decoders=count_decoders(config, world_size),
+        max_decoders=cores.decoders,
         store_share=_STORE_SHARE / world_size,
         pin=device.type == "cuda",
     )
@@ -161,14 +171,6 @@ def _train(plan: WorkerPlan) -> FitResult:
     if rank == 0:
         store_model(store, model)
     return result
-
-
-def count_decoders(config: TrainConfig, world_size: int) -> int:
-    """Decoding tasks that a worker may run at a time."""
-    if config.feed.max_decoders is not None:
-        return config.feed.max_decoders
-    free = ray.cluster_resources().get("CPU", 0.0) - world_size * (config.workers.cpus_per_worker + 2 * READ_CPUS)
-    return max(1, int(free / world_size / config.feed.decode_cpus))
 
 
 class RankReduce:

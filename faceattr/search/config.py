@@ -73,7 +73,8 @@ class TrialsSettings:
     max_concurrent: int | None = None
     """Trials at a time. Default: as many as the cluster has room for."""
     threads: int | None = None
-    """CPU threads that a trial computes with. Default: its CPUs, at least 1."""
+    """CPU threads that a trial computes with. Default: on cached features and on a GPU its CPUs, at least 1; from
+    images as many as suit the network's speed beside that of decoding, measured before the first step."""
     checkpoint_s: float = 60.0
     """Seconds between checkpoints of a trial, from which it goes on after the search was stopped."""
     stack: Literal["auto", "off"] = "auto"

@@ -131,7 +131,8 @@ class TrainWorkersSettings:
     cpus_per_worker: float = 0.5
     """Logical CPUs that a worker claims. Below 1 decoding finds room beside it."""
     threads: int | None = None
-    """CPU threads that a worker's network computes with. Default: the machine's cores over its workers."""
+    """CPU threads that a worker's network computes with. Default: on a GPU the machine's cores over its workers; else
+    as many of these as suit its speed beside that of decoding, both measured before the first step."""
     max_failures: int = 3
     """How often a lost worker or node is survived, each time from the last checkpoint; -1 is for ever."""
     wait_s: float = 600.0

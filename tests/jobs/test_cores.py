@@ -1,0 +1,118 @@
+"""How cores are shared out between a network and its decoders."""
+
+import copy
+
+import pytest
+import torch
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.packed import open_packed
+from faceattr.jobs.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
+from faceattr.jobs.train_feed import FeedPlan
+from faceattr.jobs.train_survey import survey_data
+from faceattr.models.augmentation import Augmentation
+from faceattr.training.assembly import build_model
+from faceattr.training.train_config import (
+    FeedSettings,
+    FreezeSettings,
+    ModelSettings,
+    TrainConfig,
+    TrainWorkersSettings,
+)
+from tests.jobs.train_data import HAT, numbered_row
+from tests.packed_runs import write_packed_run
+
+ATTRIBUTES = AttributeSet(attributes=(HAT,))
+COUNTS = {"hat": torch.tensor([5.0, 5.0], dtype=torch.float64)}
+
+
+def make_config(size_px=32, **groups):
+    model = ModelSettings(backbone="test_resnet", pretrained=False, image_size=size_px)
+    return TrainConfig(data=("packed",), output="model", model=model, **groups)
+
+
+def make_model(config):
+    return build_model(config, ATTRIBUTES, counts=COUNTS, fetch_remote=lambda uri: uri)
+
+
+@pytest.mark.parametrize(
+    ("cores", "network_s", "decode_s", "threads"),
+    [
+        (2, 1e-3, 1e-3, 1),  # a small network: one core for each
+        (2, 1e-4, 1e-3, 1),  # never none
+        (2, 0.1, 1e-3, 2),  # a large one: decoding needs 1 % of the cores
+        (16, 3e-3, 1e-3, 12),
+        (16, 1e-3, 3e-3, 4),
+        (1, 1.0, 1e-3, 1),
+    ],
+)
+def test_the_network_has_its_part_of_the_work_in_cores(cores, network_s, decode_s, threads):
+    assert split_cores(cores, network_s, decode_s) == threads
+
+
+def test_timing_a_network_leaves_it_the_random_numbers_and_the_threads_as_they_were():
+    config = make_config()
+    model = make_model(config).train()
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    threads = torch.get_num_threads()
+    assert time_network(model, config) > 0
+    assert model.training
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_network_on_larger_images_takes_longer():
+    small, large = make_config(32), make_config(256)
+    assert time_network(make_model(large), large) > 5 * time_network(make_model(small), small)
+
+
+def test_nothing_goes_back_through_a_backbone_that_no_stage_trains():
+    trained, frozen = make_config(256), make_config(256, freeze=FreezeSettings(depth="all"))
+    model = make_model(trained)
+    assert time_network(model, trained) > 1.5 * time_network(model, frozen)
+
+
+@pytest.fixture(scope="module")
+def plan(ray_local, tmp_path_factory):
+    rows = [numbered_row(number) for number in range(40)]
+    folder = tmp_path_factory.mktemp("cores") / "packed"
+    data = open_packed([write_packed_run(folder, ATTRIBUTES, {"train": rows, "val": rows[:8]})])
+    return FeedPlan(
+        data=data,
+        attributes=ATTRIBUTES,
+        surveys=survey_data(data, ATTRIBUTES, (), None, data.storage),
+        settings=FeedSettings(batch_size=16),
+        augmentation=Augmentation(),
+        preprocessing=make_model(make_config()).backbone.preprocessing,
+        seed=0,
+        num_epochs=1,
+    )
+
+
+@pytest.mark.ray
+def test_decoding_is_timed_on_images_of_the_training_split(plan):
+    assert 0 < time_decoding(plan) < 1
+
+
+@pytest.mark.ray
+def test_a_small_network_leaves_cores_to_its_decoders(plan):
+    config = make_config()
+    share = share_cores(make_model(config), plan, config, num_workers=1, most_threads=2, worker_cpus=0.5, threads=None)
+    assert share.threads == 1
+    assert share.decoders == count_decoders(config, 1, 0.5)
+
+
+@pytest.mark.ray
+def test_what_is_given_wins(plan):
+    config = make_config(feed=FeedSettings(max_decoders=3), workers=TrainWorkersSettings(threads=5))
+    model = make_model(config)
+    share = share_cores(model, plan, config, num_workers=1, most_threads=2, worker_cpus=0.5, threads=5)
+    assert (share.threads, share.decoders) == (5, 3)
+
+
+@pytest.mark.ray
+def test_trials_that_run_at_a_time_share_the_decoders(plan):
+    config = make_config()
+    alone, together = (count_decoders(config, num, 0.1) for num in (1, 4))
+    assert 1 <= together < alone
