@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import errno
 import gc
+import io
 import os
 import select
 import signal
@@ -25,12 +26,14 @@ from faceattr.commands.table import COMMANDS, find_command
 from faceattr.config.flags import gather_flags, list_flags, name_flag
 from faceattr.data.addresses import check_no_credentials
 from faceattr.data.patience import leave, stay
-from faceattr.errors import ConfigError, FaceattrError
+from faceattr.errors import ConfigError, FaceattrError, escape
 from faceattr.interrupt import STOPPED
 from faceattr.layers import Setting, find_preset, read_settings
 from faceattr.logs import configure_logging
 
 _Config = TypeVar("_Config")
+# Messages of several lines are ours; names in them have no line breaks left.
+_OWN_BREAKS = "\n"
 # What the system says of a disk that takes no more; a fact about the machine, not about our code.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -51,6 +54,9 @@ def run_job(
 
 def _guarded(action: Callable[[], int]) -> int:
     """Runs a command; its errors become one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks ends no command
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _leave_on_interrupt():
             code = _mapped(action)
@@ -85,7 +91,7 @@ def _mapped(action: Callable[[], int]) -> int:
         return action()
     except FaceattrError as error:
         _release(error)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {escape(error, keep=_OWN_BREAKS)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
         _release(error)
@@ -95,7 +101,7 @@ def _mapped(action: Callable[[], int]) -> int:
         if error.errno not in _FULL:
             raise
         where = error.filename or "standard output or a temporary file"
-        print(f"error: cannot write to {where}: {error.strerror}", file=sys.stderr)
+        print(f"error: cannot write to {escape(where)}: {error.strerror}", file=sys.stderr)
         return 1
 
 
@@ -188,7 +194,7 @@ def parse_config(
         used = [each for each in layer if each.flag not in given]
         for each in used:
             if each.problem is not None:
-                print(f"error: {source}: {each.problem}", file=sys.stderr)
+                print(f"error: {escape(f'{source}: {each.problem}', keep=_OWN_BREAKS)}", file=sys.stderr)
                 raise SystemExit(2)  # as for a wrong flag
         words = [word for each in used for word in each.words] + words
         given |= {each.flag for each in layer}

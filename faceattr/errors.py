@@ -1,4 +1,14 @@
-"""The errors a user can meet. Their text says what was expected, what was found, where, and what to do."""
+"""The errors a user can meet. Their text says what was expected, what was found, where, and what to do.
+
+Names of files come from others, and a terminal obeys what stands in them: `escape` shows them as plain text.
+"""
+
+import re
+
+# Control characters (C0, DEL, C1), halves of surrogate pairs (bytes that are no UTF-8), line and paragraph separators,
+# and the marks that reverse the direction of text (Unicode's list for "Trojan Source", CVE-2021-42574).
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SURROGATE_OF_BYTE = range(0xDC80, 0xDD00)
 
 
 class FaceattrError(Exception):
@@ -46,3 +56,25 @@ class ImageError(Exception):
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
         return type(self), (self.reason, self.detail)
+
+
+def escape(text: object, *, keep: str = "") -> str:
+    r"""Text as a terminal or a log may show it: what would steer them is written out, ESC as `\x1b`.
+
+    Args:
+        text: a name, or a message with names in it.
+        keep: control characters that stay, such as the line breaks of our own messages.
+    """
+
+    def written_out(found: re.Match[str]) -> str:
+        character = found[0]
+        if character in keep:
+            return character
+        code = ord(character)
+        if code in _SURROGATE_OF_BYTE:  # how Python reads a byte of a file name that is no UTF-8
+            return f"\\x{code - 0xDC00:02x}"
+        return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(
+            character, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+        )
+
+    return _CONTROL.sub(written_out, str(text))

@@ -18,6 +18,7 @@ from faceattr.cli import run_job
 from faceattr.config import EvalConfig
 from faceattr.jobs import evaluate
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.logs import say
 
 
 def evaluate_model(config: EvalConfig) -> int:
@@ -27,7 +28,7 @@ def evaluate_model(config: EvalConfig) -> int:
         with ray_session(config.ray), stop_on_sigterm():
             first, second = evaluate.score(job)
         evaluation = evaluate.judge(job, first, second)
-        print(evaluate.summarise(job, evaluation))
+        say(evaluate.summarise(job, evaluation))
     return 0
 
 

@@ -17,12 +17,13 @@ from faceattr.cli import run_job
 from faceattr.config import LabelConfig
 from faceattr.jobs import label
 from faceattr.jobs.image_command import run_images
+from faceattr.logs import say
 
 
 def label_images(config: LabelConfig) -> int:
     """Labels what is not done, and publishes."""
     job = label.prepare_label_job(config)
-    print(run_images(job, publish=label.publish_labels, summarise=label.summarise))
+    say(run_images(job, publish=label.publish_labels, summarise=label.summarise))
     return 0
 
 

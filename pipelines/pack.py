@@ -22,6 +22,7 @@ from faceattr.jobs import pack
 from faceattr.jobs.pack_job import prepare_pack_job
 from faceattr.jobs.pack_preflight import describe_pack_preflight
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.logs import say
 
 
 def pack_images(config: PackConfig) -> int:
@@ -29,21 +30,21 @@ def pack_images(config: PackConfig) -> int:
     job = prepare_pack_job(config)
     if config.dry_run:
         with ray_session(config.ray):
-            print(describe_pack_preflight(job))
+            say(describe_pack_preflight(job))
         return 0
     probe_store(job.output)
     with drive(job.output):
         finished = pack.find_published(job)
         if finished is not None:
             write_missing_report(finished)
-            print(f"nothing to do: this run is finished\n{describe_pack(finished)}")
+            say(f"nothing to do: this run is finished\n{describe_pack(finished)}")
             return 0
         with ray_session(config.ray), stop_on_sigterm():
             run = pack.begin_pack_run(job)
             version = pack.open_version(job, run)
             pack.pack_pending(job, version)
             statistics = pack.publish_pack(job, version)
-        print(describe_pack(version, statistics.counts.problems()))
+        say(describe_pack(version, statistics.counts.problems()))
     return 0
 
 

@@ -18,12 +18,13 @@ from faceattr.cli import run_job
 from faceattr.config import PredictConfig
 from faceattr.jobs import predict
 from faceattr.jobs.image_command import run_images
+from faceattr.logs import say
 
 
 def predict_images(config: PredictConfig) -> int:
     """Predicts what is not done, publishes, compares."""
     job = predict.prepare_predict_job(config)
-    print(run_images(job, publish=predict.publish_predictions, summarise=predict.summarise))
+    say(run_images(job, publish=predict.publish_predictions, summarise=predict.summarise))
     return 0
 
 

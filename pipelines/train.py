@@ -17,6 +17,7 @@ from faceattr.data.runs import probe_store
 from faceattr.jobs import train
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.train_report import describe_plan, finish_train_run
+from faceattr.logs import say
 from faceattr.training.presets import PRESETS_FOLDER
 from faceattr.training.train_config import TrainConfig
 
@@ -26,20 +27,20 @@ def train_model(config: TrainConfig) -> int:
     job = train.prepare_train_job(config)
     if config.dry_run:
         with ray_session(config.ray):
-            print(describe_plan(job))
+            say(describe_plan(job))
         return 0
     probe_store(job.output)
     with drive(job.output):
         if job.finished:
-            print(f"nothing to do: this model is trained\n{finish_train_run(job, train.begin_train_run(job))}")
+            say(f"nothing to do: this model is trained\n{finish_train_run(job, train.begin_train_run(job))}")
             return 0
         train.forget_untrained(job)
         with ray_session(config.ray), stop_on_sigterm():
             surveys = train.survey_labels(job)
-            print(train.describe_model(job, surveys))
+            say(train.describe_model(job, surveys))
             record = train.begin_train_run(job)
             train.train_model(job, record, surveys)
-        print(finish_train_run(job, record))
+        say(finish_train_run(job, record))
     return 0
 
 

@@ -16,7 +16,7 @@ SCRIPTS = sorted([*(ROOT / "pipelines").glob("*.py"), *(ROOT / "tune").glob("*.p
 # A room may import the rooms below it, itself, and the third-party packages that it names.
 ROOMS_BELOW = {
     "errors": [],
-    "logs": [],
+    "logs": ["errors"],
     "interrupt": [],
     "yaml_files": ["errors"],
     "layers": ["data", "errors", "config", "yaml_files"],

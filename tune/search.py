@@ -19,13 +19,14 @@ from faceattr.data.runs import probe_store
 from faceattr.jobs import search, search_job
 from faceattr.jobs.search_results import finish_search
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.logs import say
 from faceattr.search.config import SearchConfig
 
 
 def search_settings(config: SearchConfig) -> int:
     """Checks all, computes what trials share, runs the trials that are not over, writes the results."""
     job = search_job.prepare_search_job(config)
-    print(search_job.describe_search(job))
+    say(search_job.describe_search(job))
     if config.dry_run:
         return 0
     probe_store(job.output)
@@ -34,9 +35,9 @@ def search_settings(config: SearchConfig) -> int:
         with ray_session(job.config.ray), stop_on_sigterm():
             plan = search.plan_search(job, search.survey_search(job))
             if plan.caches.boundaries:
-                print(f"computed activations of {search.fill_caches(job, plan):,} images", flush=True)
+                say(f"computed activations of {search.fill_caches(job, plan):,} images")
             trials = search.run_search(job, plan)
-            print(finish_search(job, record, plan, trials))
+            say(finish_search(job, record, plan, trials))
     return 0
 
 

@@ -11,6 +11,7 @@ from faceattr.data.addresses import local_path
 from faceattr.data.exports import describe_export, export_labels, write_conflicts
 from faceattr.data.local_files import make_parent
 from faceattr.data.storage import StorageOptions, open_store
+from faceattr.logs import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,5 +45,5 @@ class ExportLabels:
         conflicts_path = path.with_name(f"{path.stem}.conflicts.csv") if summary.num_compared else None
         if conflicts_path:
             write_conflicts(conflicts_path, summary)
-        print(describe_export(summary, path, conflicts_path))
+        say(describe_export(summary, path, conflicts_path))
         return 0

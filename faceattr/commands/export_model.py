@@ -13,6 +13,7 @@ from faceattr.data.local_files import make_parent
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.export import DEFAULT_OPSET, export_onnx
+from faceattr.logs import say
 from faceattr.models.multitask import MultiAttributeModel
 
 
@@ -48,8 +49,8 @@ class ExportModel:
         make_parent(path, "--output")
         differences = export_onnx(model, path, input_type=self.input, opset=self.opset)
         size = model.backbone.preprocessing.size_px
-        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.json')}")
-        print(f"takes `images`, {self.input} of {size} px; any batch size; opset {self.opset}")
+        say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.json')}")
+        say(f"takes `images`, {self.input} of {size} px; any batch size; opset {self.opset}")
         worst = max(differences, key=lambda name: differences[name])
-        print(f"onnxruntime agrees with PyTorch: largest difference {differences[worst]:.1e}, of {worst}")
+        say(f"onnxruntime agrees with PyTorch: largest difference {differences[worst]:.1e}, of {worst}")
         return 0

@@ -57,7 +57,7 @@ class Predict:
             raise ConfigError(f"--margin: expected 0 to 2, found {self.margin}")
 
     def __call__(self) -> int:
-        """Predicts; 1 if not a single picture could be used."""
+        """Predicts; 1 if not a single picture could be used, or if one that was asked for could not be drawn."""
         source, output = local_path(self.input, "--input"), local_path(self.output, "--output")
         paths = find_images(source)
         detector = FaceDetector() if self.detect else None
@@ -80,10 +80,13 @@ class Predict:
             if detector
             else pictures.predict(predictor, visualize=self.visualize)
         )
-        num_bad = 0
+        num_bad = num_not_drawn = 0
         for picture in seen:
             print(json.dumps(picture.to_dict(self.confidence)) if self.json else picture.describe(self.confidence))
             num_bad += picture.error is not None
+            num_not_drawn += picture.not_drawn is not None
         if num_bad:
             print(f"{num_bad} of {len(paths)} pictures cannot be used; the reason stands with each", file=sys.stderr)
-        return int(num_bad == len(paths))
+        if num_not_drawn:
+            print(f"{num_not_drawn} of {len(paths)} pictures could not be drawn or saved; see there", file=sys.stderr)
+        return int(num_bad == len(paths) or num_not_drawn > 0)

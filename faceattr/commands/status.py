@@ -10,6 +10,7 @@ import tyro
 from faceattr.config import StorageConfig
 from faceattr.data.run_status import RunStatus, read_run_status
 from faceattr.data.storage import StorageOptions, open_store
+from faceattr.logs import say
 from faceattr.search.records import TrialRecord, best_trial, read_records
 
 # Figures of an attribute that say nothing without those of its classes, or stand elsewhere.
@@ -32,7 +33,7 @@ class Status:
         store = open_store(self.run, options)
         most = 2**31 if self.rejects else 64
         status = read_run_status(store, storage=options, count_rejects_in=most)
-        print(describe_status(store.uri, status, read_records(store) if status.kind == "search" else ()))
+        say(describe_status(store.uri, status, read_records(store) if status.kind == "search" else ()))
         return 0
 
 

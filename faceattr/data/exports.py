@@ -6,7 +6,9 @@ every label of a rejected image, is an empty cell (CSV) or null (JSON).
 
 import csv
 import json
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -69,8 +71,7 @@ def export_labels(
     summary = ExportSummary(num_compared=dict.fromkeys(given, 0), unreadable=dict.fromkeys(given, 0))
     columns = ["image_id", *names, *(f"{name}_score" for name in scored if scored[name].kind != "age")]
     columns += [f"given_{name}" for name in given]
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with _new_file(path) as file:
         write_row, finish = _open_writer(file, export_format, list(values))
         for row in _rows(store, columns):
             write_row({"image_path": row["image_id"], **{name: read(row) for name, read in values.items()}})
@@ -78,16 +79,35 @@ def export_labels(
             for name in given:
                 _compare(summary, row, name)
         finish()
-    temporary.replace(path)
     return summary
 
 
 def write_conflicts(path: Path, summary: ExportSummary) -> None:
     """Writes the rows in which a given label and ours differ."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with _new_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(("image_path", "attribute", "given", "derived"))
         writer.writerows(summary.conflicts)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """A text file that appears under its name when it is whole; folders above it are made.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        temporary.replace(path)
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):  # the folder above may be a file
+            temporary.unlink(missing_ok=True)
 
 
 def _read_label(attribute: Attribute, class_names: bool) -> _Read:

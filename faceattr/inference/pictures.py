@@ -1,13 +1,16 @@
 """What a trained model sees in the pictures of a folder, one after the other, drawn into copies of them if asked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from faceattr.data.images import ImageLimits
-from faceattr.errors import ImageError
-from faceattr.inference.detect import FaceDetector, crop_face
+from faceattr.errors import ConfigError, ImageError, escape
+from faceattr.inference.detect import Detector, crop_face
 from faceattr.inference.folder import find_namesakes, place_beside
 from faceattr.inference.prediction import Prediction
 from faceattr.inference.predictor import Predictor, load_rgb
@@ -23,6 +26,7 @@ class Picture:
         prediction: of the whole picture.
         faces: of a picture that was searched for faces.
         error: why it cannot be used.
+        not_drawn: why the picture with what was found could not be drawn or saved; what was found stands.
         saved: the picture with what was found drawn in.
     """
 
@@ -30,6 +34,7 @@ class Picture:
     prediction: Prediction | None = None
     faces: list[FoundFace] | None = None
     error: str | None = None
+    not_drawn: str | None = None
     saved: Path | None = None
 
     def to_dict(self, confidence: bool) -> dict[str, Any]:
@@ -48,19 +53,23 @@ class Picture:
                 }
                 for each in self.faces
             ]
+        if self.not_drawn is not None:
+            values["not_drawn"] = self.not_drawn
         if self.saved is not None:
             values["saved"] = str(self.saved)
         return values
 
     def describe(self, confidence: bool) -> str:
         """A line for a person, and one for each face."""
-        saved = f"  -> {self.saved}" if self.saved is not None else ""
+        path, saved = escape(self.path), f"  -> {escape(self.saved)}" if self.saved is not None else ""
+        if self.not_drawn is not None:
+            saved = f"  not drawn: {escape(self.not_drawn)}"
         if self.error is not None:
-            return f"{self.path}  error: {self.error}"
+            return f"{path}  error: {escape(self.error)}"
         if self.prediction is not None:
-            return f"{self.path}  {self.prediction.describe(confidence=confidence)}{saved}"
+            return f"{path}  {self.prediction.describe(confidence=confidence)}{saved}"
         faces = self.faces or []
-        lines = [f"{self.path}  {len(faces)} face{'' if len(faces) == 1 else 's'}{saved}"]
+        lines = [f"{path}  {len(faces)} face{'' if len(faces) == 1 else 's'}{saved}"]
         for place, each in enumerate(faces, start=1):
             box = f"{each.face.left},{each.face.top} to {each.face.right},{each.face.bottom}"
             lines.append(f"  {place}. at {box}: {each.prediction.describe(confidence=confidence)}")
@@ -92,15 +101,16 @@ class Pictures:
             if isinstance(found, ImageError):
                 yield Picture(path=path, error=str(found))
                 continue
-            saved = None
-            if visualize:
-                # Photos a.jpg and a.png both become JPEGs: their names then keep the endings apart.
-                suffix = f"_{path.suffix[1:]}_pred" if path in namesakes else "_pred"
-                saved = place_beside(path, self.root, self.output, suffix=suffix).with_suffix(".jpg")
-                save_picture(draw_prediction(load_rgb(path, self.limits), found, confidence=self.confidence), saved)
-            yield Picture(path=path, prediction=found, saved=saved)
+            if not visualize:
+                yield Picture(path=path, prediction=found)
+                continue
+            # Photos a.jpg and a.png both become JPEGs: their names then keep the endings apart.
+            suffix = f"_{path.suffix[1:]}_pred" if path in namesakes else "_pred"
+            target = place_beside(path, self.root, self.output, suffix=suffix).with_suffix(".jpg")
+            problem = _save(partial(self._draw_prediction, path, found), target)
+            yield Picture(path=path, prediction=found, not_drawn=problem, saved=None if problem else target)
 
-    def find_faces(self, predictor: Predictor, detector: FaceDetector, *, margin: float) -> Iterator[Picture]:
+    def find_faces(self, predictor: Predictor, detector: Detector, *, margin: float) -> Iterator[Picture]:
         """The faces of each picture, cropped with a margin and scored; saves each picture as out_<name>."""
         for path in self.paths:
             try:
@@ -111,6 +121,20 @@ class Pictures:
             faces = detector.detect(image)
             predictions = predictor.predict_images([crop_face(image, face, margin) for face in faces])
             found = [FoundFace(face, each) for face, each in zip(faces, predictions, strict=True)]
-            saved = place_beside(path, self.root, self.output, prefix="out_")
-            save_picture(draw_faces(image, found, confidence=self.confidence), saved)
-            yield Picture(path=path, faces=found, saved=saved)
+            target = place_beside(path, self.root, self.output, prefix="out_")
+            problem = _save(partial(draw_faces, image, found, confidence=self.confidence), target)
+            yield Picture(path=path, faces=found, not_drawn=problem, saved=None if problem else target)
+
+    def _draw_prediction(self, path: Path, found: Prediction) -> Image.Image:
+        return draw_prediction(load_rgb(path, self.limits), found, confidence=self.confidence)
+
+
+def _save(draw: Callable[[], Image.Image], path: Path) -> str | None:
+    """Draws and writes one picture; why that was not possible, so that the next picture is still done."""
+    try:
+        save_picture(draw(), path)
+    except (ConfigError, ImageError) as error:  # another name too long, a file that is gone meanwhile
+        return str(error)
+    except (ValueError, MemoryError) as error:  # what Pillow says of sizes and texts that it cannot draw
+        return f"{path}: {error or type(error).__name__}"
+    return None

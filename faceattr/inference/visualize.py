@@ -1,5 +1,6 @@
 """Predictions drawn on pictures, with Pillow: a panel below one face, boxes and tags for several."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,42 +8,46 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from faceattr.errors import ConfigError
+from faceattr.errors import ConfigError, escape
 from faceattr.inference.detect import Face
-from faceattr.inference.prediction import Prediction
+from faceattr.inference.prediction import AttributePrediction, Prediction
 
 _PAPER, _INK, _YES, _NO = (250, 250, 248), (28, 37, 48), (47, 109, 179), (190, 197, 205)
 _BOXES = ((217, 119, 43), (47, 109, 179), (62, 142, 90), (150, 84, 168), (190, 60, 70))
 # Smaller pictures are enlarged, so that the words can be read.
 _MIN_WIDTH_PX = 360
+# Larger ones are drawn smaller: what is drawn has a bounded size, whatever the picture's own.
+_MAX_SIDE_PX = 4_096
+_FONT_PX = 14, 64
 
 
 def draw_prediction(image: np.ndarray, prediction: Prediction, *, confidence: bool = True) -> Image.Image:
     """A picture of one face above a line for each attribute, with a bar as long as its confidence.
 
     Args:
-        image: RGB uint8 [H, W, 3].
+        image: RGB uint8 [H, W, 3]; a side over 4,096 px is drawn smaller.
         prediction: what to show.
         confidence: show bars and percentages.
     """
-    picture = _enlarge(Image.fromarray(image))
-    size = max(14, picture.width // 28)
+    picture = _fit(Image.fromarray(image), enlarge=True)
+    size = int(np.clip(picture.width // 28, *_FONT_PX))
     font, line = ImageFont.load_default(size), round(size * 1.6)
-    canvas = Image.new("RGB", (picture.width, picture.height + line * len(prediction.attributes) + size), _PAPER)
-    canvas.paste(picture, (0, 0))
+    lines = [(_title(name), _value(each, confidence), each) for name, each in prediction.attributes.items()]
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    name_width = max((measure.textlength(name, font) for name, _, _ in lines), default=0) + 2 * size
+    value_width = max((measure.textlength(value, font) for _, value, _ in lines), default=0) + size
+    width = max(picture.width, _MIN_WIDTH_PX, min(_MAX_SIDE_PX, math.ceil(name_width + value_width)))
+    canvas = Image.new("RGB", (width, picture.height + line * len(lines) + size), _PAPER)
+    canvas.paste(picture, ((width - picture.width) // 2, 0))
     draw = ImageDraw.Draw(canvas)
-    name_width = max(draw.textlength(_title(name), font) for name in prediction.attributes) + 2 * size
-    for place, (name, each) in enumerate(prediction.attributes.items()):
+    for place, (name, value, each) in enumerate(lines):
         y = picture.height + size // 2 + place * line
-        draw.text((size // 2, y), _title(name), _INK, font)
-        label = f"{each.label:.0f}" if isinstance(each.label, float) else each.label
-        share = ""
+        draw.text((size // 2, y), name, _INK, font)
         if confidence and each.confidence is not None:
-            share = f"  {each.confidence:.1%}"
-            width = (canvas.width - name_width - size) * each.confidence
+            bar = max(0.0, (width - name_width - size) * each.confidence)
             colour = _NO if each.label == "no" else _YES
-            draw.rectangle((name_width, y + size * 1.15, name_width + width, y + size * 1.3), colour)
-        draw.text((name_width, y), f"{label}{share}", _INK, font)
+            draw.rectangle((name_width, y + size * 1.15, name_width + bar, y + size * 1.3), colour)
+        draw.text((name_width, y), value, _INK, font)
     return canvas
 
 
@@ -60,17 +65,18 @@ def draw_faces(image: np.ndarray, found: Sequence[FoundFace], *, confidence: boo
     Binary attributes that are absent have no tag; of the others the class is named.
 
     Args:
-        image: RGB uint8 [H, W, 3].
+        image: RGB uint8 [H, W, 3]; a side over 4,096 px is drawn smaller.
         found: faces; their boxes are px of this image.
         confidence: show percentages.
     """
-    picture = Image.fromarray(image)
+    whole = Image.fromarray(image)
+    picture = _fit(whole, enlarge=False)
     draw = ImageDraw.Draw(picture, "RGBA")
-    boxes = [(each.face.left, each.face.top, each.face.right, each.face.bottom) for each in found]
+    boxes = [_scale_box(each.face, whole.size, picture.size) for each in found]
     placed: list[_Box] = []
     for place, (each, box) in enumerate(zip(found, boxes, strict=True)):
         colour = _BOXES[place % len(_BOXES)]
-        size = int(np.clip((box[2] - box[0]) // 12, 11, max(12, picture.width // 50)))
+        size = int(np.clip((box[2] - box[0]) // 12, 11, max(12, min(picture.width // 50, _FONT_PX[1]))))
         draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=max(2, size // 6))
         tags = _tags(each.prediction, confidence)
         if not tags:
@@ -86,6 +92,13 @@ def draw_faces(image: np.ndarray, found: Sequence[FoundFace], *, confidence: boo
 
 
 _Box = tuple[int, int, int, int]
+
+
+def _scale_box(face: Face, whole: tuple[int, int], drawn: tuple[int, int]) -> _Box:
+    """A box in px of the drawn picture, at least one px wide and high."""
+    x, y = drawn[0] / whole[0], drawn[1] / whole[1]
+    left, top = min(int(face.left * x), drawn[0] - 1), min(int(face.top * y), drawn[1] - 1)
+    return left, top, max(left + 1, round(face.right * x)), max(top + 1, round(face.bottom * y))
 
 
 def _find_room(
@@ -146,16 +159,27 @@ def _tags(prediction: Prediction, confidence: bool) -> list[str]:
             case float() as years:
                 tags.append(f"{_title(name)} {years:.0f}")
             case label:
-                tags.append(f"{label}{share}")
+                tags.append(f"{escape(label)}{share}")
     return tags
 
 
 def _title(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return escape(name.replace("_", " ").capitalize())
 
 
-def _enlarge(picture: Image.Image) -> Image.Image:
-    if picture.width >= _MIN_WIDTH_PX:
+def _value(each: AttributePrediction, confidence: bool) -> str:
+    label = f"{each.label:.0f}" if isinstance(each.label, float) else escape(each.label)
+    share = f"  {each.confidence:.1%}" if confidence and each.confidence is not None else ""
+    return f"{label}{share}"
+
+
+def _fit(picture: Image.Image, *, enlarge: bool) -> Image.Image:
+    """The picture in a size that is drawn: no side over the limit, and wide enough for words if that is possible."""
+    longest = max(picture.size)
+    factor = min(1.0, _MAX_SIDE_PX / longest)
+    if enlarge and picture.width < _MIN_WIDTH_PX:
+        factor = min(_MIN_WIDTH_PX / picture.width, _MAX_SIDE_PX / longest)
+    if factor == 1:
         return picture
-    factor = _MIN_WIDTH_PX / picture.width
-    return picture.resize((_MIN_WIDTH_PX, round(picture.height * factor)), Image.Resampling.BICUBIC)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.resize(size, Image.Resampling.BICUBIC)

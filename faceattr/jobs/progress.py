@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.data.commit import OK
-from faceattr.errors import RunError
+from faceattr.errors import RunError, escape
 from faceattr.jobs.rate_samples import RateSamples
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class ErrorBudget:
             self._reasons[status] += 1
             examples = self._examples.setdefault(status, [])
             if len(examples) < 3:
-                examples.append(f"{image} ({error})")
+                examples.append(f"{escape(image)} ({escape(error)})")
 
     def _new_rows(self, bad: pa.Table) -> pa.Table:
         numbers, places = np.unique(bad["row"].to_numpy(), return_index=True)

@@ -17,6 +17,9 @@ from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing
 from faceattr.models.weather import RandomFog, RandomRain
 
+# Longer side over the shorter one, up to which an image is resized whole.
+_MAX_ASPECT = 16
+
 
 class Normalise(nn.Module):
     """(x / 255 - mean) / std, on whatever device the images are; move it there with `.to(device)`."""
@@ -52,6 +55,8 @@ class EvalTransform(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] -> uint8 [..., 3, S, S]."""
         _check_pixels(images)
+        if self.preprocessing.crop_mode == "center":
+            images = _without_far_ends(images)
         return self.crop(self.resize(images))
 
 
@@ -114,6 +119,18 @@ def _build_steps(preprocessing: Preprocessing, augmentation: Augmentation) -> nn
     if augmentation.fog:
         steps.append(RandomFog(min(1.0, augmentation.fog * strength), strength))
     return nn.Sequential(*steps)
+
+
+def _without_far_ends(images: Tensor) -> Tensor:
+    """Cuts the ends of strips, which the central crop would cut after the resize had made them huge.
+
+    A strip of 1 x 4,000 px resized to a shorter side of 224 would have 896,000 x 224 px.
+    """
+    height, width = images.shape[-2:]
+    most = _MAX_ASPECT * min(height, width)
+    if max(height, width) <= most:
+        return images
+    return v2.functional.center_crop(images, [min(height, most), min(width, most)])
 
 
 def _check_pixels(images: Tensor) -> None:

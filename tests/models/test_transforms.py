@@ -147,3 +147,21 @@ def test_weather_happens_with_its_probability():
         assert 15 < changed < 45
         out = kind(1.0, strength=2.0)(image)
         assert (out.dtype, out.shape) == (image.dtype, image.shape)
+
+
+def test_a_strip_is_resized_in_bounded_memory_and_shows_its_middle():
+    """1 x 4,000 px with a shorter side of 224 would be 224 x 896,000."""
+    tall = torch.zeros(3, 4_000, 1, dtype=torch.uint8)
+    tall[:, 1_996:2_004] = 200
+    transform = EvalTransform(Preprocessing(size_px=224, mean=(0.5,) * 3, std=(0.5,) * 3))
+    sizes = []
+    transform.resize.register_forward_hook(lambda module, inputs, resized: sizes.append(resized.shape))
+    assert (transform(tall) == 200).all()
+    assert torch.equal(transform(tall.transpose(1, 2)), transform(tall).transpose(1, 2))
+    assert set(sizes) == {(3, 3_584, 224), (3, 224, 3_584)}  # 16 to 1
+
+
+def test_pictures_up_to_sixteen_to_one_are_resized_whole():
+    image = torch.randint(0, 256, (3, 20, 320), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    transform = EvalTransform(Preprocessing(size_px=32, mean=(0.5,) * 3, std=(0.5,) * 3))
+    assert torch.equal(transform(image), transform.crop(transform.resize(image)))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from faceattr.data.addresses import find_credentials
+from faceattr.errors import escape
 
 MAX_EXAMPLES = 3
 # The reason of a row that stops the command, and is never shown: it holds credentials.
@@ -42,7 +43,7 @@ class RejectExample:
 
     def __str__(self) -> str:
         line = "" if self.line is None else f" line {self.line}"
-        return f"{self.where}{line}: {self.detail}: {self.text!r}"
+        return f"{escape(self.where)}{line}: {escape(self.detail)}: {self.text!r}"
 
 
 @dataclass
