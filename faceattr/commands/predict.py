@@ -1,6 +1,5 @@
 """`faceattr predict`: what a trained model says of a picture, or of every picture of a folder."""
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from faceattr.config import ImageLimitsConfig, Precision, StorageConfig
 from faceattr.data.addresses import local_path
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.images import ImageLimits
+from faceattr.data.json_text import encode_json
 from faceattr.data.storage import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.detect import DEFAULT_MARGIN, FaceDetector
@@ -82,7 +82,7 @@ class Predict:
         )
         num_bad = num_not_drawn = 0
         for picture in seen:
-            print(json.dumps(picture.to_dict(self.confidence)) if self.json else picture.describe(self.confidence))
+            print(encode_json(picture.to_dict(self.confidence)) if self.json else picture.describe(self.confidence))
             num_bad += picture.error is not None
             num_not_drawn += picture.not_drawn is not None
         if num_bad:

@@ -1,11 +1,11 @@
 """Published label tables as files that other tools read.
 
 Rows are streamed: memory does not depend on their number. Every row of the table is in the file; an unknown label, and
-every label of a rejected image, is an empty cell (CSV) or null (JSON).
+every label of a rejected image, is an empty cell (CSV) or null (JSON). A score that is no number is null as well. Texts
+of a CSV that a spreadsheet would run as formulas are neutralised; see `faceattr.data.csv_cells`.
 """
 
 import csv
-import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from faceattr.attributes import Attribute
+from faceattr.data.csv_cells import neutralise
+from faceattr.data.json_text import encode_json
 from faceattr.data.run_attributes import read_run_attributes, scored_attributes
 from faceattr.data.runs import read_published, read_record
 from faceattr.data.storage import Store
@@ -87,7 +89,7 @@ def write_conflicts(path: Path, summary: ExportSummary) -> None:
     with _new_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(("image_path", "attribute", "given", "derived"))
-        writer.writerows(summary.conflicts)
+        writer.writerows([neutralise(value) for value in row] for row in summary.conflicts)
 
 
 @contextmanager
@@ -146,12 +148,12 @@ def _open_writer(
     """A function that writes a row, and one that ends the file."""
     if export_format == "csv":
         writer = csv.DictWriter(file, fieldnames=["image_path", *names])
-        writer.writeheader()
-        return writer.writerow, lambda: None
+        writer.writerow({name: neutralise(name) for name in writer.fieldnames})
+        return lambda row: writer.writerow({name: neutralise(value) for name, value in row.items()}), lambda: None
     separator = iter(("[\n",))
 
     def write(row: dict[str, Any]) -> None:
-        file.write(next(separator, ",\n") + json.dumps(row))
+        file.write(next(separator, ",\n") + encode_json(row))
 
     return write, lambda: file.write(next(separator, "\n") + "]\n")
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from faceattr.data.json_text import encode_json
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.storage import Store
 from faceattr.data.store_types import MissingObjectError
@@ -233,4 +234,4 @@ def _key(number: int) -> str:
 
 
 def _encode(owner: dict[str, Any], *, beats: int, released: bool = False, why: str | None = None) -> bytes:
-    return json.dumps({"owner": owner, "beats": beats, "released": released, "why": why}).encode()
+    return encode_json({"owner": owner, "beats": beats, "released": released, "why": why}).encode()

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from faceattr.data.commit import OK
+from faceattr.data.csv_cells import neutralise, neutralise_table
 from faceattr.data.pack_plan import CONFLICTS_KEY
 from faceattr.data.packed import FOLDER, SECTION_PREFIX, read_label_counts, split_of_shard
 from faceattr.data.packing import PackedStatistics
@@ -39,7 +40,7 @@ def write_pack_report(version: RunVersion, statistics: PackedStatistics) -> None
     for section in version.record.plan.sections:
         _write_split_lists(version.store, version.record, section.name, statistics.bad_rows)
     buffer = io.BytesIO()
-    pyarrow.csv.write_csv(rates_table(compute_rates(statistics.counts.to_table())), buffer)
+    pyarrow.csv.write_csv(neutralise_table(rates_table(compute_rates(statistics.counts.to_table()))), buffer)
     version.store.put(STRATIFICATION_KEY, buffer.getvalue())  # last: tells that the lists are there
 
 
@@ -103,8 +104,8 @@ def _chain(first: list[_Row], second: list[_Row], rest: Iterator[list[_Row]]) ->
 def _encode(header: _Row, rows: list[_Row]) -> bytes:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow([neutralise(each) for each in header])
+    writer.writerows([neutralise(each) for each in row] for row in rows)
     return buffer.getvalue().encode()
 
 

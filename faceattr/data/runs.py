@@ -32,6 +32,7 @@ from faceattr.data.commit import (
     verify_shards,
 )
 from faceattr.data.differences import describe_differences
+from faceattr.data.json_text import encode_json
 from faceattr.data.parquet import decode_table, with_provenance
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan
@@ -78,7 +79,7 @@ class RunRecord:
     def encode(self) -> bytes:
         """Bytes of run.json."""
         value = {**asdict(self), "plan": self.plan.to_json(), "schema_version": SCHEMA_VERSION}
-        return json.dumps(value, indent=1).encode()
+        return encode_json(value, indent=1).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Bytes of the manifest."""
-        return json.dumps({**asdict(self), "schema_version": SCHEMA_VERSION}, indent=1).encode()
+        return encode_json({**asdict(self), "schema_version": SCHEMA_VERSION}, indent=1).encode()
 
 
 def read_record(store: Store) -> RunRecord | None:
@@ -234,7 +235,7 @@ def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint
     """Raises ConfigError, with the difference, if the folder's run is not the one that this command would make."""
     if record.kind != kind:
         raise ConfigError(f"{store.uri} holds a {record.kind} run, not a {kind} run: use another --output")
-    here = json.loads(json.dumps(fingerprint))
+    here = json.loads(encode_json(fingerprint))
     differences = describe_differences(with_addresses(record.fingerprint), with_addresses(here))
     if differences:
         raise ConfigError(

@@ -10,7 +10,6 @@ model/                     the model with the thresholds and calibration of this
 evaluation.json            last: config, fingerprint, what was fitted, every figure
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
+from faceattr.data.json_text import encode_json
 from faceattr.data.parquet import encode_table
 from faceattr.data.storage import Store
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
@@ -119,4 +119,4 @@ def write_summary(
         "notes": list(evaluation.fitted.notes),
         "figures": rows,
     }
-    store.put(DONE_KEY, json.dumps(summary, indent=1).encode())
+    store.put(DONE_KEY, encode_json(summary, indent=1).encode())

@@ -12,7 +12,6 @@ import contextlib
 import importlib
 import importlib.util
 import io
-import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from faceattr import __version__
+from faceattr.data.json_text import encode_json
 from faceattr.errors import ConfigError, ModelError
 from faceattr.evaluation.labels import DEFAULT_THRESHOLD, decide_labels, truth_table
 from faceattr.evaluation.scores import Scores
@@ -123,7 +123,7 @@ def export_onnx(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    beside.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    beside.write_text(encode_json(description, indent=2) + "\n", encoding="utf-8")
     return differences
 
 
@@ -229,7 +229,7 @@ def _write_graph(exported: _Exported, path: Path, opset: int, description: dict[
     given = next(entry.version for entry in proto.opset_import if entry.domain == "")
     if given != opset:
         raise ConfigError(f"--opset {opset} cannot hold this model's operators; use --opset {given} or a later one")
-    proto.metadata_props.append(onnx.StringStringEntryProto(key="faceattr", value=json.dumps(description)))
+    proto.metadata_props.append(onnx.StringStringEntryProto(key="faceattr", value=encode_json(description)))
     try:
         path.write_bytes(proto.SerializeToString())
     except ValueError as error:  # protobuf's limit

@@ -16,6 +16,7 @@ from faceattr.config import EvalConfig
 from faceattr.data.commit import OK
 from faceattr.data.fetch import fetch_folder
 from faceattr.data.images import ImageLimits
+from faceattr.data.json_text import encode_json
 from faceattr.data.packed import PackedData, open_packed
 from faceattr.data.sources.label_list import detect_layout
 from faceattr.data.storage import StorageOptions, Store, open_output
@@ -284,7 +285,7 @@ def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
     kept = {name: each for name, each in config["calibration"].items() if name not in job.packed.attributes.names}
     config["calibration"] = {**kept, **{name: dict(each) for name, each in fitted.calibration.items()}}
     job.output.put(f"model/{WEIGHTS_FILE}", (job.model.folder / WEIGHTS_FILE).read_bytes())
-    job.output.put(f"model/{CONFIG_FILE}", (json.dumps(config, indent=2) + "\n").encode())
+    job.output.put(f"model/{CONFIG_FILE}", (encode_json(config, indent=2) + "\n").encode())
 
 
 def summarise(job: EvalJob, evaluation: Evaluation) -> str:

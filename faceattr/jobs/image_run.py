@@ -3,7 +3,6 @@
 The label run and the prediction run are this, each with its own actors, fingerprint and report.
 """
 
-import json
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ from faceattr.config import LabelConfig, PredictConfig
 from faceattr.data.commit import OK
 from faceattr.data.images import ImageLimits
 from faceattr.data.inputs import ImageInput, open_input
+from faceattr.data.json_text import encode_json
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan, write_plan
 from faceattr.data.reject_counts import count_rejected
@@ -195,7 +195,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
             "samples": progress.samples,
             "rows": progress.num_rows,
         }
-        key, data = f"sessions/{started:.3f}.json", json.dumps(session).encode()
+        key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
         write_on_the_way_out(lambda: job.output.put(key, data), key)
 
 

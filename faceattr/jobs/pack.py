@@ -7,7 +7,6 @@ Two passes over the images where their content is not known yet, one where a lab
     pack   every image is read, checked by decoding it, and put into its shard
 """
 
-import json
 import logging
 import time
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 import faceattr
+from faceattr.data.json_text import encode_json
 from faceattr.data.pack_plan import label_fields_of, write_pack_plan
 from faceattr.data.pack_report import write_pack_report
 from faceattr.data.packed import KIND
@@ -131,7 +131,7 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
             "samples": progress.samples,
             "rows": progress.num_rows,
         }
-        key, data = f"sessions/{started:.3f}.json", json.dumps(session).encode()
+        key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
         write_on_the_way_out(lambda: job.output.put(key, data), key)
 
 

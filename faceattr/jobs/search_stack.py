@@ -1,6 +1,5 @@
 """Many trials of heads alone as one training; see `faceattr.training.stacked_fit`."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faceattr.data.json_text import encode_json
 from faceattr.data.storage import open_store
 from faceattr.errors import RunError
 from faceattr.jobs.search_inputs import SearchPlan, open_inputs
@@ -86,7 +86,7 @@ def train_stack(
     share = (time.monotonic() - started_s) / len(records)
     records = [replace(record, inputs=inputs.note, seconds=share, stacked=True) for record in records]
     _save_best(plan, model, configs, records, trials)
-    described = json.dumps([asdict(each) for each in records])
+    described = encode_json([asdict(each) for each in records])
     report({"epoch": 0, "objective": _best_objective(records), "records": described})
 
 

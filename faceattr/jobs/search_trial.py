@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faceattr.data.json_text import encode_json
 from faceattr.data.storage import Store, open_store
 from faceattr.jobs.search_inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.train_worker import distribute_network
@@ -22,7 +23,7 @@ from faceattr.models.heads import count_outputs
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.objective import Recorder
-from faceattr.search.records import Judgement, best_trial, read_records
+from faceattr.search.records import Judgement, best_trial, decode_judgement, read_records
 from faceattr.training.assembly import build_stages
 from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
 from faceattr.training.feature_feed import own_val_rows
@@ -43,12 +44,12 @@ class _Progress:
     judgements: list[Judgement] = field(default_factory=list)
 
     def save(self, store: Store) -> None:
-        store.put(_PROGRESS_KEY, json.dumps([asdict(each) for each in self.judgements]).encode())
+        store.put(_PROGRESS_KEY, encode_json([asdict(each) for each in self.judgements]).encode())
 
     @classmethod
     def load(cls, store: Store, num_epochs: int) -> "_Progress":
         found = json.loads(store.get(_PROGRESS_KEY))
-        return cls(judgements=[Judgement(**each) for each in found[:num_epochs]])
+        return cls(judgements=[decode_judgement(each) for each in found[:num_epochs]])
 
 
 def train_trial(
@@ -167,7 +168,7 @@ def _describe(
         "auxiliary": shown.auxiliary if shown.auxiliary is not None else float("nan"),
         "loss": history[-1]["val/loss"],
         "done_training": done,
-        "payload": json.dumps(payload),
+        "payload": encode_json(payload),
     }
 
 

@@ -29,7 +29,7 @@ from faceattr.jobs.search_worker import run_work
 from faceattr.jobs.session import cluster_errors
 from faceattr.search.board import Board
 from faceattr.search.config import StopSettings
-from faceattr.search.records import Judgement, TrialRecord, trial_folder
+from faceattr.search.records import TrialRecord, decode_judgement, decode_record, number_or_nan, trial_folder
 from faceattr.search.work import Work, WorkList
 
 logger = logging.getLogger(__name__)
@@ -117,13 +117,7 @@ class WorkCallback(_OfDriver, tune.Callback):
         work, result = Work.decode(trial.config["work"]), trial.last_result or {}
         if work.stacked and "records" in result:
             for value in json.loads(result["records"]):
-                judgement = value.pop("judgement")
-                self._end(
-                    TrialRecord(
-                        **{**value, "history": tuple(value["history"])},
-                        judgement=None if judgement is None else Judgement(**judgement),
-                    )
-                )
+                self._end(decode_record(value))
         elif "payload" in result:
             self._end(self._record(trial, work, result, "finished" if result["done_training"] else "stopped"))
         else:
@@ -143,10 +137,11 @@ class WorkCallback(_OfDriver, tune.Callback):
             number=work.numbers[0],
             values=work.settings[0],
             status=status,
-            judgement=Judgement(**payload.pop("judgement")),
+            judgement=decode_judgement(payload.pop("judgement")),
             num_epochs=result["epoch"],
             seconds=time.monotonic() - self._started_s.get(trial.trial_id, time.monotonic()),
-            history=tuple(payload.pop("history")),
+            history=tuple(map(number_or_nan, payload.pop("history"))),
+            figures={name: number_or_nan(each) for name, each in payload.pop("figures").items()},
             **payload,
         )
 

@@ -1,9 +1,8 @@
 """What a training shows before it starts and after its end."""
 
-import json
-
 import ray
 
+from faceattr.data.json_text import encode_json
 from faceattr.data.runs import RunRecord
 from faceattr.data.storage import join_uri
 from faceattr.evaluation.training_plots import draw_training, encode_picture
@@ -74,4 +73,4 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
 
 def _name_objective(job: TrainJob) -> str:
     select = job.config.select
-    return json.dumps(dict(select.combine)) if select.combine else select.metric
+    return encode_json(dict(select.combine)) if select.combine else select.metric

@@ -14,6 +14,8 @@ import pyarrow.csv
 import ray.data
 
 from faceattr.attributes import AttributeSet
+from faceattr.data.csv_cells import neutralise_table
+from faceattr.data.json_text import encode_json
 from faceattr.data.packed import PackedData
 from faceattr.data.splits import SPLITS
 from faceattr.data.storage import StorageOptions, Store, open_store
@@ -60,7 +62,7 @@ class SurveyFiles:
                     self.data, part["split"], place, attributes=self.attributes, balance=self.balance
                 )
                 tables.append(table)
-                found.append({"split": part["split"], "place": place, "survey": json.dumps(asdict(survey))})
+                found.append({"split": part["split"], "place": place, "survey": encode_json(asdict(survey))})
             self._write_list(f"splits/{part['split']}-{part['number']:05d}.csv", pa.concat_tables(tables))
         return pa.Table.from_pylist(found)
 
@@ -69,7 +71,7 @@ class SurveyFiles:
             return
         flat = [each.name for each in table.schema if not pa.types.is_list(each.type)]
         buffer = io.BytesIO()
-        pyarrow.csv.write_csv(table.select(flat), buffer)
+        pyarrow.csv.write_csv(neutralise_table(table.select(flat)), buffer)
         open_store(self.output_uri, self.storage).put(key, buffer.getvalue())
 
 

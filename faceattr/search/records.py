@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from faceattr.data.json_text import encode_json
 from faceattr.data.storage import Store
 from faceattr.data.store_types import MissingObjectError
 from faceattr.search.distributions import Choice, RandInt
@@ -91,12 +92,12 @@ class TrialRecord:
 
 def begin_trial(store: Store, number: int, values: Mapping[str, Any]) -> None:
     """Notes the settings of a trial before it starts."""
-    store.put(f"{trial_folder(number)}/trial.json", json.dumps({"number": number, "values": dict(values)}).encode())
+    store.put(f"{trial_folder(number)}/trial.json", encode_json({"number": number, "values": dict(values)}).encode())
 
 
 def end_trial(store: Store, record: TrialRecord) -> None:
     """Notes how a trial ended."""
-    store.put(f"{trial_folder(record.number)}/record.json", json.dumps(_plain(asdict(record)), indent=1).encode())
+    store.put(f"{trial_folder(record.number)}/record.json", encode_json(asdict(record), indent=1).encode())
 
 
 def read_begun(store: Store) -> dict[int, dict[str, Any]]:
@@ -123,24 +124,31 @@ def _keys(store: Store, name: str) -> list[str]:
 
 
 def _decode(data: bytes) -> TrialRecord:
-    value = json.loads(data)
+    return decode_record(json.loads(data))
+
+
+def decode_record(value: dict[str, Any]) -> TrialRecord:
+    """A record from its JSON values; null figures are NaN, as `encode_json` wrote them."""
     judgement = value.pop("judgement")
-    figures = {name: math.nan if each is None else each for name, each in value.pop("figures").items()}
     return TrialRecord(
-        **{**value, "history": tuple(value["history"]), "figures": figures},
-        judgement=None if judgement is None else Judgement(**judgement),
+        **{
+            **value,
+            "history": tuple(map(number_or_nan, value["history"])),
+            "figures": {name: number_or_nan(each) for name, each in value["figures"].items()},
+        },
+        judgement=None if judgement is None else decode_judgement(judgement),
     )
 
 
-def _plain(value: Any) -> Any:
-    """The value without numbers that JSON does not know."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
+def decode_judgement(value: Mapping[str, Any]) -> Judgement:
+    """A judgement from its JSON values."""
+    by_attribute = {name: number_or_nan(each) for name, each in value["by_attribute"].items()}
+    return Judgement(**{**value, "objective": number_or_nan(value["objective"]), "by_attribute": by_attribute})
+
+
+def number_or_nan(value: float | None) -> float:
+    """What null stands for in our JSON."""
+    return math.nan if value is None else value
 
 
 def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from faceattr.data.json_text import encode_json
 from faceattr.data.storage import Store
 from faceattr.errors import ConfigError
 from faceattr.search.records import TrialRecord, begin_trial, end_trial, read_begun, read_records, trial_id
@@ -40,7 +41,7 @@ class Work:
 
     def encode(self) -> str:
         """As JSON."""
-        return json.dumps([self.numbers, [dict(each) for each in self.settings], self.stacked])
+        return encode_json([self.numbers, [dict(each) for each in self.settings], self.stacked])
 
     @classmethod
     def decode(cls, text: str) -> "Work":

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faceattr import __version__
+from faceattr.data.json_text import encode_json
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.weights import read_safetensors
 from faceattr.training.state import TrainingState
@@ -51,7 +52,7 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
         "size_bytes": sizes,
     }
     partial = folder / f".{INDEX_FILE}.partial"
-    partial.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    partial.write_text(encode_json(index, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / INDEX_FILE)
 
 

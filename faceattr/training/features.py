@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from faceattr.data.fetch import fetch_folder
+from faceattr.data.json_text import encode_json
 from faceattr.data.storage import LocalStore, StorageOptions, Store, join_uri, open_store
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import RunError
@@ -142,7 +143,7 @@ def publish_features(store: Store, key: FeatureKey, shape: Sequence[int], parts:
     if missing:
         raise RunError(f"{store.uri}: {len(missing)} of {len(parts)} parts of the feature cache are missing; run again")
     manifest = FeatureManifest(key=key.to_json(), dtype=key.dtype, shape=tuple(shape), parts=tuple(parts))
-    store.put(_MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+    store.put(_MANIFEST, encode_json(asdict(manifest), indent=1).encode())
     return manifest
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from faceattr.data.json_text import encode_json
 from faceattr.data.storage import Store
 from faceattr.data.store_types import MissingObjectError
 from faceattr.training.state import EpochRecord
@@ -22,10 +23,7 @@ _INTERVAL_S = 3.0
 
 def write_history(store: Store, history: Sequence[EpochRecord]) -> None:
     """Writes the figures of all epochs so far."""
-    lines = (
-        json.dumps({name: value if math.isfinite(value) else None for name, value in each.items()}) for each in history
-    )
-    store.put(METRICS_KEY, "".join(f"{line}\n" for line in lines).encode())
+    store.put(METRICS_KEY, "".join(f"{encode_json(each)}\n" for each in history).encode())
 
 
 def read_history(store: Store) -> list[EpochRecord]:
@@ -74,4 +72,4 @@ class ProgressNote:
                 )
 
     def _write(self, note: dict[str, Any]) -> None:
-        self._store.put(PROGRESS_KEY, json.dumps({**note, **self._fixed, "written": time.time()}).encode())
+        self._store.put(PROGRESS_KEY, encode_json({**note, **self._fixed, "written": time.time()}).encode())

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
+from faceattr.data.json_text import encode_json
 from faceattr.data.packed import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import Cells
@@ -150,7 +151,7 @@ def join_surveys(files: Iterable[FileSurvey]) -> SplitSurvey:
 
 def encode_surveys(surveys: dict[str, SplitSurvey]) -> bytes:
     """Split -> what is known of it, as JSON."""
-    return json.dumps(
+    return encode_json(
         {
             split: {
                 "file": each.stretches.file.tolist(),

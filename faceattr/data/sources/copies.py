@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.csv_cells import neutralise
 from faceattr.data.sources.duplicates import find_duplicates
 from faceattr.data.sources.label_table import label_fields
 from faceattr.data.sources.label_texts import label_texts
@@ -157,5 +158,7 @@ def encode_conflicts(conflicts: Sequence[Conflict]) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_HEADER)
     ordered = sorted(conflicts, key=lambda each: (each.sha256, each.attribute, each.image_id))
-    writer.writerows((each.sha256, each.attribute, each.image_id, each.label) for each in ordered)
+    writer.writerows(
+        (each.sha256, each.attribute, neutralise(each.image_id), neutralise(each.label)) for each in ordered
+    )
     return buffer.getvalue().encode()

@@ -31,6 +31,7 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeKind, AttributeSet
+from faceattr.data.json_text import encode_json
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow, Rejects
 from faceattr.errors import ConfigError
 
@@ -61,7 +62,7 @@ def label_fields(attribute: Attribute, *, scored: bool = False) -> list[pa.Field
     """Columns of one attribute; the first carries the attribute itself in its metadata."""
     name, label_type = attribute.name, _LABEL_TYPES[attribute.kind]
     definition = {"name": name, "kind": attribute.kind, "classes": list(attribute.classes)}
-    metadata = {_ATTRIBUTE_KEY: json.dumps(definition)}
+    metadata = {_ATTRIBUTE_KEY: encode_json(definition)}
     if attribute.kind == "age":
         return [pa.field(f"{name}_low", label_type, metadata=metadata), pa.field(f"{name}_high", label_type)]
     fields = [pa.field(name, label_type, metadata=metadata)]
