@@ -17,8 +17,9 @@ import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig, PredictConfig
 from faceattr.data.commit import OK
+from faceattr.data.image_input import ImageInput
 from faceattr.data.images import ImageLimits
-from faceattr.data.inputs import ImageInput, open_input
+from faceattr.data.inputs import open_input
 from faceattr.data.json_text import encode_json
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan, write_plan

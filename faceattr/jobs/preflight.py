@@ -8,8 +8,8 @@ import pyarrow as pa
 import ray
 import yaml
 
+from faceattr.data.image_input import ImageInput
 from faceattr.data.images import ImageLimits
-from faceattr.data.inputs import ImageInput
 from faceattr.data.plan import choose_shard_size
 from faceattr.data.run_status import read_run_status
 from faceattr.data.runs import read_record
