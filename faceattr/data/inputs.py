@@ -14,6 +14,7 @@ from faceattr.data.manifests import TableInput
 from faceattr.data.plan import plan_schema
 from faceattr.data.storage import StorageOptions, join_uri, open_store, split_uri
 from faceattr.data.store_types import ObjectInfo
+from faceattr.data.text_tables import TEXT_ENDINGS
 from faceattr.errors import ConfigError
 
 IMAGE_EXTENSIONS = frozenset(
@@ -35,7 +36,7 @@ def open_input(
     """Looks at what `--images` names and opens it.
 
     Args:
-        images: a prefix or folder, or a `.csv` or `.parquet` file.
+        images: a prefix or folder, or a `.csv`, `.tsv` (also `.gz`) or `.parquet` file.
         root: what relative manifest paths resolve against; by default the manifest's own folder.
         storage: how to reach it.
         reserved: names of the output's own columns; a carried column of that name becomes `given_<name>`.
@@ -49,8 +50,12 @@ def open_input(
     storage = storage or StorageOptions()
     tables = TableInput(root=root, storage=storage, reserved=frozenset(reserved), bytes_column=bytes_column)
     folder, name = split_uri(images)
-    if name.lower().endswith((".csv", ".parquet")) and not _holds_objects(images, storage):  # Spark's are folders
-        return tables.open_csv(folder, name) if name.lower().endswith(".csv") else tables.open_parquet(folder, [name])
+    if name.lower().endswith((*TEXT_ENDINGS, ".parquet")) and not _holds_objects(
+        images, storage
+    ):  # Spark's are folders
+        return (
+            tables.open_parquet(folder, [name]) if name.lower().endswith(".parquet") else tables.open_csv(folder, name)
+        )
     store = open_store(images, storage)
     listing = store.list()
     head = list(itertools.islice(listing, _SNIFF_OBJECTS))

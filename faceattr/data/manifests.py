@@ -1,12 +1,12 @@
 """Input that is given as tables: manifests that name images, and Parquet files that hold them."""
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from faceattr.data.addresses import check_no_credentials, key_below
@@ -14,7 +14,10 @@ from faceattr.data.image_input import ImageInput
 from faceattr.data.plan import plan_schema
 from faceattr.data.ranged import open_ranged
 from faceattr.data.storage import StorageOptions, check_key, join_uri, open_store
+from faceattr.data.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.errors import ConfigError, StorageError
+
+logger = logging.getLogger(__name__)
 
 URI_COLUMNS = ("uri", "image_path")
 ID_COLUMNS = ("image_id", "uri", "image_path")
@@ -50,12 +53,14 @@ class TableInput:
 
     def _csv_tables(self, uri: str) -> Iterator[tuple[str, pa.Table]]:
         """A CSV as text: values are carried through as they stand, whatever they look like."""
-        with _read_errors(uri), open_ranged(uri, self.storage) as file:
-            names = pa.csv.open_csv(file).schema.names
-        convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        with _read_errors(uri), open_ranged(uri, self.storage) as file:
-            for batch in pa.csv.open_csv(file, convert_options=convert):
-                yield uri, pa.Table.from_batches([batch])
+        delimiter = sniff_delimiter(uri, self.storage)
+        names = read_header(uri, self.storage, delimiter=delimiter)
+        index = [name for name in names if is_index_name(name)]
+        if index:
+            logger.warning("%s: the column %r is left out: it is an index that pandas wrote", uri, index[0])
+        for table in read_tables(uri, self.storage, delimiter=delimiter, names=names):
+            places = [place for place, name in enumerate(names) if name not in index]
+            yield uri, table.select(places)
 
     def _parquet_tables(self, folder: str, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
         for name in names:
@@ -162,7 +167,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _key_below(value: str | None, root: str, where: str, row: int) -> str:
-    key = key_below((value or "").strip(), root)
+    key = key_below(value or "", root)
     check_no_credentials(key, f"{where}, row {row} (counted from 0)")
     problem = check_key(key)
     if problem:

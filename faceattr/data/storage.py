@@ -130,7 +130,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 def check_key(key: str) -> str | None:
     """What is wrong with a key that should lie under one root, or None if nothing is."""
-    if not key:
+    if not key.strip():
         return "it is empty"
     if _SCHEME.match(key):
         return "it names a scheme, but all images must lie under one root"

@@ -12,6 +12,7 @@ rules over them (`CELEBA_RULES`) in our words, and `identity` where identity_Cel
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from faceattr.attributes import Attribute, DerivedAttribute
 from faceattr.data.sources.celeba_json import JSON_ATTRIBUTES, read_celeba_json
@@ -28,8 +29,9 @@ from faceattr.data.sources.label_table import (
 from faceattr.data.sources.label_values import attribute_name, identity_classes, is_binary, parse_binary
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
-from faceattr.data.sources.text import layout_error, read_lines
+from faceattr.data.sources.text import layout_error, read_csv, read_lines
 from faceattr.data.storage import StorageOptions
+from faceattr.data.text_tables import is_index_name
 from faceattr.errors import ConfigError
 
 USUAL_FILES = tuple(f"{folder}list_attr_celeba.{ending}" for folder in ("", "Anno/") for ending in ("txt", "csv"))
@@ -100,6 +102,22 @@ def split_cells(line: str) -> list[str]:
     return re.split(r"[,\s]+", line)
 
 
+def _read_cells(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
+    """Rows with their cells as `value`: of a CSV strictly, without pandas' index; else as `split_cells` gives them."""
+    head = [row.text for row in islice(read_lines(uri, storage), 2)]
+    delimiter = next((mark for mark in ",;" if any(mark in text for text in head)), None)
+    if delimiter is None or not any(text.lstrip('"' + delimiter)[:1].isalpha() for text in head):
+        for row in read_lines(uri, storage):
+            yield replace(row, value=split_cells(row.value))
+        return
+    has_index = False
+    for number, row in enumerate(read_csv(uri, storage, delimiter=delimiter)):
+        cells = [cell.strip() for cell in row.value]
+        if number == 0:
+            has_index = len(cells) > 1 and is_index_name(cells[0])
+        yield replace(row, value=cells[has_index:])
+
+
 def _rules_over(names: tuple[str, ...]) -> tuple[DerivedAttribute, ...]:
     rules = (DerivedAttribute(name=name, rule=rule) for name, rule in CELEBA_RULES.items() if name not in names)
     return tuple(rule for rule in rules if set(rule.inputs) <= set(names))
@@ -115,15 +133,16 @@ class _Header:
 
 
 def _read_header(uri: str, storage: StorageOptions) -> _Header:
-    lines = read_lines(uri, storage)
+    lines = _read_cells(uri, storage)
     first = next(lines, None)
     if first is None:
         raise layout_error(uri, 1, found="an empty file", expected=_EXPECTED)
-    count = int(first.value) if first.value.isascii() and first.value.isdigit() else None
+    text = first.text.strip()
+    count = int(text) if text.isascii() and text.isdigit() else None
     header = first if count is None else next(lines, None)
     if header is None:
         raise layout_error(uri, first.line, found=repr(first.text), expected=_EXPECTED)
-    cells = split_cells(header.value)
+    cells = header.value
     names = cells[1:] if cells[0].lower() in _IMAGE_COLUMNS else cells
     if not names or any(is_binary(cell) for cell in cells) or len(set(names)) != len(names):
         raise layout_error(uri, header.line, found=repr(header.text[:120]), expected="attribute names, each once")
@@ -134,10 +153,10 @@ def _read_rows(uri: str, storage: StorageOptions, rejects: Rejects) -> Iterator[
     """Rows; `value` is the image name and the values."""
     header = _read_header(uri, storage)
     num_rows = 0
-    for row in read_lines(uri, storage):
+    for row in _read_cells(uri, storage):
         if (row.line or 0) > header.line:
             num_rows += 1
-            yield replace(row, value=split_cells(row.value))
+            yield row
     if header.count not in (None, num_rows):
         rejects.repair("count_line_differs")
 
@@ -159,7 +178,7 @@ class _SideFiles:
     def _read(self, uri: str | None, rejects: Rejects, value_of: Callable[[str], str | None]) -> dict[str, str]:
         if uri is None:
             return {}
-        rows = (replace(row, value=split_cells(row.value)) for row in read_lines(uri, self.storage))
+        rows = _read_cells(uri, self.storage)
 
         def parse(cells: list[str]) -> LabelRow | None:
             if cells[0].lower() in _IMAGE_COLUMNS:

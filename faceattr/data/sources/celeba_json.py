@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from faceattr.data.sources.label_table import FoundRow
 from faceattr.data.sources.label_values import text_of
-from faceattr.data.sources.text import layout_error, table_file
+from faceattr.data.sources.text import layout_error
 from faceattr.data.storage import StorageOptions
+from faceattr.data.text_tables import table_file
 
 JSON_ATTRIBUTES = ("eyeglasses", "mustache", "beard", "hat")
 _EXPECTED = 'an object such as {"000001": ["1","0","0","1"]}: Eyeglasses, Mustache, Beard, Hat'

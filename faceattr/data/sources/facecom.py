@@ -29,8 +29,9 @@ from faceattr.data.sources.label_table import (
 from faceattr.data.sources.label_values import identity_classes, text_of
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
-from faceattr.data.sources.text import layout_error, table_file
+from faceattr.data.sources.text import layout_error
 from faceattr.data.storage import StorageOptions
+from faceattr.data.text_tables import table_file
 from faceattr.errors import ConfigError
 
 USUAL_FILES = ("annotations.json",)

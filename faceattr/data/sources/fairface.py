@@ -37,6 +37,7 @@ from faceattr.data.sources.options import SourceOptions, near_hint, select_attri
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text import layout_error, read_csv
 from faceattr.data.storage import StorageOptions
+from faceattr.data.text_tables import check_header, sniff_delimiter
 from faceattr.errors import ConfigError
 
 USUAL_FILES = ("fairface_label_train.csv", "fairface_label_val.csv")
@@ -84,11 +85,13 @@ def _sorted_classes(class_order: str) -> dict[str, Attribute]:
 
 def _read_file(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
     """Rows of one CSV; `value` is the cells by column name."""
-    rows = read_csv(uri, storage)
+    delimiter = sniff_delimiter(uri, storage)
+    rows = read_csv(uri, storage, delimiter=delimiter)
     header = next(rows, None)
     if header is None:
         raise layout_error(uri, 1, found="an empty file", expected=_EXPECTED)
-    names = [cell.lower() for cell in header.value]
+    names = [cell.strip().lower() for cell in header.value]
+    check_header(names, uri)
     if not set(COLUMNS) <= set(names):
         raise layout_error(uri, header.line, found=repr(header.text), expected=_EXPECTED)
     for row in rows:
@@ -112,7 +115,7 @@ class _Parser:
         names, found = value
         if len(found) != len(names):
             raise BadRow("columns", f"found {len(found)} values, expected {len(names)}")
-        cells = dict(zip(names, found, strict=True))
+        cells = {name: cell if name == "file" else cell.strip() for name, cell in zip(names, found, strict=True)}
         labels: LabelRow = {}
         if cells["age"]:
             labels["age_group"] = AGE_GROUPS.index(self._age(cells["age"]))

@@ -30,7 +30,7 @@ class ImageRoot:
         found = find_credentials(name)
         if found is not None:
             raise BadRow(REFUSED_WITH_CREDENTIALS, f"an image's address must not hold credentials, found {found}")
-        text = name.strip().replace("\\", "/").removeprefix("./")
+        text = name.replace("\\", "/").removeprefix("./")
         whole = key_below(text, self.uri)
         problem = check_key(whole)
         if problem:

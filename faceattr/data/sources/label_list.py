@@ -29,6 +29,7 @@ from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text import layout_error, read_csv, read_lines
 from faceattr.data.storage import StorageOptions, Store
+from faceattr.data.text_tables import check_header, is_index_name
 from faceattr.errors import ConfigError
 
 USUAL_FILES = ("labeled_data.csv", "label_train.txt")
@@ -37,8 +38,10 @@ _EXPECTED = (
     "'path label', 'path,label' or tabs between them, a header with more columns, or one label (1, 0, -1) a line"
 )
 _SNIFF_ROWS = 100
+INDEX = "pandas index"
 _PLAIN_COLUMNS = frozenset(["split", "group"])
-Delimiter = Literal[" ", ",", "\t", ""]
+Delimiter = Literal[" ", ",", ";", "\t", ""]
+_MARKS: tuple[Delimiter, ...] = (",", ";", "\t")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class ListLayout:
     Attributes:
         delimiter: between path and label; empty where there are labels alone.
         header: the names of the header, as they stand; empty without one.
-        columns: what each cell is: `image`, `split`, `group` or an attribute.
+        columns: what each cell is: `image`, `split`, `group`, an attribute, or the index of pandas, which says nothing.
         no: how a no is written, `0` or `-1`.
     """
 
@@ -60,7 +63,7 @@ class ListLayout:
     @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes, in column order."""
-        return tuple(name for name in self.columns if name != "image" and name not in _PLAIN_COLUMNS)
+        return tuple(name for name in self.columns if name not in ("image", INDEX) and name not in _PLAIN_COLUMNS)
 
 
 def detect_layout(uri: str, storage: StorageOptions) -> ListLayout:
@@ -73,14 +76,14 @@ def detect_layout(uri: str, storage: StorageOptions) -> ListLayout:
     if not lines:
         raise layout_error(uri, 1, found="an empty file", expected=_EXPECTED)
     first = lines[0].value
-    last_cells = [line.value.replace(",", " ").split()[-1:] for line in lines]
+    last_cells = [line.value.replace(",", " ").replace(";", " ").split()[-1:] for line in lines]
     no = "-1" if ["-1"] in last_cells else "0"
     if all(is_binary(line.value) for line in lines[1:]) and len(first.split()) == 1 and "," not in first:
         if is_binary(first):
             return ListLayout(delimiter="", header=(), columns=("label",), no=no)
         if len(lines) > 1:
             return ListLayout(delimiter="", header=(first,), columns=(attribute_name(first),), no=no)
-    delimiter: Delimiter = "," if "," in first else "\t" if "\t" in first else " "
+    delimiter: Delimiter = next((mark for mark in _MARKS if mark in first), " ")
     cells = _cells(first, delimiter)
     if len(cells) < 2:
         raise layout_error(uri, lines[0].line, found=repr(first), expected=_EXPECTED)
@@ -91,6 +94,7 @@ def detect_layout(uri: str, storage: StorageOptions) -> ListLayout:
         return ListLayout(delimiter=delimiter, header=(), columns=("image", "label"), no=no)
     if len(lines) == 1 or not any(is_binary(cell) for cell in _cells(lines[1].value, delimiter)):
         raise layout_error(uri, lines[0].line, found=repr(first), expected=_EXPECTED)
+    check_header(cells, uri)
     return ListLayout(delimiter=delimiter, header=tuple(cells), columns=_name_columns(cells), no=no)
 
 
@@ -101,8 +105,13 @@ def _cells(line: str, delimiter: Delimiter) -> list[str]:
 
 def _name_columns(header: list[str]) -> tuple[str, ...]:
     lower = [name.lower() for name in header]
-    image = next((index for index, name in enumerate(lower) if name in IMAGE_COLUMNS), 0)
-    return tuple("image" if index == image else attribute_name(name) for index, name in enumerate(lower))
+    image = next((place for place, name in enumerate(lower) if name in IMAGE_COLUMNS), None)
+    if image is None:
+        image = next((place for place, name in enumerate(header) if not is_index_name(name)), 0)
+    return tuple(
+        "image" if place == image else INDEX if is_index_name(name) else attribute_name(name)
+        for place, name in enumerate(header)
+    )
 
 
 def open_label_list(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
@@ -133,7 +142,7 @@ def open_label_list(root: str, options: SourceOptions, storage: StorageOptions) 
 
 def _rows(uri: str, storage: StorageOptions, layout: ListLayout, store: Store, images: ImageRoot) -> Iterator[FoundRow]:
     """Rows of a list; `value` is the list of cells."""
-    if layout.delimiter in (",", "\t"):
+    if layout.delimiter in (",", ";", "\t"):
         yield from islice(read_csv(uri, storage, delimiter=layout.delimiter), bool(layout.header), None)
         return
     lines = islice(read_lines(uri, storage), bool(layout.header), None)
@@ -158,6 +167,6 @@ def _parse(cells: list[str], layout: ListLayout, images: ImageRoot) -> LabelRow:
     if len(cells) != len(columns):
         raise BadRow("columns", f"found {len(cells)} values, expected {len(columns)}: {', '.join(columns)}")
     values = dict(zip(columns, cells, strict=True))
-    plain = {name: values[name] or None for name in _PLAIN_COLUMNS if name in values}
-    labels = {name: parse_binary(values[name], name) for name in layout.attributes}
+    plain = {name: values[name].strip() or None for name in _PLAIN_COLUMNS if name in values}
+    labels = {name: parse_binary(values[name].strip(), name) for name in layout.attributes}
     return {**images.columns(values["image"]), **plain, **labels}

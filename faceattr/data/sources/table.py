@@ -11,6 +11,7 @@
 Without `columns`, every column that is not the image, split or group is a binary attribute. Empty cells are unknown.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -42,11 +43,14 @@ from faceattr.data.sources.label_values import (
 )
 from faceattr.data.sources.options import SourceOptions, near_hint, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
-from faceattr.data.sources.text import layout_error, read_csv, sniff_delimiter, table_file
+from faceattr.data.sources.text import layout_error, read_csv
 from faceattr.data.storage import StorageOptions
+from faceattr.data.text_tables import is_index_name, read_header, sniff_delimiter, table_file
 from faceattr.errors import ConfigError
 
-USUAL_FILES = ("labels.csv", "labels.parquet")
+logger = logging.getLogger(__name__)
+
+USUAL_FILES = ("labels.csv", "labels.parquet", "labels.tsv", "labels.csv.gz", "labels.tsv.gz")
 _PLAIN = ("split", "group")
 _KINDS = ("binary", "age", "identity", "score")
 _ENTRY = re.compile(r"(?P<name>[^=]+)=(?P<column>.+?)(?::(?P<kind>[^:]*))?")
@@ -112,7 +116,7 @@ def open_table(root: str, options: SourceOptions, storage: StorageOptions) -> So
     def parse(cells: Mapping[str, Any]) -> LabelRow:
         if not cells:
             raise BadRow("columns", "the row has more or fewer values than the header")
-        return {**images.columns(text_of(cells[parser.image])), **parser.parse(cells)}
+        return {**images.columns(_image_name(cells[parser.image])), **parser.parse(cells)}
 
     def read(rejects: Rejects) -> Iterator:
         rows = parse_rows(found_rows(), parse, rejects)
@@ -127,6 +131,11 @@ def open_table(root: str, options: SourceOptions, storage: StorageOptions) -> So
         scored=frozenset(scored),
     )
     return check_first_rows(source, "values as the mapping says: " + ", ".join(options.columns or available))
+
+
+def _image_name(value: Any) -> str:
+    """As it stands: a file's name may begin or end with a space."""
+    return value if isinstance(value, str) else text_of(value)
 
 
 def _is_attribute(each: MappedColumn) -> bool:
@@ -170,7 +179,11 @@ def _resolve_mapping(
         mapping.append(MappedColumn(name="image", column=column))
     if not entries:
         image = mapping[0].column
-        names = {name: name if name in _PLAIN else attribute_name(name) for name in header if name != image}
+        index = [name for name in header if is_index_name(name)]
+        if index:
+            logger.warning("%s: the column %r is left out: it is an index that pandas wrote", files[0], index[0])
+        named = [name for name in header if name != image and name not in index]
+        names = {name: name if name in _PLAIN else attribute_name(name) for name in named}
         mapping += [MappedColumn(name=name, column=column) for column, name in names.items()]
     repeated = sorted({each.name for each in mapping if [other.name for other in mapping].count(each.name) > 1})
     if repeated:
@@ -191,10 +204,7 @@ def _column_names(uri: str, storage: StorageOptions) -> list[str]:
     if _is_parquet(uri):
         with table_file(uri, storage) as file:
             return list(pq.read_schema(file).names)
-    header = next(read_csv(uri, storage, delimiter=sniff_delimiter(uri, storage)), None)
-    if header is None:
-        raise layout_error(uri, 1, found="an empty file", expected="a header that names the columns")
-    return list(header.value)
+    return read_header(uri, storage, delimiter=sniff_delimiter(uri, storage))
 
 
 def _read_rows(uri: str, storage: StorageOptions, mapping: tuple[MappedColumn, ...]) -> Iterator[FoundRow]:
@@ -212,7 +222,7 @@ def _read_rows(uri: str, storage: StorageOptions, mapping: tuple[MappedColumn, .
 
 def _read_csv_rows(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
     rows = read_csv(uri, storage, delimiter=sniff_delimiter(uri, storage))
-    names = next(rows).value
+    names = [cell.strip() for cell in next(rows).value]
     for row in rows:
         # A row of another length keeps its text only, and is rejected.
         cells = dict(zip(names, row.value, strict=True)) if len(row.value) == len(names) else {}
