@@ -25,6 +25,7 @@ from faceattr.data.store_types import LargeObjectError, MissingObjectError, Obje
 from faceattr.errors import ConfigError, StorageError
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,255}")
 _TEMPORARY_PREFIX = ".tmp-"
 
@@ -138,7 +139,7 @@ def check_key(key: str) -> str | None:
         return "it is an absolute path outside the root"
     if ".." in key.split("/"):
         return "it climbs out of the root with '..'"
-    if any(ord(char) < 32 or ord(char) == 127 for char in key):
+    if _CONTROL.search(key):
         return "it holds control characters"
     return None
 

@@ -24,5 +24,5 @@ def read_lines(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
 def read_csv(uri: str, storage: StorageOptions, *, delimiter: str = ",") -> Iterator[FoundRow]:
     """Rows of a CSV, strictly read (`text_tables`), that are not blank; `value` is the list of cells as they stand."""
     for row in read_rows(uri, storage, delimiter=delimiter):
-        if any(not cell.isspace() for cell in row.cells if cell):
+        if row.cells and "".join(row.cells).strip():
             yield FoundRow(where=uri, line=row.line, text=delimiter.join(row.cells), value=row.cells)
