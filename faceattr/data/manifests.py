@@ -77,9 +77,11 @@ class TableInput:
         where, first = head
         column = next((name for name in URI_COLUMNS if name in first.column_names), None)
         if column is None:
+            binary = [field.name for field in first.schema if _holds_bytes(field.type)]
+            hint = f"; if {binary[0]!r} holds the encoded images, give --bytes-column {binary[0]}" if binary else ""
             raise ConfigError(
                 f"{where}: a manifest needs a column {' or '.join(map(repr, URI_COLUMNS))}, packed images one of "
-                f"{', '.join(BYTES_COLUMNS)} with bytes; found {first.column_names}"
+                f"{', '.join(BYTES_COLUMNS)} with bytes; found {first.column_names}{hint}"
             )
         _check_text_column(first, column, where)
         root = open_store(self.root or folder, self.storage).uri
@@ -167,7 +169,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _key_below(value: str | None, root: str, where: str, row: int) -> str:
-    key = key_below(value or "", root)
+    key = key_below((value or "").replace("\\", "/"), root)  # Windows writes backslashes; label sources read them too
     check_no_credentials(key, f"{where}, row {row} (counted from 0)")
     problem = check_key(key)
     if problem:

@@ -122,6 +122,25 @@ def test_a_manifest_names_images_relative_to_its_folder_or_below_it(place, kind,
 
 
 @KINDS
+def test_paths_of_windows_are_read_as_label_sources_read_them(folder, kind):
+    source = open_input(put_manifest(folder, kind, {"uri": ["img\\0.jpg", ".\\img\\b c.jpg"]}))
+    assert column(source, "image_id") == ["img/0.jpg", "img/b c.jpg"]
+
+
+def test_a_path_of_windows_cannot_climb_out_of_the_root(folder):
+    with pytest.raises(ConfigError, match="climbs out of the root"):
+        read(open_input(put_manifest(folder, "csv", {"uri": ["..\\b.jpg"]})))
+
+
+@pytest.mark.parametrize("name", ["img_bytes", "jpeg"])
+def test_bytes_in_a_column_of_another_name_are_named_with_the_flag(folder, name):
+    folder.put("a.parquet", parquet({name: [b"1"], "id": ["a"]}))
+    with pytest.raises(ConfigError, match=f"give --bytes-column {name}$"):
+        open_input(f"{folder.uri}/a.parquet")
+    assert open_input(f"{folder.uri}/a.parquet", bytes_column=name).kind == "packed"
+
+
+@KINDS
 def test_another_root(place, kind):
     manifest = put_manifest(place, kind, {"uri": ["a.jpg", f"{place.uri}/images/b.jpg"]})
     source = open_input(manifest, root=f"{place.uri}/images/")
