@@ -31,6 +31,8 @@ from faceattr.training.train_config import FeedSettings
 
 READ_CPUS = 0.1
 _READERS = 2
+# A reader holds a window; what it passes on is on top of that.
+_WINDOW_BLOCK_BYTES = 32 * 2**20
 _MAX_QUEUED_BATCHES = 4
 _MAKING = threading.Lock()
 
@@ -141,7 +143,8 @@ class Feed:
             block_rows=settings.block_rows,
         )
         decode = DecodeRows(preprocessing=plan.preprocessing, augmentation=plan.augmentation, epoch=place)
-        tables = self._stream(items, read, decode, name=f"train_epoch_{epoch}_rank_{self._rank}")
+        name = f"train_epoch_{epoch}_rank_{self._rank}"
+        tables = self._stream(items, read, decode, name=name, block_bytes=_WINDOW_BLOCK_BYTES)
         parts = cut_batches(tables, batch_size=settings.batch_size, num_batches=plan.num_batches)
         batches = (self._make_batch(part) if len(part) else None for part in parts)
         yield from fill_gaps(batches, f"epoch {epoch}: worker {self._rank} of {self._world_size}")
@@ -165,9 +168,12 @@ class Feed:
             for start in range(0, len(table), size):
                 yield self._make_batch(table.slice(start, size))
 
-    def _stream(self, items: list[dict[str, Any]], read: Any, decode: DecodeRows, *, name: str) -> Iterator[pa.Table]:
-        """Decoded rows, in the order of the items."""
+    def _stream(
+        self, items: list[dict[str, Any]], read: Any, decode: DecodeRows, *, name: str, block_bytes: int | None = None
+    ) -> Iterator[pa.Table]:
+        """Decoded rows, in the order of the items; stages join small tables to `block_bytes`, by default Ray's."""
         context = ray.data.DataContext.get_current().copy()
+        context.target_max_block_size = block_bytes or context.target_max_block_size
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
             cpu=_READERS * (READ_CPUS + SPLIT_CPUS) + self._max_decoders * self._plan.settings.decode_cpus,

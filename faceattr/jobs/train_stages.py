@@ -30,7 +30,7 @@ IMAGE = "image"
 # Those of the packed run were kept when it was made.
 _LIMITS = ImageLimits(max_bytes=2**31, max_pixels=89_478_485)
 # Of encoded images in a table that is passed on: a block has fewer rows where they are large.
-_TABLE_BYTES = 32 * 2**20
+_TABLE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
