@@ -3,6 +3,7 @@
 python tests/benchmarks/bench_memory.py folder                # a folder of 12-megapixel JPEGs, 6 MB each, is labelled
 python tests/benchmarks/bench_memory.py packed                # a Parquet file with one row group is labelled
 python tests/benchmarks/bench_memory.py training              # an epoch over packed images of 411 KB
+python tests/benchmarks/bench_memory.py stages                # single stages, without Ray, in seconds
 python tests/benchmarks/bench_memory.py folder --code DIR     # the same with another checkout, such as an older one
 
 Of each process below the command the peak of its own memory (anonymous pages) and of all it has mapped, the object
@@ -28,6 +29,7 @@ import simplejpeg
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.attributes import Attribute, AttributeSet
 from tests.benchmarks.label_runs import ROOT, SMALL
+from tests.benchmarks.memory_stages import ATTRIBUTES, NUM_RUNS, STAGES
 from tests.checkpoints import save_random_checkpoint
 from tests.packed_runs import write_packed_run
 
@@ -161,14 +163,31 @@ def bench_training(code: Path, scratch: Path, count: int) -> None:
     run_pipeline(code, "train.py", "--data", *runs, "--output", str(scratch / "model"), *tiny)
 
 
+def bench_stages(code: Path, scratch: Path) -> None:
+    rng = np.random.default_rng(0)
+    for run in range(NUM_RUNS):
+        rows = [
+            {"image": rng.bytes(411_000), "hat": number % 2, "image_id": f"{run}-{number}.jpg"} for number in range(475)
+        ]
+        write_packed_run(scratch / f"run{run}", ATTRIBUTES, {"train": rows}, shard_size=128, fingerprint={"n": run})
+    script = Path(__file__).with_name("memory_stages.py")
+    for stage in STAGES:
+        with tempfile.TemporaryDirectory() as empty:
+            place = scratch if stage == "read_window" else empty
+            environment = {**os.environ, "PYTHONPATH": str(code)}
+            subprocess.run([sys.executable, str(script), stage, str(place)], env=environment, check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("folder", "packed", "training"))
+    parser.add_argument("what", choices=("folder", "packed", "training", "stages"))
     parser.add_argument("--code", type=Path, default=ROOT, help="checkout whose pipelines run")
     parser.add_argument("--count", type=int, help="images; by default 160 photos, 1,000 packed ones, 1,900 to train on")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         match given.what:
+            case "stages":
+                bench_stages(given.code, Path(folder))
             case "folder":
                 bench_folder(given.code, Path(folder), given.count or 160)
             case "packed":
