@@ -17,6 +17,7 @@ from faceattr.data.runs import probe_store
 from faceattr.jobs import train
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.train_report import describe_plan, finish_train_run
+from faceattr.jobs.train_survey import DRAFTS
 from faceattr.logs import say
 from faceattr.training.presets import PRESETS_FOLDER
 from faceattr.training.train_config import TrainConfig
@@ -25,19 +26,20 @@ from faceattr.training.train_config import TrainConfig
 def train_model(config: TrainConfig) -> int:
     """Checks all, trains what is not done, writes the model and the report."""
     job = train.prepare_train_job(config)
+    network = "" if job.finished else train.describe_network(job)
     if config.dry_run:
         with ray_session(config.ray):
-            say(describe_plan(job))
+            say(describe_plan(job, network))
         return 0
     probe_store(job.output)
-    with drive(job.output):
+    with drive(job.output, drafts=DRAFTS):
         if job.finished:
             say(f"nothing to do: this model is trained\n{finish_train_run(job, train.begin_train_run(job))}")
             return 0
         train.forget_untrained(job)
         with ray_session(config.ray), stop_on_sigterm():
             surveys = train.survey_labels(job)
-            say(train.describe_model(job, surveys))
+            say(network)
             record = train.begin_train_run(job)
             train.train_model(job, record, surveys)
         say(finish_train_run(job, record))

@@ -19,6 +19,7 @@ from faceattr.data.runs import probe_store
 from faceattr.jobs import search, search_job
 from faceattr.jobs.search_results import finish_search
 from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.train_survey import DRAFTS
 from faceattr.logs import say
 from faceattr.search.config import SearchConfig
 
@@ -26,18 +27,18 @@ from faceattr.search.config import SearchConfig
 def search_settings(config: SearchConfig) -> int:
     """Checks all, computes what trials share, runs the trials that are not over, writes the results."""
     job = search_job.prepare_search_job(config)
+    search_job.check_weights(job)
     say(search_job.describe_search(job))
     if config.dry_run:
         return 0
     probe_store(job.output)
-    with drive(job.output):
+    with drive(job.output, drafts=DRAFTS), ray_session(job.config.ray), stop_on_sigterm():
+        plan = search.plan_search(job, search.survey_search(job))
         record = search_job.begin_search_run(job)
-        with ray_session(job.config.ray), stop_on_sigterm():
-            plan = search.plan_search(job, search.survey_search(job))
-            if plan.caches.boundaries:
-                say(f"computed activations of {search.fill_caches(job, plan):,} images")
-            trials = search.run_search(job, plan)
-            say(finish_search(job, record, plan, trials))
+        if plan.caches.boundaries:
+            say(f"computed activations of {search.fill_caches(job, plan):,} images")
+        trials = search.run_search(job, plan)
+        say(finish_search(job, record, plan, trials))
     return 0
 
 

@@ -62,12 +62,17 @@ def locate_folder(
         return folder
     if folder.is_file():
         raise ModelError(f"model {name!r}: a file; give the folder that holds it and the model's config.json")
-    if isinstance(model, Path) or not _HUB_ID.fullmatch(name):
+    if isinstance(model, Path) or not is_hub_id(name):
         raise ModelError(
             f"model {name!r}: no such folder, and not the form of a Hugging Face hub id (`owner/name`); give such an "
             "id, or the folder that holds the model's config.json"
         )
     return _download(name, revision, patterns, remedy)
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a name has the form of a hub id."""
+    return _HUB_ID.fullmatch(model) is not None
 
 
 def refuse_revision(model: str, revision: str | None) -> None:

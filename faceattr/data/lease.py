@@ -30,7 +30,7 @@ from faceattr.errors import FaceattrError, RunError, StorageError
 logger = logging.getLogger(__name__)
 BEAT_INTERVAL_S = 8.0
 LEASE_TTL_S = 30.0
-_FOLDER = "_lease/"
+LEASE_FOLDER = "_lease/"
 
 
 def process_identity() -> dict[str, Any]:
@@ -225,12 +225,12 @@ def _state(store: Store, number: int) -> dict[str, Any] | None:
 
 
 def _numbers(store: Store) -> list[int]:
-    names = (entry.key.removeprefix(_FOLDER).removesuffix(".json") for entry in store.list(_FOLDER))
+    names = (entry.key.removeprefix(LEASE_FOLDER).removesuffix(".json") for entry in store.list(LEASE_FOLDER))
     return [int(name) for name in names if name.isdecimal()]
 
 
 def _key(number: int) -> str:
-    return f"{_FOLDER}{number:08d}.json"
+    return f"{LEASE_FOLDER}{number:08d}.json"
 
 
 def _encode(owner: dict[str, Any], *, beats: int, released: bool = False, why: str | None = None) -> bytes:

@@ -14,10 +14,11 @@ from typing import Any
 
 import ray
 
+from faceattr.data.runs import read_record
 from faceattr.errors import ConfigError
 from faceattr.jobs.features import FeatureTask, fill_features, plan_feature_tasks
 from faceattr.jobs.search_inputs import SearchPlan
-from faceattr.jobs.search_job import SearchJob
+from faceattr.jobs.search_job import SET_ATTRIBUTES, SearchJob
 from faceattr.jobs.search_stack import stack_key
 from faceattr.jobs.search_tune import run_trials
 from faceattr.jobs.session import cluster_errors
@@ -27,6 +28,7 @@ from faceattr.search.cache_rule import all_cached, possible_depths
 from faceattr.search.records import TrialRecord, read_begun, read_records
 from faceattr.search.sampler import Sampler
 from faceattr.search.work import WorkList
+from faceattr.training.label_needs import refuse_unlabelled
 from faceattr.training.survey import SplitSurvey
 
 
@@ -37,16 +39,13 @@ def survey_search(job: SearchJob) -> dict[str, SplitSurvey]:
         ConfigError: an attribute has no label.
         RunError, StorageError: a file is damaged, or cannot be read.
     """
-    surveys = load_surveys(job.output)
+    # Without a run.json, what stands there is of an attempt that was refused, perhaps with other attributes.
+    surveys = load_surveys(job.output) if read_record(job.output) is not None else None
     if surveys is None:
         with cluster_errors():
             surveys = survey_data(job.data, job.attributes, job.base.feed.balance, job.output, job.storage)
     empty = [name for name in job.attributes.names if name not in surveys["train"].labelled]
-    if empty:
-        rest = [name for name in job.attributes.names if name not in empty]
-        raise ConfigError(
-            f"no training image has a label of {empty}; leave it out: --set attributes='[{', '.join(rest)}]'"
-        )
+    refuse_unlabelled(job.attributes, empty, SET_ATTRIBUTES)
     return surveys
 
 

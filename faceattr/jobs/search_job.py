@@ -7,7 +7,6 @@ from importlib import metadata
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 import faceattr
 from faceattr.attributes import AttributeSet
@@ -18,9 +17,9 @@ from faceattr.data.runs import RunRecord, check_fingerprint, open_run, read_reco
 from faceattr.data.storage import StorageOptions, Store, open_output
 from faceattr.errors import ConfigError
 from faceattr.jobs.code_version import code_version
-from faceattr.models.heads import NUM_YEARS
+from faceattr.models.backbones import built_name
 from faceattr.models.model_files import FILE_PATTERNS
-from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.published import check_published_weights
 from faceattr.search.base import build_base, config_from_json, read_text, to_json
 from faceattr.search.cache_rule import CachePlan, plan_caches, possible_depths
 from faceattr.search.config import SearchConfig
@@ -29,12 +28,15 @@ from faceattr.search.model_facts import ModelFacts, inspect_model
 from faceattr.search.objective import Judge
 from faceattr.search.records import read_begun
 from faceattr.search.space import Space, check_space, parse_space
-from faceattr.training.assembly import build_model, choose_attributes, renamed_backbone
+from faceattr.training.assembly import build_untrained, choose_attributes, renamed_backbone
+from faceattr.training.label_needs import best_figures, check_label_needs
 from faceattr.training.train_config import TrainConfig
 from faceattr.yaml_files import load_yaml
 
 logger = logging.getLogger(__name__)
 KIND = "search"
+SET_ATTRIBUTES = "--set 'attributes=[...]' with"
+"""How a search is told to leave out an attribute."""
 _DEFAULT_SAMPLES = 32
 _PACKAGES = ("ray", "optuna", "torch", "torchvision", "timm", "transformers", "pyarrow", "numpy", "scikit-learn")
 # What --resume may change: how long, where and with what a search runs, not what it finds.
@@ -129,7 +131,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     main = config.objective.main
     if main is not None and main not in attributes.names:
         raise ConfigError(f"--objective.main {main!r}: none of the learnt attributes {list(attributes.names)}")
-    model = _build_untrained(base, attributes, storage)
+    model = build_untrained(base, attributes, fetch_remote=lambda uri: fetch_folder(uri, storage, only=FILE_PATTERNS))
     if content is None:
         backbone = model.backbone
         space = build_default_space(
@@ -155,13 +157,30 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
 
 
 def _check_job(job: SearchJob) -> None:
-    _ = job.judge
+    check_label_needs(job.base.select, job.attributes, job.data, unlearnt=SET_ATTRIBUTES)
+    counts = {name: job.data.count_labels("val", name) for name in job.attributes.names}
+    job.judge.check_labels(counts, best_figures(job.attributes, counts))
     num_rows, size = job.data.num_rows("train"), job.base.feed.batch_size
     if num_rows < size:
         raise ConfigError(f"feed.batch_size {size}: the training split has {num_rows:,} images; choose fewer")
     if job.base.workers.num_workers > 1 and not job.config.ray.dashboard:
         # Ray Train's placement groups of trials that are stopped are given back by way of the dashboard's state API.
         raise ConfigError("--ray.no-dashboard: trials with several workers need the dashboard; leave the flag out")
+
+
+def check_weights(job: SearchJob) -> None:
+    """Refuses, before a cluster is touched, backbones that there are not, or whose published weights cannot be had.
+
+    Raises:
+        ConfigError, ModelError: as `check_published_weights`.
+    """
+    model = job.base.model
+    if model.checkpoint is not None:
+        return
+    for name in job.space.possible("model.backbone") or [model.backbone]:
+        built_name(name)
+        if model.pretrained:
+            check_published_weights(name)
 
 
 def _load_space(address: str, storage: StorageOptions) -> Mapping[str, Any]:
@@ -197,21 +216,6 @@ def _read_begun(
     )
     base = config_from_json(TrainConfig(data=begun.data, output="unused"), record.notes["base"])
     return begun, replace(base, storage=config.storage, ray=config.ray), record.notes["space"]
-
-
-def _build_untrained(base: TrainConfig, attributes: AttributeSet, storage: StorageOptions) -> MultiAttributeModel:
-    """The shared network with random weights: for its shapes."""
-    counts = {
-        each.name: torch.ones(NUM_YEARS if each.kind == "age" else len(each.classes), dtype=torch.float64)
-        for each in attributes.attributes
-    }
-    return build_model(
-        base,
-        attributes,
-        counts=counts,
-        pretrained=False,
-        fetch_remote=lambda uri: fetch_folder(uri, storage, only=FILE_PATTERNS),
-    )
 
 
 def begin_search_run(job: SearchJob) -> RunRecord:

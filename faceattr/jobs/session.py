@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,10 +18,11 @@ import ray.data.exceptions
 
 from faceattr import errors
 from faceattr.config import RayConfig, WorkersConfig
-from faceattr.data.lease import hold_lease
+from faceattr.data.lease import LEASE_FOLDER, find_driver, hold_lease
 from faceattr.data.patience import is_leaving, leave
-from faceattr.data.storage import Store
-from faceattr.errors import ConfigError, FaceattrError, RunError
+from faceattr.data.runs import read_record
+from faceattr.data.storage import LocalStore, Store
+from faceattr.errors import ConfigError, FaceattrError, RunError, StorageError
 from faceattr.jobs.code_version import check_nodes
 from faceattr.jobs.surroundings import check_surroundings
 
@@ -122,8 +123,14 @@ def stop_on_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def drive(store: Store) -> Iterator[None]:
+def drive(store: Store, *, drafts: Sequence[str] = ()) -> Iterator[None]:
     """Holds the lease of a run folder for the block; if it is lost, the block is interrupted.
+
+    A block that fails before a run was begun in the folder leaves nothing there: neither its lease nor its drafts.
+
+    Args:
+        store: the run folder.
+        drafts: beginnings of the keys that the block may write before it begins the run.
 
     Raises:
         RunError: another driver lives, or has taken over.
@@ -141,6 +148,25 @@ def drive(store: Store) -> Iterator[None]:
         if lost:
             raise lost[0] from None
         raise
+    except FaceattrError as error:
+        if not isinstance(error, StorageError):  # a store in trouble is not asked for more
+            _forget_attempt(store, drafts)
+        raise
+
+
+def _forget_attempt(store: Store, drafts: Sequence[str]) -> None:
+    """Deletes what an attempt left in a folder in which no run was begun. Never hides the error that ended it."""
+    try:
+        if read_record(store) is not None or find_driver(store) is not None:
+            return
+        for entry in [each for prefix in (*drafts, LEASE_FOLDER) for each in store.list(prefix)]:
+            store.delete(entry.key)
+        if isinstance(store, LocalStore):
+            for name in {prefix.partition("/")[0] for prefix in (*drafts, LEASE_FOLDER) if "/" in prefix}:
+                with contextlib.suppress(OSError):  # it holds something else, or never was
+                    (store.root / name).rmdir()
+    except FaceattrError as error:
+        logger.debug("attempt not forgotten", exc_info=error)
 
 
 @contextlib.contextmanager

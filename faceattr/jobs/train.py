@@ -40,14 +40,16 @@ from faceattr.jobs.train_worker import Ending, WorkerPlan, train_worker
 from faceattr.jobs.trainer import build_trainer, group_environment
 from faceattr.models.freezing import describe_trainable
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.published import check_published_weights
 from faceattr.training.assembly import (
-    build_model,
     build_stages,
+    build_untrained,
     check_selection,
     choose_attributes,
     renamed_backbone,
 )
 from faceattr.training.balance import Cells
+from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
 from faceattr.training.run_notes import METRICS_KEY
 from faceattr.training.state import FitResult
 from faceattr.training.survey import SplitSurvey
@@ -106,7 +108,7 @@ class TrainJob:
 
 
 def prepare_train_job(config: TrainConfig) -> TrainJob:
-    """Checks a command as far as it can be checked without reading labels.
+    """Checks a command as far as it can be checked without reading labels; writes nothing.
 
     Raises:
         ConfigError: it cannot run as given.
@@ -121,6 +123,7 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
     num_rows, size = data.num_rows("train"), config.feed.batch_size
     if num_rows < size:
         raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
+    check_label_needs(config.select, attributes, data)
     job = TrainJob(config=config, data=data, attributes=attributes, storage=storage, output=output)
     record = read_record(output)
     if record is not None and (record.kind != KIND or _has_trained(output)):
@@ -172,28 +175,26 @@ def survey_labels(job: TrainJob, *, write: bool = True) -> dict[str, SplitSurvey
             surveys = survey_data(
                 job.data, job.attributes, job.config.feed.balance, job.output if write else None, job.storage
             )
-    empty = [name for name in job.attributes.names if name not in surveys["train"].labelled]
-    if empty:
-        rest = [name for name in job.attributes.names if name not in empty]
-        raise ConfigError(
-            f"no training image has a label of {empty}, so it cannot be learnt. Leave it out: --attributes "
-            f"{' '.join(rest) or '(nothing is left)'}"
-        )
+    refuse_unlabelled(job.attributes, [name for name in job.attributes.names if name not in surveys["train"].labelled])
     check_selection(job.config, job.attributes, surveys["val"].labelled)
     return surveys
 
 
-def describe_model(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> str:
+def describe_network(job: TrainJob) -> str:
     """What of the model trains when. Builds it, with random weights where published ones would be downloaded.
 
+    To be called before a cluster is touched: whatever of the model cannot be had, or does not fit the settings, shows.
+
     Raises:
-        ConfigError, ModelError: the model cannot be built as asked, or does not fit the data.
+        ConfigError, ModelError: the model cannot be built as asked, or its published weights cannot be had.
     """
-    model = build_model(
+    settings = job.config.model
+    # A training that goes on has its weights in its last checkpoint.
+    if settings.pretrained and settings.checkpoint is None and not _has_trained(job.output):
+        check_published_weights(settings.backbone)
+    model = build_untrained(
         job.config,
         job.attributes,
-        counts=make_plan(job, surveys).counts,
-        pretrained=False,
         fetch_remote=lambda uri: fetch_folder(uri, job.storage, only=FILE_PATTERNS),
     )
     stages = build_stages(job.config, model)
@@ -236,6 +237,7 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
         with progress.shown():
             ending = _fit_in_thread(trainer)
     if ending.error is not None:
+        forget_untrained(job)
         raise ending.error
     assert ending.result is not None
     return ending.result

@@ -8,7 +8,7 @@ from faceattr.data.storage import join_uri
 from faceattr.evaluation.training_plots import draw_training, encode_picture
 from faceattr.evaluation.training_report import render_training_report
 from faceattr.evaluation.training_summary import best_record, describe_figures, encode_csv, encode_events
-from faceattr.jobs.train import TrainJob, check_room, describe_model, survey_labels
+from faceattr.jobs.train import TrainJob, check_room, survey_labels
 from faceattr.jobs.train_survey import load_surveys
 from faceattr.training.overrides import dump_config
 from faceattr.training.run_notes import PROGRESS_KEY, read_history
@@ -20,11 +20,10 @@ _CSV_KEY = "metrics.csv"
 _EVENTS_KEY = "tensorboard/events.out.tfevents.0.faceattr"
 
 
-def describe_plan(job: TrainJob) -> str:
-    """The resolved config, the images, the model and the cluster; nothing is written."""
+def describe_plan(job: TrainJob, network: str) -> str:
+    """The resolved config, the images, the model (`network` describes it) and the cluster; nothing is written."""
     check_room(job.config)
     surveys = survey_labels(job, write=False)
-    model = describe_model(job, surveys)
     cluster = ray.cluster_resources()
     images = ", ".join(f"{split} {each.stretches.total_rows:,}" for split, each in surveys.items())
     steps = surveys["train"].stretches.total_rows // job.config.feed.batch_size
@@ -37,7 +36,7 @@ def describe_plan(job: TrainJob) -> str:
             f"steps      {steps:,} batches of {job.config.feed.batch_size} an epoch",
             f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
             f"workers    {workers.min_workers or workers.num_workers} to {workers.num_workers}",
-            model,
+            network,
             "Nothing was written.",
         ]
     )

@@ -20,6 +20,7 @@ from faceattr.data.packed import PackedData
 from faceattr.data.splits import SPLITS
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.data.store_types import MissingObjectError
+from faceattr.training.run_notes import PROGRESS_KEY
 from faceattr.training.survey import (
     FileSurvey,
     SplitSurvey,
@@ -30,6 +31,8 @@ from faceattr.training.survey import (
 )
 
 SURVEY_KEY = "survey.json"
+DRAFTS = (SURVEY_KEY, "splits/", PROGRESS_KEY)
+"""What stands in the output folder without a run, if it was refused after its labels had been read."""
 _CPUS = 0.5
 _FILES_PER_TASK = 32
 

@@ -20,7 +20,8 @@ from faceattr.models.timm_backbones import build_timm_backbone, check_timm_name,
 
 __all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "built_name", "restore_backbone"]
 
-_HF_PREFIX = "hf:"
+HF_PREFIX = "hf:"
+"""Of the name of a CLIP model."""
 
 
 def build_backbone(
@@ -48,13 +49,13 @@ def build_backbone(
     """
     if image_size is not None and image_size < 1:
         raise ConfigError(f"backbone {name!r}: image_size is {image_size}; expected a side in px")
-    if _is_timm(name):
+    if is_timm_name(name):
         check_timm_name(name, pretrained=pretrained)
         return build_timm_backbone(native_name(name), pretrained=pretrained, image_size=image_size, args=args)
     if args:
         raise ConfigError(f"backbone {name!r}: model arguments ({sorted(args)}) are for timm models only")
     return build_clip_backbone(
-        name.removeprefix(_HF_PREFIX),
+        name.removeprefix(HF_PREFIX),
         pretrained=pretrained,
         image_size=image_size,
         name=name,
@@ -68,14 +69,15 @@ def built_name(name: str) -> str:
     Raises:
         ConfigError: timm has no such model or weights, or cannot build what the weights are of.
     """
-    if not _is_timm(name):
+    if not is_timm_name(name):
         return name
     check_timm_name(name, pretrained=False)
     return native_name(name)
 
 
-def _is_timm(name: str) -> bool:
-    is_hf = name.startswith(_HF_PREFIX)
+def is_timm_name(name: str) -> bool:
+    """Whether a backbone's name is one of timm's, known or not, and not of a CLIP model."""
+    is_hf = name.startswith(HF_PREFIX)
     return not is_hf and (timm.is_model(name) or not Path(name).expanduser().is_dir())
 
 

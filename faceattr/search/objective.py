@@ -74,10 +74,7 @@ class Judge:
                 if math.isfinite(value):
                     values[name] = value
         if not values or (self.main is not None and self.main not in values):
-            raise RunError(
-                f"validation has too few labels of {self.main or 'any attribute'} to judge a trial by; pack more data "
-                "into the split val, or choose another --objective.main"
-            )
+            raise RunError(self._describe_lack())
         others = [value for name, value in values.items() if name != self.main]
         if self.main is None:
             return Judgement(
@@ -87,6 +84,33 @@ class Judge:
         share = 0.0 if auxiliary is None or self._settings.two else self._settings.auxiliary_weight
         objective = (1 - share) * values[self.main] + share * (auxiliary or 0.0)
         return Judgement(objective=objective, auxiliary=auxiliary, by_attribute=values, thresholds=thresholds)
+
+    def check_labels(self, counts: Mapping[str, Mapping[str, int]], figures: Mapping[str, float]) -> None:
+        """Refuses data by whose validation labels no trial could be judged.
+
+        Args:
+            counts: attribute name -> label -> number in validation.
+            figures: of a model that is always right on them, NaN where none is defined.
+
+        Raises:
+            ConfigError: the main attribute, or every one, has too few labels.
+        """
+        judged = []
+        for attribute in self.attributes.attributes:
+            name = attribute.name
+            if attribute.kind == "binary":
+                enough = min(counts[name].get(label, 0) for label in attribute.classes) >= _LEAST_LABELS
+            else:
+                enough = any(math.isfinite(figures[f"{name}/{figure}"]) for figure in self.figures_of(attribute))
+            judged += [name] if enough else []
+        if not judged or (self.main is not None and self.main not in judged):
+            raise ConfigError(self._describe_lack())
+
+    def _describe_lack(self) -> str:
+        return (
+            f"validation has too few labels of {self.main or 'any attribute'} to judge a trial by; pack more data into "
+            "the split val, or choose another --objective.main"
+        )
 
     def _judge_binary(self, outputs: Tensor, targets: Targets) -> tuple[float, float] | None:
         known = targets.known

@@ -14,7 +14,7 @@ from faceattr.data.hub import FetchRemote
 from faceattr.errors import ConfigError
 from faceattr.models.backbones import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
-from faceattr.models.heads import HeadConfig, head_configs
+from faceattr.models.heads import NUM_YEARS, HeadConfig, head_configs
 from faceattr.models.lora import apply_lora
 from faceattr.models.model_files import check_attributes
 from faceattr.models.multitask import MultiAttributeModel
@@ -89,6 +89,22 @@ def build_model(
     objective = build_objective(attributes, model.head_configs, config.loss, counts)
     initialise_heads(model, objective, counts, names=fresh)
     return model.train()
+
+
+def build_untrained(
+    config: TrainConfig, attributes: AttributeSet, *, fetch_remote: FetchRemote | None = None
+) -> MultiAttributeModel:
+    """The model with random weights, for its shapes: shows before any label is read whether the settings fit it.
+
+    Raises:
+        ConfigError, ModelError: as `build_model`; a backbone's name, size or arguments, a freeze depth, a head, an
+            attribute that the loss names.
+    """
+    counts = {
+        each.name: torch.ones(NUM_YEARS if each.kind == "age" else len(each.classes), dtype=torch.float64)
+        for each in attributes.attributes
+    }
+    return build_model(config, attributes, counts=counts, pretrained=False, fetch_remote=fetch_remote)
 
 
 def _new_model(

@@ -6,7 +6,10 @@ import json
 import runpy
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
+import ray
+import timm
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
@@ -28,6 +31,10 @@ LEARN = [
     *("--optim.epochs", str(EPOCHS), "--optim.lr", "3e-3", "--feed.batch-size", "32", "--feed.block-rows", "32"),
     *("--augment.color", "0", "--augment.blur", "0"),
 ]
+
+
+def refuse_ray(*args, **kwargs):
+    pytest.fail("Ray was started")
 
 
 @pytest.fixture(scope="module")
@@ -207,34 +214,68 @@ def test_data_that_cannot_be_trained_on_are_refused(tmp_path, capsys):
     assert run(only, tmp_path / "model") == 2
 
 
-@pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
         (["--model.backbone", "resnet51"], "timm {timm} has no such model; near names are"),
+        (["--model.pretrained", "--model.args", "depth", "2"], "its pretrained weights"),
+        (["--model.checkpoint", "./nowhere"], "no such folder"),
         (["--select.metric", "hat/f2"], "'hat/f2' is no figure of validation; near ones"),
         (["--select.metric", "tone/macro_f1"], "no validation image has a label of 'tone'"),
+        (["--select.metric", "hat/auc"], "that defines it (found no 8, yes 0, unknown 0)"),
         (["--loss.main", "smile"], "--loss.main: ['smile'] are none of the model's attributes"),
+        (["--loss.weights", "smile", "2"], "--loss.weights: ['smile'] are none of the model's attributes"),
+        (["--loss.class-weighted", "smile"], "--loss.class-weighted: ['smile'] are none of the model's attributes"),
         (["--freeze.depth", "9"], "freeze depth 9: test_vit has 2 blocks"),
         (["--attributes", "hat", "age"], "no training image has a label of ['age']"),
     ],
 )
-def test_what_labels_and_model_show_is_refused_before_workers_start(sparse, tmp_path, capsys, flags, problem):
-    import timm
-
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_config_and_counts_show_is_refused_before_ray_starts(
+    sparse, tmp_path, capsys, monkeypatch, flags, problem, dry
+):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(ray, "init", refuse_ray)
     attributes = [] if "--attributes" in flags else ["--attributes", "hat", "tone"]
-    assert run(sparse, tmp_path / "model", *attributes, *flags) == 2
+    assert run(sparse, tmp_path / "model", *attributes, *flags, *dry) == 2
     assert problem.format(timm=timm.__version__) in capsys.readouterr().err
-    # Nothing was begun: the mended command may use the same folder.
-    assert not (tmp_path / "model" / "run.json").exists()
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_that_is_not_there_is_refused_before_ray_starts(sparse, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ray, "init", refuse_ray)
+    words = [
+        "--data",
+        str(sparse),
+        "--output",
+        str(tmp_path / "model"),
+        "--attributes",
+        "hat",
+        "--feed.batch-size",
+        "16",
+    ]
+    assert train([*words, "--model.backbone", "hf:./nowhere"]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.fixture(scope="module")
-def sparse(ray_local, tmp_path_factory):
-    """Numbered images: tones in training only, no age anywhere."""
-    rows = {"train": [numbered_row(n, tone=n % 3) for n in range(40)], "val": [numbered_row(n) for n in range(8)]}
+def sparse(tmp_path_factory):
+    """Numbered images: tones and hats in training only, no age anywhere."""
+    rows = {
+        "train": [numbered_row(n, tone=n % 3) for n in range(40)],
+        "val": [{**numbered_row(n), "hat": 0} for n in range(8)],
+    }
     return write_packed_run(tmp_path_factory.mktemp("sparse"), ATTRIBUTES, rows)
+
+
+@pytest.mark.ray
+def test_a_refusal_after_ray_has_started_leaves_nothing_in_the_folder(ray_local, packed, tmp_path, capsys):
+    # Known only of the cluster, when the lease is held.
+    assert run(packed, tmp_path / "model", "--workers.num-workers", "4096") == 2
+    assert "they claim" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not (tmp_path / "model" / "_lease").exists()
 
 
 @pytest.mark.ray

@@ -1,0 +1,94 @@
+"""Whether a backbone's published weights can be had, asked before anything starts. No weights are downloaded."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import timm
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from timm.models import get_pretrained_cfg
+
+from faceattr.data.hub import OFFLINE_REMEDY, is_hub_id
+from faceattr.errors import ModelError
+from faceattr.models.backbones import HF_PREFIX, built_name, is_timm_name
+
+_SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
+_SHARDED = f"{_SAFE}.index.json"
+_TRIES, _PAUSE_S = 2, 1.0
+_OR_ELSE = "or start from random weights with --model.no-pretrained"
+
+
+def check_published_weights(name: str) -> None:
+    """Refuses a backbone whose weights every worker would look for in vain.
+
+    Folders, URIs and what has the form of neither are looked into when the backbone is built. What is in the hub's cache on this machine is not
+    asked for again.
+
+    Args:
+        name: of a backbone, as for `build_backbone`.
+
+    Raises:
+        ConfigError: timm has no such model or weights.
+        ModelError: the hub has no such model, cannot be reached, or wants credentials.
+    """
+    if is_timm_name(name):
+        _check_timm(name)
+        return
+    source = name.removeprefix(HF_PREFIX)
+    if is_hub_id(source) and not Path(source).expanduser().is_dir():
+        _check_hub(name, source, None, (_SAFE, _SHARDED))
+
+
+def _check_timm(name: str) -> None:
+    settings = get_pretrained_cfg(built_name(name))
+    if settings is None or not settings.has_weights:
+        raise ModelError(f"backbone {name!r}: timm {timm.__version__} has no pretrained weights for it, {_OR_ELSE}")
+    if settings.hf_hub_id is None:
+        # An address of its own: a cached file is enough; whether the address answers shows when it is downloaded.
+        return
+    repository, _, revision = settings.hf_hub_id.partition("@")
+    file = settings.hf_hub_filename or _PICKLED
+    # timm takes the safetensors file beside a pickle where there is one.
+    safe = _SAFE if file == _PICKLED else f"{file.rpartition('.')[0]}.safetensors"
+    _check_hub(name, repository, revision or None, dict.fromkeys((safe, file)))
+
+
+def _check_hub(name: str, repository: str, revision: str | None, files: Sequence[str] | dict[str, None]) -> None:
+    """Refuses unless one of some files is in the cache or on the hub."""
+    if any(isinstance(try_to_load_from_cache(repository, file, revision=revision), str) for file in files):
+        return
+    for file in files:
+        try:
+            _ask_hub(repository, file, revision)
+            return
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            raise ModelError(
+                f"backbone {name!r}: the Hugging Face hub has no such public model {repository!r} (a private or gated "
+                f"one needs HF_TOKEN); give another --model.backbone, {_OR_ELSE}"
+            ) from error
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub's client raises those of its HTTP library, which changes
+            raise ModelError(
+                f"backbone {name!r}: its pretrained weights ({repository} on the Hugging Face hub) cannot be had: this "
+                f"machine's cache does not hold them, and the hub cannot be reached ({type(error).__name__}: {error}). "
+                f"{OFFLINE_REMEDY.rstrip('.')}, {_OR_ELSE}"
+            ) from error
+    raise ModelError(
+        f"backbone {name!r}: {repository} on the Hugging Face hub has none of {', '.join(files)}; give another "
+        f"--model.backbone, {_OR_ELSE}"
+    )
+
+
+def _ask_hub(repository: str, file: str, revision: str | None) -> None:
+    for attempt in range(1, _TRIES + 1):
+        try:
+            get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+            return
+        except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+            raise
+        except Exception:  # a lost packet is no answer
+            if attempt == _TRIES:
+                raise
+            time.sleep(_PAUSE_S)
