@@ -8,17 +8,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPVisionConfig, CLIPVisionModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from faceattr.data.checkpoint_files import WEIGHT_PATTERNS, clean_config, find_weight_files
 from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.preprocessing import Interpolation, Preprocessing
 
 _CONFIG_PATTERNS = ("config.json", "preprocessor_config.json", "processor_config.json")
-_WEIGHT_PATTERNS = ("model*.safetensors", "model.safetensors.index.json")
+# What a converted checkpoint is saved with.
+_CLASSES = ("CLIPVisionModel", "CLIPImageProcessor")
+# Of a whole CLIP model, not the vision tower's.
+_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 # PIL's numbers, which image processors are saved with.
 _RESAMPLING: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 # From transformers' CLIPVisionConfig only what shapes the tower is kept; the rest is bookkeeping of its files.
@@ -59,11 +64,11 @@ def build_clip_backbone(
     Raises:
         ConfigError, ModelError: it cannot be found, is no CLIP model, is incomplete, or cannot take this size.
     """
-    patterns = (*_CONFIG_PATTERNS, *_WEIGHT_PATTERNS) if pretrained else _CONFIG_PATTERNS
+    patterns = (*_CONFIG_PATTERNS, *WEIGHT_PATTERNS) if pretrained else _CONFIG_PATTERNS
     folder = locate_folder(source, patterns=patterns, fetch_remote=fetch_remote)
     vision = _read_config(folder)
     preprocessing = read_clip_preprocessing(folder)
-    module = _load_tower(folder) if pretrained else CLIPVisionModel(vision)
+    module = _load_tower(folder, vision) if pretrained else CLIPVisionModel(vision)
     if image_size is not None and image_size != vision.image_size:
         _resize_positions(module, image_size, name)
         preprocessing = replace(preprocessing, size_px=image_size)
@@ -79,7 +84,9 @@ def restore_clip_backbone(config: BackboneConfig, preprocessing: Preprocessing) 
     """The tower that `config` describes, with random weights, without files or network."""
     if config.hf_config is None:
         raise ModelError(f"backbone {config.name!r}: its config has no hf_config")
-    module = CLIPVisionModel(CLIPVisionConfig(**config.hf_config))
+    # A model's config may be somebody else's: it says the shape, and nothing more.
+    shape = {key: value for key, value in config.hf_config.items() if key in _CONFIG_KEYS}
+    module = CLIPVisionModel(CLIPVisionConfig(**shape))
     return wrap_clip_tower(module, name=config.name, preprocessing=preprocessing)
 
 
@@ -150,7 +157,7 @@ def _read_config(folder: Path) -> CLIPVisionConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"{folder}: expected a CLIP model's folder, found no config.json in it")
-    settings = _read_json(path)
+    settings = clean_config(_read_json(path), path)
     match settings.get("model_type"):
         case "clip_vision_model":
             return CLIPVisionConfig.from_dict(settings)
@@ -166,23 +173,27 @@ def _read_config(folder: Path) -> CLIPVisionConfig:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
 
 
-def _load_tower(folder: Path) -> Any:
-    if not any(folder.glob("model*.safetensors")):
-        raise ModelError(
-            f"{folder}: found no model.safetensors. Pickled weights (pytorch_model.bin) are not loaded, since they can "
-            "run code; where they are trusted, convert them once: "
-            "`CLIPVisionModel.from_pretrained(folder).save_pretrained(new_folder)`"
-        )
+def _load_tower(folder: Path, config: CLIPVisionConfig) -> Any:
+    # Config and tensors are read here: by a folder's name transformers would follow whatever its files name.
     try:
+        tensors = {
+            name: tensor
+            for path in find_weight_files(folder, classes=_CLASSES)
+            for name, tensor in load_file(path).items()
+            if not name.startswith(_TEXT)
+        }
         model, info = CLIPVisionModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the weights cannot be loaded: {error}") from error
     # Transformers fills what is missing with random numbers and only warns.
     missing = sorted(info["missing_keys"])

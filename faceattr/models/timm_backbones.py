@@ -21,6 +21,11 @@ from faceattr.models.preprocessing import Preprocessing
 # Below this side an Inception v3 runs out of pixels; the other families shrink to one pixel and still work.
 _INCEPTION_MIN_PX = 75
 _QUICKGELU = "quickgelu"
+# Arguments of timm.create_model that are set here, or that name files and addresses to load from.
+_RESERVED = {
+    *("img_size", "num_classes", "pretrained", "in_chans"),
+    *("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "pretrained_strict"),
+}
 
 
 class TimmBackbone(Backbone):
@@ -129,7 +134,7 @@ def native_name(name: str) -> str:
 
 
 def _create(name: str, *, pretrained: bool, image_size: int | None, args: dict[str, Any]) -> Any:
-    if reserved := sorted({"img_size", "num_classes", "pretrained", "in_chans"} & set(args)):
+    if reserved := sorted(_RESERVED & set(args)):
         raise ConfigError(
             f"backbone {name!r}: {reserved} cannot be given as model arguments; use image_size for a size"
         )

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import BertTokenizer, BlipForQuestionAnswering
+from safetensors.torch import load_file
+from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering
 
 from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ModelError
-from faceattr.vqa.facts import check_folder, compute_weights_id
+from faceattr.vqa.facts import check_folder, compute_weights_id, weight_files
 from faceattr.vqa.locate import resolve_checkpoint
 from faceattr.vqa.preprocess import Preprocessing
 from faceattr.vqa.processor import load_preprocessing
@@ -60,8 +61,7 @@ def load_blip(
         ConfigError, ModelError: it cannot be found, is no BLIP VQA checkpoint, or is incomplete.
     """
     folder = resolve_checkpoint(model, revision, fetch_remote=fetch_remote)
-    check_folder(folder)
-    blip = _load_model(folder)
+    blip = _load_model(folder, check_folder(folder))
     tokenizer = _load_tokenizer(folder, blip.config.text_config)
     preprocessing, image_processor = load_preprocessing(folder)
     if preprocessing.size_px != blip.config.vision_config.image_size:
@@ -81,12 +81,18 @@ def load_blip(
     )
 
 
-def _load_model(folder: Path) -> Any:
+def _load_model(folder: Path, config: dict[str, Any]) -> Any:
+    # Config and tensors are read here: by a folder's name transformers would follow whatever its files name.
     try:
+        tensors = {name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()}
         model, info = BlipForQuestionAnswering.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            None,
+            config=BlipConfig.from_dict(config),
+            state_dict=tensors,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the weights cannot be loaded: {error}") from error
     # Transformers fills what is missing with random numbers and only warns.
     missing = sorted(info["missing_keys"])

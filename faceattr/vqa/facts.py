@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faceattr.data.checkpoint_files import clean_config, find_weight_files
 from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ModelError
 from faceattr.vqa.locate import FILE_PATTERNS, resolve_checkpoint
 
 _ARCHITECTURE = "BlipForQuestionAnswering"
+# What a converted checkpoint is saved with: the model, its tokenizer, its image processor.
+_CLASSES = (_ARCHITECTURE, "BertTokenizer", "BlipImageProcessor")
 # Of BlipVisionConfig, where config.json does not say it.
 _DEFAULT_SIZE_PX = 384
 
@@ -51,17 +54,28 @@ def inspect_checkpoint(
     )
 
 
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files of a BLIP checkpoint; see `find_weight_files`."""
+    return find_weight_files(folder, classes=_CLASSES)
+
+
 def compute_weights_id(folder: Path) -> str:
     """SHA-256 over names and contents of the files that are read from a checkpoint folder."""
     total = hashlib.sha256()
-    for path in sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern)}):
+    found = {path for pattern in FILE_PATTERNS for path in folder.glob(pattern)}
+    for path in sorted(found.union(weight_files(folder))):
         with path.open("rb") as file:
-            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            name = path.relative_to(folder).as_posix()
+            total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
-    """The folder's config.json. Raises ModelError unless the folder holds a BLIP VQA model in safetensors."""
+    """The folder's config.json, without what is not its to say.
+
+    Raises:
+        ModelError: the folder holds no BLIP VQA model in safetensors.
+    """
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise ModelError(f"{folder}: expected a checkpoint folder, found no config.json in it")
@@ -70,15 +84,12 @@ def check_folder(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{config_path}: not readable as JSON: {error}") from error
     architectures = config.get("architectures") or []
+    if not isinstance(config, dict):
+        raise ModelError(f"{config_path}: expected a JSON object, found {type(config).__name__}")
     if config.get("model_type") != "blip" or _ARCHITECTURE not in architectures:
         raise ModelError(
             f"{config_path}: expected a BLIP VQA model ({_ARCHITECTURE}), found "
             f"model_type={config.get('model_type')!r} architectures={architectures}; Salesforce/blip-vqa-base is one"
         )
-    if not any(folder.glob("model*.safetensors")):
-        raise ModelError(
-            f"{folder}: found no model.safetensors. Pickled weights (pytorch_model.bin) are not loaded, since they can "
-            f"run code; where they are trusted, convert them once: `{_ARCHITECTURE}.from_pretrained(folder)"
-            ".save_pretrained(new_folder)`"
-        )
-    return dict(config)
+    weight_files(folder)
+    return clean_config(config, config_path)

@@ -1,5 +1,10 @@
 import json
+import re
+import shlex
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,3 +218,47 @@ def test_neither_model_nor_folder(tmp_path, monkeypatch):
         build_backbone("hf:./nothing", pretrained=True)
     with pytest.raises(ConfigError, match=r"timm .* has no such model"):
         build_backbone("./nothing", pretrained=True)
+
+
+def test_a_clip_checkpoint_cannot_lead_out_of_its_folder_or_name_code(tmp_path):
+    save_clip(tmp_path / "clip")
+    wanted = build_backbone(str(tmp_path / "clip"), pretrained=True).eval()
+    images = images_for(wanted)
+    config = json.loads((tmp_path / "clip" / "config.json").read_text())
+    door = {"_attn_implementation": "kernels-community/flash-attn2", "transformers_weights": "../outside.safetensors"}
+    (tmp_path / "clip" / "config.json").write_text(json.dumps({**config, **door}))
+    for pretrained in (True, False):
+        found = build_backbone(str(tmp_path / "clip"), pretrained=pretrained).eval()
+        assert found.module.config._attn_implementation == wanted.module.config._attn_implementation
+    found.load_state_dict(wanted.state_dict())
+    torch.testing.assert_close(found(images), wanted(images), rtol=0, atol=0)
+    # A model of ours, whose config somebody has changed.
+    restored = restore_backbone(
+        replace(found.config, hf_config={**found.config.hf_config, **door}), found.preprocessing
+    )
+    assert restored.module.config._attn_implementation == wanted.module.config._attn_implementation
+    (tmp_path / "clip" / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    index = {"weight_map": {"post_layernorm.bias": "../outside.safetensors"}}
+    (tmp_path / "clip" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="is outside the folder"):
+        build_backbone(str(tmp_path / "clip"), pretrained=True)
+
+
+@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"])
+def test_arguments_of_timm_cannot_name_files(argument):
+    with pytest.raises(ConfigError, match="cannot be given as model arguments"):
+        build_backbone("test_vit", pretrained=False, args={argument: "/somewhere/weights.pth"})
+
+
+def test_the_advice_about_pickled_clip_works_to_the_letter(tmp_path):
+    save_clip(tmp_path / "clip")
+    wanted = build_backbone(str(tmp_path / "clip"), pretrained=True).eval()
+    torch.save(wanted.module.state_dict(), tmp_path / "clip" / "pytorch_model.bin")
+    (tmp_path / "clip" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="Pickled weights") as caught:
+        build_backbone(str(tmp_path / "clip"), pretrained=True)
+    command, target = re.search(r"`(python -c .*)`, and give the folder (\S+)$", str(caught.value)).groups()
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True, capture_output=True, cwd=tmp_path)
+    found = build_backbone(str(tmp_path / target), pretrained=True).eval()
+    assert found.preprocessing == wanted.preprocessing
+    torch.testing.assert_close(found(images_for(found)), wanted(images_for(found)), rtol=0, atol=0)

@@ -1,6 +1,9 @@
 import json
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -152,3 +155,76 @@ def test_an_image_processor_of_another_size_is_refused(folder):
     edit_json(folder / "preprocessor_config.json", size={"height": 64, "width": 64})
     with pytest.raises(ModelError, match=r"the model takes images of 32 px, its image processor makes 64 px"):
         load_blip(str(folder))
+
+
+def split_weights(folder, first, second):
+    """The folder's weights in two files that an index names, in place of one."""
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    halves = {first: names[: len(names) // 2], second: names[len(names) // 2 :]}
+    for file, part in halves.items():
+        save_file({name: tensors[name].contiguous() for name in part}, folder / file, metadata={"format": "pt"})
+    weight_map = {name: file for file, part in halves.items() for name in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "model.safetensors").unlink()
+
+
+def test_weights_in_several_files_are_read_and_hashed_all(folder):
+    whole = load_blip(str(folder)).model.state_dict()
+    split_weights(folder, "model-00001-of-00002.safetensors", "rest.safetensors")
+    parted = load_blip(str(folder)).model.state_dict()
+    assert list(parted) == list(whole)
+    assert all(torch.equal(parted[name], tensor) for name, tensor in whole.items())
+    before = compute_weights_id(folder)
+    for file in ("model-00001-of-00002.safetensors", "rest.safetensors"):
+        data = bytearray((folder / file).read_bytes())
+        data[-1] ^= 1
+        (folder / file).write_bytes(data)
+        assert compute_weights_id(folder) != before
+        before = compute_weights_id(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "../outside.safetensors"])
+def test_an_index_that_leads_out_of_the_folder_is_refused_by_driver_and_worker(folder, name):
+    split_weights(folder, "model-00001-of-00002.safetensors", "rest.safetensors")
+    (folder / "rest.safetensors").rename(folder / name)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace("rest.safetensors", name))
+    for read in (load_blip, inspect_checkpoint):
+        with pytest.raises(ModelError, match="expected safetensors files inside the folder"):
+            read(str(folder))
+
+
+def test_a_config_cannot_name_code_for_attention(folder):
+    config = json.loads((folder / "config.json").read_text())
+    door = "kernels-community/flash-attn2"
+    wanted = load_blip(str(folder))
+    edit_json(
+        folder / "config.json",
+        _attn_implementation=door,
+        attn_implementation=door,
+        text_config=config["text_config"] | {"_attn_implementation": door},
+        vision_config=config["vision_config"] | {"_attn_implementation": door},
+        transformers_weights="../outside.safetensors",
+    )
+    model = load_blip(str(folder)).model
+    for ours, theirs in (
+        (model.config, wanted.model.config),
+        (model.config.text_config, wanted.model.config.text_config),
+    ):
+        assert ours._attn_implementation == theirs._attn_implementation != door
+
+
+def test_the_advice_about_pickles_works_to_the_letter(folder, tmp_path, monkeypatch):
+    wanted = load_blip(str(folder))
+    torch.save(wanted.model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError) as caught:
+        load_blip(str(folder))
+    command, target = re.search(r"`(python -c .*)`, and give the folder (\S+)$", str(caught.value)).groups()
+    words = shlex.split(command)
+    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=tmp_path)
+    found = load_blip(str(tmp_path / target))
+    assert all(torch.equal(found.model.state_dict()[name], each) for name, each in wanted.model.state_dict().items())
+    assert found.preprocessing == wanted.preprocessing
+    assert found.tokenizer("a hat ?")["input_ids"] == wanted.tokenizer("a hat ?")["input_ids"]
