@@ -22,8 +22,8 @@ _OR_ELSE = "or start from random weights with --model.no-pretrained"
 def check_published_weights(name: str) -> None:
     """Refuses a backbone whose weights every worker would look for in vain.
 
-    Folders, URIs and what has the form of neither are looked into when the backbone is built. What is in the hub's cache on this machine is not
-    asked for again.
+    Folders, URIs and what has the form of neither are looked into when the backbone is built. What is in the hub's
+    cache on this machine is not asked for again.
 
     Args:
         name: of a backbone, as for `build_backbone`.

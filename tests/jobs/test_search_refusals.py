@@ -50,7 +50,9 @@ def test_what_config_and_counts_show_is_refused_before_ray_starts(
 ):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(ray, "init", refuse_ray)
-    words = ["--data", str(packed), "--output", str(tmp_path / "out"), "--set", *NETWORK, *settings, *flags, *dry]
+    named = {each.partition("=")[0] for each in settings}
+    shared = [each for each in NETWORK if each.partition("=")[0] not in named]
+    words = ["--data", str(packed), "--output", str(tmp_path / "out"), "--set", *shared, *settings, *flags, *dry]
     assert search(words) == 2
     assert problem in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -43,7 +43,18 @@ def packed(tmp_path_factory):
 
 
 def run(packed, output, *flags) -> int:
-    return train(["--data", str(packed), "--output", str(output), *TINY, *LEARN, *flags])
+    return train(["--data", str(packed), "--output", str(output), *defaults_but(flags), *flags])
+
+
+def defaults_but(flags):
+    """The words of TINY and LEARN without those flags, whose values other ones take the place of."""
+    given = {each.replace("no-", "") for each in flags if each.startswith("--")}
+    kept, keeps = [], True
+    for word in [*TINY, *LEARN]:
+        if word.startswith("--"):
+            keeps = word.replace("no-", "") not in given
+        kept += [word] if keeps else []
+    return kept
 
 
 def comparable(record):
