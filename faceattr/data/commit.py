@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from faceattr.data.parquet import decode_table, encode_table, read_provenance
 from faceattr.data.plan import Plan
 from faceattr.data.storage import Store
+from faceattr.data.tables import fit_schema
 from faceattr.errors import RunError
 
 OK = "ok"
@@ -99,8 +100,8 @@ class ShardCommitter:
                     self._open[shard].add(kept)
             self._open[shard].add(table.filter(pa.array(shards == shard)).select(self._schema.names))
             if self._open[shard].complete:
-                rows = self._open.pop(shard).table().cast(self._schema)
-                commit_shard(self._store, shard_key(self._folder, self._plan, shard), rows)
+                key = shard_key(self._folder, self._plan, shard)
+                commit_shard(self._store, key, fit_schema(self._open.pop(shard).table(), self._schema, key))
                 self._committed.add(shard)
                 done.append(shard)
         return done

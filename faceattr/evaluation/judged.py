@@ -96,7 +96,8 @@ def read_judged(
         predictions = predictions.astype(np.float64)
     coarse = None
     if attribute.kind == "multiclass" and f"{name}_mask" in table.column_names:
-        bits = table[f"{name}_mask"].to_numpy(zero_copy_only=False)
+        # Filled first: NumPy would hold a column with nulls as float64, which is exact up to 53 classes only.
+        bits = table[f"{name}_mask"].fill_null(0).to_numpy(zero_copy_only=False)
         masked = table[f"{name}_mask"].is_valid().to_numpy(zero_copy_only=False)
         if masked.any():
             possible = (bits[masked].astype(np.int64)[:, None] >> np.arange(len(attribute.classes))) & 1

@@ -125,6 +125,7 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
                 budget.add(rows)
     finally:
         progress.close()
+        watched.close()
         session = {
             "started": started,
             "version": version.version,

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.data.commit import OK
+from faceattr.data.tables import fit_schema
 from faceattr.evaluation.judged import output_columns
 from faceattr.evaluation.labels import decide_labels
 from faceattr.jobs.actor_metrics import ActorMetrics
@@ -44,7 +45,9 @@ class PredictActor:
             for field in self._schema:
                 if field.name not in columns:
                     columns[field.name] = _to_column(values.get(field.name), good, len(rows), field.type)
-            return pa.table({name: columns[name] for name in self._schema.names}).cast(self._schema)
+            return fit_schema(
+                pa.table({name: columns[name] for name in self._schema.names}), self._schema, "PredictActor"
+            )
 
 
 class OutputActor:

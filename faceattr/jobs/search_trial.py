@@ -69,7 +69,7 @@ def train_trial(
         plan: of the search.
         number: of the trial.
         values: key -> value.
-        report: gets what `faceattr.jobs.search_board` reads, after every epoch and at the end.
+        report: gets what `faceattr.search.board` reads, after every epoch and at the end.
         device: that is computed on.
         rank: of this worker.
         world_size: workers of the trial.

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.data.commit import OK
+from faceattr.data.tables import fit_schema
 from faceattr.jobs.actor_metrics import ActorMetrics
 from faceattr.jobs.code_version import CodeHere, check_same_code, describe_code
 from faceattr.jobs.pixels import pixels_from_arrow
@@ -75,16 +76,18 @@ class VqaActor:
         columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
         for asked in self._questions.asked:
             name = asked.attribute.name
-            columns |= _label_columns(name, labels[name], good, len(rows))
+            columns |= _label_columns(name, labels[name], good, len(rows), self._schema)
         for rule in self._questions.derived:
             inputs = [columns[name].to_pylist() for name in rule.inputs]
             values = [rule.evaluate(dict(zip(rule.inputs, row, strict=True))) for row in zip(*inputs, strict=True)]
-            columns[rule.name] = pa.array(values, pa.int8())
-        return pa.table({name: columns[name] for name in self._schema.names}).cast(self._schema)
+            columns[rule.name] = pa.array(values, self._schema.field(rule.name).type)
+        return fit_schema(pa.table({name: columns[name] for name in self._schema.names}), self._schema, "VqaActor")
 
 
-def _label_columns(name: str, labels: AttributeLabels, good: np.ndarray, num_rows: int) -> dict[str, pa.Array]:
-    """Columns of one attribute over all rows; rows that were not scored are null."""
+def _label_columns(
+    name: str, labels: AttributeLabels, good: np.ndarray, num_rows: int, schema: pa.Schema
+) -> dict[str, pa.Array]:
+    """Columns of one attribute over all rows, in the schema's types; rows that were not scored are null."""
     bad = np.ones(num_rows, bool)
     bad[good] = False
     null_label = bad.copy()
@@ -95,14 +98,17 @@ def _label_columns(name: str, labels: AttributeLabels, good: np.ndarray, num_row
         full[good] = values
         return full
 
+    def column(suffix: str, values: np.ndarray, null: np.ndarray) -> pa.Array:
+        return pa.array(values, schema.field(name + suffix).type, mask=null)
+
     score = spread(labels.score)
     if score.ndim == 1:
-        score_column = pa.array(score, pa.float32(), mask=bad)
+        score_column = column("_score", score, bad)
     else:
         lists = [None if is_bad else row.tolist() for row, is_bad in zip(score, bad, strict=True)]
-        score_column = pa.array(lists, pa.list_(pa.float32()))
+        score_column = pa.array(lists, schema.field(f"{name}_score").type)
     return {
-        name: pa.array(spread(labels.label), pa.int8(), mask=null_label),
+        name: column("", spread(labels.label), null_label),
         f"{name}_score": score_column,
-        f"{name}_mass": pa.array(spread(labels.mass), pa.float32(), mask=bad),
+        f"{name}_mass": column("_mass", spread(labels.mass), bad),
     }

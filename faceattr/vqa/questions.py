@@ -82,7 +82,7 @@ class AttributeLabels(NamedTuple):
     """Labels of one attribute for a batch of n images.
 
     Attributes:
-        label: int8 [n], class index, meaningless where `unknown`.
+        label: int64 [n], class index, meaningless where `unknown`.
         unknown: bool [n], the score lies in the abstain band.
         score: float32 [n] P(yes), or [n, classes] for a multiclass attribute.
         mass: float32 [n], probability given to the answers at all.
@@ -174,7 +174,7 @@ def _label(asked: AskedAttribute, log_likelihoods: np.ndarray) -> AttributeLabel
         score = probabilities
         label = probabilities.argmax(axis=1)
         unknown = probabilities.max(axis=1) < (asked.abstain[0] if asked.abstain else 0.0)
-    return AttributeLabels(label=label.astype(np.int8), unknown=unknown, score=score, mass=mass)
+    return AttributeLabels(label=label.astype(np.int64), unknown=unknown, score=score, mass=mass)
 
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ def test_one_question_is_normalised_over_its_answers():
     assert found.mass == pytest.approx([0.08])
     assert found.label.tolist() == [0]
     assert found.unknown.tolist() == [False]
-    assert (found.label.dtype, found.score.dtype, found.mass.dtype) == (np.int8, np.float32, np.float32)
+    assert (found.label.dtype, found.score.dtype, found.mass.dtype) == (np.int64, np.float32, np.float32)
 
 
 def test_two_paraphrases_are_averaged_geometrically():

@@ -10,7 +10,7 @@
 and for each attribute, null being unknown and 0 no:
 
     binary      <name>            int8    0 or 1
-    multiclass  <name>            int16   class index, where the label is exact
+    multiclass  <name>            int16   class index (int32 from 32,768 classes on), where the label is exact
                 <name>_mask       int64   where it is coarse: bit c is set if class c is possible; then <name> is null
     age         <name>_low, _high float32 years, low <= age < high; completed years 25 are [25, 26), a range 20-29 is
                                           [20, 30), an open one ends at AGE_LIMIT. high - low == 1: an exact age
@@ -30,9 +30,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from faceattr.attributes import Attribute, AttributeKind, AttributeSet
+from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.json_text import encode_json
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow, Rejects
+from faceattr.data.tables import ATTRIBUTE_KEY, label_type, score_type
 from faceattr.errors import ConfigError
 
 AGE_LIMIT = 117.0
@@ -46,13 +47,6 @@ HEAD_FIELDS = (
     pa.field("split", pa.string()),
 )
 _BATCH_ROWS = 8_192
-_ATTRIBUTE_KEY = b"attribute"
-_LABEL_TYPES: dict[AttributeKind, pa.DataType] = {
-    "binary": pa.int8(),
-    "multiclass": pa.int16(),
-    "age": pa.float32(),
-    "identity": pa.int32(),
-}
 
 # What a layout's parser gives for one image: column name to value; columns that are not in the schema are left out.
 LabelRow = dict[str, Any]
@@ -60,17 +54,18 @@ LabelRow = dict[str, Any]
 
 def label_fields(attribute: Attribute, *, scored: bool = False) -> list[pa.Field]:
     """Columns of one attribute; the first carries the attribute itself in its metadata."""
-    name, label_type = attribute.name, _LABEL_TYPES[attribute.kind]
+    name = attribute.name
+    # One type for all usual class counts, so that packed runs of either read alike.
+    kind = label_type(attribute, at_least=pa.int16() if attribute.kind == "multiclass" else None)
     definition = {"name": name, "kind": attribute.kind, "classes": list(attribute.classes)}
-    metadata = {_ATTRIBUTE_KEY: encode_json(definition)}
+    metadata = {ATTRIBUTE_KEY: encode_json(definition)}
     if attribute.kind == "age":
-        return [pa.field(f"{name}_low", label_type, metadata=metadata), pa.field(f"{name}_high", label_type)]
-    fields = [pa.field(name, label_type, metadata=metadata)]
+        return [pa.field(f"{name}_low", kind, metadata=metadata), pa.field(f"{name}_high", kind)]
+    fields = [pa.field(name, kind, metadata=metadata)]
     if attribute.kind == "multiclass" and len(attribute.classes) <= MAX_MASK_CLASSES:
         fields.append(pa.field(f"{name}_mask", pa.int64()))
     if scored:
-        score = pa.float32() if attribute.kind == "binary" else pa.list_(pa.float32())
-        fields += [pa.field(f"{name}_score", score), pa.field(f"{name}_mass", pa.float32())]
+        fields += [pa.field(f"{name}_score", score_type(attribute)), pa.field(f"{name}_mass", pa.float32())]
     return fields
 
 
@@ -97,7 +92,7 @@ def read_attributes(schema: pa.Schema) -> AttributeSet:
     Raises:
         ConfigError: no column carries an attribute.
     """
-    found = [json.loads(each.metadata[_ATTRIBUTE_KEY]) for each in schema if _ATTRIBUTE_KEY in (each.metadata or {})]
+    found = [json.loads(each.metadata[ATTRIBUTE_KEY]) for each in schema if ATTRIBUTE_KEY in (each.metadata or {})]
     if not found:
         raise ConfigError(f"no column carries an attribute definition; found {schema.names}")
     return AttributeSet(attributes=tuple(Attribute(**{**each, "classes": tuple(each["classes"])}) for each in found))

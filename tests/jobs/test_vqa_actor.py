@@ -1,0 +1,89 @@
+"""Answers of more than 127 classes: from the model through the actor to the published file and its export."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from faceattr.attributes import Attribute
+from faceattr.data.exports import export_labels
+from faceattr.data.plan import plan_schema, write_plan
+from faceattr.data.runs import RunVersion, commit_all, open_run
+from faceattr.data.sources.options import SourceOptions
+from faceattr.data.sources.published import open_labels
+from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.tables import label_schema
+from faceattr.jobs.pixels import pixels_to_arrow
+from faceattr.jobs.vqa_actor import VqaActor
+from faceattr.vqa.questions import AskedAttribute, QuestionSet
+
+SIZE_PX = 2
+
+
+class SureScorer:
+    """Gives one answer nearly all probability: the one whose number stands in the image's first two bytes."""
+
+    image_size_px = SIZE_PX
+
+    def __init__(self, num_answers: int) -> None:
+        self._num_answers = num_answers
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        likely = images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 0, 1]
+        scores = np.full((len(images), self._num_answers), np.log(1e-6), np.float32)
+        scores[np.arange(len(images)), likely] = np.log(0.9)
+        return scores
+
+
+def image_of(answer: int) -> np.ndarray:
+    pixels = np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)
+    pixels[0, 0, :2] = divmod(answer, 256)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("num_answers", "likely"), [(130, [129, 127, 128, 0]), (250, [249, 128, 200, 126]), (300, [299, 256])]
+)
+def test_a_late_class_keeps_its_number_and_its_name(tmp_path, num_answers, likely):
+    classes = tuple(f"brand {index}" for index in range(num_answers))
+    brand = Attribute(name="brand", kind="multiclass", classes=classes)
+    asked = AskedAttribute(attribute=brand, questions=("which?",), answers=classes, inverted=(False,))
+    questions = QuestionSet(name="test", asked=(asked,))
+    store = open_store(str(tmp_path / "run"))
+    planned = [{"image_id": f"{place}.jpg", "uri": f"{place}.jpg"} for place in range(len(likely))]
+    record = open_run(
+        store,
+        kind="label",
+        fingerprint={"questions": questions.to_json()},
+        config={},
+        versions={},
+        notes={},
+        write_plan=lambda: (
+            write_plan(store, [pa.Table.from_pylist(planned, plan_schema())]),
+            {"kind": "prefix", "root": str(tmp_path), "bytes_column": None},
+            pa.schema([]),
+        ),
+    )
+    version = RunVersion(store, record, label_schema(questions.attributes))
+    actor = VqaActor(lambda: SureScorer(num_answers), questions, version.schema)
+    facts = [
+        {"row": place, **row, "status": "ok", "error": None, "sha256": None, "width_px": 2, "height_px": 2}
+        for place, row in enumerate(planned)
+    ]
+    rows = pa.Table.from_pylist(facts).append_column(
+        "pixels", pixels_to_arrow(np.stack([image_of(answer) for answer in likely]))
+    )
+    commit_all(version.committer(version.work()), [actor(rows)], on_rows=lambda rows: None)
+    version.publish(version.verify())
+
+    table = pq.read_table(tmp_path / "run" / "labels" / "shard-00000000.parquet")
+    assert table["brand"].to_pylist() == likely
+    assert [int(np.argmax(scores)) for scores in table["brand_score"].to_pylist()] == likely
+    export_labels(store, tmp_path / "out.json", export_format="json", class_names=True)
+    exported = json.loads((tmp_path / "out.json").read_text())
+    assert [row["brand"] for row in exported] == [f"brand {answer}" for answer in likely]
+    packed, rejects = open_labels(store.uri, SourceOptions(), StorageOptions()).read_all()
+    assert packed["brand"].to_pylist() == likely
+    assert not rejects.total
