@@ -183,6 +183,11 @@ def check_parity(exported: _Exported, path: Path) -> dict[str, float]:
         scores = {}
         for each in attributes.attributes:
             name, allowed = (each.name, YEARS_TOLERANCE) if each.kind == "age" else (f"{each.name}_score", TOLERANCE)
+            if not np.isfinite(wanted[name]).all():
+                raise ModelError(
+                    f"the model's {name} is not finite in float32: its weights or its calibration are broken; "
+                    "no file was written"
+                )
             scores[each.name] = found[name]
             difference = float(np.abs(found[name] - wanted[name]).max())
             largest[name] = max(largest.get(name, 0.0), difference)

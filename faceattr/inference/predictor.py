@@ -66,7 +66,11 @@ class Predictor:
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # not in its stubs
         self.batch_size = batch_size or (64 if self.device.type == "cuda" else 16)
         self._limits = limits or ImageLimits()
-        self._compute = Forward(model.backbone.preprocessing, precision=precision, device=self.device)
+        preprocessing = model.backbone.preprocessing
+        self._compute = Forward(preprocessing, precision=precision, device=self.device)
+        self._compute_exactly = (
+            None if precision == "float32" else Forward(preprocessing, precision="float32", device=self.device)
+        )
         self._scores = Scores(model.attributes, model.calibration).to(self.device)
 
     @property
@@ -222,8 +226,45 @@ class Predictor:
         """Of uint8 pixels [n, S, S, 3], or of normalised float32 [n, 3, S, S]."""
         # Arrays from Ray's object store are read-only, which torch cannot express.
         images = torch.from_numpy(np.require(inputs, requirements=["C", "W"])).to(self.device, non_blocking=True)
-        outputs = self._compute(self.model, images.permute(0, 3, 1, 2) if inputs.dtype == np.uint8 else images)
-        return {name: values.float().cpu().numpy() for name, values in finish(outputs).items()}
+        network_inputs = images.permute(0, 3, 1, 2) if inputs.dtype == np.uint8 else images
+        outputs = {name: values.float() for name, values in self._compute(self.model, network_inputs).items()}
+        overflown = ~_finite_rows(outputs)
+        if overflown.any():
+            exact = self._outputs_exactly(network_inputs[overflown])
+            for name, values in outputs.items():
+                values[overflown] = exact[name]
+        results = {name: values.float() for name, values in finish(outputs).items()}
+        self._check_finite(results, "scores")
+        return {name: values.cpu().numpy() for name, values in results.items()}
+
+    def _outputs_exactly(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Outputs in float32, for images on which half precision overflowed."""
+        if self._compute_exactly is None:
+            raise ModelError(_describe_not_finite("outputs", len(inputs)))
+        logger.warning("half_precision_overflow images=%d recomputed_in=float32", len(inputs))
+        outputs = {name: values.float() for name, values in self._compute_exactly(self.model, inputs).items()}
+        self._check_finite(outputs, "outputs")
+        return outputs
+
+    @staticmethod
+    def _check_finite(values: Mapping[str, Tensor], what: str) -> None:
+        num_bad = int((~_finite_rows(values)).sum())
+        if num_bad:
+            raise ModelError(_describe_not_finite(what, num_bad))
+
+
+def _finite_rows(values: Mapping[str, Tensor]) -> Tensor:
+    """Rows whose numbers are finite for every attribute, bool [n]."""
+    return torch.stack(
+        [each.isfinite().flatten(1).all(1) if each.ndim > 1 else each.isfinite() for each in values.values()]
+    ).all(0)
+
+
+def _describe_not_finite(what: str, num_images: int) -> str:
+    return (
+        f"the model's {what} for {num_images} of a batch's images are not finite in float32; its weights or its "
+        "calibration are broken: take another checkpoint, or train again"
+    )
 
 
 def load_rgb(image: ImageSource, limits: ImageLimits | None = None) -> np.ndarray:
