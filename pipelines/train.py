@@ -39,7 +39,7 @@ def train_model(config: TrainConfig) -> int:
         train.forget_untrained(job)
         with ray_session(config.ray), stop_on_sigterm():
             surveys = train.survey_labels(job)
-            say(network)
+            say("\n".join([network, *job.recipe]))
             record = train.begin_train_run(job)
             train.train_model(job, record, surveys)
         say(finish_train_run(job, record))

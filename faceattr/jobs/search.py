@@ -99,6 +99,7 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
         num_samples=job.num_samples,
         records=records,
         num_begun=len(read_begun(job.output)),
+        first=job.first_trial,
     )
     learns = config.algorithm == "tpe"
     stacks = config.trials.stack == "auto" and _all_stack(job, plan)

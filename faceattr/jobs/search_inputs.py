@@ -151,7 +151,7 @@ def open_inputs(
         attributes=plan.attributes,
         surveys=plan.surveys,
         settings=config.feed,
-        augmentation=config.augment,
+        augmentation=config.augmentation,
         preprocessing=model.backbone.preprocessing,
         seed=config.seed,
         num_epochs=config.optim.epochs,

@@ -29,7 +29,9 @@ from faceattr.search.objective import Judge
 from faceattr.search.records import read_begun
 from faceattr.search.space import Space, check_space, parse_space
 from faceattr.training.assembly import build_untrained, choose_attributes, renamed_backbone
+from faceattr.training.config import list_deciding
 from faceattr.training.label_needs import best_figures, check_label_needs
+from faceattr.training.recipe import resolve_recipe
 from faceattr.training.train_config import TrainConfig
 from faceattr.yaml_files import load_yaml
 
@@ -41,6 +43,7 @@ _DEFAULT_SAMPLES = 32
 _PACKAGES = ("ray", "optuna", "torch", "torchvision", "timm", "transformers", "pyarrow", "numpy", "scikit-learn")
 # What --resume may change: how long, where and with what a search runs, not what it finds.
 _RESUMABLE = ("num_samples", "resume", "trials", "storage", "ray", "dry_run")
+_OUTSIDE = "the shared settings lie outside the space: no trial has just these"
 _NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
 
 
@@ -50,7 +53,8 @@ class SearchJob:
 
     Attributes:
         config: as given; of a search that goes on, as it was begun, with the changes.
-        base: settings that the trials share, the space's fixed values among them.
+        base: settings that the trials share, the space's fixed values among them, with nothing left to choose.
+        recipe: what was chosen and why: rate, schedule, augmentation.
         space: what they differ in.
         facts: of the shared network.
         data: packed runs.
@@ -61,6 +65,7 @@ class SearchJob:
 
     config: SearchConfig
     base: TrainConfig
+    recipe: tuple[str, ...]
     space: Space
     facts: ModelFacts
     data: PackedData
@@ -72,6 +77,11 @@ class SearchJob:
     def num_samples(self) -> int:
         """Trials of the search."""
         return self.config.num_samples or _DEFAULT_SAMPLES
+
+    @property
+    def first_trial(self) -> dict[str, Any] | None:
+        """The shared settings as a trial's; None where the space excludes them."""
+        return self.space.find_values(self.base)
 
     @property
     def main(self) -> str | None:
@@ -86,7 +96,7 @@ class SearchJob:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """All that decides what is found."""
-        base, config = asdict(self.base), asdict(self.config)
+        base, config = list_deciding(self.base), asdict(self.config)
         for name in ("output", "storage", "ray", "workers", "dry_run"):
             del base[name]
         return {
@@ -131,18 +141,22 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     main = config.objective.main
     if main is not None and main not in attributes.names:
         raise ConfigError(f"--objective.main {main!r}: none of the learnt attributes {list(attributes.names)}")
+    parsed = None if content is None else parse_space(content, f"--space {config.space}" if config.space else "space")
+    if parsed is not None:
+        base = check_space(parsed, base, attributes.names)
+    begun = record.notes["base"] if record is not None and record.kind == KIND else None
+    recipe = resolve_recipe(base, num_images=data.num_rows("train"), begun=begun)
+    base = recipe.config
     model = build_untrained(base, attributes, fetch_remote=lambda uri: fetch_folder(uri, storage, only=FILE_PATTERNS))
-    if content is None:
-        backbone = model.backbone
-        space = build_default_space(
-            base, attributes.names, num_blocks=backbone.num_blocks, can_split=backbone.can_split
-        )
-    else:
-        space = parse_space(content, f"--space {config.space}" if config.space else "space")
+    backbone = model.backbone
+    space = parsed or build_default_space(
+        base, attributes.names, num_blocks=backbone.num_blocks, can_split=backbone.can_split
+    )
     base = check_space(space, base, attributes.names)
     job = SearchJob(
         config=config,
         base=base,
+        recipe=recipe.lines,
         space=space,
         facts=inspect_model(model, possible_depths(space, base)),
         data=data,
@@ -250,6 +264,8 @@ def describe_search(job: SearchJob) -> str:
             f"search of {job.num_samples} trials, {job.config.algorithm}, judged by {judged}",
             f"images {', '.join(f'{split} {count:,}' for split, count in rows.items())}",
             f"backbone {job.base.model.backbone}, {job.facts.num_blocks} blocks, {job.base.optim.epochs} epochs",
+            *job.recipe,
+            "the first trial has these settings" if job.first_trial is not None else _OUTSIDE,
             "space",
             job.space.describe(),
             *job.caches.notes,

@@ -142,7 +142,7 @@ def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
             attributes=plan.attributes,
             surveys={**plan.surveys, "val": plan.surveys["test"]},
             settings=plan.base.feed,
-            augmentation=plan.base.augment,
+            augmentation=plan.base.augmentation,
             preprocessing=model.backbone.preprocessing,
             seed=plan.base.seed,
             num_epochs=1,

@@ -49,7 +49,9 @@ from faceattr.training.assembly import (
     renamed_backbone,
 )
 from faceattr.training.balance import Cells
+from faceattr.training.config import list_deciding
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
+from faceattr.training.recipe import resolve_recipe
 from faceattr.training.run_notes import METRICS_KEY
 from faceattr.training.state import FitResult
 from faceattr.training.survey import SplitSurvey
@@ -72,7 +74,8 @@ class TrainJob:
     """A checked training command: what can be wrong before a cluster is touched has been looked at.
 
     Attributes:
-        config: as given.
+        config: as given, with what was left to choose chosen.
+        recipe: what was chosen and why: rate, schedule, augmentation.
         data: packed runs.
         attributes: to learn.
         storage: how stores are reached.
@@ -80,6 +83,7 @@ class TrainJob:
     """
 
     config: TrainConfig
+    recipe: tuple[str, ...]
     data: PackedData
     attributes: AttributeSet
     storage: StorageOptions
@@ -88,7 +92,7 @@ class TrainJob:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """All that decides what is learnt."""
-        config = asdict(self.config)
+        config = list_deciding(self.config)
         return {
             "data": self.data.fingerprint,
             **{name: config[name] for name in _DECIDING},
@@ -124,9 +128,14 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
     if num_rows < size:
         raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
     check_label_needs(config.select, attributes, data)
-    job = TrainJob(config=config, data=data, attributes=attributes, storage=storage, output=output)
     record = read_record(output)
-    if record is not None and (record.kind != KIND or _has_trained(output)):
+    goes_on = record is not None and (record.kind != KIND or _has_trained(output))
+    begun = record.fingerprint if record is not None and goes_on and record.kind == KIND else None
+    recipe = resolve_recipe(config, num_images=num_rows, begun=begun)
+    job = TrainJob(
+        config=recipe.config, recipe=recipe.lines, data=data, attributes=attributes, storage=storage, output=output
+    )
+    if record is not None and goes_on:
         check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
     return job
 
@@ -154,6 +163,7 @@ def begin_train_run(job: TrainJob) -> RunRecord:
         | {"faceattr": faceattr.__version__, "code": code_version()},
         notes={
             "seed": config.seed,
+            "recipe": list(job.recipe),
             "attributes": [asdict(each) for each in job.attributes.attributes],
             "images": {split: job.data.num_rows(split) for split in job.data.splits},
         },

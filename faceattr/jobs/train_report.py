@@ -37,6 +37,7 @@ def describe_plan(job: TrainJob, network: str) -> str:
             f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
             f"workers    {workers.min_workers or workers.num_workers} to {workers.num_workers}",
             network,
+            *job.recipe,
             "Nothing was written.",
         ]
     )
@@ -64,6 +65,7 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
         [
             f"trained {len(history)} epochs; the best is {best_epoch + 1}, with {chosen}",
             describe_figures(best, job.attributes),
+            *record.notes.get("recipe", job.recipe),
             f"model   {job.output.uri}",
             f"report  {join_uri(job.output.uri, REPORT_KEY)}",
         ]

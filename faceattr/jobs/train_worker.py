@@ -109,7 +109,7 @@ def _train(plan: WorkerPlan) -> FitResult:
         attributes=plan.attributes,
         surveys=plan.surveys,
         settings=config.feed,
-        augmentation=config.augment,
+        augmentation=config.augmentation,
         preprocessing=model.backbone.preprocessing,
         seed=config.seed,
         num_epochs=num_epochs,

@@ -207,7 +207,7 @@ def boundary_keys(
             precision=config.optim.precision,
             dtype=settings.dtype,
             data_fingerprint=data_fingerprint,
-            view=None if view is None else View(number=view, seed=config.seed, augment=config.augment),
+            view=None if view is None else View(number=view, seed=config.seed, augment=config.augmentation),
         )
         for view in views
     ]

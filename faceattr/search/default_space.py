@@ -1,42 +1,74 @@
-"""The space of a search that names none: loss weights, freeze depth, heads, learning rates, augmentation."""
+"""The space of a search that names none, by what its trials start from.
+
+    from trained weights    loss weights, heads, freeze depth, learning rate, its decay over the depth, augmentation
+    from random weights     loss weights, heads, learning rate, augmentation: frozen random blocks would learn nothing
+
+The settings of the train job itself are part of it, so that the first trial can have them.
+"""
 
 from collections.abc import Sequence
 
 from faceattr.search.distributions import Choice, Uniform
 from faceattr.search.space import Searched, Space
+from faceattr.training.recipe import find_start
 from faceattr.training.train_config import TrainConfig
 
 # With more attributes a weight for each would be too many settings to search.
 _MOST_WEIGHTS = 8
 _LR_FACTOR = 10.0
+# Of Adam on networks from random weights; wider where the job's own rate is outside.
+_RANDOM_LRS = (3e-4, 1e-2)
 
 
 def build_default_space(base: TrainConfig, attributes: Sequence[str], *, num_blocks: int, can_split: bool) -> Space:
-    """A space that fits the data's attributes and the backbone.
+    """A space that fits the data's attributes, the backbone and its weights.
 
     Args:
-        base: settings that the trials share; learning rates are searched around its own.
+        base: settings that the trials share, with nothing left to choose; the space holds its own.
         attributes: names of the learnt ones.
         num_blocks: of the backbone, stem included.
         can_split: whether it can be frozen in part and cached.
     """
-    main = base.loss.main
+    main, lr, strength = base.loss.main, base.fit.optim.lr, base.augmentation.strength
     searched: dict[str, Searched] = {}
     if main is not None and len(attributes) > 1:
-        searched["loss.label_weight"] = Searched(Uniform(0.3, 1.0))
-        searched["loss.aux_weight"] = Searched(Uniform(0.02, 0.5))
+        searched["loss.label_weight"] = Searched(_around(0.3, 1.0, base.loss.label_weight))
+        searched["loss.aux_weight"] = Searched(_around(0.02, 0.5, base.loss.aux_weight))
     weighed = [name for name in attributes if name != main]
-    if 1 < len(weighed) <= _MOST_WEIGHTS:
-        searched |= {f"loss.weights.{name}": Searched(Uniform(0.25, 4.0, log=True)) for name in weighed}
+    if 1 < len(weighed) <= _MOST_WEIGHTS and min(base.loss.weights.values(), default=1.0) > 0:
+        searched |= {
+            f"loss.weights.{name}": Searched(_around(0.25, 4.0, base.loss.weights.get(name, 1.0), log=True))
+            for name in weighed
+        }
+    searched["model.head"] = Searched(Choice(tuple(dict.fromkeys(("linear", "mlp", base.model.head)))))
+    if find_start(base) == "random":
+        searched["optim.lr"] = Searched(
+            _around(*_RANDOM_LRS, lr, log=True)
+            if base.optim.name != "sgd"
+            else Uniform(lr / _LR_FACTOR, lr * _LR_FACTOR, log=True)
+        )
+        searched["augment.strength"] = Searched(Choice(_ascending(0.0, strength, min(1.0, 3 * strength))))
+        return Space({}, searched)
     thawed = _thawed_depths(num_blocks) if can_split else (0,)
-    searched["freeze.depth"] = Searched(Choice(("all", *thawed)))
-    searched["model.head"] = Searched(Choice(("linear", "mlp")))
-    searched["optim.lr"] = Searched(Uniform(base.optim.lr / _LR_FACTOR, base.optim.lr * _LR_FACTOR, log=True))
-    where_thawed = {"freeze.depth": thawed}
-    searched["optim.layer_decay"] = Searched(Uniform(0.6, 1.0), where_thawed, (1.0,))
+    own = base.freeze.depth
+    open_depths = thawed if own in ("all", -1, *thawed) else (*thawed, own)
+    searched["freeze.depth"] = Searched(Choice((own if own == -1 else "all", *open_depths)))
+    searched["optim.lr"] = Searched(Uniform(lr / _LR_FACTOR, lr * _LR_FACTOR, log=True))
+    where_open = {"freeze.depth": open_depths}
+    layer_decay = base.fit.optim.layer_decay
+    searched["optim.layer_decay"] = Searched(_around(0.6, 1.0, layer_decay), where_open, (1.0,))
     # Without augmentation frozen blocks are computed once; see `faceattr.search.cache_rule`.
-    searched["augment.strength"] = Searched(Choice((0.0, 0.5, 1.0)), where_thawed, (0.0,))
+    searched["augment.strength"] = Searched(Choice(_ascending(0.0, 0.5, 1.0, strength)), where_open, (0.0,))
     return Space({}, searched)
+
+
+def _around(low: float, high: float, own: float, *, log: bool = False) -> Uniform:
+    """A range that holds the job's own value."""
+    return Uniform(min(low, own), max(high, own), log=log)
+
+
+def _ascending(*values: float) -> tuple[float, ...]:
+    return tuple(sorted({round(value, 3) for value in values}))
 
 
 def _thawed_depths(num_blocks: int) -> tuple[int, ...]:

@@ -20,6 +20,10 @@ class Distribution(Protocol):
         """Values that are possible if all are: the ends of a range, or the whole list."""
         ...
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value is possible."""
+        ...
+
     def draw(self, rng: np.random.Generator) -> Any:
         """A random value."""
         ...
@@ -55,6 +59,10 @@ class Uniform:
     def extremes(self) -> Sequence[float]:
         """Both ends."""
         return (self.low, self.high)
+
+    def holds(self, value: Any) -> bool:
+        """See Distribution."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
     def draw(self, rng: np.random.Generator) -> float:
         """See Distribution."""
@@ -92,6 +100,10 @@ class RandInt:
         """Both ends."""
         return (self.low, self.high)
 
+    def holds(self, value: Any) -> bool:
+        """See Distribution."""
+        return isinstance(value, int) and self.low <= value <= self.high
+
     def draw(self, rng: np.random.Generator) -> int:
         """See Distribution."""
         return int(rng.integers(self.low, self.high + 1))
@@ -126,6 +138,10 @@ class Choice:
     def extremes(self) -> Sequence[Any]:
         """All values."""
         return self.values
+
+    def holds(self, value: Any) -> bool:
+        """See Distribution."""
+        return value in self.values
 
     def draw(self, rng: np.random.Generator) -> Any:
         """See Distribution."""

@@ -31,6 +31,7 @@ class Sampler:
         num_samples: int,
         records: Sequence[TrialRecord] = (),
         num_begun: int = 0,
+        first: Mapping[str, Any] | None = None,
     ) -> None:
         """Begins, or goes on after some trials.
 
@@ -42,9 +43,11 @@ class Sampler:
             num_samples: of the whole search, a quarter of which (4 to 10) TPE draws at random.
             records: of trials that are over.
             num_begun: trials that were ever drawn, over or not.
+            first: settings of trial 0, which is then not drawn.
         """
         self._space, self._algorithm, self._seed = space, algorithm, seed
         self._two = two_objectives
+        self._first = first
         self._asked: dict[int, optuna.Trial] = {}
         # TPE that goes on with the seed it began with would draw its first settings once more.
         tpe = optuna.samplers.TPESampler(
@@ -56,6 +59,8 @@ class Sampler:
 
     def ask(self, number: int) -> dict[str, Any]:
         """Settings of a trial, key -> value."""
+        if number == 0 and self._first is not None:
+            return dict(self._first)
         if self._algorithm == "random":
             return self._space.draw(np.random.default_rng((self._seed, number)))
         trial = self.study.ask()

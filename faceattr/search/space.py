@@ -20,7 +20,7 @@ import optuna
 from faceattr.data.sources.options import near_hint
 from faceattr.errors import ConfigError
 from faceattr.search.distributions import Choice, Distribution, parse_distribution
-from faceattr.training.overrides import override
+from faceattr.training.overrides import override, read_setting
 from faceattr.training.train_config import TrainConfig
 from faceattr.yaml_files import load_yaml  # noqa: F401 - what spaces are read with
 
@@ -81,6 +81,16 @@ class Space:
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Values that Optuna chooses."""
         return self._choose(lambda key, distribution: distribution.suggest(trial, key))
+
+    def find_values(self, base: TrainConfig) -> dict[str, Any] | None:
+        """What a trial with the shared settings is called: key -> value, as `draw` would give it.
+
+        None where the space cannot give one of them.
+        """
+        values = self._choose(lambda key, distribution: read_setting(base, key))
+        possible = all(distribution.holds(values[key]) for key, distribution in self.active(values).items())
+        filled = all(values[key] == read_setting(base, key) for key in values)
+        return values if possible and filled else None
 
     def _choose(self, choose: Any) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -169,7 +169,7 @@ def build_stages(config: TrainConfig, model: MultiAttributeModel) -> tuple[Stage
     Raises:
         ConfigError: the depth or the number of stages does not fit the backbone.
     """
-    settings, optim = config.freeze, config.optim
+    settings, optim = config.freeze, config.fit.optim
     depth = resolve_depth(model.backbone, settings.depth)
     match settings.schedule:
         case "two-stage":

@@ -3,6 +3,8 @@
     balanced    w_c ~ 1 / n_c                                    sklearn's `balanced`
     effective   w_c ~ (1 - b) / (1 - b^n_c), b = 1 - 1 / N       Cui et al. 2019, class-balanced loss
 
+    root        w_c ~ 1 / sqrt(n_c)                              halfway to balanced: decisions move by half the log counts
+
 Class weights have mean 1 over the labels, and are 0 for classes without any.
 """
 
@@ -17,6 +19,8 @@ from faceattr.errors import ConfigError
 from faceattr.models.heads import NUM_YEARS
 from faceattr.training.age import years_within
 from faceattr.training.targets import Targets
+
+WeightKind = Literal["root", "balanced", "effective"]
 
 
 class LabelTotals:
@@ -71,9 +75,7 @@ def _shared_evenly(possible: Tensor) -> Tensor:
     return possible.double() / possible.sum(1, keepdim=True).clamp(min=1)
 
 
-def compute_class_weights(
-    counts: Tensor, kind: Literal["balanced", "effective"], *, max_ratio: float = 100.0
-) -> Tensor:
+def compute_class_weights(counts: Tensor, kind: WeightKind, *, max_ratio: float = 100.0) -> Tensor:
     """Weights of classes by their counts.
 
     Args:
@@ -91,6 +93,8 @@ def compute_class_weights(
     safe = counts.clamp(min=1e-12)
     if kind == "balanced":
         weights = 1 / safe
+    elif kind == "root":
+        weights = safe.rsqrt()
     else:
         beta = 1 - 1 / counts.sum().clamp(min=2)
         weights = (1 - beta) / (1 - beta**safe)
@@ -99,9 +103,7 @@ def compute_class_weights(
     return (weights * counts.sum() / (weights * counts).sum()).float()
 
 
-def compute_pos_weight(
-    counts: Tensor, kind: Literal["balanced", "effective"] = "balanced", *, max_ratio: float = 100.0
-) -> Tensor:
+def compute_pos_weight(counts: Tensor, kind: WeightKind = "balanced", *, max_ratio: float = 100.0) -> Tensor:
     """How many times a yes counts as much as a no: float32 [], for counts [no, yes]. Balanced: no / yes.
 
     At most `max_ratio`, at least its inverse; 1 where one of the two is absent.

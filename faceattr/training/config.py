@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 from faceattr.config import Precision
@@ -11,9 +11,11 @@ from faceattr.errors import ConfigError
 
 Weighting = Literal["constant", "uncertainty", "dwa", "famo"]
 BinaryLossName = Literal["bce", "asymmetric", "focal"]
-ClassWeighting = Literal["none", "balanced", "effective"]
+ClassWeighting = Literal["auto", "none", "root", "balanced", "effective"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
+Auto = Literal["auto"]
+"""A setting that `faceattr.training.recipe` chooses by what a training starts from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,12 @@ class LossConfig:
     dwa_temperature: float = 2.0
     """Temperature of dynamic weight averaging; higher is more even."""
     normalise: bool = True
-    """Divide each loss by that of a model which knows label frequencies only, so that equal weights mean equal."""
+    """Bring losses to one scale: those that --loss.normalised names are divided by the loss of a model that knows label
+    frequencies only. No: plain sums."""
+    normalised: Literal["auto", "units", "all"] = field(default="auto", metadata={"before": "all"})
+    """`units`: only the losses of ages given as one number, which are squared years, so that they weigh like a cross
+    entropy; cross entropies are in nats already and are left alone. `all`: every loss, which makes attributes with
+    many classes count less. auto: `units`; a run that was begun with `all` goes on with it."""
     binary: BinaryLossName = "bce"
     """Loss of binary attributes."""
     asymmetric_gammas: tuple[float, float] = (4.0, 1.0)
@@ -45,8 +52,9 @@ class LossConfig:
     """Focusing of the focal loss."""
     focal_alpha: float = 0.25
     """Weight of positives in the focal loss, in [0, 1]; -1 weighs both alike."""
-    class_weights: ClassWeighting = "none"
-    """`balanced`: inverse to the class counts; `effective`: to the effective number of samples."""
+    class_weights: ClassWeighting = "auto"
+    """`balanced`: inverse to the class counts; `effective`: to the effective number of samples; `root`: to the root of
+    the counts, for attributes with several classes alone (the cut on a binary score serves that end). auto: `root`."""
     class_weighted: tuple[str, ...] = ()
     """Attributes that class weights apply to. Default: all."""
     max_class_weight: float = 100.0
@@ -63,6 +71,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         _check_choice("loss.weighting", self.weighting, Weighting)
         _check_choice("loss.binary", self.binary, BinaryLossName)
+        _check(self.normalised in ("auto", "units", "all"), "loss.normalised", self.normalised, "auto, units or all")
         _check_choice("loss.class-weights", self.class_weights, ClassWeighting)
         for name in ("label_weight", "aux_weight", "confidence_gamma", "focal_gamma"):
             _check(getattr(self, name) >= 0, f"loss.{_flag(name)}", getattr(self, name), "0 or more")
@@ -78,24 +87,24 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """How it is minimised."""
+class OptimSettings:
+    """How it is minimised. `auto` is chosen by what the training starts from, and shown before it starts."""
 
     epochs: int = 30
     """Passes over the training images."""
     name: OptimizerName = "adamw"
     """Optimizer."""
-    lr: float = 1e-4
+    lr: float | Auto = "auto"
     """Peak learning rate of the heads."""
-    weight_decay: float = 1e-4
+    weight_decay: float | Auto = "auto"
     """Of weights; biases, norms and embeddings have none."""
-    layer_decay: float = 1.0
+    layer_decay: float | Auto = "auto"
     """Factor on the learning rate from each block to the one before it, in (0, 1]."""
     momentum: float = 0.9
     """Of SGD (Nesterov)."""
     schedule: ScheduleName = "cosine"
     """`cosine` falls within each stage; `plateau` falls when the chosen metric does not improve."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: float | Auto = "auto"
     """Epochs, or a part of one, over which the learning rate rises at the start of each stage."""
     min_lr_ratio: float = 0.01
     """Lowest learning rate over the peak, in [0, 1]."""
@@ -107,7 +116,7 @@ class OptimConfig:
     """Largest norm of the gradient; None does not clip."""
     accumulation: int = 1
     """Batches in one step of the optimizer; the result is that of one large batch."""
-    ema_decay: float | None = None
+    ema_decay: float | Auto | None = "auto"
     """Decay of the moving average of the weights, which is then what is validated and kept. None: no average."""
     precision: Precision = "float32"
     """Type that the network computes in; losses and weights stay float32."""
@@ -120,16 +129,40 @@ class OptimConfig:
         _check_choice("optim.precision", self.precision, Precision)
         for name in ("epochs", "accumulation"):
             _check(getattr(self, name) >= 1, f"optim.{name}", getattr(self, name), "1 or more")
-        _check(self.lr > 0, "optim.lr", self.lr, "more than 0")
+        lr, layer_decay = self.lr, self.layer_decay
+        _check(lr == "auto" or lr > 0, "optim.lr", lr, "more than 0, or auto")
         for name in ("weight_decay", "warmup_epochs", "plateau_patience", "mixup_alpha"):
-            _check(getattr(self, name) >= 0, f"optim.{_flag(name)}", getattr(self, name), "0 or more")
-        _check(0 < self.layer_decay <= 1, "optim.layer-decay", self.layer_decay, "more than 0, at most 1")
+            value = getattr(self, name)
+            _check(value == "auto" or value >= 0, f"optim.{_flag(name)}", value, "0 or more")
+        _check(
+            layer_decay == "auto" or 0 < layer_decay <= 1, "optim.layer-decay", layer_decay, "more than 0, at most 1"
+        )
         _check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "at least 0 and below 1")
         _check(0 <= self.min_lr_ratio <= 1, "optim.min-lr-ratio", self.min_lr_ratio, "a number from 0 to 1")
         _check(0 < self.plateau_factor < 1, "optim.plateau-factor", self.plateau_factor, "between 0 and 1")
         clip, decay = self.clip_norm, self.ema_decay
         _check(clip is None or clip > 0, "optim.clip-norm", clip, "more than 0")
-        _check(decay is None or 0 < decay < 1, "optim.ema-decay", decay, "between 0 and 1")
+        _check(decay is None or decay == "auto" or 0 < decay < 1, "optim.ema-decay", decay, "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig(OptimSettings):
+    """How it is minimised, with nothing left to choose: what `fit` reads."""
+
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    layer_decay: float = 1.0
+    warmup_epochs: float = 0.0
+    ema_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        left = [name for name in AUTO_OPTIM if getattr(self, name) == "auto"]
+        _check(not left, f"optim.{_flag(left[0])}" if left else "", "auto", "a number, once a recipe is resolved")
+
+
+AUTO_OPTIM = ("lr", "weight_decay", "layer_decay", "warmup_epochs", "ema_decay")
+"""Settings of the optimizer that may be `auto`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +206,22 @@ class FitConfig:
 
 def compute_fingerprint(*parts: Any) -> str:
     """SHA-256 of dataclasses and JSON values: what a checkpoint has to agree with."""
-    text = json.dumps(parts, default=asdict, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(parts, default=list_deciding, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_deciding(config: Any) -> dict[str, Any]:
+    """Field -> value of a dataclass, groups as mappings: what decides a result, for fingerprints.
+
+    A field that came later and has the value that runs had before (`metadata["before"]`) is left out, so that those
+    runs go on.
+    """
+    found = {}
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if "before" not in each.metadata or value != each.metadata["before"]:
+            found[each.name] = list_deciding(value) if is_dataclass(value) else value
+    return found
 
 
 def _flag(name: str) -> str:

@@ -28,7 +28,13 @@ _TINY = 1e-12
 
 
 class AttributeLoss(nn.Module, ABC):
-    """Numerators and denominators of the loss of one attribute."""
+    """Numerators and denominators of the loss of one attribute.
+
+    Attributes:
+        is_entropy: whether it is in nats, as cross entropies are, and so of one scale with them.
+    """
+
+    is_entropy = True
 
     @abstractmethod
     def weights(self, targets: Targets) -> Tensor:
@@ -184,6 +190,7 @@ class AgeLoss(AttributeLoss):
         super().__init__()
         self.config = config
         self.output = output
+        self.is_entropy = output != "regression"
 
     def weights(self, targets: Targets) -> Tensor:
         """See the base."""
@@ -231,14 +238,18 @@ def build_attribute_loss(
         counts: [C] labels by class, as `LabelTotals` counts them.
         age_output: of an age attribute's head.
     """
-    weigh = config.class_weights != "none" and attribute.name in (config.class_weighted or (attribute.name,))
-    kind, ratio = config.class_weights, config.max_class_weight
+    weighed = attribute.name in (config.class_weighted or (attribute.name,))
+    kind, ratio = config.class_weights if weighed else "none", config.max_class_weight
     match attribute.kind:
         case "binary":
-            pos_weight = compute_pos_weight(counts, kind, max_ratio=ratio) if weigh and kind != "none" else None
+            pos_weight = None
+            if kind not in {"none", "auto", "root"}:
+                pos_weight = compute_pos_weight(counts, kind, max_ratio=ratio)
             return BinaryLoss(config, pos_weight)
         case "age":
             return AgeLoss(config, age_output)
         case "multiclass" | "identity":
-            weights = compute_class_weights(counts, kind, max_ratio=ratio) if weigh and kind != "none" else None
+            weights = None
+            if kind not in {"none", "auto"}:
+                weights = compute_class_weights(counts, kind, max_ratio=ratio)
             return ClassLoss(config, len(attribute.classes), weights)

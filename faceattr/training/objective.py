@@ -3,6 +3,9 @@
     loss_a = sum over ranks and rows of losses / sum over ranks and rows of weights / prior_a
     total  = label_weight * loss_main + aux_weight * sum of loss_aux,  each times its own factor
 
+prior_a brings unlike units together: that of an age in years is the variance of the ages, so that its loss starts at 1
+beside cross entropies of ln 2 to ln 10. Cross entropies are alike and have a prior of 1, unless --loss.normalised all.
+
 The denominators do not depend on the model. They are added over the batches of a step and over ranks first, so that
 each rank gives its share of loss_a, and accumulated gradients, added over ranks, are those of one large batch.
 """
@@ -94,7 +97,8 @@ def build_objective(
         head = heads[attribute.name]
         loss = build_attribute_loss(attribute, config, count, age_output=head.age_output)
         losses[attribute.name] = loss
-        priors.append(loss.compute_prior(count) if config.normalise else 1.0)
+        divided = config.normalise and (config.normalised == "all" or not loss.is_entropy)
+        priors.append(loss.compute_prior(count) if divided else 1.0)
     return MultiAttributeLoss(
         losses, loss_weights=compute_loss_weights(attributes.names, config), priors=torch.tensor(priors)
     )

@@ -62,6 +62,13 @@ def _find_key(dotted: str, hints: Mapping[str, Any]) -> tuple[str, str | None]:
     raise ConfigError(f"unknown key {dotted!r}; {hint_text}")
 
 
+def read_setting(config: Any, dotted: str) -> Any:
+    """The value of a key; of an entry that a mapping lacks, what stands for it: 1 for a loss weight, else None."""
+    key, entry = _find_key(dotted, dict(_list_keys(type(config))))
+    value = _read(config, key)
+    return value if entry is None else value.get(entry, 1.0 if key == "loss.weights" else None)
+
+
 def _read(config: Any, dotted: str) -> Any:
     for name in dotted.split("."):
         config = getattr(config, name)

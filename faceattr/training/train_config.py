@@ -1,14 +1,14 @@
 """The config of `pipelines/train.py`: what `fit` reads, and the model, the data, the workers around it. No torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig
 from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
-from faceattr.models.augmentation import Augmentation
-from faceattr.training.config import FitConfig, LossConfig, OptimConfig, SelectionConfig
+from faceattr.models.augmentation import Augmentation, AugmentSettings
+from faceattr.training.config import FitConfig, LossConfig, OptimConfig, OptimSettings, SelectionConfig
 
 HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]
 
@@ -169,9 +169,9 @@ class TrainConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
     freeze: FreezeSettings = field(default_factory=FreezeSettings)
     loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimSettings = field(default_factory=OptimSettings)
     select: SelectionConfig = field(default_factory=SelectionConfig)
-    augment: Augmentation = field(default_factory=Augmentation)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     feed: FeedSettings = field(default_factory=FeedSettings)
     workers: TrainWorkersSettings = field(default_factory=TrainWorkersSettings)
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -198,12 +198,19 @@ class TrainConfig:
             self.freeze.head_epochs,
             f"less than --optim.epochs ({epochs}), which counts both stages",
         )
-        _ = self.fit  # checks what no group can see alone
+        # Checks what no group can see alone.
+        FitConfig(loss=self.loss, optim=OptimConfig(accumulation=self.optim.accumulation))
 
     @property
     def fit(self) -> FitConfig:
-        """What the loop reads."""
-        return FitConfig(loss=self.loss, optim=self.optim, select=self.select, seed=self.seed)
+        """What the loop reads. Raises ConfigError while a setting is `auto`; see `faceattr.training.recipe`."""
+        optim = OptimConfig(**{each.name: getattr(self.optim, each.name) for each in fields(self.optim)})
+        return FitConfig(loss=self.loss, optim=optim, select=self.select, seed=self.seed)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What training images go through. Raises ConfigError while its strength is `auto`."""
+        return Augmentation(**{each.name: getattr(self.augment, each.name) for each in fields(self.augment)})
 
 
 def _flag(name: str) -> str:

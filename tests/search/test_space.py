@@ -7,8 +7,10 @@ import pytest
 from faceattr.errors import ConfigError
 from faceattr.search.default_space import build_default_space
 from faceattr.search.distributions import Choice, RandInt, Uniform
+from faceattr.search.sampler import Sampler
 from faceattr.search.space import check_space, load_yaml, parse_space
-from faceattr.training.overrides import override
+from faceattr.training.overrides import override, read_setting
+from faceattr.training.recipe import resolve_recipe
 from faceattr.training.train_config import TrainConfig
 
 BASE = TrainConfig(data=("packed",), output="out")
@@ -102,7 +104,7 @@ def test_what_cannot_be_is_refused(text, words):
 @pytest.mark.parametrize("main", [None, "hat"])
 @pytest.mark.parametrize(("num_blocks", "can_split"), [(13, True), (2, True), (9, False)])
 def test_the_default_space_fits_the_data_and_the_backbone(main, num_blocks, can_split):
-    base = override(BASE, {"loss.main": main})
+    base = resolve_recipe(override(BASE, {"loss.main": main}), num_images=8_000).config
     found = build_default_space(base, NAMES, num_blocks=num_blocks, can_split=can_split)
     check_space(found, base, NAMES)
     assert {"freeze.depth", "model.head", "optim.lr", "optim.layer_decay", "augment.strength"} <= set(found.searched)
@@ -112,6 +114,49 @@ def test_the_default_space_fits_the_data_and_the_backbone(main, num_blocks, can_
     assert all(depth == "all" or 0 <= depth < num_blocks for depth in found.possible("freeze.depth"))
     for seed in range(20):
         override(base, found.draw(np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_random_blocks_are_never_frozen_and_learn_at_rates_that_move_them(optimizer):
+    given = override(BASE, {"model.pretrained": False, "optim.name": optimizer})
+    base = resolve_recipe(given, num_images=8_000).config
+    found = build_default_space(base, NAMES, num_blocks=5, can_split=True)
+    assert not {"freeze.depth", "optim.layer_decay"} & set(found.searched)
+    low, high = found.possible("optim.lr")
+    assert low >= 3e-4
+    if optimizer == "adamw":
+        assert high <= 1e-2
+
+
+CHANGES = [
+    {},
+    {"loss.main": "hat"},
+    {"model.pretrained": False},
+    {"model.pretrained": False, "optim.lr": 0.05, "augment.strength": 2.0},
+    {"freeze.depth": "all", "augment.strength": 0},
+    {"freeze.depth": -1, "augment.strength": 0, "optim.layer_decay": 1},
+    {"freeze.depth": 3, "loss.weights": {"glasses": 9.0}},
+    {"optim.lr": 1e-6, "model.head": "celeba4"},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_the_default_space_holds_the_shared_settings(changes):
+    base = resolve_recipe(override(BASE, changes), num_images=8_000).config
+    found = build_default_space(base, NAMES, num_blocks=13, can_split=True)
+    values = found.find_values(base)
+    assert values is not None
+    assert override(base, values) == override(base, {name: read_setting(base, name) for name in values})
+    for algorithm in ("random", "tpe"):
+        sampler = Sampler(found, algorithm, seed=0, two_objectives=False, num_samples=8, first=values)
+        assert sampler.ask(0) == values
+        assert sampler.ask(1) != values
+
+
+def test_a_space_that_excludes_the_shared_settings_says_so():
+    base = resolve_recipe(override(BASE, {"optim.lr": 1.0}), num_images=8_000).config
+    assert space("optim.lr: {loguniform: [1e-4, 1e-2]}").find_values(base) is None
+    assert space("optim.lr: {loguniform: [1e-4, 1]}").find_values(base) == {"optim.lr": 1.0}
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "tune" / "spaces").glob("*.yaml")), ids=str)

@@ -8,6 +8,7 @@ from faceattr.errors import ConfigError
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
 from faceattr.training.class_weights import LabelTotals
 from faceattr.training.overrides import override
+from faceattr.training.recipe import resolve_recipe
 from faceattr.training.train_config import TrainConfig
 
 AVAILABLE = AttributeSet(
@@ -59,7 +60,7 @@ def test_attributes_are_chosen_in_the_datas_order_with_the_rules_over_them():
 
 
 def stages_of(**changes):
-    given = config(**changes)
+    given = resolve_recipe(config(**changes), num_images=1_000).config
     return [(each.num_epochs, each.freeze_depth, each.lr) for each in build_stages(given, model_of(given))]
 
 

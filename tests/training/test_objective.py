@@ -5,6 +5,7 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.errors import ConfigError
+from faceattr.models.heads import NUM_YEARS
 from faceattr.training.config import LossConfig
 from faceattr.training.objective import build_objective, compute_loss_weights, initialise_heads
 from tests.training.toy import AGE, ATTRIBUTES, HAT, TONE, binary, build_toy, classes, count, make_batch, split
@@ -46,7 +47,7 @@ def test_an_attribute_without_labels_is_refused():
 def test_losses_are_divided_by_their_priors():
     model = build_toy(AttributeSet(attributes=(HAT, TONE)))
     counts = {"hat": torch.tensor([1.0, 1.0]).double(), "tone": torch.tensor([1.0, 1.0, 1.0]).double()}
-    objective = build_objective(model.attributes, model.head_configs, LossConfig(), counts)
+    objective = build_objective(model.attributes, model.head_configs, LossConfig(normalised="all"), counts)
     torch.testing.assert_close(objective.priors, torch.tensor([math.log(2), math.log(3)]))
     targets = {"hat": binary([1, 0]), "tone": classes([0, None], 3)}
     outputs = {"hat": torch.zeros(2, 1), "tone": torch.zeros(2, 3)}
@@ -58,11 +59,29 @@ def test_losses_are_divided_by_their_priors():
     torch.testing.assert_close(plain(outputs, targets, denominators), objective.priors)
 
 
+def test_only_a_loss_of_another_unit_is_divided_by_its_prior():
+    attributes = AttributeSet(attributes=(HAT, TONE, AGE))
+    ages = torch.zeros(NUM_YEARS).double()
+    ages[20], ages[40] = 1, 1
+    counts = {"hat": torch.tensor([1.0, 1.0]).double(), "tone": torch.tensor([1.0, 1.0, 1.0]).double(), "age": ages}
+    in_years = build_toy(attributes, age_output="regression")
+    in_nats = build_toy(attributes, age_output="distribution")
+    config = LossConfig(normalised="units")
+    priors = {
+        model: build_objective(attributes, model.head_configs, config, counts).priors.tolist()
+        for model in (in_years, in_nats)
+    }
+    assert priors[in_years][:2] == [1, 1]
+    # The variance of ages of 20 and 40 years.
+    assert priors[in_years][2] == pytest.approx(100, rel=0.01)
+    assert priors[in_nats] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("age_output", ["regression", "distribution"])
 def test_initial_heads_start_at_the_prior(age_output):
     batch = make_batch(64, 0)
     model = build_toy(age_output=age_output).eval()
-    objective = objective_for(model, [batch])
+    objective = objective_for(model, [batch], LossConfig(normalised="all"))
     initialise_heads(model, objective, count([batch]))
     for name in ATTRIBUTES.names:
         torch.nn.init.zeros_(model.head(name).weight)

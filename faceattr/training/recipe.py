@@ -1,0 +1,158 @@
+"""What settings that are `auto` become: the one place that knows, by what a training starts from.
+
+    rate           by the optimizer, the family of the backbone, the batch, and whether anything has been learnt before
+    schedule       warm-up and moving average by the same, and the number of epochs
+    augmentation   by how often the training sees each image: a short training of a fresh network needs its images plain
+
+A run that was begun goes on with what it began with, whatever these rules say by then. The figures behind the rules:
+`tests/benchmarks/bench_recipes.py`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from faceattr.models.augmentation import Augmentation
+from faceattr.training.config import AUTO_OPTIM, LossConfig, OptimConfig, OptimSettings
+from faceattr.training.train_config import TrainConfig
+
+Start = Literal["random", "trained"]
+Family = Literal["convolutions", "transformer"]
+
+_TRANSFORMERS = (
+    *("vit", "deit", "beit", "eva", "swin", "cait", "xcit", "pit_", "tnt_", "twins", "volo", "crossvit", "mvit"),
+    *("former", "hiera", "siglip", "aimv2", "dinov", "nest_", "maxvit", "maxxvit", "coat"),
+)
+# Peak learning rates at a batch of 64.
+_RATES: dict[tuple[str, Start, Family], float] = {
+    ("adam", "random", "convolutions"): 4e-3,
+    ("adam", "random", "transformer"): 1e-3,
+    ("adam", "trained", "convolutions"): 1e-3,
+    ("adam", "trained", "transformer"): 2e-4,
+    ("sgd", "random", "convolutions"): 0.1,
+    ("sgd", "random", "transformer"): 0.05,
+    ("sgd", "trained", "convolutions"): 0.01,
+    ("sgd", "trained", "transformer"): 0.005,
+}
+_HEADS_ALONE = {"adam": 1e-3, "sgd": 0.05}
+_LAYER_DECAY: dict[Family, float] = {"convolutions": 0.9, "transformer": 0.75}
+_EMA_DECAY = 0.999
+# What a field that came later stood for before.
+_BEFORE = {each.name: each.metadata["before"] for each in fields(LossConfig) if "before" in each.metadata}
+# Steps after which a network that began with random weights has learnt most of what it will.
+_FEW_STEPS = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A config with nothing left to choose, and why it is as it is.
+
+    Attributes:
+        config: with numbers in the place of every `auto`.
+        lines: rate, schedule, augmentation, for people.
+    """
+
+    config: TrainConfig
+    lines: tuple[str, str, str]
+
+
+def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, Any] | None = None) -> Recipe:
+    """Chooses what is `auto`.
+
+    Args:
+        config: as given.
+        num_images: of the training split.
+        begun: group -> field -> value of the run that goes on, as in its fingerprint; what is `auto` here is taken
+            from there. A field that did not exist then has the value that it stood for.
+    """
+    start, family = find_start(config), find_family(config.model.backbone)
+    chosen = _choose_optim(config, start, family)
+    strength = _choose_strength(config, start, num_images)
+    chosen_loss: dict[str, Any] = {"normalised": "units", "class_weights": "root"}
+    if begun is not None:
+        chosen |= {name: begun["optim"][name] for name in AUTO_OPTIM if name in begun.get("optim", {})}
+        strength = float(begun.get("augment", {}).get("strength", strength))
+        chosen_loss = {"normalised": _BEFORE["normalised"]} | {
+            name: value for name, value in begun.get("loss", {}).items() if name in chosen_loss
+        }
+    optim = {each.name: getattr(config.optim, each.name) for each in fields(OptimSettings)}
+    optim |= {name: chosen[name] for name in AUTO_OPTIM if optim[name] == "auto"}
+    augment = {each.name: getattr(config.augment, each.name) for each in fields(config.augment)}
+    augment |= {"strength": strength} if augment["strength"] == "auto" else {}
+    loss = {name: value for name, value in chosen_loss.items() if getattr(config.loss, name) == "auto"}
+    resolved = replace(
+        config, optim=OptimConfig(**optim), augment=Augmentation(**augment), loss=replace(config.loss, **loss)
+    )
+    origin = "as the run began" if begun is not None else f"{family} from {start} weights"
+    return Recipe(config=resolved, lines=_describe(config, resolved, num_images=num_images, origin=origin))
+
+
+def find_start(config: TrainConfig) -> Start:
+    """Whether the backbone has learnt anything: published weights, or those of an earlier training."""
+    return "trained" if config.model.pretrained or config.model.checkpoint is not None else "random"
+
+
+def find_family(backbone: str) -> Family:
+    """Family of a backbone by its name. CLIP's vision towers, in folders and on the hub, are transformers."""
+    name = backbone.lower()
+    is_clip = name.startswith("hf:") or "/" in name
+    return "transformer" if is_clip or any(part in name for part in _TRANSFORMERS) else "convolutions"
+
+
+def _choose_optim(config: TrainConfig, start: Start, family: Family) -> dict[str, Any]:
+    optim, adaptive = config.optim, config.optim.name != "sgd"
+    kind = "adam" if adaptive else "sgd"
+    batch = config.feed.batch_size * optim.accumulation / 64
+    heads_alone = _trains_heads_alone(config)
+    rate = _HEADS_ALONE[kind] if heads_alone else _RATES[kind, start, family]
+    fresh = start == "random" and not heads_alone
+    # A warm-up must end before the first of several stages does.
+    warmup = min(5.0, optim.epochs / (12 if family == "convolutions" else 6)) if fresh else min(0.5, optim.epochs / 12)
+    return {
+        # Steps of Adam have a length of their own; their noise falls with the root of the batch.
+        "lr": _round(rate * (math.sqrt(batch) if adaptive else batch)),
+        "weight_decay": 0.05 if optim.name == "adamw" and not heads_alone else 1e-4,
+        "layer_decay": 1.0 if fresh or heads_alone else _LAYER_DECAY[family],
+        "warmup_epochs": round(warmup, 2),
+        "ema_decay": _EMA_DECAY if fresh else None,
+    }
+
+
+def _trains_heads_alone(config: TrainConfig) -> bool:
+    return config.freeze.depth in ("all", -1) and config.freeze.schedule == "constant" and not config.lora.rank
+
+
+def _choose_strength(config: TrainConfig, start: Start, num_images: int) -> float:
+    if start == "trained":
+        return 1.0
+    # One at 40 passes over 10,000 images. The flip needs some strength.
+    strength = config.optim.epochs / 40 * math.sqrt(10_000 / max(1, num_images))
+    return round(min(1.0, max(0.1, strength)), 2)
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _describe(given: TrainConfig, config: TrainConfig, *, num_images: int, origin: str) -> tuple[str, str, str]:
+    optim, batch = config.optim, config.feed.batch_size * config.optim.accumulation
+    is_random = find_start(config) == "random"
+
+    def why(value: object, reason: str) -> str:
+        return reason if value == "auto" else "as given"
+
+    rate = (
+        f"{optim.lr:g} ({why(given.optim.lr, f'{optim.name}, batch {batch}, {origin}')}), weight decay "
+        f"{optim.weight_decay:g}, layer decay {optim.layer_decay:g}"
+    )
+    steps = optim.epochs * (num_images // config.feed.batch_size) // optim.accumulation
+    hint = f"; {steps:,} steps are few for random weights, more epochs learn more"
+    schedule = (
+        f"{optim.schedule} over {optim.epochs} epochs, warm-up {optim.warmup_epochs:g}, average of weights "
+        f"{'none' if optim.ema_decay is None else f'{optim.ema_decay:g}'}"
+        f" ({why(given.optim.warmup_epochs, origin)}){hint if is_random and steps < _FEW_STEPS else ''}"
+    )
+    seen = f"{optim.epochs} passes over {num_images:,} images, {origin}"
+    augmentation = f"strength {config.augment.strength:g} ({why(given.augment.strength, seen)})"
+    return f"rate          {rate}", f"schedule      {schedule}", f"augmentation  {augmentation}"
