@@ -2,8 +2,7 @@
 
     balanced    w_c ~ 1 / n_c                                    sklearn's `balanced`
     effective   w_c ~ (1 - b) / (1 - b^n_c), b = 1 - 1 / N       Cui et al. 2019, class-balanced loss
-
-    root        w_c ~ 1 / sqrt(n_c)                              halfway to balanced: decisions move by half the log counts
+    root        w_c ~ 1 / sqrt(n_c)                              halfway to balanced, in the log
 
 Class weights have mean 1 over the labels, and are 0 for classes without any.
 """

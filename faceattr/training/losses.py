@@ -18,13 +18,14 @@ from torchvision.ops import sigmoid_focal_loss
 from faceattr.attributes import Attribute
 from faceattr.models.heads import NUM_YEARS, AgeOutput
 from faceattr.training.age import spread_ages, years_within
-from faceattr.training.class_weights import compute_class_weights, compute_pos_weight
-from faceattr.training.config import LossConfig
+from faceattr.training.class_weights import WeightKind, compute_class_weights, compute_pos_weight
+from faceattr.training.config import ClassWeighting, LossConfig
 from faceattr.training.targets import Targets
 
 # Prior losses are divisors. An attribute of which nearly all labels are alike would else drown the others.
 _SMALLEST_PRIOR = 0.01
 _TINY = 1e-12
+_WEIGHT_KINDS: dict[ClassWeighting, WeightKind] = {"root": "root", "balanced": "balanced", "effective": "effective"}
 
 
 class AttributeLoss(nn.Module, ABC):
@@ -239,17 +240,16 @@ def build_attribute_loss(
         age_output: of an age attribute's head.
     """
     weighed = attribute.name in (config.class_weighted or (attribute.name,))
-    kind, ratio = config.class_weights if weighed else "none", config.max_class_weight
+    kind = _WEIGHT_KINDS.get(config.class_weights) if weighed else None
+    ratio = config.max_class_weight
     match attribute.kind:
         case "binary":
-            pos_weight = None
-            if kind not in {"none", "auto", "root"}:
-                pos_weight = compute_pos_weight(counts, kind, max_ratio=ratio)
-            return BinaryLoss(config, pos_weight)
+            # The cut on the score does what softer weights would.
+            if kind is None or kind == "root":
+                return BinaryLoss(config, None)
+            return BinaryLoss(config, compute_pos_weight(counts, kind, max_ratio=ratio))
         case "age":
             return AgeLoss(config, age_output)
         case "multiclass" | "identity":
-            weights = None
-            if kind not in {"none", "auto"}:
-                weights = compute_class_weights(counts, kind, max_ratio=ratio)
+            weights = None if kind is None else compute_class_weights(counts, kind, max_ratio=ratio)
             return ClassLoss(config, len(attribute.classes), weights)

@@ -3,10 +3,10 @@
 python tests/benchmarks/bench_recipes.py --fairface FOLDER --output results.jsonl
 python tests/benchmarks/bench_recipes.py --fairface FOLDER --output results.jsonl --device cuda --processes 16
 
-Sections (`--sections`): `scratch` trains from random weights by Adam at 1e-4 and at 3e-3 (batch 32, plain sum of losses,
-no augmentation) and by our defaults; `trained` goes on from weights learnt on the other set, by our defaults and by
-those of before. Needs no Ray. Runs that are in --output already are not done again, so a stopped benchmark goes on;
-`--budget-s` ends it in time and says what is missing.
+Sections (`--sections`): `scratch` trains from random weights by Adam at 1e-4 and at 3e-3 (batch 32, plain sum of
+losses, no augmentation) and by our defaults; `trained` goes on from weights learnt on the other set, by our defaults
+and by those of before. Needs no Ray. Runs that are in --output already are not done again, so a stopped benchmark goes
+on; `--budget-s` ends it in time and says what is missing.
 """
 
 import argparse
@@ -163,9 +163,8 @@ def show(path: Path) -> None:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for result in read_results(path):
         groups[_key(result)[:4]].append(result["figures"])
-    print(
-        "\n| start | set | epochs | recipe | seeds | macro F1, mean ± spread (accuracy) |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("\n| start | set | epochs | recipe | seeds | macro F1, mean ± spread (accuracy) |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for (section, name, epochs, recipe), figures in sorted(groups.items(), key=lambda item: item[0]):
         cells = []
         for attribute in figures[0]:
