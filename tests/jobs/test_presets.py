@@ -125,6 +125,14 @@ class Local:
             yield to_batch(decode(table), self.attributes, self.preprocessing.size_px)
 
 
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS_FOLDER.glob("*.yaml")))
+def test_a_preset_leaves_nothing_to_be_chosen_by_the_recipe(preset):
+    config = parse(preset)
+    assert config.fit.optim.lr > 0
+    assert config.augmentation.strength in (0, 1)
+    assert (config.loss.normalised, config.loss.class_weights) == ("all", "none")
+
+
 @pytest.mark.parametrize("preset", LAYOUTS)
 def test_a_preset_trains_on_its_layout(tmp_path, preset):
     attributes, flags = LAYOUTS[preset]
