@@ -28,8 +28,10 @@ def resolve(changes=(), *, base=RANDOM, num_images=8_000, begun=None):
 
 @pytest.mark.parametrize(
     ("pretrained", "backbone", "optimizer", "epochs", "num_images"),
-    itertools.product(
-        (True, False), ("resnet18", "vit_tiny_patch16_224"), ("adam", "adamw", "sgd"), (1, 30), (64, 10**7)
+    list(
+        itertools.product(
+            (True, False), ("resnet18", "vit_tiny_patch16_224"), ("adam", "adamw", "sgd"), (1, 30), (64, 10**7)
+        )
     ),
 )
 def test_nothing_is_left_to_choose(pretrained, backbone, optimizer, epochs, num_images):
