@@ -25,7 +25,7 @@ class Predict:
     model: str
     """A trained model: local folder, Hugging Face hub id, or s3://bucket/folder."""
     input: Annotated[Path, tyro.conf.arg(aliases=["--images"])]
-    """A picture, or a folder of pictures (.jpg, .png and others, in any case)."""
+    """A picture, or a folder of pictures (.jpg, .png and others, in any case, or without ending)."""
     output: Path = Path("predictions")
     """Folder for pictures."""
     visualize: bool = False
@@ -59,7 +59,7 @@ class Predict:
     def __call__(self) -> int:
         """Predicts; 1 if not a single picture could be used, or if one that was asked for could not be drawn."""
         source, output = local_path(self.input, "--input"), local_path(self.output, "--output")
-        paths = find_images(source)
+        paths, others = find_images(source)
         detector = FaceDetector() if self.detect else None
         # Late: torch and what stands on it take seconds, for which a wrong flag or path need not wait.
         from faceattr.inference.pictures import Pictures  # noqa: PLC0415
@@ -85,6 +85,7 @@ class Predict:
             print(encode_json(picture.to_dict(self.confidence)) if self.json else picture.describe(self.confidence))
             num_bad += picture.error is not None
             num_not_drawn += picture.not_drawn is not None
+        print(*others, sep="\n", end="\n" if others else "", file=sys.stderr)
         if num_bad:
             print(f"{num_bad} of {len(paths)} pictures cannot be used; the reason stands with each", file=sys.stderr)
         if num_not_drawn:

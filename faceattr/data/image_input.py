@@ -6,6 +6,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from faceattr.data.folder_files import FolderFiles
+
 InputKind = Literal["prefix", "manifest", "packed"]
 
 
@@ -19,6 +21,7 @@ class ImageInput:
         carried: schema of the columns that are carried through to the output.
         tables: rows in `plan_schema(carried)`, to be read once.
         bytes_column: for packed input, the column with the encoded images.
+        files: of a folder: what it holds that is no row; complete once the tables are read.
     """
 
     kind: InputKind
@@ -26,3 +29,4 @@ class ImageInput:
     carried: pa.Schema
     tables: Iterable[pa.Table]
     bytes_column: str | None = None
+    files: FolderFiles | None = None

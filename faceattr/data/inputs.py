@@ -3,26 +3,23 @@
 Each becomes a stream of tables in `plan_schema`; no step holds more than a few thousand rows.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
 from faceattr.data.addresses import resolve_address
+from faceattr.data.folder_files import DECODED_EXTENSIONS, FolderFiles, describe_files, is_image_name, is_table_name
 from faceattr.data.image_input import ImageInput
 from faceattr.data.manifests import TableInput
 from faceattr.data.plan import plan_schema
-from faceattr.data.storage import StorageOptions, join_uri, open_store, split_uri
+from faceattr.data.storage import StorageOptions, Store, join_uri, open_store, split_uri
 from faceattr.data.store_types import ObjectInfo
 from faceattr.data.text_tables import TEXT_ENDINGS
 from faceattr.errors import ConfigError
 
-IMAGE_EXTENSIONS = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"]
-)
 _BATCH_ROWS = 8_192
-# How far a prefix is looked into to tell images from Parquet files.
-_SNIFF_OBJECTS = 1_000
 
 
 def open_input(
@@ -57,21 +54,29 @@ def open_input(
             tables.open_parquet(folder, [name]) if name.lower().endswith(".parquet") else tables.open_csv(folder, name)
         )
     store = open_store(images, storage)
-    listing = store.list()
-    head = list(itertools.islice(listing, _SNIFF_OBJECTS))
-    if not head and _is_image(name):
-        store = open_store(folder, storage)
-        head = [entry for entry in store.list(name) if entry.key == name]
-    if any(_is_image(entry.key) for entry in head):
-        rows = _prefix_tables(itertools.chain(head, listing), store.uri)
-        return ImageInput(kind="prefix", root=store.uri, carried=pa.schema([]), tables=rows)
-    names = sorted(entry.key for entry in itertools.chain(head, listing) if entry.key.lower().endswith(".parquet"))
-    if names:
-        return tables.open_parquet(store.uri, names)
-    endings = ", ".join(sorted({_extension(entry.key) or "no extension" for entry in head}))
-    found = f"the first {len(head)} objects end in {endings}" if head else "the place is empty or does not exist"
+    files, table_names = FolderFiles(), []
+    for entry in store.list():
+        if is_image_name(entry.key):
+            return _open_prefix(store)
+        files.add(entry.key)
+        if is_table_name(entry.key):
+            table_names.append(entry.key)
+    if table_names:
+        files.take_tables(len(table_names))
+        return dataclasses.replace(tables.open_parquet(store.uri, sorted(table_names)), files=files)
+    if not files.num_files and (single := _open_single(folder, name, storage)):
+        return single
+    if files.num_rows:  # images perhaps, of names without an ending
+        return _open_prefix(store)
+    found = "; ".join(describe_files(files.to_json())) or "the place is empty or does not exist"
+    named = (
+        "; name a manifest itself, such as --images FOLDER/list.csv"
+        if any(files.other[ending] for ending in TEXT_ENDINGS)
+        else ""
+    )
     raise ConfigError(
-        f"--images {images}: found no image ({', '.join(sorted(IMAGE_EXTENSIONS))}) and no .parquet file; {found}"
+        f"--images {images}: found no image ({', '.join(sorted(DECODED_EXTENSIONS))} or another image's ending) and no "
+        f".parquet file; {found}{named}"
     )
 
 
@@ -79,17 +84,24 @@ def _holds_objects(uri: str, storage: StorageOptions) -> bool:
     return next(iter(open_store(uri, storage).list()), None) is not None
 
 
-def _extension(key: str) -> str:
-    stem, dot, extension = key.rpartition("/")[2].rpartition(".")
-    return f".{extension.lower()}" if dot and stem else ""
+def _open_single(folder: str, name: str, storage: StorageOptions) -> ImageInput | None:
+    """The one image that `--images` names."""
+    store = open_store(folder, storage)
+    if not any(entry.key == name and FolderFiles().add(name) for entry in store.list(name)):
+        return None
+    rows = _prefix_tables((entry for entry in store.list(name) if entry.key == name), store.uri)
+    return ImageInput(kind="prefix", root=store.uri, carried=pa.schema([]), tables=rows)
 
 
-def _is_image(key: str) -> bool:
-    return _extension(key) in IMAGE_EXTENSIONS
+def _open_prefix(store: Store) -> ImageInput:
+    """The images of a folder. It is listed from its start once more, so that no listing is held."""
+    files = FolderFiles()
+    rows = _prefix_tables(files.rows(store.list()), store.uri)
+    return ImageInput(kind="prefix", root=store.uri, carried=pa.schema([]), tables=rows, files=files)
 
 
 def _prefix_tables(listing: Iterable[ObjectInfo], root: str) -> Iterator[pa.Table]:
-    images = (entry for entry in listing if _is_image(entry.key))
+    images = iter(listing)
     while batch := list(itertools.islice(images, _BATCH_ROWS)):
         try:
             table = pa.table(

@@ -28,6 +28,7 @@ _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,255}")
 _TEMPORARY_PREFIX = ".tmp-"
+_TEMPORARY_NAME = re.compile(re.escape(_TEMPORARY_PREFIX) + "[0-9a-f]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ class LocalStore:
         except OSError as error:
             raise StorageError(f"cannot list {folder}: {error.strerror}") from error
         for entry in found:
-            if entry.name.startswith(_TEMPORARY_PREFIX):
+            if _TEMPORARY_NAME.fullmatch(entry.name):
                 continue
             key = folder_key + entry.name
             if _is_folder(entry):

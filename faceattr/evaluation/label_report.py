@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.data.commit import OK
+from faceattr.data.folder_files import describe_files
 from faceattr.data.runs import Manifest, RunRecord
 from faceattr.data.storage import Store
 from faceattr.evaluation.pages import render_page
@@ -128,6 +129,7 @@ def render_label_report(
         num_labelled=manifest.status_counts.get(OK, 0),
         reasons=[(status, count) for status, count in manifest.status_counts.items() if status != OK],
         examples=statistics.examples,
+        other_files=describe_files(record.source.get("files")),
         attributes=attributes,
         derived=derived,
         rate=_draw_rate(sessions),

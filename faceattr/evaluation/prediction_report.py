@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.commit import OK
+from faceattr.data.folder_files import describe_files
 from faceattr.data.runs import Manifest, RunRecord
 from faceattr.data.storage import Store
 from faceattr.evaluation.agreement import Agreement
@@ -101,6 +102,7 @@ def render_prediction_report(
         num_good=manifest.status_counts.get(OK, 0),
         reasons=[(status, count) for status, count in manifest.status_counts.items() if status != OK],
         examples=statistics.examples,
+        other_files=describe_files(record.source.get("files")),
         attributes=attributes,
         derived=[(rule, statistics.counts[rule.name].tolist()) for rule in statistics.attributes.derived],
         agreement=agreement,

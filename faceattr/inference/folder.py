@@ -4,26 +4,31 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from faceattr.data.inputs import IMAGE_EXTENSIONS
+from faceattr.data.folder_files import DECODED_EXTENSIONS, FolderFiles, describe_files
+from faceattr.data.storage import LocalStore
 from faceattr.errors import ConfigError
 
 
-def find_images(source: Path) -> list[Path]:
-    """The file itself, or the images of a folder and the folders in it, in string order, by ending, in any case.
+def find_images(source: Path) -> tuple[list[Path], list[str]]:
+    """The file itself, or the images of a folder and the folders in it, in string order.
+
+    Returns:
+        The images, as `faceattr.data.folder_files` tells them from other files; and what to say of the others.
 
     Raises:
         ConfigError: nothing is there, or the folder holds no image.
     """
     if source.is_file():
-        return [source]
+        return [source], []
     if not source.exists():
         raise ConfigError(f"--input {source}: no such file or folder")
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS and path.is_file())
+    files = FolderFiles()
+    found = sorted(source / entry.key for entry in files.rows(LocalStore(source).list()))
+    others = describe_files(files.to_json())
     if not found:
-        others = sum(1 for path in source.rglob("*") if path.is_file())
-        endings = ", ".join(sorted(IMAGE_EXTENSIONS))
-        raise ConfigError(f"--input {source}: holds no image ({endings}); found {others} other files")
-    return found
+        endings = ", ".join(sorted(DECODED_EXTENSIONS))
+        raise ConfigError(f"--input {source}: holds no image ({endings}); found {'; '.join(others) or 'no file'}")
+    return found, others
 
 
 def find_namesakes(paths: Sequence[Path]) -> set[Path]:

@@ -17,6 +17,7 @@ import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig, PredictConfig
 from faceattr.data.commit import OK
+from faceattr.data.folder_files import describe_files
 from faceattr.data.image_input import ImageInput
 from faceattr.data.images import ImageLimits
 from faceattr.data.inputs import open_input
@@ -134,7 +135,9 @@ def begin_run(job: ImageJob) -> RunRecord:
         logger.info("plan listing images=%s kind=%s", job.config.images, images.kind)
         plan = write_plan(job.output, images.tables, limit=job.config.limit, unique_by_source=images.kind == "prefix")
         logger.info("plan rows=%d shards=%d bytes=%d", plan.num_rows, plan.num_shards, plan.num_bytes)
-        source = {"kind": images.kind, "root": images.root, "bytes_column": images.bytes_column}
+        source: dict[str, Any] = {"kind": images.kind, "root": images.root, "bytes_column": images.bytes_column}
+        if images.files is not None:
+            source["files"] = images.files.to_json()
         return plan, source, images.carried
 
     return open_run(
@@ -251,10 +254,12 @@ def summarise_run(job: ImageJob, manifest: Manifest, done: str, report_key: str)
     rows = join_uri(job.output.uri, manifest.files[0].key.rpartition("/")[0])
     what = f"{job.kind}s"
     width = max(len(what), len("report"))
+    record = read_record(job.output)
     lines = [
         f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files",
         f"{done} {good:,}, rejected {manifest.num_rows - good:,}",
         *reasons,
+        *describe_files(record.source.get("files") if record else None),
         f"{what:{width}}  {rows}/*.parquet",
         f"{'report':{width}}  {join_uri(job.output.uri, report_key)}",
     ]

@@ -89,7 +89,8 @@ def source_rows(gathered: GatheredLabels, rejects: Rejects, limit: int | None) -
 
 def describe_rejects(rejects: Rejects) -> dict[str, Any]:
     """Plain form for run.json."""
-    return {"total": rejects.total, "counts": rejects.counts, "text": rejects.describe()}
+    text, files = rejects.describe(), rejects.files.to_json()
+    return {"total": rejects.total, "counts": rejects.counts, "text": text, "files": files}
 
 
 def _scan(job: PackJob, gathered: GatheredLabels) -> FoundRows:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import ray
 import yaml
 
+from faceattr.data.folder_files import describe_files
 from faceattr.data.image_input import ImageInput
 from faceattr.data.images import ImageLimits
 from faceattr.data.plan import choose_shard_size
@@ -56,6 +57,7 @@ def describe_preflight(job: ImageJob) -> str:
     lines = [
         yaml.safe_dump(asdict(job.config), sort_keys=False),
         f"images     {num_rows:,} below {images.root} ({images.kind}), {num_bytes / 1e9:,.2f} GB listed",
+        *describe_files(images.files.to_json() if images.files else None),
         f"shards     {-(-num_rows // shard_size):,} of {shard_size:,} rows",
         f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
         f"actors     {actors.min_actors} to {actors.max_actors}, each {actors.gpus:g} GPUs, {actors.threads} threads",

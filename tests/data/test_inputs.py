@@ -48,7 +48,7 @@ def column(source, name):
 
 def test_a_prefix_gives_its_images_of_any_depth_and_case(place):
     images = {"a.jpg": 1, "b.JPG": 2, "c.Jpeg": 3, "d/e f/g.png": 4, "d/ü#?.webp": 5, "d/x.y.TIFF": 6, "s+%41.avif": 7}
-    others = ["a.txt", "jpg", ".jpg", "a.jpg.part", "d/list.json", "d.jpg/readme", "a.jpgx"]
+    others = ["a.txt", "a.jpg.part", "d/list.json", "a.jpgx", ".gitignore", "d/._a.jpg"]
     for key, size in images.items():
         place.put(key, b"x" * size)
     for key in others:
@@ -59,6 +59,9 @@ def test_a_prefix_gives_its_images_of_any_depth_and_case(place):
     assert {key: row["num_bytes"] for key, row in found.items()} == images
     assert {key: row["uri"] for key, row in found.items()} == {key: f"{place.uri}/{key}" for key in images}
     assert all(row["etag"] and row["source_row"] is None for row in found.values())
+    assert source.files.num_rows + source.files.other.total() + source.files.skipped.total() == len(images) + len(
+        others
+    )
 
 
 def test_a_prefix_may_end_with_a_slash(place):
@@ -79,10 +82,49 @@ def test_nothing_is_found(place):
         open_input(f"{place.uri}/nothing")
     assert str(error.value).startswith(f"--images {place.uri}/nothing: ")
     assert str(error.value).endswith("the place is empty or does not exist")
-    for key in ("a.txt", "b.TXT", "c.heic", "README"):
+    for key in ("a.txt", "b.TXT", "c.csv", "._a.jpg"):
         place.put(key, b"")
-    with pytest.raises(ConfigError, match=r"the first 4 objects end in \.heic, \.txt, no extension$"):
+    with pytest.raises(ConfigError, match=r"no images: 3 \(\.txt 2, \.csv 1\).*\(\._\* 1\); name a manifest itself"):
         open_input(place.uri)
+    with pytest.raises(ConfigError, match=r"no images: 1 \(\.json 1\)$"):
+        (place.put("x/y.json", b""), open_input(f"{place.uri}/x"))
+
+
+@pytest.mark.parametrize("key", ["z.jpg", "z.heic", "z.NEF"])
+def test_what_the_input_is_does_not_hang_on_its_first_thousand_objects(tmp_path, key):
+    for number in range(1_100):
+        (tmp_path / f"{number:04}.json").touch()
+    (tmp_path / "a.parquet").write_bytes(b"no matter what")
+    (tmp_path / key).touch()
+    source = open_input(str(tmp_path))
+    assert (source.kind, column(source, "image_id")) == ("prefix", [key])
+    assert source.files.other == {".json": 1_100, ".parquet": 1}
+
+
+def test_a_parquet_file_behind_a_thousand_others_is_found(place, tmp_path):
+    for number in range(1_001):
+        place.put(f"{number:04}.json", b"")
+    place.put("z.parquet", parquet({"uri": ["a.jpg"]}))
+    place.put("_SUCCESS", b"")
+    source = open_input(place.uri)
+    assert (source.kind, column(source, "image_id")) == ("manifest", ["a.jpg"])
+    assert source.files.to_json()["other"] == {".json": 1_001, "no extension": 1}
+
+
+def test_parquet_files_of_other_programs_and_of_a_mac_are_not_the_input(folder):
+    folder.put("b.parquet", parquet({"uri": ["a.jpg"]}))
+    for key in ("._b.parquet", "_delta_log/1.checkpoint.parquet", ".hidden/c.parquet"):
+        folder.put(key, b"no table")
+    source = open_input(folder.uri)
+    assert column(source, "image_id") == ["a.jpg"]
+    assert (source.files.other, source.files.skipped) == ({".parquet": 2}, {"._*": 1})
+
+
+def test_images_whose_names_have_no_ending(place):
+    for key in ("0a1b", "d/2c3d", "notes.txt"):
+        place.put(key, b"")
+    source = open_input(place.uri)
+    assert (source.kind, sorted(column(source, "image_id"))) == ("prefix", ["0a1b", "d/2c3d"])
 
 
 def test_a_file_name_that_is_no_text_is_named(tmp_path):

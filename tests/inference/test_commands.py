@@ -43,6 +43,25 @@ def test_a_folder_with_bad_pictures_in_json(run, photos, tmp_path):
     assert entries[0]["saved"] == str(tmp_path / "out" / "a_pred.jpg")
 
 
+def test_files_that_are_no_pictures_are_counted_and_one_without_an_ending_is_tried(run, photos, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(photos / "a.JPG", folder / "photo")
+    (folder / "b.jp2").write_bytes(b"\0\0\0\x0cjP  " + bytes(40))
+    for name in ("notes.txt", ".DS_Store", "._photo"):
+        (folder / name).write_bytes(b"x")
+    code, out, err = run("--input", folder)
+    assert code == 0
+    jp2, photo = out.splitlines()
+    assert "error: unsupported: JPEG 2000" in jp2
+    assert " hat " in photo
+    assert err.splitlines() == [
+        "other files, no images: 1 (.txt 1)",
+        "other files, skipped, of the operating system: 2 (.DS_Store 1, ._* 1)",
+        "1 of 2 pictures cannot be used; the reason stands with each",
+    ]
+
+
 @pytest.mark.parametrize("more", [(), ("--visualize",)])
 def test_a_picture_over_the_limit_of_bytes_is_not_read_and_moves_no_other(run, photos, tmp_path, more):
     folder = tmp_path / "in"

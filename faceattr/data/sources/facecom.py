@@ -56,11 +56,11 @@ def open_facecom(root: str, options: SourceOptions, storage: StorageOptions) -> 
     if files:
         _, images = find_image_root(root, storage, options.image_folder, usual=("images",))
 
-    def found_rows() -> Iterator[FoundRow]:
+    def found_rows(rejects: Rejects) -> Iterator[FoundRow]:
         if files:
             yield from _read_annotations(files[0], storage)
             return
-        for key in image_keys(store, images.folder):
+        for key in image_keys(store, images.folder, rejects.files):
             yield FoundRow(where=store.uri, line=None, text=key, value=key)
 
     def parse(value: Any) -> LabelRow:
@@ -69,7 +69,7 @@ def open_facecom(root: str, options: SourceOptions, storage: StorageOptions) -> 
         return {**images.columns(_file_name(value)), **_parse_entry(value)}
 
     # One pass for the class list: the persons are held, the images are not.
-    rows = list(_seen(parse_rows(found_rows(), parse, Rejects())))
+    rows = list(_seen(parse_rows(found_rows(Rejects()), parse, Rejects())))
     people = identity_classes({name for name, _ in rows if name is not None})
     available: dict[str, Attribute] = {}
     if any(has_gender for _, has_gender in rows):
@@ -86,7 +86,7 @@ def open_facecom(root: str, options: SourceOptions, storage: StorageOptions) -> 
     index = {name: number for number, name in enumerate(people)}
 
     def read(rejects: Rejects) -> Iterator:
-        rows = parse_rows(found_rows(), parse, rejects)
+        rows = parse_rows(found_rows(rejects), parse, rejects)
         labelled = ({**row, "identity": index.get(row.get("group") or "")} for row in rows)
         yield from row_tables(labelled, source_schema(attributes))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from faceattr.data.addresses import check_no_credentials, find_credentials, key_below, normalise_address
-from faceattr.data.inputs import IMAGE_EXTENSIONS
+from faceattr.data.folder_files import FolderFiles
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow
 from faceattr.data.storage import StorageOptions, Store, check_key, join_uri, open_store
 
@@ -60,12 +60,10 @@ def find_image_root(
     return store, ImageRoot(uri=store.uri, folder=folder)
 
 
-def image_keys(store: Store, prefix: str = "") -> Iterator[str]:
-    """Keys of the images below a prefix, streaming, in the store's own order."""
-    for entry in store.list(prefix):
-        stem, dot, extension = entry.key.rpartition("/")[2].rpartition(".")
-        if dot and stem and f".{extension.lower()}" in IMAGE_EXTENSIONS:
-            yield entry.key
+def image_keys(store: Store, prefix: str, files: FolderFiles) -> Iterator[str]:
+    """Keys of the images below a prefix, streaming, in the store's own order; all other files are counted."""
+    for entry in files.rows(store.list(prefix)):
+        yield entry.key
 
 
 def find_files(store: Store, given: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:

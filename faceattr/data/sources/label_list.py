@@ -8,12 +8,13 @@ Values are 1, 0, -1 (no), true, false, yes, no; an empty cell is unknown. Column
 as such.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
 from faceattr.attributes import Attribute
+from faceattr.data.folder_files import is_image_name
 from faceattr.data.sources.images import ImageRoot, find_files, find_image_root, image_keys
 from faceattr.data.sources.label_table import (
     FoundRow,
@@ -28,7 +29,7 @@ from faceattr.data.sources.label_values import attribute_name, is_binary, is_unk
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text import layout_error, read_csv, read_lines
-from faceattr.data.storage import StorageOptions, Store
+from faceattr.data.storage import StorageOptions
 from faceattr.data.text_tables import check_header, is_index_name
 from faceattr.errors import ConfigError
 
@@ -132,7 +133,7 @@ def open_label_list(root: str, options: SourceOptions, storage: StorageOptions) 
     attributes = select_attributes(available, options.attributes, default=available, where=uri)
 
     def read(rejects: Rejects) -> Iterator:
-        found = _rows(uri, storage, layout, store, images)
+        found = _rows(uri, storage, layout, lambda: image_keys(store, images.folder, rejects.files))
         rows = parse_rows(found, lambda cells: _parse(cells, layout, images), rejects)
         yield from row_tables(rows, source_schema(attributes))
 
@@ -140,7 +141,9 @@ def open_label_list(root: str, options: SourceOptions, storage: StorageOptions) 
     return check_first_rows(source, _EXPECTED)
 
 
-def _rows(uri: str, storage: StorageOptions, layout: ListLayout, store: Store, images: ImageRoot) -> Iterator[FoundRow]:
+def _rows(
+    uri: str, storage: StorageOptions, layout: ListLayout, list_images: Callable[[], Iterator[str]]
+) -> Iterator[FoundRow]:
     """Rows of a list; `value` is the list of cells."""
     if layout.delimiter in (",", ";", "\t"):
         yield from islice(read_csv(uri, storage, delimiter=layout.delimiter), bool(layout.header), None)
@@ -150,15 +153,15 @@ def _rows(uri: str, storage: StorageOptions, layout: ListLayout, store: Store, i
         for line in lines:
             yield replace(line, value=line.value.rsplit(None, 1))
         return
-    # The order is part of the layout here, so all keys are held and sorted.
-    keys = sorted(image_keys(store, images.folder))
+    # The order is part of the layout here, so all keys are held and sorted; a README that is none would shift them all.
+    keys = sorted(filter(is_image_name, list_images()))
     number = 0
     for number, line in enumerate(lines, start=1):
         if number > len(keys):
             break
         yield replace(line, value=[keys[number - 1], line.value])
     if number != len(keys):
-        found = f"{'more' if number > len(keys) else number} labels for {len(keys)} images below {store.uri}"
+        found = f"{'more' if number > len(keys) else number} labels for {len(keys)} images"
         raise layout_error(uri, None, found=found, expected="one label a line for each image, in sorted order")
 
 

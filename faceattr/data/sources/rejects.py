@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from faceattr.data.addresses import find_credentials
+from faceattr.data.folder_files import FolderFiles, describe_files
 from faceattr.errors import escape
 
 MAX_EXAMPLES = 3
@@ -54,11 +55,13 @@ class Rejects:
         counts: rejected rows by reason.
         examples: up to MAX_EXAMPLES of each reason, the first ones met.
         repairs: known damage that was undone, or found and lived with, by kind; no row is lost by it.
+        files: of folders whose files are the rows: what is in them and is no image.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[RejectExample]] = field(default_factory=dict)
     repairs: dict[str, int] = field(default_factory=dict)
+    files: FolderFiles = field(default_factory=FolderFiles)
 
     @property
     def total(self) -> int:
@@ -86,4 +89,4 @@ class Rejects:
             lines.append(f"rejected {count:,} rows: {reason}")
             lines += [f"  {example}" for example in self.examples[reason]]
         lines += [f"repaired {count:,} times: {kind}" for kind, count in sorted(self.repairs.items())]
-        return "\n".join(lines)
+        return "\n".join([*lines, *describe_files(self.files.to_json())])

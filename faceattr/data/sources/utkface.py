@@ -46,7 +46,8 @@ def open_utkface(root: str, options: SourceOptions, storage: StorageOptions) -> 
     attributes = select_attributes(FACE_ATTRIBUTES, options.attributes, default=DEFAULT_ATTRIBUTES, where="utkface")
 
     def read(rejects: Rejects) -> Iterator:
-        found = (FoundRow(where=store.uri, line=None, text=key, value=key) for key in image_keys(store, images.folder))
+        keys = image_keys(store, images.folder, rejects.files)
+        found = (FoundRow(where=store.uri, line=None, text=key, value=key) for key in keys)
         rows = parse_rows(found, lambda key: {**images.columns(key), **parse_name(key)}, rejects)
         yield from row_tables(rows, source_schema(attributes))
 

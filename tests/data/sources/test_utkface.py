@@ -1,5 +1,7 @@
 """UTKFace: names with all parts, with missing ones, and its coarse race as masks over FairFace's classes."""
 
+from pathlib import Path
+
 import pytest
 
 from faceattr.data.sources.face_classes import RACE_GROUP_MEMBERS, RACE_GROUPS, RACES, age_group_of, age_group_range
@@ -77,3 +79,14 @@ def test_every_age_has_one_group():
     for age in range(117):
         low, high = age_group_range(age_group_of(age))
         assert low <= age < high
+
+
+def test_files_that_are_no_images_are_counted(root):
+    folder = Path(root)
+    for name in ("25_0_2_20170116174525125.heic", "26_1_3_20170116174525125", "notes.txt", "._25_0_2_1.jpg"):
+        (folder / name).write_bytes(b"")
+    table, rejects = open_source("utkface", root).read_all()
+    assert {"25_0_2_20170116174525125.heic", "26_1_3_20170116174525125"} <= set(table["image_id"].to_pylist())
+    assert rejects.describe().endswith(
+        "other files, no images: 2 (.txt 2)\nother files, skipped, of the operating system: 1 (._* 1)"
+    )
