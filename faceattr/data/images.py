@@ -32,6 +32,8 @@ from PIL import (  # noqa: F401  each plugin registers its format; without it Pi
 )
 from PIL.ExifTags import Base as ExifTag
 
+from faceattr.data.image_kinds import announced_format
+from faceattr.data.png_chunks import without_metadata
 from faceattr.errors import ConfigError, ImageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -85,12 +87,14 @@ def decode_image(data: bytes, limits: ImageLimits, *, buffer: Pixels | None = No
     size_fault = find_size_fault(data, limits)
     if size_fault is not None:
         raise size_fault
-    image_format = _announced_format(data)
+    image_format = announced_format(data)
     try:
         if image_format == "JPEG":
             return _decode_jpeg(data, limits, buffer)
-        if image_format in ("PNG", "WEBP"):
-            _check_is_whole(data, image_format, limits)
+        if image_format == "PNG":
+            data = _read_png(data, limits)
+        if image_format == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+            raise _ends_early(data, image_format)
         return _decode_with_pillow(data, image_format, limits)
     except Image.DecompressionBombError as error:
         detail = f"{image_format} header: over the limit of {_name_max_pixels(limits)}"
@@ -119,53 +123,18 @@ def describe_too_large(num_bytes: int, limits: ImageLimits) -> ImageError:
 
 
 _PILLOW_MAX_PIXELS = 89_478_485
+_DNG_VERSION, _SUB_IMAGES, _IMAGE_KIND = 0xC612, 0x14A, 0xFE
 
 # What simplejpeg and Pillow raise on damaged input, and where a half-read header leads them. MemoryError is not among
 # them: it is no verdict on the image.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 _DECODER_ERRORS = (*_READ_ERRORS, ArithmeticError, AttributeError, RuntimeError, AssertionError)
 
-_SIGNATURES: tuple[tuple[str, str, bytes], ...] = (
-    ("read", "JPEG", rb"\xff\xd8"),
-    ("read", "PNG", rb"\x89PNG\r\n\x1a\n"),
-    ("read", "WEBP", rb"RIFF....WEBP"),
-    ("read", "GIF", rb"GIF8[79]a"),
-    ("read", "BMP", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
-    ("read", "TIFF", rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]"),
-    ("read", "AVIF", rb"....ftyp(avi[fs]|mif1.{4,40}avif)"),
-    ("unsupported", "HEIF", rb"....ftyp(hei|hev|mif1|msf1)"),
-    ("unsupported", "JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
-    ("unsupported", "JPEG XL", rb"\0\0\0\x0cJXL |\xff\x0a"),
-    ("unsupported", "Photoshop or icon", rb"8BPS|\0\0\x01\0"),
-    ("not_an_image", "SVG", rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml.*?|<!--.*?)?<(!doctype\s+)?svg\b"),
-    ("not_an_image", "HTML", rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|script)\b"),
-    ("not_an_image", "XML", rb"(?i)(\xef\xbb\xbf)?\s*<[?!a-z]"),
-    ("not_an_image", "MP4 or QuickTime video", rb"....ftyp"),
-    ("not_an_image", "WebM, Matroska or AVI video", rb"\x1a\x45\xdf\xa3|RIFF....AVI "),
-    ("not_an_image", "PDF", rb"%PDF"),
-    ("not_an_image", "a zip or gzip archive", rb"PK(\x03\x04|\x05\x06)|\x1f\x8b"),
-    ("not_an_image", "a Git LFS pointer", rb"version https://git-lfs"),
-    ("not_an_image", "only zero bytes", rb"\0+\Z"),
-    ("not_an_image", "text", rb"[\t\n\f\r\x20-\x7e\x80-\xff]+\Z"),
-    ("not_an_image", "no format known here", rb""),
-)
-
-
-def _announced_format(data: bytes) -> str:
-    """Pillow's name of the format that the first bytes announce."""
-    head = data[:512]
-    verdict, name = next((verdict, name) for verdict, name, start in _SIGNATURES if re.match(start, head, re.DOTALL))
-    if verdict == "not_an_image":
-        raise ImageError(verdict, f"looks like {name}")
-    if verdict == "unsupported" or (name == "AVIF" and not AvifImagePlugin.SUPPORTED):
-        read = ", ".join(name for verdict, name, _ in _SIGNATURES if verdict == "read")
-        raise ImageError("unsupported", f"{name}; expected one of {read}")
-    return name
-
-
 # Not the restart markers, which stand inside the compressed data, and not FF 00, a byte of them.
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-_END_OF_IMAGE, _APP1, _PARAMETERLESS = 0xD9, 0xE1, (0x01, 0xD8)
+_END_OF_IMAGE, _START_OF_SCAN, _APP1, _PARAMETERLESS = 0xD9, 0xDA, 0xE1, (0x01, 0xD8)
+# Each scan goes over the whole picture: a small file of 2,000 empty ones takes 40 s. Encoders write up to about 100.
+_MOST_SCANS = 256
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_FRAMES = frozenset([0xC0, 0xC1, 0xC2])
 # libjpeg's warnings after which part of the picture is made up; its others (stray bytes, an odd header) cost nothing.
@@ -185,7 +154,7 @@ class _JpegHeader:
 def _read_jpeg_header(data: bytes, limits: ImageLimits) -> _JpegHeader:
     """Walks the markers to the end of the image: it must be there, and the size within the limits on the way."""
     frame: tuple[int, int, int, int, int] | None = None
-    may_be_rotated, position = False, 2
+    may_be_rotated, position, num_scans = False, 2, 0
     while (match := _JPEG_MARKER.search(data, position)) is not None:
         marker, position = match[1][0], match.end()
         if marker == _END_OF_IMAGE:
@@ -194,6 +163,9 @@ def _read_jpeg_header(data: bytes, limits: ImageLimits) -> _JpegHeader:
             return _JpegHeader(*frame, may_be_rotated)
         if marker in _PARAMETERLESS:
             continue
+        num_scans += marker == _START_OF_SCAN
+        if num_scans > _MOST_SCANS:
+            raise ImageError("unsupported", f"JPEG of more than {_MOST_SCANS} scans")
         end = position + int.from_bytes(data[position : position + 2], "big")
         if marker in _START_OF_FRAME and frame is None and position + 8 <= len(data):
             bits, height, width, num_components = struct.unpack_from(">BHHB", data, position + 2)
@@ -218,8 +190,11 @@ def _decode_jpeg(data: bytes, limits: ImageLimits, buffer: Pixels | None) -> Pix
     if pixels is None or header.num_components == 4:
         return _decode_with_pillow(data, "JPEG", limits)  # CMYK was decoded above only to find damage
     if header.may_be_rotated:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            pixels = _turn_upright(pixels, _read_orientation(image))
+        try:
+            with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+                pixels = _turn_upright(pixels, _read_orientation(image))
+        except _DECODER_ERRORS:  # of the metadata alone: the pixels are decoded
+            return pixels
     return pixels
 
 
@@ -253,28 +228,34 @@ def _name_max_pixels(limits: ImageLimits) -> str:
     return f"{limits.max_pixels:,} (--decode.max-pixels)"
 
 
-def _check_is_whole(data: bytes, image_format: str, limits: ImageLimits) -> None:
-    """Refuses a cut PNG or WebP, whose decoders can be content with the pixels alone; a PNG's size comes first."""
-    if image_format == "WEBP":
-        whole = len(data) >= 8 + int.from_bytes(data[4:8], "little")
-    else:
-        if len(data) >= 24:
-            width, height = struct.unpack_from(">II", data, 16)
-            _check_num_pixels("PNG", width, height, limits)
-        position, kind = 8, b""
-        while kind != b"IEND" and position + 12 <= len(data):
-            length, kind = struct.unpack_from(">I4s", data, position)
-            position += 12 + length
-        whole = kind == b"IEND" and position <= len(data)
-    if not whole:
-        raise ImageError("truncated", f"{image_format} that ends after {len(data)} bytes, before its announced end")
+def _read_png(data: bytes, limits: ImageLimits) -> bytes:
+    """A PNG without metadata; its decoder would be content with the pixels of a cut one, so that is refused here."""
+    if len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        _check_num_pixels("PNG", width, height, limits)
+    whole = without_metadata(data)
+    if whole is None:
+        raise _ends_early(data, "PNG")
+    return whole
+
+
+def _ends_early(data: bytes, image_format: str) -> ImageError:
+    return ImageError("truncated", f"{image_format} that ends after {len(data)} bytes, before its announced end")
 
 
 def _decode_with_pillow(data: bytes, image_format: str, limits: ImageLimits) -> Pixels:
     with Image.open(io.BytesIO(data), formats=[image_format]) as image:
         _check_num_pixels(image_format, *image.size, limits)
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_camera_raw(image):
+            raise ImageError("unsupported", "camera raw, whose first image is a thumbnail")
         image.load()
         return _turn_upright(_convert_to_rgb(image), _read_orientation(image))
+
+
+def _is_camera_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether this is a DNG, NEF or the like: a DNG version, or a reduced first image with others below it."""
+    tags = image.tag_v2
+    return _DNG_VERSION in tags or (_SUB_IMAGES in tags and tags.get(_IMAGE_KIND, 0) & 1 == 1)
 
 
 def _convert_to_rgb(image: ImageFile.ImageFile) -> Pixels:

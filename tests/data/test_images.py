@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from faceattr.data.images import REASONS, ImageLimits, decode_image
 from faceattr.errors import ConfigError, ImageError
@@ -272,6 +273,120 @@ def test_images_that_are_not_read_are_unsupported() -> None:
     jpeg_12_bit = JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c")
     for data in (heif, b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x0a\x00", b"8BPS\0\1", float_tiff, jpeg_12_bit):
         assert find_reason(data) == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1heic", "HEIF"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera raw"),
+        (b"II\x2a\0\x10\0\0\0CR\x02\0" + bytes(40), "camera raw"),
+        (b"IIU\0\x18\0\0\0" + bytes(40), "camera raw"),
+        (b"FUJIFILMCCD-RAW 0201", "camera raw"),
+        (b"\xff\x4f\xff\x51\0\x2f", "JPEG 2000"),
+        (b"II\xbc\x01\x08\0\0\0", "JPEG XR"),
+        (b"P6\n# a comment\n2 2\n255\n" + bytes(12), "Netpbm"),
+        (b"\0\0\1\0\1\0\x10\x10", "icon"),
+        (b"\x76\x2f\x31\1\2\0\0\0", "OpenEXR"),
+        (b"qoif\0\0\0\1\0\0\0\1\3\0", "QOI"),
+        (b"\x59\xa6\x6a\x95" + bytes(28), "Sun raster"),
+    ],
+)
+def test_images_of_kinds_that_nobody_reads_here_are_named(data: bytes, kind: str) -> None:
+    assert find_reason(data) == "unsupported"
+    assert kind in find_detail(data).partition(";")[0]
+
+
+def test_texts_that_begin_like_an_image_are_texts() -> None:
+    for text in (b"P3 is the third one\n", b"DDS stands for dental surgeon\n", b"FLIF was a format\n"):
+        assert find_reason(text) == "not_an_image"
+
+
+@pytest.mark.parametrize("tags", [{0xC612: b"\1\4\0\0"}, {0xFE: 1, 0x14A: 8}], ids=["DNG", "NEF"])
+def test_the_thumbnail_of_a_camera_raw_is_not_taken_for_the_photo(tags: dict[int, object]) -> None:
+    directory = ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        directory[tag] = value
+        directory.tagtype[tag] = 1 if isinstance(value, bytes) else 4
+    data = encode(PICTURE, "TIFF", tiffinfo=directory)
+    assert find_reason(data) == "unsupported"
+    assert "camera raw" in find_detail(data)
+
+
+def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+BIG = np.random.default_rng(1).bytes(2 * 2**20)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        chunk(b"tEXt", b"Comment\0" + BIG.hex().encode()),
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3 * 2**20))),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * 2**21),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(3 * 2**20))),
+        chunk(b"iCCP", b"profile\0\0" + zlib.compress(BIG)),
+        chunk(b"iCCP", b"profile\0\0no zlib data"),
+        chunk(b"tEXt", b"Comment\0edited", checksum=1),
+        chunk(b"pHYs", struct.pack(">IIB", 1, 1, 0), checksum=2),
+        chunk(b"eXIf", b"MM\0*no exif", checksum=3),
+        chunk(b"tIME", b"short"),
+        chunk(b"prVt", BIG),
+        chunk(b"zTXt", b"no end of the keyword"),
+    ],
+    ids=[
+        "text",
+        "inflated",
+        "xmp",
+        "exif",
+        "profile",
+        "damaged profile",
+        "crc",
+        "pHYs",
+        "eXIf",
+        "tIME",
+        "own",
+        "keyword",
+    ],
+)
+def test_metadata_of_a_png_never_cost_its_pixels(metadata: bytes, at_end: bool) -> None:
+    place = len(PNG) - 12 if at_end else 33  # before IEND, or after IHDR
+    np.testing.assert_array_equal(decode_image(PNG[:place] + metadata + PNG[place:], LIMITS), np.array(PICTURE))
+
+
+def test_orientation_in_a_compressed_png_text_is_applied() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 3
+    text = b"\nexif\n%8d\n%s\n" % (len(exif.tobytes()), exif.tobytes().hex().encode())
+    metadata = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+    pixels = decode_image(PNG[:33] + metadata + PNG[33:], LIMITS)
+    np.testing.assert_array_equal(pixels, np.array(PICTURE)[::-1, ::-1])
+
+
+def test_a_wrong_checksum_of_pixels_is_damage() -> None:
+    place = PNG.index(b"IDAT") + 20
+    damaged = bytearray(PNG)
+    damaged[place] ^= 1
+    assert find_reason(bytes(damaged)) == "corrupt"
+
+
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes `count` more times."""
+    start = PROGRESSIVE.rindex(b"\xff\xda")
+    return PROGRESSIVE[:-2] + PROGRESSIVE[start:-2] * count + PROGRESSIVE[-2:]
+
+
+def test_scans_of_a_jpeg_are_bounded() -> None:
+    num_scans = PROGRESSIVE.count(b"\xff\xda")
+    assert find_reason(with_scans(2_000)) == "unsupported"
+    assert find_detail(with_scans(257 - num_scans)) == "JPEG of more than 256 scans"
+    with pytest.raises(ImageError) as caught:  # a refinement that comes again is damage, and not the number of scans
+        decode_image(with_scans(256 - num_scans), LIMITS)
+    assert "scans" not in caught.value.detail
 
 
 def test_no_bytes_are_empty() -> None:

@@ -1,0 +1,73 @@
+"""PNG chunks: what the pixels and their orientation need, apart from the metadata that others wrote.
+
+A decoder that reads metadata refuses an image for a colour profile of two megabytes or for a checksum that an editor of
+texts forgot to renew, though the pixels are whole. As viewers do, damaged metadata are ignored here.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+_SIGNATURE_BYTES = 8
+_FRAME_BYTES = 12  # length and kind before the content, checksum after it
+# Transparency, orientation, and where an animation's first frame is.
+_NEEDED = frozenset([b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"])
+_TEXTS = frozenset([b"tEXt", b"zTXt", b"iTXt"])
+# Texts that can hold an orientation.
+_ORIENTED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
+_MAX_TEXT_BYTES = 2**16
+# What a compressed text of that size can become is at most a thousand times as much.
+_MAX_INFLATED_BYTES = 2**20
+
+
+def without_metadata(data: bytes) -> bytes | None:
+    """The PNG with the chunks that its picture needs; None if it ends before its last chunk does."""
+    kept, is_whole, num_dropped = [(0, _SIGNATURE_BYTES)], False, 0
+    for kind, start, end in _chunks(data):
+        if end > len(data):
+            break
+        if _is_kept(data, kind, start, end):
+            kept.append((start, end))
+        else:
+            num_dropped += 1
+        is_whole = kind == b"IEND"
+    if not is_whole:
+        return None
+    return b"".join(data[start:end] for start, end in kept) if num_dropped else data
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of the chunks, up to IEND or the end of the data."""
+    position, kind = _SIGNATURE_BYTES, b""
+    while kind != b"IEND" and position + _FRAME_BYTES <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        yield kind, position, position + _FRAME_BYTES + length
+        position += _FRAME_BYTES + length
+
+
+def _is_kept(data: bytes, kind: bytes, start: int, end: int) -> bool:
+    is_critical = not kind[0] & 0x20
+    if is_critical:
+        return True
+    if kind in _TEXTS:
+        if end - start > _MAX_TEXT_BYTES or not data.startswith(_ORIENTED, start + 8):
+            return False
+        if not _is_small_when_inflated(data, kind, start + 8, end - 4):
+            return False
+    elif kind not in _NEEDED:
+        return False
+    return zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
+
+
+def _is_small_when_inflated(data: bytes, kind: bytes, start: int, end: int) -> bool:
+    if kind == b"tEXt":
+        return True
+    after_keyword = data.index(b"\0", start, end) + 1
+    if kind == b"iTXt":
+        return data[after_keyword : after_keyword + 1] == b"\0"  # not compressed, as XMP demands
+    inflate = zlib.decompressobj()
+    try:
+        inflate.decompress(data[after_keyword + 1 : end], _MAX_INFLATED_BYTES - 1)
+    except zlib.error:
+        return False
+    return not inflate.unconsumed_tail
