@@ -38,6 +38,7 @@ def train_model(config: TrainConfig) -> int:
             return 0
         train.forget_untrained(job)
         with ray_session(config.ray), stop_on_sigterm():
+            train.check_room(config)
             surveys = train.survey_labels(job)
             say("\n".join([network, *job.recipe]))
             record = train.begin_train_run(job)

@@ -150,7 +150,9 @@ class ReadImages:
         """With a few threads where every image is an object of its own."""
         if self.bytes_column is not None:
             return self._read_packed(rows, self.bytes_column)
-        table = rows.select(["uri", "image_id", "num_bytes", "etag", "source_row"]).to_pylist()
+        names = ["uri", "image_id", "num_bytes", "source_row"]
+        names += ["etag"] if "etag" in rows.column_names else []  # only what was listed just now has any
+        table = rows.select(names).to_pylist()
         read = functools.partial(self._read, others=[row["uri"] for row in table])
         items = ((row, row["num_bytes"]) for row in table)
         return read_within(read, items, room_bytes=self.room_bytes, size_of=_size_of)
@@ -159,7 +161,7 @@ class ReadImages:
         if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not even fetched
             return describe_too_large(row["num_bytes"], self.limits)
         reader = _process_reader(self.root, self.storage, self.limits)
-        return reader.read(row["uri"], others, room_bytes=room_bytes, num_bytes=row["num_bytes"], etag=row["etag"])
+        return reader.read(row["uri"], others, room_bytes=room_bytes, num_bytes=row["num_bytes"], etag=row.get("etag"))
 
     def _read_packed(self, rows: pa.Table, column: str) -> Iterator[bytes | ImageError]:
         for uri, group in itertools.groupby(rows.select(["uri", "source_row"]).to_pylist(), itemgetter("uri")):

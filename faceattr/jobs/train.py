@@ -234,7 +234,6 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
     Raises:
         FaceattrError: training cannot go on; the last checkpoint stays.
     """
-    check_room(job.config)
     progress = TrainProgress(job.output)
     with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, group_environment(job.config.workers):
         trainer = build_trainer(

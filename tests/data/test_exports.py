@@ -1,9 +1,12 @@
 """Exported labels: no cell is a formula, a score that is no number is null, missing folders are made."""
 
 import csv
+import hashlib
+import io
 import json
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from faceattr.cli import main as faceattr
@@ -41,11 +44,26 @@ def test_a_table_is_neutralised_as_its_cells_are():
 @pytest.fixture
 def run(tmp_path):
     rows = {
-        LINK: (b"1", {"hat": 1, "hat_score": float("nan")}),
+        LINK: (b"1", {"hat": 1, "hat_score": 0.75}),
         "-a.jpg": (b"2", {"hat": 0, "hat_score": 0.25}),
-        "b.jpg": (b"3", {"hat": 0, "hat_score": float("inf")}),
+        "b.jpg": (b"3", {"hat": 0, "hat_score": 0.125}),
     }
     return write_label_run(tmp_path / "run", ["hat"], rows, root=tmp_path)
+
+
+def with_scores_of_old_runs(store, scores):
+    """Replaces the scores of a run of one shard by such as runs held before scores were checked."""
+    manifest = json.loads(store.get("_manifest.json"))
+    (file,) = manifest["files"]
+    table = pq.read_table(io.BytesIO(store.get(file["key"])))
+    scores = pa.array(scores, table.schema.field("hat_score").type)
+    table = table.set_column(table.schema.get_field_index("hat_score"), table.schema.field("hat_score"), scores)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    data = buffer.getvalue()
+    store.put(file["key"], data)
+    file |= {"num_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    store.put("_manifest.json", json.dumps(manifest).encode())
 
 
 def test_names_in_a_csv_are_no_formulas(run, tmp_path):
@@ -58,6 +76,7 @@ def test_names_in_a_csv_are_no_formulas(run, tmp_path):
 
 
 def test_json_holds_null_for_a_score_that_is_no_number(run, tmp_path):
+    with_scores_of_old_runs(open_store(run), [float("nan"), 0.25, float("inf")])
     path = tmp_path / "labels.json"
     export_labels(open_store(run), path, export_format="json", scores=True)
 

@@ -12,6 +12,7 @@ from faceattr.jobs.train_feed import FeedPlan
 from faceattr.jobs.train_survey import survey_data
 from faceattr.models.augmentation import Augmentation
 from faceattr.training.assembly import build_model
+from faceattr.training.recipe import resolve_recipe
 from faceattr.training.train_config import (
     FeedSettings,
     FreezeSettings,
@@ -28,7 +29,8 @@ COUNTS = {"hat": torch.tensor([5.0, 5.0], dtype=torch.float64)}
 
 def make_config(size_px=32, **groups):
     model = ModelSettings(backbone="test_resnet", pretrained=False, image_size=size_px)
-    return TrainConfig(data=("packed",), output="model", model=model, **groups)
+    given = TrainConfig(data=("packed",), output="model", model=model, **groups)
+    return resolve_recipe(given, num_images=1_000).config
 
 
 def make_model(config):

@@ -25,7 +25,7 @@ def picture(kind):
     return buffer.getvalue()
 
 
-QUESTIONS = "attributes:\n  hat: is the person wearing a hat?\n"
+QUESTIONS = "attributes:\n  hat:\n    questions: ['is the person wearing a hat?']\n"
 ROWS = {
     "a.jpg": (picture("JPEG"), "ok"),
     "camera/photo": (picture("JPEG"), "ok"),  # no ending

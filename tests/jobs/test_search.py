@@ -249,7 +249,7 @@ def test_halving_remembers_the_trials_of_the_session_before():
     ("flags", "words"),
     [
         (["--set", *NETWORK, "optim.lrr=1"], "did you mean 'optim.lr'"),
-        (["--set", *NETWORK, "loss.main=gloves"], "['gloves'] are none"),
+        (["--set", *NETWORK[:-1], "loss.main=gloves"], "['gloves'] are none"),
         (["--set", *NETWORK, "freeze.depth=99"], "freeze depth 99"),
         (["--train", "clear_fase"], "neither a .yaml file nor a preset"),
         (["--set", *NETWORK, "--space", "nowhere/none.yaml"], "no such text file"),

@@ -204,7 +204,7 @@ def test_a_run_begun_with_the_other_activation_is_not_gone_on_with(packed, tmp_p
         (["--feed.balance", "smile"], "--feed.balance: ['smile'] are none of the learnt attributes"),
         (["--feed.batch-size", "201"], "--feed.batch-size 201: the training split has 200 images"),
         (["--preset", "clear_fase"], "--preset 'clear_fase': expected one of"),
-        (["--model.args", "--optim.lr", "0"], "--optim.lr: expected more than 0, found 0.0"),
+        (["--model.args", "--optim.lr", "0"], "--optim.lr: expected more than 0, or auto, found 0.0"),
     ],
 )
 def test_wrong_commands_are_refused_without_a_cluster(packed, tmp_path, capsys, flags, problem):
@@ -283,7 +283,7 @@ def sparse(tmp_path_factory):
 @pytest.mark.ray
 def test_a_refusal_after_ray_has_started_leaves_nothing_in_the_folder(ray_local, packed, tmp_path, capsys):
     # Known only of the cluster, when the lease is held.
-    assert run(packed, tmp_path / "model", "--workers.num-workers", "4096") == 2
+    assert run(packed, tmp_path / "model", "--workers.num-workers", "16", "--workers.cpus-per-worker", "64") == 2
     assert "they claim" in capsys.readouterr().err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not (tmp_path / "model" / "_lease").exists()
