@@ -75,6 +75,7 @@ def build_model(
         else:
             wanted = config.model.pretrained if pretrained is None else pretrained
             model, fresh = _new_model(config.model, attributes, wanted, fetch_remote), attributes.names
+        _set_crop(model, config.model.crop_fraction)
         freeze(model, config.freeze.depth)
         if config.lora.rank:
             lora = config.lora
@@ -118,6 +119,16 @@ def _new_model(
         fetch_remote=fetch_remote,
     )
     return MultiAttributeModel(backbone, attributes, heads=_choose_heads(settings, attributes))
+
+
+def _set_crop(model: MultiAttributeModel, fraction: float | str) -> None:
+    if isinstance(fraction, str):
+        if fraction == "auto":
+            raise ConfigError(
+                "--model.crop-fraction: expected a number or backbone, once a recipe is resolved, found auto"
+            )
+        return
+    model.backbone.preprocessing = replace(model.backbone.preprocessing, crop_fraction=fraction)
 
 
 def renamed_backbone(settings: ModelSettings) -> dict[str, str]:

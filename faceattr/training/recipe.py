@@ -3,6 +3,7 @@
     rate           by the optimizer, the family of the backbone, the batch, and whether anything has been learnt before
     schedule       warm-up and moving average by the same, and the number of epochs
     augmentation   by how often the training sees each image: a short training of a fresh network needs its images plain
+    crop           none: images of faces alone hold hats and beards at their borders
 
 A run that was begun goes on with what it began with, whatever these rules say by then. The figures behind the rules:
 `tests/benchmarks/bench_recipes.py`.
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from faceattr.models.augmentation import Augmentation
 from faceattr.training.config import AUTO_OPTIM, LossConfig, OptimConfig, OptimSettings
-from faceattr.training.train_config import TrainConfig
+from faceattr.training.train_config import ModelSettings, TrainConfig
 
 Start = Literal["random", "trained"]
 Family = Literal["convolutions", "transformer"]
@@ -39,7 +40,12 @@ _HEADS_ALONE = {"adam": 1e-3, "sgd": 0.05}
 _LAYER_DECAY: dict[Family, float] = {"convolutions": 0.9, "transformer": 0.75}
 _EMA_DECAY = 0.999
 # What a field that came later stood for before.
-_BEFORE = {each.name: each.metadata["before"] for each in fields(LossConfig) if "before" in each.metadata}
+_BEFORE = {
+    each.name: each.metadata["before"]
+    for group in (LossConfig, ModelSettings)
+    for each in fields(group)
+    if "before" in each.metadata
+}
 # Steps after which a network that began with random weights has learnt most of what it will.
 _FEW_STEPS = 5_000
 
@@ -69,10 +75,12 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
     start, family = find_start(config), find_family(config.model.backbone)
     chosen = _choose_optim(config, start, family)
     strength = _choose_strength(config, start, num_images)
+    crop: float | Literal["auto", "backbone"] = "backbone" if config.model.checkpoint is not None else 1.0
     chosen_loss: dict[str, Any] = {"normalised": "units", "class_weights": "root"}
     if begun is not None:
         chosen |= {name: begun["optim"][name] for name in AUTO_OPTIM if name in begun.get("optim", {})}
         strength = float(begun.get("augment", {}).get("strength", strength))
+        crop = begun.get("model", {}).get("crop_fraction", _BEFORE["crop_fraction"])
         chosen_loss = {"normalised": _BEFORE["normalised"]} | {
             name: value for name, value in begun.get("loss", {}).items() if name in chosen_loss
         }
@@ -81,8 +89,13 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
     augment = {each.name: getattr(config.augment, each.name) for each in fields(config.augment)}
     augment |= {"strength": strength} if augment["strength"] == "auto" else {}
     loss = {name: value for name, value in chosen_loss.items() if getattr(config.loss, name) == "auto"}
+    model = config.model
     resolved = replace(
-        config, optim=OptimConfig(**optim), augment=Augmentation(**augment), loss=replace(config.loss, **loss)
+        config,
+        model=replace(model, crop_fraction=crop) if model.crop_fraction == "auto" else model,
+        optim=OptimConfig(**optim),
+        augment=Augmentation(**augment),
+        loss=replace(config.loss, **loss),
     )
     origin = "as the run began" if begun is not None else f"{family} from {start} weights"
     return Recipe(config=resolved, lines=_describe(config, resolved, num_images=num_images, origin=origin))
@@ -154,5 +167,7 @@ def _describe(given: TrainConfig, config: TrainConfig, *, num_images: int, origi
         f" ({why(given.optim.warmup_epochs, origin)}){hint if is_random and steps < _FEW_STEPS else ''}"
     )
     seen = f"{optim.epochs} passes over {num_images:,} images, {origin}"
-    augmentation = f"strength {config.augment.strength:g} ({why(given.augment.strength, seen)})"
+    crop = config.model.crop_fraction
+    view = "the backbone's own crop" if crop == "backbone" else f"{crop:g} of the image's side"
+    augmentation = f"strength {config.augment.strength:g} ({why(given.augment.strength, seen)}); evaluation sees {view}"
     return f"rate          {rate}", f"schedule      {schedule}", f"augmentation  {augmentation}"

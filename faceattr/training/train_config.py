@@ -24,6 +24,10 @@ class ModelSettings:
     """Start from the backbone's published weights; else from random ones."""
     image_size: int | None = None
     """Side of the images in px. Default: the backbone's own."""
+    crop_fraction: float | Literal["auto", "backbone"] = field(default="auto", metadata={"before": "backbone"})
+    """Side of the square that evaluation and prediction look at, over the image's shorter side, in (0, 1]. `backbone`:
+    what the weights were published with, 0.875 for many, which cuts hats and beards off images of faces alone. auto: 1;
+    a checkpoint keeps its own."""
     args: Mapping[str, str] = field(default_factory=dict)
     """Further arguments of timm's constructor, name and value: drop_path_rate 0.1."""
     head: HeadPreset = "linear"
@@ -37,6 +41,13 @@ class ModelSettings:
     def __post_init__(self) -> None:
         _check(bool(self.backbone), "model.backbone", self.backbone, "a name")
         _check(self.image_size is None or self.image_size >= 1, "model.image-size", self.image_size, "1 or more")
+        fraction = self.crop_fraction
+        _check(
+            fraction in ("auto", "backbone") or (not isinstance(fraction, str) and 0 < fraction <= 1),
+            "model.crop-fraction",
+            fraction,
+            "more than 0, at most 1, or auto, or backbone",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

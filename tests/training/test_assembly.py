@@ -29,6 +29,7 @@ TINY = override(
         "model.backbone": "test_vit",
         "model.pretrained": False,
         "model.image_size": 32,
+        "model.crop_fraction": 1.0,
         "model.args.depth": "3",
         "optim.epochs": 10,
     },
@@ -82,6 +83,19 @@ def test_a_model_starts_from_its_seed_with_heads_that_know_the_frequencies():
     model = build_model(TINY, AVAILABLE, counts=totals)
     assert model.head("hat").bias.sigmoid().item() == pytest.approx(0.25, abs=1e-5)
     assert model.training
+
+
+def test_a_model_looks_at_as_much_of_an_image_as_it_is_told_to(tmp_path):
+    def crop_of(**changes):
+        return model_of(config(**changes)).backbone.preprocessing.crop_fraction
+
+    # timm's own is 0.95.
+    assert [crop_of(model__crop_fraction=each) for each in (1.0, 0.5, "backbone")] == [1.0, 0.5, 0.95]
+    model_of(config(model__crop_fraction=0.5)).save_pretrained(tmp_path)
+    old = {"model__checkpoint": str(tmp_path)}
+    assert [crop_of(model__crop_fraction=each, **old) for each in ("backbone", 1.0)] == [0.5, 1.0]
+    with pytest.raises(ConfigError, match="crop-fraction: expected a number or backbone, once a recipe is resolved"):
+        crop_of(model__crop_fraction="auto")
 
 
 def test_lora_trains_little():

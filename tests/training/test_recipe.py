@@ -59,9 +59,23 @@ def test_random_weights_learn_at_higher_rates_than_trained_ones():
 
 def test_a_checkpoint_of_an_earlier_training_is_a_trained_start():
     changes = {"model.checkpoint": "s3://models/mine"}
-    assert resolve(changes).config == override(
-        resolve({"model.pretrained": True}).config, {"model.pretrained": False, **changes}
-    )
+    keeps = {"model.pretrained": False, "model.crop_fraction": "backbone"}
+    assert resolve(changes).config == override(resolve({"model.pretrained": True}).config, {**keeps, **changes})
+
+
+def test_evaluation_sees_the_whole_image_unless_it_is_told_otherwise_or_began_so():
+    assert resolve().config.model.crop_fraction == 1
+    assert resolve({"model.pretrained": True}).config.model.crop_fraction == 1
+    assert "evaluation sees 1 of the image's side" in resolve().lines[2]
+    for given in (0.5, "backbone"):
+        assert resolve({"model.crop_fraction": given}, begun=BEFORE).config.model.crop_fraction == given
+    assert resolve(begun=BEFORE).config.model.crop_fraction == "backbone"
+    begun = BEFORE | {"model": {"crop_fraction": 0.75}}
+    assert resolve(begun=begun).config.model.crop_fraction == 0.75
+    assert "the backbone's own crop" in resolve(begun=BEFORE).lines[2]
+    for wrong in (0, 1.5):
+        with pytest.raises(ConfigError, match=r"--model\.crop-fraction: expected more than 0, at most 1, or auto"):
+            resolve({"model.crop_fraction": wrong})
 
 
 def test_the_rate_follows_the_batch():
