@@ -1,11 +1,15 @@
 """What training images go through, as plain numbers; `faceattr.models.transforms` does it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.errors import ConfigError
 
-_LIMITS = {"strength": 2.0, "flip": 1.0, "crop": 0.5, "color": 0.5, "blur": 1.0, "rain": 1.0, "fog": 1.0}
+AUTO_AUGMENT = ("strength", "aspect")
+"""Settings that may be `auto`."""
+ASPECT = 0.15
+"""Change of the aspect ratio at strength 1."""
+_LIMITS = {"strength": 2.0, "flip": 1.0, "crop": 0.5, "aspect": 0.5, "color": 0.5, "blur": 1.0, "rain": 1.0, "fog": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,12 +17,14 @@ class AugmentSettings:
     """Random views of training images. It knows no attribute."""
 
     strength: float | Literal["auto"] = "auto"
-    """Scales all of it but the flip; 0 turns everything off, the flip too, 1 is usual, at most 2. auto: by what the
+    """Scales all but flip and aspect; 0 turns everything off, these two too, 1 is usual, at most 2. auto: by what the
     training starts from, its length and the number of images."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     crop: float = 0.3
     """Largest share of the area that a random crop leaves out, in [0, 0.5], at strength 1."""
+    aspect: float | Literal["auto"] = field(default="auto", metadata={"before": ASPECT})
+    """Largest relative change of the aspect ratio, in [0, 0.5], at any strength. auto: 0.15 times the strength."""
     color: float = 0.3
     """Largest relative change of brightness, contrast and saturation, in [0, 0.5]; hue changes by a tenth."""
     blur: float = 0.1
@@ -31,7 +37,7 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         for name, most in _LIMITS.items():
             value = getattr(self, name)
-            if (name, value) != ("strength", "auto") and not 0 <= value <= most:
+            if not (value == "auto" and name in AUTO_AUGMENT) and not 0 <= value <= most:
                 raise ConfigError(f"--augment.{name}: expected 0 to {most:g}, found {value!r}")
 
 
@@ -40,10 +46,10 @@ class Augmentation(AugmentSettings):
     """Random views of training images, with nothing left to choose: what the transforms read."""
 
     strength: float = 1.0
+    aspect: float = field(default=ASPECT, metadata={"before": ASPECT})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.strength, str):
-            raise ConfigError(
-                f"--augment.strength: expected a number, once a recipe is resolved, found {self.strength!r}"
-            )
+        for name in AUTO_AUGMENT:
+            if getattr(self, name) == "auto":
+                raise ConfigError(f"--augment.{name}: expected a number, once a recipe is resolved, found auto")

@@ -103,7 +103,7 @@ def _build_steps(preprocessing: Preprocessing, augmentation: Augmentation) -> nn
         v2.RandomResizedCrop(
             size,
             scale=(max(0.1, 1 - augmentation.crop * strength), 1.0),
-            ratio=(0.85, 1.18),
+            ratio=(1 - augmentation.aspect, 1 + 1.2 * augmentation.aspect),
             interpolation=InterpolationMode(preprocessing.interpolation),
             antialias=True,
         ),

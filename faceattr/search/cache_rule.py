@@ -26,7 +26,10 @@ from faceattr.training.train_config import TrainConfig
 _LEAST_SAVED = 0.25
 # What decides the numbers at every boundary; a cache would serve a fraction of the trials.
 _COMPUTED_BY = ("model.backbone", "model.pretrained", "model.image_size", "model.args", "model.checkpoint")
-_VIEW_KEYS = ("seed", *(f"augment.{name}" for name in ("strength", "flip", "crop", "color", "blur", "rain", "fog")))
+_VIEW_KEYS = (
+    "seed",
+    *(f"augment.{name}" for name in ("strength", "flip", "crop", "aspect", "color", "blur", "rain", "fog")),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

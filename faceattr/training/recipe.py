@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from faceattr.models.augmentation import Augmentation
+from faceattr.models.augmentation import ASPECT, Augmentation
 from faceattr.training.config import AUTO_OPTIM, LossConfig, OptimConfig, OptimSettings
 from faceattr.training.train_config import ModelSettings, TrainConfig
 
@@ -75,11 +75,13 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
     start, family = find_start(config), find_family(config.model.backbone)
     chosen = _choose_optim(config, start, family)
     strength = _choose_strength(config, start, num_images)
+    aspect: float | None = None
     crop: float | Literal["auto", "backbone"] = "backbone" if config.model.checkpoint is not None else 1.0
     chosen_loss: dict[str, Any] = {"normalised": "units", "class_weights": "root"}
     if begun is not None:
         chosen |= {name: begun["optim"][name] for name in AUTO_OPTIM if name in begun.get("optim", {})}
         strength = float(begun.get("augment", {}).get("strength", strength))
+        aspect = float(begun.get("augment", {}).get("aspect", ASPECT))
         crop = begun.get("model", {}).get("crop_fraction", _BEFORE["crop_fraction"])
         chosen_loss = {"normalised": _BEFORE["normalised"]} | {
             name: value for name, value in begun.get("loss", {}).items() if name in chosen_loss
@@ -88,6 +90,8 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
     optim |= {name: chosen[name] for name in AUTO_OPTIM if optim[name] == "auto"}
     augment = {each.name: getattr(config.augment, each.name) for each in fields(config.augment)}
     augment |= {"strength": strength} if augment["strength"] == "auto" else {}
+    if augment["aspect"] == "auto":
+        augment["aspect"] = round(ASPECT * augment["strength"], 4) if aspect is None else aspect
     loss = {name: value for name, value in chosen_loss.items() if getattr(config.loss, name) == "auto"}
     model = config.model
     resolved = replace(

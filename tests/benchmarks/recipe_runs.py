@@ -35,6 +35,7 @@ BEFORE = {
     "optim.warmup_epochs": 0.0,
     "optim.ema_decay": None,
     "augment.strength": 1.0,
+    "model.crop_fraction": "backbone",
     "loss.normalised": "all",
     "loss.class_weights": "none",
 }
@@ -169,7 +170,7 @@ def _build_preprocessing(run: Run, data: ImageSet) -> Any:
     config = TrainConfig(
         data=("memory",),
         output="memory",
-        model=ModelSettings(backbone=run.backbone, pretrained=False, image_size=run.size_px),
+        model=ModelSettings(backbone=run.backbone, pretrained=False, image_size=run.size_px, crop_fraction=1.0),
     )
     return build_model(config, data.attributes, counts=_count(data)).backbone.preprocessing
 

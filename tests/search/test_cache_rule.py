@@ -12,7 +12,7 @@ from faceattr.training.overrides import override
 from faceattr.training.train_config import TrainConfig
 from tests.models.tiny import build_model
 
-BASE = override(TrainConfig(data=("packed",), output="out"), {"augment.strength": 0.0})
+BASE = override(TrainConfig(data=("packed",), output="out"), {"augment.strength": 0.0, "augment.aspect": 0.15})
 
 
 def boundary(depth, num_values, prefix, suffix):

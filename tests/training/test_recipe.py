@@ -127,7 +127,7 @@ def test_what_is_given_stays():
 
 def test_a_run_goes_on_with_what_it_began_with():
     old = {name: {**asdict(RANDOM)[name], **values} for name, values in BEFORE.items()}
-    del old["loss"]["normalised"]  # a field that did not exist then
+    del old["loss"]["normalised"], old["augment"]["aspect"]  # fields that did not exist then
     config = resolve(begun=old).config
     assert {name: getattr(config.optim, name) for name in BEFORE["optim"]} == BEFORE["optim"]
     assert config.augmentation == Augmentation()
@@ -138,6 +138,12 @@ def test_a_run_goes_on_with_what_it_began_with():
     new = resolve().config
     deciding = list_deciding(new)
     assert resolve(begun=deciding, num_images=99).config == new
+
+
+def test_views_change_shape_with_the_strength_unless_a_run_began_otherwise():
+    assert resolve({"augment.strength": 0.2}).config.augmentation.aspect == 0.03
+    assert resolve({"augment.strength": 0.2, "augment.aspect": 0.1}).config.augmentation.aspect == 0.1
+    assert resolve({"augment.strength": 0.2}, begun=BEFORE).config.augmentation.aspect == 0.15
 
 
 def test_the_recipe_is_three_lines_that_say_why():
@@ -155,7 +161,7 @@ def test_the_recipe_is_three_lines_that_say_why():
 def test_nothing_trains_on_what_is_not_chosen_yet():
     with pytest.raises(ConfigError, match=r"--optim\.lr: .*'auto'"):
         _ = RANDOM.fit
-    with pytest.raises(ConfigError, match=r"--augment\.strength: .*'auto'"):
+    with pytest.raises(ConfigError, match=r"--augment\.strength: .*auto"):
         _ = RANDOM.augmentation
 
 
