@@ -1,5 +1,6 @@
 """The README is true: its commands run, its links lead somewhere, its tables name what is there."""
 
+import ast
 import csv
 import re
 import runpy
@@ -64,6 +65,14 @@ def test_links_lead_to_files():
 def test_paths_in_the_map_exist():
     for path in re.findall(r"^\| `([a-z/_]+/)` \|", README, re.MULTILINE):
         assert (ROOT / path).is_dir(), path
+
+
+def test_the_tests_that_promises_name_exist():
+    promised = re.findall(r"`(tests/[a-z_/0-9]+\.py)::(test_[a-z_0-9]+)`", README)
+    assert len(promised) > 10
+    for path, name in promised:
+        defined = {node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)}
+        assert name in defined, f"{path}::{name}"
 
 
 def test_the_table_of_question_sets_is_the_packages():
