@@ -103,7 +103,8 @@ class PackConfig:
     limit: int | None = None
     """Pack only the first so many images."""
     max_error_share: float = 0.05
-    """Stop as soon as more images are unusable than this share of the whole run, earlier sessions included."""
+    """Stop as soon as more images are unusable than this share of the whole run, earlier sessions included; likewise of
+    the label rows of a source."""
     retry_failed: bool = False
     """Once a run is published, do its bad rows again, into a new version."""
     shard_mb: int = 64

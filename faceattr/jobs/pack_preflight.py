@@ -33,7 +33,7 @@ def describe_pack_preflight(job: PackJob) -> str:
     def read() -> Iterator[pa.Table]:
         nonlocal rejects
         rejects = Rejects()
-        return source_rows(gathered, rejects, job.config.limit)
+        return source_rows(job, gathered, rejects)
 
     counts = count_splits(read, job.split_rules(gathered), gathered.labels.attributes)
     num_rows = sum(counts.rows.values())

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.data.images import REASONS
 from faceattr.data.pack_plan import ROW_FIELDS, ReadRows, label_fields_of
 from faceattr.data.packed import STATUS_FIELDS, packed_schema
 from faceattr.data.plan import Plan, plan_schema, write_plan
@@ -21,6 +22,7 @@ from faceattr.data.runs import RunVersion, open_run, read_published
 from faceattr.data.sources.gather import GatheredLabels
 from faceattr.data.sources.rejects import Rejects
 from faceattr.data.storage import Store, join_uri, open_output
+from faceattr.errors import ConfigError
 from faceattr.jobs.pack_job import PackJob
 from faceattr.jobs.pack_stages import HashImages, ReadPlaces, mean_bytes
 from faceattr.jobs.progress import ErrorBudget, Progress
@@ -63,20 +65,25 @@ def find_rows(job: PackJob, gathered: GatheredLabels) -> FoundRows:
 
     def read() -> Iterator[pa.Table]:
         rejects = Rejects()
-        yield from source_rows(gathered, rejects, job.config.limit)
+        yield from source_rows(job, gathered, rejects)
         found.rejects = describe_rejects(rejects)
 
     found.read = read
     return found
 
 
-def source_rows(gathered: GatheredLabels, rejects: Rejects, limit: int | None) -> Iterator[pa.Table]:
-    """The rows as the sources have them: ROW_FIELDS and the label columns, sizes unknown."""
+def source_rows(job: PackJob, gathered: GatheredLabels, rejects: Rejects) -> Iterator[pa.Table]:
+    """The rows as the sources have them: ROW_FIELDS and the label columns, sizes unknown.
+
+    Raises:
+        ConfigError: at the end, if more rows cannot be used than --max-error-share says.
+    """
     labels = gathered.labels
     schema = pa.schema([*ROW_FIELDS, *label_fields_of(labels.attributes, labels.scored)])
-    left = limit
+    left, num_rows = job.config.limit, 0
     for whole in labels.tables(rejects):
         table = whole.slice(0, left)
+        num_rows += len(table)
         made = {"place": gathered.place_of(table), "num_bytes": pa.nulls(len(table), pa.int64())}
         columns = [made[name] if name in made else table[name] for name in schema.names]
         if len(table):
@@ -84,7 +91,20 @@ def source_rows(gathered: GatheredLabels, rejects: Rejects, limit: int | None) -
         if left is not None:
             left -= len(table)
             if not left:
-                return
+                break
+    _check_share(rejects, num_rows, job.config.max_error_share, labels.where)
+
+
+def _check_share(rejects: Rejects, num_rows: int, max_share: float, where: str) -> None:
+    """Label rows have the budget that images have; images that a label run rejected were judged by that run."""
+    bad = sum(count for reason, count in rejects.counts.items() if reason not in REASONS)
+    if bad > max_share * (bad + num_rows):
+        total = bad + num_rows
+        raise ConfigError(
+            f"{where}: {bad:,} of {total:,} label rows ({bad / total:.1%}) cannot be used, more than --max-error-share "
+            f"{max_share:g}. Mend the table or --source-options, or raise the share to leave them out:\n"
+            f"{rejects.describe()}"
+        )
 
 
 def describe_rejects(rejects: Rejects) -> dict[str, Any]:
@@ -101,7 +121,7 @@ def _scan(job: PackJob, gathered: GatheredLabels) -> FoundRows:
 
     def plan() -> tuple[Plan, dict[str, Any], pa.Schema]:
         rejects = Rejects()
-        plan = write_plan(store, _plan_tables(source_rows(gathered, rejects, job.config.limit), carried))
+        plan = write_plan(store, _plan_tables(source_rows(job, gathered, rejects), carried))
         return plan, {"rejects": describe_rejects(rejects)}, carried
 
     record = open_run(

@@ -217,6 +217,22 @@ def test_too_many_bad_images(tmp_path, ray_local, capsys):
     assert {row["status"] for row in rows_of(tmp_path / "run").values()} == {"ok"}
 
 
+def test_label_rows_have_the_budget_of_images(tmp_path, ray_local, capsys):
+    root = tmp_path / "in"
+    write_images(root, {f"{number}.png": number for number in range(20)})
+    cells = [(f"{number}.png", "1" if number < 18 else "perhaps") for number in range(20)]
+    (root / "labeled_data.csv").write_text("image_path,hat\n" + "".join(f"{name},{hat}\n" for name, hat in cells))
+    command = ["--source", "label_list", "--root", str(root), "--output", str(tmp_path / "run")]
+    for more in (["--dry-run"], []):
+        assert pack([*command, *more]) == 2
+        error = capsys.readouterr().err
+        assert "2 of 20 label rows (10.0%) cannot be used, more than --max-error-share 0.05" in error
+        assert "'perhaps'" in error
+        assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert pack([*command, "--max-error-share", "0.1"]) == 0
+    assert len(rows_of(tmp_path / "run")) == 18
+
+
 def test_fairface_keeps_its_splits_and_can_rename_them(tmp_path, ray_local, capsys):
     root = tmp_path / "in"
     write_images(

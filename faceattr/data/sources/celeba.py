@@ -16,7 +16,7 @@ from itertools import islice
 
 from faceattr.attributes import Attribute, DerivedAttribute
 from faceattr.data.sources.celeba_json import JSON_ATTRIBUTES, read_celeba_json
-from faceattr.data.sources.images import ImageRoot, find_files, find_image_root
+from faceattr.data.sources.images import ImageRoot, find_files, find_image_root, match_ending
 from faceattr.data.sources.label_table import (
     FoundRow,
     LabelRow,
@@ -88,10 +88,16 @@ def open_celeba(root: str, options: SourceOptions, storage: StorageOptions) -> S
         available["identity"] = Attribute(name="identity", kind="identity", classes=people)
     attributes = select_attributes(available, options.attributes, default=names, where=uri)
 
+    def read_list(rejects: Rejects) -> Iterator[FoundRow]:
+        return read_celeba_json(uri, storage) if is_json else _read_rows(uri, storage, rejects)
+
+    first = next(read_list(Rejects()), None)
+    if first is not None and first.value[0]:
+        images = match_ending(store, images, first.value[0])
+
     def read(rejects: Rejects) -> Iterator:
         parser = _Parser(images=images, names=names, rules=rules, side=side, people=people, rejects=rejects)
-        found = read_celeba_json(uri, storage) if is_json else _read_rows(uri, storage, rejects)
-        yield from row_tables(parse_rows(found, parser.parse, rejects), source_schema(attributes))
+        yield from row_tables(parse_rows(read_list(rejects), parser.parse, rejects), source_schema(attributes))
 
     source = SourceLabels(kind="celeba", where=uri, image_root=images.uri, attributes=attributes, read=read)
     return check_first_rows(source, _EXPECTED)
@@ -215,12 +221,15 @@ class _Parser:
         self._identities = side.read_identities(rejects)
         self._splits = side.read_splits(rejects)
         self._index = {name: index for index, name in enumerate(people)}
+        self._rejects = rejects
 
     def parse(self, cells: list[str]) -> LabelRow:
         if len(cells) != len(self._names) + 1:
             raise BadRow("columns", f"found {len(cells) - 1} values, expected {len(self._names)}")
         image = cells[0]
         labels = {name: parse_binary(text, name) for name, text in zip(self._names, cells[1:], strict=True)}
+        if self._images.endings is not None:
+            self._rejects.repair("an image has another ending than its name in the list")
         person = self._identities.get(image.rpartition("/")[2])
         derived = {rule.name: self._derive(rule, inputs, labels) for rule, inputs in self._rules}
         return {

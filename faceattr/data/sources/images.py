@@ -1,10 +1,11 @@
 """Image names of foreign layouts as keys below one root."""
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceattr.data.addresses import check_no_credentials, find_credentials, key_below, normalise_address
-from faceattr.data.folder_files import FolderFiles
+from faceattr.data.folder_files import FolderFiles, is_image_name
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow
 from faceattr.data.storage import StorageOptions, Store, check_key, join_uri, open_store
 
@@ -16,10 +17,12 @@ class ImageRoot:
     Attributes:
         uri: root.
         folder: folder below it that names in the layout are relative to; empty or ending in `/`.
+        endings: what names end in, and what the files end in, where that is not the same.
     """
 
     uri: str
     folder: str = ""
+    endings: tuple[str, str] | None = None
 
     def columns(self, name: str) -> dict[str, str]:
         """`image_id` and `uri` of an image by the name that the layout gives it.
@@ -37,6 +40,8 @@ class ImageRoot:
             raise BadRow("path", f"the image name {name!r} cannot be used: {problem}")
         # Names that already stand below the root, or already begin with the folder, do not get it once more.
         key = whole if whole != text or (self.folder and text.startswith(self.folder)) else f"{self.folder}{whole}"
+        if self.endings is not None and key.endswith(self.endings[0]):
+            key = f"{key.removesuffix(self.endings[0])}{self.endings[1]}"
         return {"image_id": key, "uri": join_uri(self.uri, key)}
 
 
@@ -58,6 +63,23 @@ def find_image_root(
         folder = next((each for each in usual if next(store.list(f"{each}/"), None) is not None), "")
     folder = f"{folder.strip('/')}/" if folder.strip("/.") else ""
     return store, ImageRoot(uri=store.uri, folder=folder)
+
+
+def match_ending(store: Store, images: ImageRoot, name: str) -> ImageRoot:
+    """The same place, for files that have another ending than their names in the layout, as PNG copies of CelebA do.
+
+    Args:
+        store: of the source.
+        images: where the images lie.
+        name: of one image, as the layout gives it.
+    """
+    key = images.columns(name)["image_id"]
+    stem, dot, ending = key.rpartition(".")
+    there = [each.key for each in itertools.islice(store.list(f"{stem}."), 10)] if dot else []
+    others = [each for each in there if is_image_name(each) and "/" not in each.removeprefix(stem)]
+    if key in there or len(others) != 1:
+        return images
+    return replace(images, endings=(f".{ending}", others[0].removeprefix(stem)))
 
 
 def image_keys(store: Store, prefix: str, files: FolderFiles) -> Iterator[str]:

@@ -104,6 +104,20 @@ def test_images_are_found_in_the_usual_folder(tmp_path):
     assert table["uri"].to_pylist()[0] == f"{root}/img_align_celeba/000001.jpg"
 
 
+def test_copies_of_the_images_in_another_format_are_found_by_their_stem(tmp_path):
+    for number in (1, 2, 3):
+        write(tmp_path, f"images/00000{number}.png", "")
+    write(tmp_path, "images/000001.txt", "")
+    root = write(tmp_path, "list_attr_celeba.txt", text())
+    write(tmp_path, "list_eval_partition.txt", "000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n")
+    table, rejects = open_source("celeba", root).read_all()
+    assert table["uri"].to_pylist() == [f"{root}/images/00000{number}.png" for number in (1, 2, 3)]
+    assert table["split"].to_pylist() == ["train", "val", "test"]
+    assert rejects.repairs == {"an image has another ending than its name in the list": 3}
+    write(tmp_path, "images/000001.jpg", "")
+    assert open_source("celeba", root).read_all()[0]["uri"].to_pylist()[1] == f"{root}/images/000002.jpg"
+
+
 def test_json_round_trip(tmp_path):
     content = {"000001": ["1", "0", "0", "1"], "000002": ["0", "1", "1", "0"], "b.png": ["0", "0", "0", "0"]}
     root = write(tmp_path, "labels.json", json.dumps(content))
