@@ -4,6 +4,7 @@ import re
 
 from PIL import AvifImagePlugin
 
+from faceattr.data.heif import HEIF_IS_READ
 from faceattr.errors import ImageError
 
 _SIGNATURES: tuple[tuple[str, str, bytes], ...] = (
@@ -55,7 +56,10 @@ def announced_format(data: bytes) -> str:
     verdict, name = next((verdict, name) for verdict, name, start in _SIGNATURES if re.match(start, head, re.DOTALL))
     if verdict == "not_an_image":
         raise ImageError(verdict, f"looks like {name}")
+    if verdict == "unsupported" and name == "HEIF" and HEIF_IS_READ:
+        return name
     if verdict == "unsupported" or (name == "AVIF" and not AvifImagePlugin.SUPPORTED):
         read = ", ".join(name for verdict, name, _ in _SIGNATURES if verdict == "read")
-        raise ImageError("unsupported", f"{name}; expected one of {read}")
+        hint = "; `pip install 'faceattr[heic]'` reads it" if name == "HEIF" else ""
+        raise ImageError("unsupported", f"{name}; expected one of {read}{hint}")
     return name

@@ -1,8 +1,8 @@
 """Images: encoded bytes to RGB pixels, or one named reason why not.
 
 8-bit gray and colour JPEGs go through simplejpeg with the inverse DCT and chroma upsampling of Pillow: the same pixels,
-bit for bit, in half the time. All else goes through Pillow, restricted to the one format that the first bytes announce.
-The size stands in the header and is checked before anything is decoded.
+bit for bit, in half the time. All else goes through Pillow, restricted to the one format that the first bytes announce;
+HEIF where the extra `heic` is installed. The size stands in the header and is checked before anything is decoded.
 
 What one gets: the first frame; EXIF (or XMP) orientation applied; transparency laid over white, as a viewer shows it;
 of 16-bit samples the high byte, gray as colour; colour profiles not applied, as in the models' own preprocessing.
@@ -28,10 +28,12 @@ from PIL import (  # noqa: F401  each plugin registers its format; without it Pi
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
     WebPImagePlugin,
 )
 from PIL.ExifTags import Base as ExifTag
 
+from faceattr.data.heif import is_cut_heif, register_heif
 from faceattr.data.image_kinds import announced_format
 from faceattr.data.png_chunks import without_metadata
 from faceattr.errors import ConfigError, ImageError
@@ -95,6 +97,10 @@ def decode_image(data: bytes, limits: ImageLimits, *, buffer: Pixels | None = No
             data = _read_png(data, limits)
         if image_format == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
             raise _ends_early(data, image_format)
+        if image_format == "HEIF":
+            register_heif()
+            if is_cut_heif(data):
+                raise _ends_early(data, image_format)
         return _decode_with_pillow(data, image_format, limits)
     except Image.DecompressionBombError as error:
         detail = f"{image_format} header: over the limit of {_name_max_pixels(limits)}"
@@ -102,6 +108,8 @@ def decode_image(data: bytes, limits: ImageLimits, *, buffer: Pixels | None = No
     except _DECODER_ERRORS as error:
         # The decoders' own words can quote the file, so only their kind is passed on.
         message = str(error).lower()
+        if isinstance(error, UnidentifiedImageError) and image_format == "HEIF":
+            raise ImageError("unsupported", "HEIF of a kind that libheif does not read") from error
         if "memory" in message:
             raise MemoryError(f"{image_format} decoder") from error
         reason = "truncated" if "truncated" in message else "corrupt"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from faceattr.data.heif import register_heif
 from faceattr.data.images import REASONS, ImageLimits, decode_image
 from faceattr.errors import ConfigError, ImageError
 
@@ -147,17 +148,20 @@ CORNERS = {"a": (250, 10, 10), "b": (10, 250, 10), "c": (10, 10, 250), "d": (250
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 def test_exif_orientation_is_applied(image_format: str, orientation: int) -> None:
     height, width = (24, 16) if orientation < 5 else (16, 24)
     stored = np.zeros((height, width, 3), np.uint8)
     for row, letters in enumerate(STORED[orientation].split("/")):
         for column, letter in enumerate(letters):
             stored[row * height // 2 :, column * width // 2 :] = CORNERS[letter]
+    register_heif()
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
     options = {"TIFF": {}, "PNG": {}}.get(image_format, {"quality": 100})
-    data = encode(Image.fromarray(stored), image_format, exif=exif, **options)
+    # Of HEIF its own boxes count, which the encoder writes for an EXIF in bytes.
+    written = exif.tobytes() if image_format == "HEIF" else exif
+    data = encode(Image.fromarray(stored), image_format, exif=written, **options)
     pixels = decode_image(data, LIMITS)
     assert pixels.shape == (24, 16, 3)
     found = [pixels[row, column].astype(int) for row in (2, -3) for column in (2, -3)]
@@ -434,3 +438,13 @@ def test_flipped_bytes_raise_nothing_but_image_errors(which: int, flips: list[tu
     else:
         assert pixels.ndim == 3
         assert pixels.shape[2] == 3
+
+
+def test_a_cut_photo_of_a_phone_is_truncated_and_a_large_one_is_refused_on_its_header() -> None:
+    register_heif()
+    data = encode(PICTURE, "HEIF")
+    assert {find_reason(data[:cut]) for cut in range(len(data) - 300, len(data), 37)} == {"truncated"}
+    assert {find_reason(data[:cut]) for cut in range(20, 200, 13)} <= {"truncated", "unsupported"}
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, ImageLimits(max_pixels=100))
+    assert caught.value.reason == "too_many_pixels"
