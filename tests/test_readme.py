@@ -102,7 +102,7 @@ def test_flags_that_the_readme_names_exist(capsys):
     for config in CHAIN.values():
         with pytest.raises(SystemExit):
             parse_config(config, ["--help"])
-    for command in (["predict"], ["export", "labels"]):
+    for command in (["predict"], ["status"], ["export", "labels"]):
         with pytest.raises(SystemExit):
             faceattr([*command, "--help"])
     known = set(re.findall(r"--[a-z.-]+", capsys.readouterr().out))

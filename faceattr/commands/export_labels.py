@@ -1,6 +1,6 @@
 """`faceattr export labels`: a published label run as a file that other tools read."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -34,13 +34,14 @@ class ExportLabels:
         """Exports, and compares label columns that the run's manifest had with ours."""
         path = local_path(self.output or f"labels.{self.format}", "--output")
         make_parent(path, "--output")
-        options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
+        options = StorageOptions(**asdict(self.storage))
         summary = export_labels(
             open_store(self.run, options),
             path,
             export_format=self.format,
             class_names=self.class_names,
             scores=self.scores,
+            verify=options.verify,
         )
         conflicts_path = path.with_name(f"{path.stem}.conflicts.csv") if summary.num_compared else None
         if conflicts_path:

@@ -1,6 +1,6 @@
 """`faceattr export model`: a trained model as a file that other runtimes read."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,7 @@ class ExportModel:
 
     def __call__(self) -> int:
         """Exports and compares."""
-        options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
+        options = StorageOptions(**asdict(self.storage))
         model = MultiAttributeModel.from_pretrained(
             self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
         )

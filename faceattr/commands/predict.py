@@ -1,7 +1,7 @@
 """`faceattr predict`: what a trained model says of a picture, or of every picture of a folder."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +66,7 @@ class Predict:
         from faceattr.inference.predictor import Predictor  # noqa: PLC0415
         from faceattr.models.multitask import MultiAttributeModel  # noqa: PLC0415
 
-        options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
+        options = StorageOptions(**asdict(self.storage))
         model = MultiAttributeModel.from_pretrained(
             self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
         )

@@ -1,15 +1,18 @@
 """`faceattr status`: what a run folder says, with no cluster."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import tyro
 
 from faceattr.config import StorageConfig
+from faceattr.data.integrity import REMEDY
 from faceattr.data.run_status import RunStatus, read_run_status
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.data.verification import verify_published
 from faceattr.logs import say
 from faceattr.search.records import TrialRecord, best_trial, read_records
 
@@ -25,16 +28,37 @@ class Status:
     """Run folder: a local path or s3://bucket/prefix."""
     rejects: bool = False
     """Count the rejected rows of an unpublished run however many shards there are; reads a column of each."""
+    verify: bool = False
+    """Read all files of a published run, and compare them with the sizes and hashes of its manifest. Exit code 1 if one
+    is damaged or gone."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
-        """Prints the status."""
-        options = StorageOptions(endpoint_url=self.storage.endpoint_url, deadline_s=self.storage.deadline_s)
+        """Prints the status; with `verify`, what is damaged."""
+        options = StorageOptions(**asdict(self.storage))
         store = open_store(self.run, options)
         most = 2**31 if self.rejects else 64
         status = read_run_status(store, storage=options, count_rejects_in=most)
         say(describe_status(store.uri, status, read_records(store) if status.kind == "search" else ()))
-        return 0
+        return self._verify(store, options) if self.verify else 0
+
+    def _verify(self, store: Store, options: StorageOptions) -> int:
+        found = verify_published(store, options, _show_bytes if sys.stderr.isatty() else lambda done, total: None)
+        for problem in found.problems:
+            say(f"damaged    {problem}")
+        unhashed = f"; {found.num_unhashed} parts of the plan have no hash, an earlier version wrote them"
+        say(
+            f"verified   {found.num_files:,} files, {found.num_bytes:,} bytes: "
+            + (f"{len(found.problems)} are not as they were written; {REMEDY}" if found.problems else "all as written")
+            + (unhashed if found.num_unhashed else "")
+        )
+        return 1 if found.problems else 0
+
+
+def _show_bytes(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    sys.stderr.write(f"\rverifying  {done / 1e6:,.0f} of {total / 1e6:,.0f} MB ({done / max(1, total):.0%}){end}")
+    sys.stderr.flush()
 
 
 def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] = ()) -> str:

@@ -18,6 +18,9 @@ class StorageConfig:
     """S3 endpoint, for stores other than AWS; without it AWS_ENDPOINT_URL counts."""
     deadline_s: float = 300.0
     """How long one operation is retried before the run stops, seconds. An outage never rejects an image."""
+    verify: bool = True
+    """Compare files of published runs with the size and hash in their manifest as they are read, which costs under a
+    second a GB. Without it, what can still be read of a damaged run is."""
 
     def __post_init__(self) -> None:
         check(self.deadline_s > 0, "storage.deadline-s", self.deadline_s, "more than 0")

@@ -7,7 +7,6 @@ not there at all, and a listing tells which. The proof at the end is a count.
 Nothing here knows Ray, S3 or models: the store is passed in, so tests enumerate a crash at every one of its calls.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.data.integrity import REMEDY, check_whole, hash_bytes, hash_footer
 from faceattr.data.parquet import decode_table, encode_table, read_provenance
 from faceattr.data.plan import Plan
-from faceattr.data.storage import Store
+from faceattr.data.storage import Store, join_uri
+from faceattr.data.store_types import MissingObjectError
 from faceattr.data.tables import fit_schema
 from faceattr.errors import RunError
 
@@ -153,7 +154,7 @@ def commit_shard(store: Store, key: str, rows: pa.Table) -> None:
     if store.put_if_absent(key, encode_table(rows)):
         return
     # Ours, its acknowledgement lost, or that of a driver that was thought dead. Either holds the same rows.
-    existing = decode_table(store.get(key), columns=["row"])
+    existing = decode_table(store.get(key), key, columns=["row"])
     same_run = read_provenance(existing.schema).get("run_id") == read_provenance(rows.schema).get("run_id")
     if not same_run or not existing["row"].equals(rows["row"]):
         raise RunError(f"{key} exists and belongs to something else; use an empty output folder")
@@ -170,6 +171,7 @@ class CommittedFile:
         num_bad: rows whose status is not `ok`.
         num_bytes: size.
         sha256: of the whole file.
+        footer_sha256: of its Parquet footer, for readers of single row groups; None in manifests of earlier versions.
     """
 
     shard: int
@@ -178,15 +180,32 @@ class CommittedFile:
     num_bad: int
     num_bytes: int
     sha256: str
+    footer_sha256: str | None = None
+
+
+def read_file(store: Store, file: CommittedFile) -> bytes:
+    """A whole published file. Raises RunError if it is gone or not what the manifest says."""
+    where = join_uri(store.uri, file.key)
+    try:
+        data = store.get(file.key)
+    except MissingObjectError as error:
+        raise RunError(f"{where} is gone, though the run's manifest lists it; {REMEDY}") from error
+    check_whole(data, where, num_bytes=file.num_bytes, sha256=file.sha256)
+    return data
 
 
 def check_shard(data: bytes, key: str, plan: Plan, shard: int, *, run_id: str) -> tuple[CommittedFile, pa.Table]:
     """A shard's entry for the manifest, and its rows.
 
+    Nothing but the checksums of its pages says what a shard held when it was committed: from here on its hash does.
+
     Raises:
-        RunError: rows are missing, repeated or out of place, or the file is of another run.
+        RunError: rows are missing, repeated or out of place, or the file is damaged or of another run.
     """
-    table = decode_table(data)
+    try:
+        table = decode_table(data, key)
+    except RunError as error:
+        raise RunError(f"{error}: delete it and run the same command again, which makes its rows anew") from error
     if read_provenance(table.schema).get("run_id") != run_id:
         raise RunError(f"{key} belongs to another run; use an empty output folder")
     expected = plan.shard_range(shard)
@@ -199,7 +218,8 @@ def check_shard(data: bytes, key: str, plan: Plan, shard: int, *, run_id: str) -
         num_rows=len(table),
         num_bad=num_bad or 0,
         num_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hash_bytes(data),
+        footer_sha256=hash_footer(data),
     )
     return file, table
 

@@ -45,7 +45,13 @@ class ExportSummary:
 
 
 def export_labels(
-    store: Store, path: Path, *, export_format: ExportFormat, class_names: bool = False, scores: bool = False
+    store: Store,
+    path: Path,
+    *,
+    export_format: ExportFormat,
+    class_names: bool = False,
+    scores: bool = False,
+    verify: bool = True,
 ) -> ExportSummary:
     """Writes `image_path`, the attributes and the derived attributes of a published label run.
 
@@ -57,6 +63,7 @@ def export_labels(
         export_format: of the file.
         class_names: labels of several classes are written as their names, not as their indices.
         scores: writes `<name>_score` as well, and `<name>_score_<class>` of several classes.
+        verify: see `read_published`.
 
     Raises:
         ConfigError: the folder holds no published label run.
@@ -75,7 +82,7 @@ def export_labels(
     columns += [f"given_{name}" for name in given]
     with _new_file(path) as file:
         write_row, finish = _open_writer(file, export_format, list(values))
-        for row in _rows(store, columns):
+        for row in _rows(store, columns, verify=verify):
             write_row({"image_path": row["image_id"], **{name: read(row) for name, read in values.items()}})
             summary.num_rows += 1
             for name in given:
@@ -137,8 +144,8 @@ def _read_item(column: str, place: int, row: dict[str, Any]) -> Any:
     return None if row[column] is None else row[column][place]
 
 
-def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for table in read_published(store, columns):
+def _rows(store: Store, columns: list[str], *, verify: bool) -> Iterator[dict[str, Any]]:
+    for table in read_published(store, columns, verify=verify):
         yield from table.select(columns).to_pylist()
 
 

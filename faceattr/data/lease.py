@@ -10,7 +10,6 @@ elsewhere its file is watched for `LEASE_TTL_S`. Only this machine's clock is us
 """
 
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -21,9 +20,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from faceattr.data.json_files import decode_object
 from faceattr.data.json_text import encode_json
 from faceattr.data.patience import write_on_the_way_out
-from faceattr.data.storage import Store
+from faceattr.data.storage import Store, join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import FaceattrError, RunError, StorageError
 
@@ -219,7 +219,7 @@ def _lives(
 
 def _state(store: Store, number: int) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(store.get(_key(number))))
+        return decode_object(store.get(_key(number)), join_uri(store.uri, _key(number)))
     except MissingObjectError:  # deleted by the driver that came after it
         return None
 

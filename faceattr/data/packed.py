@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.addresses import resolve_address
 from faceattr.data.commit import OK
+from faceattr.data.integrity import REMEDY, check_footer
+from faceattr.data.json_files import describe_cause
 from faceattr.data.plan import Plan
 from faceattr.data.ranged import open_ranged
 from faceattr.data.runs import Manifest, RunRecord, read_manifest, read_record
@@ -78,12 +80,14 @@ class PackedFile:
         split: `train`, `val` or `test`.
         num_rows: rows with an image, which are those that a reader gets.
         num_bytes: size of the file.
+        footer_sha256: see `CommittedFile`.
     """
 
     uri: str
     split: str
     num_rows: int
     num_bytes: int
+    footer_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +158,13 @@ class PackedData:
     ) -> Iterator[tuple[pa.Table, int]]:
         """As `iter_groups`, and the size of the row group's encoded images in bytes, which need not be read."""
         schema = self._select(columns)
-        for table, num_bytes in _read_row_groups(file.uri, schema.names, self.storage):
+        for table, num_bytes in _read_row_groups(file, schema.names, self.storage):
             yield _good_rows(table, schema, file.split), num_bytes
 
     def read_group(self, file: PackedFile, group: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of one row group of a file, by its number; see `iter_rows`."""
         schema = self._select(columns)
-        ((table, _),) = _read_row_groups(file.uri, schema.names, self.storage, groups=range(group, group + 1))
+        ((table, _),) = _read_row_groups(file, schema.names, self.storage, groups=range(group, group + 1))
         return _good_rows(table, schema, file.split)
 
     def iter_split(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -251,6 +255,7 @@ def _read_run(store: Store) -> _Run:
             split=split_of_shard(record.plan, file.shard),
             num_rows=file.num_rows - file.num_bad,
             num_bytes=file.num_bytes,
+            footer_sha256=file.footer_sha256,
         )
         for file in manifest.files
     )
@@ -275,7 +280,10 @@ def read_label_counts(store: Store, manifest: Manifest) -> pa.Table:
     convert = pyarrow.csv.ConvertOptions(
         column_types={field.name: field.type for field in COUNT_SCHEMA}, strings_can_be_null=False
     )
-    return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=convert).cast(COUNT_SCHEMA)
+    try:
+        return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=convert).cast(COUNT_SCHEMA)
+    except (pa.ArrowException, ValueError) as error:
+        raise RunError(f"{join_uri(store.uri, key)} is damaged: {describe_cause(error)}; {REMEDY}") from error
 
 
 def _add_counts(tables: Sequence[pa.Table]) -> pa.Table:
@@ -340,11 +348,14 @@ def _column(table: pa.Table, field: pa.Field, split: str) -> pa.ChunkedArray | p
 
 
 def _read_row_groups(
-    uri: str, names: Sequence[str], storage: StorageOptions, *, groups: range | None = None
+    packed: PackedFile, names: Sequence[str], storage: StorageOptions, *, groups: range | None = None
 ) -> Iterator[tuple[pa.Table, int]]:
     """Row groups with those of the columns that the file has, and `status`; and the bytes of their images."""
+    uri = packed.uri
     try:
         with open_ranged(uri, storage) as source:
+            if storage.verify:
+                check_footer(source, uri, num_bytes=packed.num_bytes, sha256=packed.footer_sha256)
             file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
             columns = [name for name in file.schema_arrow.names if name in names or name == "status"]
             for group in groups if groups is not None else range(file.num_row_groups):
@@ -352,10 +363,20 @@ def _read_row_groups(
                 yield table, _count_image_bytes(file.metadata.row_group(group))
     except FileNotFoundError as error:
         raise RunError(f"{uri} is gone, though the run's manifest lists it; restore it or pack anew") from error
-    except pa.ArrowInvalid as error:
-        raise RunError(f"{uri} is damaged: {error}") from error
     except OSError as error:
+        if _is_damage(error, uri):
+            raise RunError(f"{uri} is damaged: {describe_cause(error)}; {REMEDY}") from error
         raise StorageError(f"cannot read {uri}: {error}") from error
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise RunError(f"{uri} is damaged: {describe_cause(error)}; {REMEDY}") from error
+
+
+def _is_damage(error: OSError, uri: str) -> bool:
+    """Whether pyarrow could not make sense of bytes that came. It raises OSError for these as for outages.
+
+    Those of the system have a number, and those of our own client are StorageErrors; of other clients nobody can tell.
+    """
+    return error.errno is None and ("://" not in uri or uri.startswith("s3://"))
 
 
 def _count_image_bytes(group: pq.RowGroupMetaData) -> int:

@@ -10,21 +10,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from faceattr.data.integrity import REMEDY
+from faceattr.data.json_files import describe_cause
+from faceattr.errors import RunError
+
 _METADATA_KEY = b"faceattr"
 # Small: training mixes many row groups at a time and deals them to workers; large enough for one request each.
 _ROW_GROUP_BYTES = 4 * 2**20
 
 
 def encode_table(table: pa.Table, *, row_group_rows: int = 16_384) -> bytes:
-    """The table as a zstd-compressed Parquet file.
+    """The table as a zstd-compressed Parquet file, whose pages have checksums.
 
     Columns of bytes hold encoded images, which do not get smaller: they are stored as they are, in row groups that a
-    reader can stream, with checksums.
+    reader can stream.
     """
     buffer = io.BytesIO()
     blobs = {field.name for field in table.schema if _is_blob(field.type)}
     if not blobs:
-        pq.write_table(table, buffer, compression="zstd", row_group_size=row_group_rows)
+        pq.write_table(table, buffer, compression="zstd", row_group_size=row_group_rows, write_page_checksum=True)
         return buffer.getvalue()
     rows_of_bytes = _ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)
     # How Parquet calls the columns: a list's values are a level below it.
@@ -45,9 +49,21 @@ def _is_blob(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def decode_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """Inverse of encode_table; `columns` reads only some."""
-    return pq.read_table(pa.BufferReader(data), columns=columns)
+def decode_table(data: bytes, where: str, columns: list[str] | None = None) -> pa.Table:
+    """Inverse of encode_table.
+
+    Args:
+        data: the whole file.
+        where: names it in the error.
+        columns: reads only these, as far as they are there.
+
+    Raises:
+        RunError: the file is cut or damaged.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # in memory, an OSError is a wrong checksum
+        raise RunError(f"{where} is damaged: {describe_cause(error)}; {REMEDY}") from error
 
 
 def with_provenance(schema: pa.Schema, provenance: dict[str, Any]) -> pa.Schema:

@@ -8,16 +8,19 @@ new part and a new shard, so no shard straddles two.
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from faceattr.data.integrity import REMEDY, check_whole, hash_bytes
+from faceattr.data.json_files import decode_fields
 from faceattr.data.keys import RepeatedKeys
 from faceattr.data.parquet import decode_table, encode_table
-from faceattr.data.storage import Store
-from faceattr.errors import ConfigError
+from faceattr.data.storage import Store, join_uri
+from faceattr.data.store_types import MissingObjectError
+from faceattr.errors import ConfigError, RunError
 
 PART_ROWS = 65_536
 MIN_SHARD_ROWS = 256
@@ -42,11 +45,13 @@ class PlanPart:
         key: key of the Parquet file in the run folder.
         first_row: number of its first row.
         num_rows: rows in it.
+        sha256: of the file; None in plans of earlier versions.
     """
 
     key: str
     first_row: int
     num_rows: int
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +144,18 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Plan":
-        """Inverse of to_json."""
-        parts = tuple(PlanPart(**part) for part in value["parts"])
-        sections = tuple(PlanSection(**section) for section in value["sections"]) if "sections" in value else UNDIVIDED
-        return cls(**{**value, "parts": parts, "sections": sections})
+        """Inverse of to_json.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        plan = decode_fields(cls, value, "the plan in run.json")
+        parts = tuple(decode_fields(PlanPart, part, "a part of the plan in run.json") for part in plan.parts)
+        if "sections" not in value:
+            return replace(plan, parts=parts)
+        where = "a section of the plan in run.json"
+        sections = tuple(decode_fields(PlanSection, section, where) for section in plan.sections)
+        return replace(plan, parts=parts, sections=sections)
 
 
 def choose_shard_size(num_rows: int, *, row_bytes: float = 0.0, max_bytes: int = 0) -> int:
@@ -253,8 +266,10 @@ class _PlanWriter:
         rows = pa.array(np.arange(self._num_rows, self._num_rows + len(table)), pa.int64())
         key = f"plan/{self._attempt}-{len(self._parts):05d}.parquet"
         numbered = table.add_column(0, pa.field("row", pa.int64(), nullable=False), rows)
-        self._store.put(key, encode_table(numbered))
-        self._parts.append(PlanPart(key=key, first_row=self._num_rows, num_rows=len(table)))
+        data = encode_table(numbered)
+        self._store.put(key, data)
+        part = PlanPart(key=key, first_row=self._num_rows, num_rows=len(table), sha256=hash_bytes(data))
+        self._parts.append(part)
         self._num_rows += len(table)
 
     def finish(self, shard_size: int | None) -> Plan:
@@ -307,8 +322,18 @@ def _refuse_repeated(store: Store, parts: Sequence[PlanPart], index: RepeatedKey
 
 
 def read_part(store: Store, part: PlanPart) -> pa.Table:
-    """Rows of one part: `row`, then the columns of `plan_schema`."""
-    return decode_table(store.get(part.key))
+    """Rows of one part: `row`, then the columns of `plan_schema`.
+
+    Raises:
+        RunError: the file is gone, or not what was written.
+    """
+    where = join_uri(store.uri, part.key)
+    try:
+        data = store.get(part.key)
+    except MissingObjectError as error:
+        raise RunError(f"{where} is gone, which the plan in run.json names; {REMEDY}") from error
+    check_whole(data, where, num_bytes=None, sha256=part.sha256)
+    return decode_table(data, where)
 
 
 def read_shards(store: Store, plan: Plan, part: PlanPart, shards: np.ndarray) -> pa.Table:

@@ -5,8 +5,9 @@ import pyarrow.parquet as pq
 
 from faceattr.data.commit import OK, read_ahead, shard_key
 from faceattr.data.ranged import open_ranged
-from faceattr.data.runs import RunVersion, Work
+from faceattr.data.runs import RunVersion
 from faceattr.data.storage import StorageOptions, join_uri
+from faceattr.data.work import Work
 from faceattr.errors import StorageError
 
 

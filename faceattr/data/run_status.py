@@ -3,7 +3,6 @@
 All of it from one listing, run.json, the manifest, the lease and the sessions' notes.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from faceattr.data.commit import OK
+from faceattr.data.json_files import damage_named, decode_object
 from faceattr.data.lease import find_driver, find_stop_reason
 from faceattr.data.plan import Plan
 from faceattr.data.ranged import open_ranged
@@ -84,13 +84,16 @@ def read_run_status(
     entries = _without_inner_runs({entry.key: entry for entry in store.list()})
     if not any(key == RUN_KEY or key.startswith(("plan/", "_lease/")) for key in entries):
         raise ConfigError(f"{store.uri} holds no run: no {RUN_KEY}; give the --output of a pipeline")
-    record = json.loads(store.get(RUN_KEY)) if RUN_KEY in entries else {}
+    record = _read_object(store, RUN_KEY) if RUN_KEY in entries else {}
     manifest = read_manifest(store)
     driver = find_driver(store) if any(key.startswith("_lease/") for key in entries) else None
-    sessions = sorted(
-        (json.loads(store.get(key)) for key in entries if key.startswith("sessions/")), key=lambda each: each["started"]
-    )
-    plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
+    with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
+        sessions = sorted(
+            (_read_object(store, key) for key in entries if key.startswith("sessions/")),
+            key=lambda each: (float(each["started"]), int(each["rows"])),
+        )
+    with damage_named(join_uri(store.uri, RUN_KEY)):
+        plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
     shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
     rows = _rows_of(shards, plan)
     state = _state(record, manifest is not None or _is_done(record.get("kind"), entries), driver)
@@ -170,5 +173,10 @@ def _count_rejects(
 
 
 def _last_metrics(store: Store) -> dict[str, Any] | None:
-    lines = store.get(METRICS_KEY).decode().splitlines()
-    return dict(json.loads(lines[-1])) if lines else None
+    where = join_uri(store.uri, METRICS_KEY)
+    lines = store.get(METRICS_KEY).splitlines()
+    return decode_object(lines[-1], f"{where}, line {len(lines)},") if lines else None
+
+
+def _read_object(store: Store, key: str) -> dict[str, Any]:
+    return decode_object(store.get(key), join_uri(store.uri, key))

@@ -13,31 +13,32 @@ Nothing in it is overwritten, except the lease and reports.
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from faceattr.data.addresses import with_addresses
 from faceattr.data.bounded_reads import read_objects
 from faceattr.data.commit import (
-    OK,
     CheckShards,
     CommittedFile,
     ShardCommitter,
     list_committed,
+    read_file,
     verify_shards,
 )
 from faceattr.data.differences import describe_differences
+from faceattr.data.json_files import damage_named, decode_fields, decode_object
 from faceattr.data.json_text import encode_json
 from faceattr.data.parquet import decode_table, with_provenance
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan
-from faceattr.data.storage import Store
+from faceattr.data.storage import Store, join_uri
 from faceattr.data.store_types import MissingObjectError
+from faceattr.data.work import Work
 from faceattr.errors import ConfigError, RunError
 
 SCHEMA_VERSION = 1
@@ -108,16 +109,23 @@ class Manifest:
 def read_record(store: Store) -> RunRecord | None:
     """The run in a folder, or None if none was begun there."""
     value = _read_json(store, RUN_KEY)
-    return None if value is None else _decode_record(value)
+    return None if value is None else _decode_record(value, join_uri(store.uri, RUN_KEY))
 
 
-def _decode_record(value: dict[str, Any]) -> RunRecord:
-    _check_schema_version(value, RUN_KEY)
-    return RunRecord(**{**value, "plan": Plan.from_json(value["plan"])})
+def _decode_record(value: dict[str, Any], where: str) -> RunRecord:
+    record = decode_fields(RunRecord, value, where)
+    with damage_named(where):
+        _ = record.carried_schema
+        return replace(record, plan=Plan.from_json(value["plan"]))
 
 
 def read_manifest(store: Store) -> Manifest | None:
-    """The latest published version, or None."""
+    """The latest published version, or None.
+
+    Raises:
+        ConfigError: it was written by a later version of this code.
+        RunError: it is damaged.
+    """
     matches = (_MANIFEST_KEY.fullmatch(entry.key) for entry in store.list("_manifest"))  # others' copies lie there too
     versions = [int(match[1] or 1) for match in matches if match]
     if not versions:
@@ -125,22 +133,31 @@ def read_manifest(store: Store) -> Manifest | None:
     value = _read_json(store, _manifest_key(max(versions)))
     if value is None:
         raise RunError(f"{_manifest_key(max(versions))} was listed and cannot be read")
-    _check_schema_version(value, "the manifest")
-    return Manifest(**{**value, "files": tuple(CommittedFile(**file) for file in value["files"])})
+    where = join_uri(store.uri, _manifest_key(max(versions)))
+    manifest = decode_fields(Manifest, value, where)
+    return replace(manifest, files=tuple(decode_fields(CommittedFile, file, where) for file in manifest.files))
 
 
-def read_published(store: Store, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def read_published(store: Store, columns: list[str] | None = None, *, verify: bool = True) -> Iterator[pa.Table]:
     """Tables of the latest published version, file by file in row order.
+
+    Args:
+        store: the run folder.
+        columns: reads only these, as far as they are there.
+        verify: whether each file is compared with the manifest's size and sha256.
 
     Raises:
         ConfigError: nothing is published here.
+        RunError: a file is gone, damaged, or not the one that was published.
     """
     manifest = read_manifest(store)
     if manifest is None:
         raise ConfigError(f"{store.uri} holds no published run (no _manifest.json); finish the run first")
+    files = {file.key: file for file in manifest.files}
     sized = ((file.key, file.num_bytes) for file in manifest.files)  # of packed runs they hold images
-    for data in read_objects(store.get, sized):
-        yield decode_table(data, columns)
+    read = (lambda key: read_file(store, files[key])) if verify else store.get
+    for key, data in zip(files, read_objects(read, sized), strict=True):
+        yield decode_table(data, join_uri(store.uri, key), columns)
 
 
 def has_object(store: Store, key: str) -> bool:
@@ -149,16 +166,17 @@ def has_object(store: Store, key: str) -> bool:
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:
+    """A JSON object without its `schema_version`, which must be ours; None if there is no such file."""
     try:
-        return dict(json.loads(store.get(key)))
+        data = store.get(key)
     except MissingObjectError:
         return None
-
-
-def _check_schema_version(value: dict[str, Any], what: str) -> None:
+    where = join_uri(store.uri, key)
+    value = decode_object(data, where)
     found = value.pop("schema_version", None)
     if found != SCHEMA_VERSION:
-        raise ConfigError(f"{what} has schema version {found}; this code reads {SCHEMA_VERSION}")
+        raise ConfigError(f"{where} has schema version {found!r}; this code reads {SCHEMA_VERSION}")
+    return value
 
 
 def _manifest_key(version: int) -> str:
@@ -219,7 +237,9 @@ def open_run(
             versions=versions,
             notes=notes,
         )
-        record = _decode_record(json.loads(record.encode()))  # as every later start will read it: tuples are lists
+        value = json.loads(record.encode())
+        del value["schema_version"]
+        record = _decode_record(value, RUN_KEY)  # as every later start will read it: tuples are lists
         if not store.put_if_absent(RUN_KEY, record.encode()):
             # Our own lost acknowledgement, or a driver that began at the same moment: the one that is there counts.
             record = read_record(store) or record
@@ -242,39 +262,6 @@ def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint
             f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "
             + "\n  ".join(differences)
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a session has to do; picklable.
-
-    Attributes:
-        plan: the run's plan.
-        pending: int64 [n], shards that are not committed, ascending.
-        redo_of: for a retry, pending shard to the key of the file whose bad rows are done again; else empty.
-    """
-
-    plan: Plan
-    pending: np.ndarray
-    redo_of: Mapping[int, str]
-
-    def rows_to_do(self, store: Store, plan_rows: pa.Table) -> pa.Table:
-        """Those of some plan rows that are to be processed: in a retry, the ones with an error status."""
-        if not self.redo_of:
-            return plan_rows
-        shards = np.unique(self.plan.shards_of(plan_rows["row"].to_numpy()))
-        bad = [np.empty(0, np.int64)] + [
-            table.filter(pc.not_equal(table["status"], OK))["row"].to_numpy()
-            for table in (decode_table(store.get(self.redo_of[shard]), ["row", "status"]) for shard in shards.tolist())
-        ]
-        return plan_rows.filter(pa.array(np.isin(plan_rows["row"].to_numpy(), np.concatenate(bad))))
-
-    def kept_rows(self, store: Store, shard: int, columns: list[str]) -> pa.Table | None:
-        """In a retry, the rows of a shard that stay as they are."""
-        if shard not in self.redo_of:
-            return None
-        table = decode_table(store.get(self.redo_of[shard]))
-        return table.filter(pc.equal(table["status"], OK)).select(columns)
 
 
 class RunVersion:
@@ -303,7 +290,7 @@ class RunVersion:
         self.published = read_manifest(store)
         self.version = 1
         self._base: Manifest | None = None
-        self._redo: dict[int, str] = {}
+        self._redo: dict[int, CommittedFile] = {}
         if self.published is not None:
             self.version = self.published.version
             if retry_failed and any(file.num_bad for file in self.published.files):
@@ -321,7 +308,7 @@ class RunVersion:
         self.version = base.version + 1
         self._base = base
         # The list of shards follows from the base alone, so a second attempt at the same retry finds the same.
-        self._redo = {file.shard: file.key for file in base.files if file.num_bad}
+        self._redo = {file.shard: file for file in base.files if file.num_bad}
         self.published = None
 
     @property

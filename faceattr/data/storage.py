@@ -38,10 +38,12 @@ class StorageOptions:
     Attributes:
         endpoint_url: S3 endpoint; None takes `AWS_ENDPOINT_URL` or AWS itself.
         deadline_s: how long one operation is retried before it counts as an outage, seconds.
+        verify: whether files of published runs are compared with their manifest as they are read.
     """
 
     endpoint_url: str | None = None
     deadline_s: float = 300.0
+    verify: bool = True
 
 
 class Store(Protocol):

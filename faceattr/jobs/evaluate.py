@@ -95,7 +95,7 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     Raises:
         ConfigError, ModelError: it cannot run as given.
     """
-    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
+    storage = StorageOptions(**asdict(config.storage))
     output = open_output(config.output, storage)
     there = {entry.key for entry in output.list() if not entry.key.startswith("_lease/")}
     # What an interrupted evaluation left is written again; a finished one, and what is not ours, stays as it is.

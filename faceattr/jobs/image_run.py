@@ -29,7 +29,6 @@ from faceattr.data.runs import (
     Manifest,
     RunRecord,
     RunVersion,
-    Work,
     check_fingerprint,
     commit_all,
     open_run,
@@ -38,6 +37,7 @@ from faceattr.data.runs import (
 )
 from faceattr.data.storage import StorageOptions, Store, join_uri
 from faceattr.data.tables import label_schema
+from faceattr.data.work import Work
 from faceattr.jobs.decode_stage import Resizer
 from faceattr.jobs.metrics import RunRows
 from faceattr.jobs.progress import ErrorBudget, Progress

@@ -1,6 +1,6 @@
 """The label run: images in a store -> BLIP VQA actors -> a published table of labels."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -98,7 +98,7 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
             "places (EU AI Act Art. 5(1)(g)). If you may do it, give the reason, which is recorded in the run: "
             '--allow-sensitive "..."'
         )
-    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
+    storage = StorageOptions(**asdict(config.storage))
     output = open_output(config.output, storage)
     checkpoint = inspect_checkpoint(
         config.model, revision=config.revision, fetch_remote=lambda uri: fetch_folder(uri, storage)

@@ -123,7 +123,7 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
         ConfigError: it cannot run as given.
         StorageError: a store refuses.
     """
-    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
+    storage = StorageOptions(**asdict(config.storage))
     output = open_output(config.output, storage)
     resolve_distinct(config.labels, "--labels")
     job = PackJob(

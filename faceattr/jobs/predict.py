@@ -3,7 +3,7 @@
 Plan, resume, rejects and publishing are the label run's own (`image_run`).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -117,7 +117,7 @@ def prepare_predict_job(config: PredictConfig) -> PredictJob:
         ConfigError, ModelError: it cannot run as given.
         StorageError: the output store refuses.
     """
-    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
+    storage = StorageOptions(**asdict(config.storage))
     output = open_output(config.output, storage)
     labels = open_store(config.labels, storage) if config.labels is not None else None
     model = inspect_model(config.model, revision=config.revision, fetch_remote=lambda uri: fetch_folder(uri, storage))

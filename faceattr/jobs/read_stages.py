@@ -21,8 +21,8 @@ from faceattr.data.image_column import ImageColumn, read_row_groups
 from faceattr.data.images import ImageLimits, describe_too_large
 from faceattr.data.object_reader import ObjectReader
 from faceattr.data.plan import Plan, read_shards
-from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.data.work import Work
 from faceattr.errors import ImageError
 
 # Of encoded images that are being read or wait for their turn, and in a table that is passed on. A process that reads

@@ -127,7 +127,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
         ConfigError, ModelError: it cannot run as given.
         StorageError: a store refuses.
     """
-    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
+    storage = StorageOptions(**asdict(config.storage))
     output = open_output(config.resume or config.output, storage)
     record = read_record(output)
     content: Mapping[str, Any] | None

@@ -1,6 +1,5 @@
 """What a search leaves: the table of trials, the winner's settings and model, its figures on the test split, a page."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,10 +9,11 @@ import torch
 import yaml
 
 from faceattr.data.fetch import fetch_folder
+from faceattr.data.json_files import decode_object
 from faceattr.data.json_text import encode_json
 from faceattr.data.parquet import encode_table
 from faceattr.data.runs import RunRecord
-from faceattr.data.storage import join_uri
+from faceattr.data.storage import Store, join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import RunError
 from faceattr.jobs.cores import count_decoders
@@ -95,9 +95,13 @@ def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRec
             output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
 
 
+def _read_object(store: Store, key: str) -> dict[str, Any]:
+    return decode_object(store.get(key), join_uri(store.uri, key))
+
+
 def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
     try:
-        return bool(json.loads(job.output.get(f"{BEST_FOLDER}/trial.json"))["trial"] == best.name)
+        return bool(_read_object(job.output, f"{BEST_FOLDER}/trial.json").get("trial") == best.name)
     except MissingObjectError:
         return False
 
@@ -113,8 +117,8 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
     if "test" not in plan.surveys:
         return None
     try:
-        there = dict(json.loads(job.output.get(TEST_KEY)))
-        if there["trial"] == best.name:
+        there = _read_object(job.output, TEST_KEY)
+        if there.get("trial") == best.name:
             return there
     except MissingObjectError:
         pass

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faceattr.data.json_files import damage_named
 from faceattr.data.json_text import encode_json
-from faceattr.data.storage import Store, open_store
+from faceattr.data.storage import Store, join_uri, open_store
 from faceattr.jobs.search_inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.train_worker import distribute_network
 from faceattr.models.heads import count_outputs
@@ -48,8 +49,9 @@ class _Progress:
 
     @classmethod
     def load(cls, store: Store, num_epochs: int) -> "_Progress":
-        found = json.loads(store.get(_PROGRESS_KEY))
-        return cls(judgements=[decode_judgement(each) for each in found[:num_epochs]])
+        with damage_named(join_uri(store.uri, _PROGRESS_KEY)):
+            found = json.loads(store.get(_PROGRESS_KEY))
+            return cls(judgements=[decode_judgement(each) for each in found[:num_epochs]])
 
 
 def train_trial(

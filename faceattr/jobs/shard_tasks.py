@@ -16,8 +16,9 @@ import ray.data
 
 from faceattr.data.commit import CheckShards, CommittedFile, ShardCommitter, check_shard
 from faceattr.data.plan import Plan, read_part
-from faceattr.data.runs import RunVersion, Work, commit_all
+from faceattr.data.runs import RunVersion, commit_all
 from faceattr.data.storage import StorageOptions
+from faceattr.data.work import Work
 from faceattr.errors import RunError
 from faceattr.jobs.read_stages import process_store
 

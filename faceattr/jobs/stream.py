@@ -8,8 +8,8 @@ import pyarrow as pa
 import ray.data
 
 from faceattr.data.images import ImageLimits
-from faceattr.data.runs import Work
 from faceattr.data.storage import StorageOptions
+from faceattr.data.work import Work
 from faceattr.jobs.blocks import bundle_rows, split_blocks
 from faceattr.jobs.decode_stage import DecodeImages, Resizer
 from faceattr.jobs.read_stages import ListRowGroups, ListRows, ReadImages, ReadRowGroups

@@ -118,7 +118,7 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
         ConfigError: it cannot run as given.
         StorageError: a store refuses.
     """
-    storage = StorageOptions(endpoint_url=config.storage.endpoint_url, deadline_s=config.storage.deadline_s)
+    storage = StorageOptions(**asdict(config.storage))
     output = open_output(config.output, storage)
     data = open_packed(config.data, storage, needs=("train", "val"))
     attributes = choose_attributes(data.attributes, config.attributes)

@@ -7,7 +7,6 @@
 A search goes on from these files alone.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,8 +14,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from faceattr.data.json_files import damage_named, decode_object
 from faceattr.data.json_text import encode_json
-from faceattr.data.storage import Store
+from faceattr.data.storage import Store, join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
@@ -102,19 +102,23 @@ def end_trial(store: Store, record: TrialRecord) -> None:
 
 def read_begun(store: Store) -> dict[int, dict[str, Any]]:
     """Number -> settings of all trials that were ever begun."""
-    found = [json.loads(store.get(key)) for key in _keys(store, "trial.json")]
-    return {each["number"]: each["values"] for each in sorted(found, key=lambda each: each["number"])}
+    found = {}
+    for key in _keys(store, "trial.json"):
+        with damage_named(where := join_uri(store.uri, key)):
+            value = decode_object(store.get(key), where)
+            found[int(value["number"])] = dict(value["values"])
+    return dict(sorted(found.items()))
 
 
 def read_records(store: Store) -> list[TrialRecord]:
     """All trials that are over, by number."""
-    return sorted((_decode(store.get(key)) for key in _keys(store, "record.json")), key=lambda each: each.number)
+    return sorted((_read(store, key) for key in _keys(store, "record.json")), key=lambda each: each.number)
 
 
 def read_record_of(store: Store, number: int) -> TrialRecord | None:
     """How a trial ended, or None if it has not."""
     try:
-        return _decode(store.get(f"{trial_folder(number)}/record.json"))
+        return _read(store, f"{trial_folder(number)}/record.json")
     except MissingObjectError:
         return None
 
@@ -123,8 +127,9 @@ def _keys(store: Store, name: str) -> list[str]:
     return [entry.key for entry in store.list(_FOLDER) if entry.key.count("/") == 2 and entry.key.endswith(f"/{name}")]
 
 
-def _decode(data: bytes) -> TrialRecord:
-    return decode_record(json.loads(data))
+def _read(store: Store, key: str) -> TrialRecord:
+    with damage_named(where := join_uri(store.uri, key)):
+        return decode_record(decode_object(store.get(key), where))
 
 
 def decode_record(value: dict[str, Any]) -> TrialRecord:

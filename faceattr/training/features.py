@@ -9,7 +9,6 @@ once, and one that was stopped is gone on with. Processes of a machine share the
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from faceattr.data.fetch import fetch_folder
+from faceattr.data.json_files import damage_named, decode_object
 from faceattr.data.json_text import encode_json
 from faceattr.data.storage import LocalStore, StorageOptions, Store, join_uri, open_store
 from faceattr.data.store_types import MissingObjectError
@@ -150,11 +150,12 @@ def publish_features(store: Store, key: FeatureKey, shape: Sequence[int], parts:
 def read_feature_manifest(store: Store) -> FeatureManifest | None:
     """What a cache's folder holds, or None if it is not complete."""
     try:
-        value = json.loads(store.get(_MANIFEST))
+        value = decode_object(store.get(_MANIFEST), join_uri(store.uri, _MANIFEST))
     except MissingObjectError:
         return None
-    parts = tuple(Part(**part) for part in value["parts"])
-    return FeatureManifest(**{**value, "shape": tuple(value["shape"]), "parts": parts})
+    with damage_named(join_uri(store.uri, _MANIFEST)):
+        parts = tuple(Part(**part) for part in value["parts"])
+        return FeatureManifest(**{**value, "shape": tuple(value["shape"]), "parts": parts})
 
 
 class Features:

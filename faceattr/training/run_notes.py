@@ -4,14 +4,14 @@ metrics.jsonl       one line an epoch; figures that are not defined are null
 progress.json       the epoch that goes on, rewritten every few seconds
 """
 
-import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from faceattr.data.json_files import decode_lines, decode_object
 from faceattr.data.json_text import encode_json
-from faceattr.data.storage import Store
+from faceattr.data.storage import Store, join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.training.state import EpochRecord
 from faceattr.training.targets import Batch
@@ -29,16 +29,17 @@ def write_history(store: Store, history: Sequence[EpochRecord]) -> None:
 def read_history(store: Store) -> list[EpochRecord]:
     """The figures of all epochs so far; NaN where one is not defined."""
     try:
-        lines = store.get(METRICS_KEY).decode().splitlines()
+        data = store.get(METRICS_KEY)
     except MissingObjectError:
         return []
-    return [{name: math.nan if value is None else value for name, value in json.loads(line).items()} for line in lines]
+    epochs = decode_lines(data, join_uri(store.uri, METRICS_KEY))
+    return [{name: math.nan if value is None else value for name, value in each.items()} for each in epochs]
 
 
 def read_progress(store: Store) -> dict[str, Any] | None:
     """The note of a `ProgressNote`, or None if there is none."""
     try:
-        return dict(json.loads(store.get(PROGRESS_KEY)))
+        return decode_object(store.get(PROGRESS_KEY), join_uri(store.uri, PROGRESS_KEY))
     except MissingObjectError:
         return None
 

@@ -16,7 +16,7 @@ from faceattr.data.runs import read_manifest, read_published
 from faceattr.data.sources.label_table import AGE_LIMIT
 from faceattr.data.sources.published import read_label_run
 from faceattr.data.storage import LocalStore, open_store
-from faceattr.errors import ImageError
+from faceattr.errors import ImageError, RunError
 from faceattr.evaluation.agreement import Agreement
 from faceattr.inference.predictor import Predictor
 from tests.models.tiny import ATTRIBUTES, build_model
@@ -77,6 +77,17 @@ def test_a_bucket_is_predicted_published_compared_and_can_teach(model, images, s
         assert ATTRIBUTES["person"].classes[row["person"]] == found["person"].label
         assert row["bare"] == (found["bare"].label == "yes")
     assert b"Prediction run" in run.get("report.html")
+
+    # What is published can be compared with its manifest, in object storage too.
+    assert faceattr(["status", run.uri, "--verify"]) == 0
+    (shard,) = [entry.key for entry in run.list("predictions/")]
+    good = run.get(shard)
+    run.put(shard, bytes([good[0] ^ 1]) + good[1:])
+    assert faceattr(["status", run.uri, "--verify"]) == 1
+    assert f"{shard} is damaged: its sha256 is" in capsys.readouterr().out
+    with pytest.raises(RunError, match="is damaged"):
+        list(read_published(run))
+    run.put(shard, good)
 
     # The same command has nothing to do; another model into the same folder is refused.
     assert predict([*command, "--output", f"{s3_uri}/run"]) == 0

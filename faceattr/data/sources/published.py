@@ -30,11 +30,11 @@ def open_labels(root: str, options: SourceOptions, storage: StorageOptions) -> S
     Raises:
         ConfigError: no published label run is there.
     """
-    return read_label_run(open_store(root, storage), options)
+    return read_label_run(open_store(root, storage), options, verify=storage.verify)
 
 
-def read_label_run(store: Store, options: SourceOptions | None = None) -> SourceLabels:
-    """The label run in a store; see `open_labels`."""
+def read_label_run(store: Store, options: SourceOptions | None = None, *, verify: bool = True) -> SourceLabels:
+    """The label run in a store; see `open_labels`. `verify`: see `read_published`."""
     options = options or SourceOptions()
     record = read_record(store)
     if record is None or record.kind not in ("label", "prediction"):
@@ -52,7 +52,7 @@ def read_label_run(store: Store, options: SourceOptions | None = None) -> Source
         source_rows = _SourceRows(store, record)
         given = ["row", "image_id", "uri", "sha256", "status", "error", *carried, *attributes.names]
         given += [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
-        for table in read_published(store, given):
+        for table in read_published(store, given, verify=verify):
             _count_rejects(table, rejects, store.uri)
             good = table.filter(pc.equal(table["status"], OK))
             columns = [_column(good, field, source_rows) for field in schema]
