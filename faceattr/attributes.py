@@ -16,6 +16,8 @@ from faceattr.errors import ConfigError
 AttributeKind = Literal["binary", "multiclass", "age", "identity"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+DEFAULT_THRESHOLD = 0.5
+"""The score of a binary attribute from which it is a yes, where nothing else is said."""
 # Endings and names that the tables use for their own columns.
 _RESERVED_SUFFIXES = ("_score", "_mass", "_mask", "_low", "_high")
 RESERVED_NAMES = frozenset(

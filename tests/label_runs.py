@@ -23,6 +23,7 @@ def write_label_run(
     root: Any,
     bytes_column: str | None = None,
     file: str | None = None,
+    decisions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Writes a label run of binary attributes and gives its URI.
 
@@ -33,10 +34,11 @@ def write_label_run(
         root: where the images lie.
         bytes_column: for images that lie in a Parquet file, the column of it.
         file: the Parquet file; row n of the run is row n of it.
+        decisions: attribute to its `threshold` and `abstain`, where they are not the usual ones.
     """
+    usual = {"questions": ("?",), "answers": ("no", "yes"), "inverted": (False,)}
     asked = [
-        AskedAttribute(attribute=Attribute(name=name), questions=("?",), answers=("no", "yes"), inverted=(False,))
-        for name in names
+        AskedAttribute(attribute=Attribute(name=name), **usual, **(decisions or {}).get(name, {})) for name in names
     ]
     questions = QuestionSet(name="test", asked=tuple(asked), derived=())
     store = open_store(str(uri))

@@ -9,11 +9,13 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.commit import OK
 from faceattr.data.csv_cells import neutralise, neutralise_table
 from faceattr.data.pack_plan import CONFLICTS_KEY
@@ -135,6 +137,7 @@ def describe_pack(version: RunVersion, problems: Sequence[str] = ()) -> str:
         lines.append(f"label rows that could not be used: {rejects['total']:,}")
     lines += [f"  {line}" for line in rejects["text"].splitlines()]
     lines += _describe_copies(source["facts"], store)
+    lines += _describe_teachers(version.record.notes.get("teachers", {}))
     lines += [
         f"labels   {join_uri(store.uri, STRATIFICATION_KEY)}, {join_uri(store.uri, 'splits')}/*.csv",
         f"shards   {join_uri(store.uri, FOLDER)}/split=*/*.parquet",
@@ -148,6 +151,16 @@ def _describe_selection(selection: Mapping[str, int] | None) -> list[str]:
         return []
     chosen = f"{selection['positives']:,} with a yes and {selection['negatives']:,} with none"
     return [f"selected {chosen}; left out {selection['left_out']:,}"]
+
+
+def _describe_teachers(teachers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How labels were made of scores, where that is unusual; for people who compare scores with those of the run."""
+    lines = []
+    for name, decision in teachers.items():
+        if decision["threshold"] != DEFAULT_THRESHOLD:
+            cut = f"{decision['threshold']:g}"
+            lines.append(f"scores of {name} are recentred: a yes from {cut} on there is a yes from 0.5 on here")
+    return lines
 
 
 def _describe_copies(facts: Mapping[str, int], store: Store) -> list[str]:

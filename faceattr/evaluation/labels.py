@@ -5,9 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
-
-DEFAULT_THRESHOLD = 0.5
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, AttributeSet, DerivedAttribute
 
 
 def decide_labels(

@@ -79,8 +79,13 @@ class PackJob:
         """What a reader of run.json should know besides; class lists stand in its `carried` schema."""
         if self.gathered is None:
             return {}
-        attributes = self.gathered.labels.attributes.attributes
-        return {"attributes": {each.name: {"kind": each.kind, "classes": len(each.classes)} for each in attributes}}
+        labels = self.gathered.labels
+        return {
+            "attributes": {
+                each.name: {"kind": each.kind, "classes": len(each.classes)} for each in labels.attributes.attributes
+            },
+            "teachers": {name: asdict(each) for name, each in labels.decisions.items()},
+        }
 
     @property
     def encoding(self) -> Encoding:

@@ -31,7 +31,19 @@ def combine_sources(sources: Mapping[str, SourceLabels]) -> SourceLabels:
                 yield pa.table([_column(table, field, name) for field in schema], schema=schema)
 
     where = ", ".join(f"{name}: {source.where}" for name, source in sources.items())
-    return SourceLabels(kind="combined", where=where, image_root="", attributes=attributes, read=read, scored=scored)
+    return SourceLabels(
+        kind="combined",
+        where=where,
+        image_root="",
+        attributes=attributes,
+        read=read,
+        scored=scored,
+        decisions={
+            f"{name}/{attribute}": each
+            for name, source in sources.items()
+            for attribute, each in source.decisions.items()
+        },
+    )
 
 
 def _union(sources: Mapping[str, SourceLabels]) -> dict[str, Attribute]:

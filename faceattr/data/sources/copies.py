@@ -108,7 +108,8 @@ class CopyResolver:
 
     def _merge(self, table: pa.Table) -> pa.Table:
         """The n-th copy of an image in one place and its n-th copy in another are one image: one row, the first place's
-        names and labels before the others'.
+        names and labels before the others'. A score goes with the label: one of a place that did not give the label
+        of the image, since it abstained or was overruled, would be learnt in its stead.
         """
         order = table.append_column("order", pa.array(np.arange(len(table)))).sort_by(
             [("sha256", "ascending"), ("place", "ascending"), ("order", "ascending")]
@@ -116,6 +117,8 @@ class CopyResolver:
         order = order.append_column("copy", _count_copies(order))
         # An image that could not be read has no content to be known by.
         unread, read = order.filter(pc.is_null(order["sha256"])), order.filter(pc.is_valid(order["sha256"]))
+        for attribute in self._attributes.attributes:
+            read = _forget_other_scores(read, attribute)
         names = [name for name in table.column_names if name != "sha256"]
         merged = read.group_by(["sha256", "copy"], use_threads=False).aggregate(
             [(name, "first") for name in names] + [("order", "first")]
@@ -140,6 +143,32 @@ class CopyResolver:
 def _columns_of(attribute: Attribute, table: pa.Table) -> list[str]:
     names = [field.name for field in label_fields(attribute, scored=True)]
     return [name for name in names if name in table.column_names]
+
+
+def _forget_other_scores(rows: pa.Table, attribute: Attribute) -> pa.Table:
+    """Without the scores of an attribute in rows of images whose label another row gives, the first with one.
+
+    Args:
+        rows: sorted by sha256 and place, with `copy`; those of one image have both `sha256` and `copy` in common.
+        attribute: whose.
+    """
+    name = attribute.name
+    soft = [each for each in (f"{name}_score", f"{name}_mass") if each in rows.column_names]
+    if not soft or not len(rows):
+        return rows
+    # A class before a set of classes, as in the merged row.
+    giving = [each for each in (name, f"{name}_mask") if each in rows.column_names]
+    givers = np.concatenate([np.flatnonzero(rows[each].is_valid()) for each in giving])
+    contents = rows["sha256"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    image = contents * len(rows) + rows["copy"].to_numpy()
+    labelled, first = np.unique(image[givers], return_index=True)
+    is_other = np.isin(image, labelled)
+    is_other[givers[first]] = False
+    for column in soft:
+        field = rows.schema.field(column)
+        kept = pc.if_else(pa.array(is_other), pa.scalar(None, field.type), rows[column])
+        rows = rows.set_column(rows.column_names.index(column), field, kept)
+    return rows
 
 
 def _count_copies(rows: pa.Table) -> pa.Array:

@@ -15,7 +15,8 @@ and for each attribute, null being unknown and 0 no:
     age         <name>_low, _high float32 years, low <= age < high; completed years 25 are [25, 26), a range 20-29 is
                                           [20, 30), an open one ends at AGE_LIMIT. high - low == 1: an exact age
     identity    <name>            int32   class index; the names are in the AttributeSet
-    soft        <name>_score      float32 P(yes), or one per class (list) for multiclass; <name>_mass float32
+    soft        <name>_score      float32 P(yes), or one per class (list) for multiclass; <name>_mass float32. A yes is
+                                          0.5 or more: a teacher with another threshold is recentred (`recentring.py`)
 
 A mask lets sources of different fineness train one head: the likelihood of a coarse label is the sum over its classes.
 A row has <name>, or <name>_mask with at least two bits, or neither. With more than MAX_MASK_CLASSES classes there is no
@@ -32,6 +33,7 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.json_text import encode_json
+from faceattr.data.run_attributes import Decision
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow, Rejects
 from faceattr.data.tables import ATTRIBUTE_KEY, label_type, score_type
 from faceattr.errors import ConfigError
@@ -123,6 +125,8 @@ class SourceLabels:
         read: a new pass over the rows; rejected ones go to the `Rejects` that it is given.
         scored: names of the attributes with soft scores.
         bytes_column: for label runs over packed Parquet, the column that holds the images.
+        decisions: name of an attribute (in front of it that of its source and `/`, where several are combined) to how
+            its teacher made labels of its own scores, where that is unusual; the scores here are recentred.
     """
 
     kind: str
@@ -132,6 +136,7 @@ class SourceLabels:
     read: Callable[[Rejects], Iterator[pa.Table]] = field(repr=False)
     scored: frozenset[str] = frozenset()
     bytes_column: str | None = None
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
 
     @property
     def schema(self) -> pa.Schema:

@@ -1,6 +1,7 @@
 """A published label or prediction run as a source: labels, soft scores, masses; rows without an image are rejects.
 
-The run's derived attributes are plain binary attributes here, without scores. Carried manifest columns `split` and
+The run's derived attributes are plain binary attributes here, without scores. Scores of binary attributes are moved so
+that 0.5 is the threshold by which the run made its labels; see `recentring.py`. Carried manifest columns `split` and
 `group` are taken as such.
 """
 
@@ -11,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.commit import OK
 from faceattr.data.plan import PlanPart, read_part
-from faceattr.data.run_attributes import read_run_attributes, scored_attributes
+from faceattr.data.run_attributes import read_decisions, read_run_attributes, scored_attributes
 from faceattr.data.runs import RunRecord, read_manifest, read_published, read_record
 from faceattr.data.sources.label_table import AGE_LIMIT, SourceLabels, check_first_rows, source_schema
 from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.recentring import recentre_scores
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import ConfigError
@@ -46,6 +49,12 @@ def read_label_run(store: Store, options: SourceOptions | None = None, *, verify
     with_score = {name for name, each in asked.items() if each.kind in ("binary", "multiclass")}
     scored = frozenset(with_score) & set(attributes.names)
     schema = source_schema(attributes, scored)
+    decisions = {name: each for name, each in read_decisions(record).items() if name in attributes.names}
+    cuts = {
+        f"{name}_score": (name, each.threshold)
+        for name, each in decisions.items()
+        if attributes[name].kind == "binary" and each.threshold != DEFAULT_THRESHOLD
+    }
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
 
     def read(rejects: Rejects) -> Iterator[pa.Table]:
@@ -55,7 +64,12 @@ def read_label_run(store: Store, options: SourceOptions | None = None, *, verify
         for table in read_published(store, given, verify=verify):
             _count_rejects(table, rejects, store.uri)
             good = table.filter(pc.equal(table["status"], OK))
-            columns = [_column(good, field, source_rows) for field in schema]
+            columns = [
+                recentre_scores(good[field.name], good[cuts[field.name][0]], cuts[field.name][1])
+                if field.name in cuts
+                else _column(good, field, source_rows)
+                for field in schema
+            ]
             if len(good):
                 yield pa.table(columns, schema=schema)
 
@@ -67,6 +81,7 @@ def read_label_run(store: Store, options: SourceOptions | None = None, *, verify
         read=read,
         scored=scored,
         bytes_column=record.source["bytes_column"],
+        decisions=decisions,
     )
     return check_first_rows(source, "a label run with at least one labelled image")
 

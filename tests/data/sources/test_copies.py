@@ -108,3 +108,25 @@ def test_a_conflict_between_tables(policy, hat):
     given = rows(("p/1", "x", 0, {"hat": 1}), ("q/1", "x", 1, {"hat": 0, "race": 2}))
     (row,) = CopyResolver(ATTRIBUTES, policy).resolve(given).to_pylist()
     assert (row["image_id"], row["hat"], row["race"]) == ("p/1", hat, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        # The first place abstained, the second is a person's: the label is learnt, and not the wavering score.
+        ({"hat_score": 0.45}, {"hat": 1}, {"hat": 1}),
+        ({"hat_score": 0.45}, {"hat": 1, "hat_score": 0.875}, {"hat": 1, "hat_score": 0.875}),
+        ({"hat": 0, "hat_score": 0.25}, {"hat": 0, "hat_score": 0.125}, {"hat": 0, "hat_score": 0.25}),
+        ({"hat": 0}, {"hat_score": 0.875}, {"hat": 0}),
+        ({"hat_score": 0.45}, {"hat_score": 0.625}, {"hat_score": pytest.approx(0.45)}),
+    ],
+)
+def test_a_score_goes_with_the_label(first, second, wanted):
+    given = rows(("p/1", "x", 0, first), ("q/1", "x", 1, second), ("q/2", "y", 1, {"hat": 1, "hat_score": 0.75}))
+    found = labels_of(CopyResolver(ATTRIBUTES, "mask").resolve(given))
+    assert found == {"p/1": wanted, "q/2": {"hat": 1, "hat_score": 0.75}}
+
+
+def test_the_score_of_an_overruled_label_is_not_kept():
+    given = rows(("p/1", "x", 0, {"hat": 0}), ("q/1", "x", 1, {"hat": 1, "hat_score": 0.875}))
+    assert labels_of(CopyResolver(ATTRIBUTES, "keep").resolve(given)) == {"p/1": {"hat": 0}}
