@@ -26,7 +26,7 @@ class ThresholdConfig:
     """How the cuts on binary scores are chosen, on the validation split alone."""
 
     criterion: Literal["f1", "balanced_accuracy", "youden", "precision_at_recall", "cost", "keep"] = "f1"
-    """What a threshold is best for; `keep` takes the model's own."""
+    """What a threshold is best for; `keep` takes the model's own, which are 0.5 in a new one."""
     min_recall: float = 0.9
     """For precision_at_recall: the recall that must be reached."""
     cost_false_positive: float = 1.0

@@ -37,8 +37,8 @@ from faceattr.evaluation.outputs import (
 from faceattr.evaluation.performance_report import write_performance_report
 from faceattr.evaluation.report import render_report
 from faceattr.evaluation.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
-from faceattr.evaluation.thresholds import Criterion
 from faceattr.inference.model_facts import ModelFacts, inspect_model
+from faceattr.jobs.criterion import read_criterion
 from faceattr.jobs.eval_samples import draw_sample_grid
 from faceattr.jobs.score_stream import score_splits
 from faceattr.models.model_json import CONFIG_FILE, WEIGHTS_FILE
@@ -200,15 +200,7 @@ def _evaluate(job: EvalJob, scored: pa.Table, model: ModelFacts) -> Evaluation:
 
 
 def _fit(config: EvalConfig, table: pa.Table, attributes: AttributeSet, stored: Fitted) -> Fitted:
-    wanted = config.thresholds
-    criterion = None
-    if wanted.criterion != "keep":
-        criterion = Criterion(
-            name=wanted.criterion,
-            min_recall=wanted.min_recall,
-            cost_false_positive=wanted.cost_false_positive,
-            cost_false_negative=wanted.cost_false_negative,
-        )
+    criterion = read_criterion(config.thresholds)
     method = config.calibration
     if method == "keep":
         # The stored calibration stays; thresholds are chosen on the scores that it gives.

@@ -32,7 +32,7 @@ from faceattr.training.assembly import build_untrained, choose_attributes, renam
 from faceattr.training.config import list_deciding
 from faceattr.training.label_needs import best_figures, check_label_needs
 from faceattr.training.recipe import resolve_recipe
-from faceattr.training.train_config import TrainConfig
+from faceattr.training.train_config import KEPT_THRESHOLDS, TrainConfig
 from faceattr.yaml_files import load_yaml
 
 logger = logging.getLogger(__name__)
@@ -138,6 +138,13 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
         content = None if config.space is None else _load_space(config.space, storage)
     data = open_packed(config.data, storage)
     attributes = choose_attributes(data.attributes, base.attributes)
+    wanted = config.objective.thresholds
+    if base.thresholds not in (KEPT_THRESHOLDS, wanted):
+        raise ConfigError(
+            f"thresholds.criterion {base.thresholds.criterion} of the trained config: a search chooses thresholds by "
+            f"--objective.criterion, which is {wanted.criterion}; make both say the same, with recall and costs, or "
+            "leave the former out"
+        )
     main = config.objective.main
     if main is not None and main not in attributes.names:
         raise ConfigError(f"--objective.main {main!r}: none of the learnt attributes {list(attributes.names)}")

@@ -28,7 +28,6 @@ from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_fol
 from faceattr.search.report import render_search_report
 from faceattr.training.forward import Forward
 from faceattr.training.overrides import dump_config, override
-from faceattr.training.train_config import TrainConfig
 from faceattr.vqa.device import given_device
 
 TRIALS_KEY = "trials.parquet"
@@ -53,7 +52,7 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
     if best is None or best.judgement is None:
         errors = sorted({trial.error for trial in trials if trial.error})
         raise RunError(f"no trial finished; {TRIALS_KEY} has their errors, such as: {errors[:1]}")
-    config = describe_best(job.base, best)
+    config = describe_best(job, best)
     output.put(BEST_CONFIG_KEY, config.encode())
     keep_best_model(job, best, trials)
     test = evaluate_on_test(job, plan, best)
@@ -62,9 +61,13 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
     return _summarise(job, best, trials, test)
 
 
-def describe_best(base: TrainConfig, best: TrialRecord) -> str:
-    """The winner's train config as YAML for `pipelines/train.py --config`, which wants an --output besides."""
-    kept = yaml.safe_load(dump_config(override(base, best.values)))
+def describe_best(job: SearchJob, best: TrialRecord) -> str:
+    """The winner's train config as YAML for `pipelines/train.py --config`, which wants an --output besides.
+
+    Thresholds are part of the winner, so the training that it describes chooses them by the same criterion.
+    """
+    config = replace(override(job.base, best.values), thresholds=job.config.objective.thresholds)
+    kept = yaml.safe_load(dump_config(config))
     for name in _NOT_KEPT:
         kept.pop(name, None)
     return f"# trial {best.name}; rerun: pipelines/train.py --config best.yaml --output ...\n" + yaml.safe_dump(

@@ -63,7 +63,7 @@ KIND = "train"
 TRAINING_VERSION = 1
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "transformers", "peft", "torchjd", "pyarrow", "numpy")
 # Groups and keys that decide what is learnt; the others say where and how fast.
-_DECIDING = ("attributes", "seed", "model", "lora", "freeze", "loss", "optim", "select", "augment")
+_DECIDING = ("attributes", "seed", "model", "lora", "freeze", "loss", "optim", "select", "thresholds", "augment")
 _DECIDING_FEED = ("batch_size", "balance", "shuffle_rows")
 # A training has no rows of its own to commit.
 _NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
@@ -95,7 +95,7 @@ class TrainJob:
         config = list_deciding(self.config)
         return {
             "data": self.data.fingerprint,
-            **{name: config[name] for name in _DECIDING},
+            **{name: config[name] for name in _DECIDING if name in config},
             "feed": {name: config["feed"][name] for name in _DECIDING_FEED},
             "training_version": TRAINING_VERSION,
             **renamed_backbone(self.config.model),

@@ -1,7 +1,10 @@
 """What a training shows before it starts and after its end."""
 
+import json
+
 import ray
 
+from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.json_text import encode_json
 from faceattr.data.runs import RunRecord
 from faceattr.data.storage import join_uri
@@ -10,6 +13,7 @@ from faceattr.evaluation.training_report import render_training_report
 from faceattr.evaluation.training_summary import best_record, describe_figures, encode_csv, encode_events
 from faceattr.jobs.train import TrainJob, check_room, survey_labels
 from faceattr.jobs.train_survey import load_surveys
+from faceattr.models.model_json import CONFIG_FILE
 from faceattr.training.overrides import dump_config
 from faceattr.training.run_notes import PROGRESS_KEY, read_history
 from faceattr.training.selection import find_best_epoch
@@ -66,10 +70,26 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
             f"trained {len(history)} epochs; the best is {best_epoch + 1}, with {chosen}",
             describe_figures(best, job.attributes),
             *record.notes.get("recipe", job.recipe),
+            *_describe_thresholds(job),
             f"model   {job.output.uri}",
             f"report  {join_uri(job.output.uri, REPORT_KEY)}",
         ]
     )
+
+
+def _describe_thresholds(job: TrainJob) -> list[str]:
+    """A line a binary attribute, if thresholds were asked for."""
+    criterion = job.config.thresholds.criterion
+    if criterion == "keep":
+        return []
+    chosen = json.loads(job.output.get(CONFIG_FILE))["thresholds"]
+    lacking = f"{DEFAULT_THRESHOLD}, since validation has too few labels of a kind to choose one"
+    return [
+        f"threshold of {each.name}  "
+        + (f"{chosen[each.name]:.4f}, best {criterion} on validation" if each.name in chosen else lacking)
+        for each in job.attributes.attributes
+        if each.kind == "binary"
+    ]
 
 
 def _name_objective(job: TrainJob) -> str:

@@ -22,12 +22,15 @@ from faceattr.data.packed import PackedData
 from faceattr.data.storage import StorageOptions, Store, open_store
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
 from faceattr.jobs.cores import share_cores
+from faceattr.jobs.criterion import read_criterion
 from faceattr.jobs.metrics import TrainFigures
 from faceattr.jobs.train_feed import Feed, FeedPlan
+from faceattr.jobs.train_thresholds import fit_thresholds
 from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.assembly import build_model, build_stages
 from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
+from faceattr.training.forward import Forward
 from faceattr.training.loop import fit
 from faceattr.training.run_notes import ProgressNote, write_history
 from faceattr.training.state import EpochRecord, FitResult, TrainingState
@@ -139,6 +142,7 @@ def _train(plan: WorkerPlan) -> FitResult:
         batches = feed.train_batches(epoch)
         return note.follow(batches, epoch=epoch, world_size=world_size) if rank == 0 else batches
 
+    reduce = RankReduce(world_size, device)
     figures = TrainFigures() if rank == 0 else None
 
     def report(record: EpochRecord, state: TrainingState) -> None:
@@ -158,12 +162,24 @@ def _train(plan: WorkerPlan) -> FitResult:
             steps_per_epoch=-(-feed_plan.num_batches // config.optim.accumulation),
             device=device,
             stages=stages,
-            reduce=RankReduce(world_size, device),
+            reduce=reduce,
             rank=rank,
             distribute=lambda network: distribute_network(network, world_size, device),
             report=report,
             state=state,
         )
+        criterion = read_criterion(config.thresholds)
+        if criterion is not None:
+            model.thresholds = fit_thresholds(
+                model,
+                feed.val_batches(),
+                criterion,
+                forward=Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device),
+                device=device,
+                reduce=reduce,
+                rank=rank,
+                world_size=world_size,
+            )
     finally:
         feed.close()
         if figures is not None:

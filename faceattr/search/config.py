@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from faceattr.config import RayConfig, StorageConfig
+from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
 from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
 from faceattr.evaluation.thresholds import Criterion, CriterionName
@@ -35,6 +35,16 @@ class ObjectiveSettings:
         weight = self.auxiliary_weight
         _check(0 <= weight <= 1, "objective.auxiliary-weight", weight, "a number from 0 to 1")
         _ = self.to_criterion()
+
+    @property
+    def thresholds(self) -> ThresholdConfig:
+        """By which `pipelines/train.py` chooses thresholds as the search does."""
+        return ThresholdConfig(
+            criterion=self.criterion,
+            min_recall=self.min_recall,
+            cost_false_positive=self.cost_false_positive,
+            cost_false_negative=self.cost_false_negative,
+        )
 
     def to_criterion(self) -> Criterion:
         """For `faceattr.evaluation.thresholds`."""

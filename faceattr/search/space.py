@@ -25,7 +25,18 @@ from faceattr.training.train_config import TrainConfig
 from faceattr.yaml_files import load_yaml  # noqa: F401 - what spaces are read with
 
 # Keys that say which data, where to and on what, not how to train; or that would change what trials are compared by.
-_NOT_SEARCHED = ("data", "output", "preset", "attributes", "dry_run", "feed.balance", "storage.", "ray.", "workers.")
+_NOT_SEARCHED = (
+    "data",
+    "output",
+    "preset",
+    "attributes",
+    "dry_run",
+    "feed.balance",
+    "thresholds.",
+    "storage.",
+    "ray.",
+    "workers.",
+)
 _CONDITION_KEYS = ("when", "else")
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from faceattr.config import RayConfig, StorageConfig
+from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
 from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
 from faceattr.models.augmentation import Augmentation, AugmentSettings
 from faceattr.training.config import FitConfig, LossConfig, OptimConfig, OptimSettings, SelectionConfig
 
+KEPT_THRESHOLDS = ThresholdConfig(criterion="keep")
 HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]
 
 
@@ -182,6 +183,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimSettings = field(default_factory=OptimSettings)
     select: SelectionConfig = field(default_factory=SelectionConfig)
+    thresholds: ThresholdConfig = field(default=KEPT_THRESHOLDS, metadata={"before": KEPT_THRESHOLDS})
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     feed: FeedSettings = field(default_factory=FeedSettings)
     workers: TrainWorkersSettings = field(default_factory=TrainWorkersSettings)
