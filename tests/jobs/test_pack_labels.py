@@ -75,3 +75,30 @@ def test_labels_of_a_run_and_of_people_over_the_same_images(tmp_path, ray_local)
     assert found["run/01.png"] == (None, None, 0)  # the run says yes, the list no: nobody knows
     assert found["run/02.png"] == (0, 0.25, 1)
     assert found["run/03.png"] == (1, 0.75, None)
+
+
+def test_teachers_with_different_thresholds_and_a_person_over_the_same_images(tmp_path, ray_local, capsys):
+    """Each one's own cut is 0.5; where the first abstains, label and score are the next one's, who knows."""
+    root = tmp_path / "in"
+    write_images(root, {f"{number:02d}.png": number for number in range(3)})
+
+    def teacher(name, labels, scores, **decision):
+        rows = {
+            f"{number:02d}.png": (picture(number), {"hat": label, "hat_score": score})
+            for number, (label, score) in enumerate(zip(labels, scores, strict=True))
+        }
+        return write_label_run(tmp_path / name, ["hat"], rows, root=root, decisions={"hat": decision})
+
+    first = teacher("first", [1, None, None], [0.5, 0.25, 0.25], threshold=0.2, abstain=(0.1, 0.3))
+    second = teacher("second", [1, 0, None], [0.9, 0.5, 0.75], threshold=0.75, abstain=(0.7, 0.8))
+    (root / "labeled_data.csv").write_text("image_path,hat\n02.png,1\n")
+    output = str(tmp_path / "out")
+    command = ["--labels", first, second, "--source", "label_list", "--root", str(root), "--output", output]
+    assert pack(command) == 0
+    assert "scores of second/hat are recentred: a yes from 0.75 on" in capsys.readouterr().out
+    found = {name: (row["hat"], row["hat_score"]) for name, row in rows_of(output).items()}
+    assert found == {
+        "first/00.png": (1, pytest.approx(4 / 5)),  # even odds over 1 to 4
+        "first/01.png": (0, pytest.approx(1 / 4)),  # even odds over 3 to 1
+        "first/02.png": (1, None),
+    }

@@ -66,7 +66,6 @@ def test_a_student_says_yes_where_its_teacher_does(tmp_path, ray_local, capsys):
         figures = json.loads((tmp_path / name / "evaluation.json").read_text())["figures"]
         found = {each["name"]: each for each in figures if each["attribute"] == "hat"}
         assert found["recall"]["count"] == len(held_out)
-        print("FOUND", found["recall"]["value"], found["precision"]["value"])
         assert min(found["recall"]["value"], found["precision"]["value"]) > 0.9
     assert MultiAttributeModel.from_pretrained(output).thresholds == {}
     fitted = MultiAttributeModel.from_pretrained(tmp_path / "fitted" / "model").thresholds["hat"]
