@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -46,6 +47,7 @@ from faceattr.training.assembly import (
     build_untrained,
     check_selection,
     choose_attributes,
+    describe_forgotten,
     renamed_backbone,
 )
 from faceattr.training.balance import Cells
@@ -202,18 +204,19 @@ def describe_network(job: TrainJob) -> str:
     # A training that goes on has its weights in its last checkpoint.
     if settings.pretrained and settings.checkpoint is None and not _has_trained(job.output):
         check_published_weights(settings.backbone)
-    model = build_untrained(
-        job.config,
-        job.attributes,
-        fetch_remote=lambda uri: fetch_folder(uri, job.storage, only=FILE_PATTERNS),
-    )
+
+    def fetch(uri: str) -> Path:
+        return fetch_folder(uri, job.storage, only=FILE_PATTERNS)
+
+    model = build_untrained(job.config, job.attributes, fetch_remote=fetch)
     stages = build_stages(job.config, model)
     lines = [
         f"stage {number}: {stage.num_epochs} epochs, freeze depth {stage.freeze_depth}, lr {stage.lr:g}"
         for number, stage in enumerate(stages)
     ]
+    forgotten = describe_forgotten(settings, fetch_remote=fetch)
     size = model.backbone.preprocessing.size_px
-    return "\n".join([str(describe_trainable(model)), f"images of {size} px", *lines])
+    return "\n".join([str(describe_trainable(model)), f"images of {size} px", *lines, *forgotten])
 
 
 def make_plan(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> WorkerPlan:

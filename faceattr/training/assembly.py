@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.hub import FetchRemote
+from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
 from faceattr.models.heads import NUM_YEARS, HeadConfig, head_configs
 from faceattr.models.lora import apply_lora
-from faceattr.models.model_files import check_attributes
+from faceattr.models.model_files import check_attributes, read_config
+from faceattr.models.model_json import FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import Stage, gradual_unfreezing, two_stages
 from faceattr.training.metrics import Metrics
@@ -172,6 +173,25 @@ def _continue_model(
         model.head(each.name).load_state_dict(old.head(each.name).state_dict())
     fresh = tuple(name for name in attributes.names if name not in old.attributes.names)
     return model, fresh
+
+
+def describe_forgotten(settings: ModelSettings, *, fetch_remote: FetchRemote | None = None) -> list[str]:
+    """What of `--model.checkpoint` a training does not go on with, for people: cuts and calibration of its old scores.
+
+    Raises:
+        ConfigError, ModelError: the model cannot be found, or is none of ours.
+    """
+    if settings.checkpoint is None:
+        return []
+    old = read_config(locate_folder(settings.checkpoint, patterns=FILE_PATTERNS, fetch_remote=fetch_remote))
+    found = [f"threshold of {name} {cut:g}" for name, cut in old.thresholds.items()]
+    found += [f"calibration of {name}" for name in old.calibration]
+    if not found:
+        return []
+    return [
+        f"not kept of {settings.checkpoint}, since scores will be others: {', '.join(found)}; thresholds are 0.5 "
+        "unless --thresholds.criterion chooses them, and pipelines/eval.py fits both"
+    ]
 
 
 def build_stages(config: TrainConfig, model: MultiAttributeModel) -> tuple[Stage, ...]:

@@ -10,6 +10,7 @@ import torch
 import yaml
 from sklearn.metrics import f1_score
 
+from faceattr.attributes import AttributeSet
 from faceattr.cli import parse_config
 from faceattr.data.packed import open_packed
 from faceattr.errors import ConfigError
@@ -17,7 +18,7 @@ from faceattr.evaluation.thresholds import Criterion
 from faceattr.inference.predictor import Predictor
 from faceattr.jobs import search, search_job
 from faceattr.jobs.search_results import finish_search
-from faceattr.jobs.train import prepare_train_job
+from faceattr.jobs.train import describe_network, prepare_train_job
 from faceattr.jobs.train_thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.config import SearchConfig
@@ -25,6 +26,7 @@ from faceattr.training.forward import Forward
 from faceattr.training.ranks import no_reduce
 from faceattr.training.train_config import TrainConfig
 from tests.jobs.train_data import SIZE, TINY, write_coloured
+from tests.models.tiny import build_model
 from tests.training.toy import HAT, TONE, binary, build_toy, make_batch, split
 
 train = runpy.run_path(str(Path(__file__).parents[2] / "pipelines" / "train.py"))["main"]
@@ -105,6 +107,20 @@ def test_runs_of_earlier_versions_go_on_and_other_thresholds_are_other_runs(pack
     assert "thresholds" not in fingerprint()
     assert fingerprint("--thresholds.criterion", "keep") == fingerprint()
     assert fingerprint("--thresholds.criterion", "f1")["thresholds"]["criterion"] == "f1"
+
+
+def test_what_a_further_training_does_not_keep_of_a_model_is_said(packed, tmp_path):
+    attributes = AttributeSet(attributes=(HAT,))
+    for name, fitted in (("plain", {}), ("cut", {"thresholds": {"hat": 0.25}, "calibration": {"hat": {"bias": 1.0}}})):
+        build_model("resnet", tmp_path, attributes, **fitted).save_pretrained(tmp_path / name)
+
+    def describe(name):
+        words = ["--data", packed, "--output", str(tmp_path / "m"), "--attributes", "hat", "--ray.no-dashboard"]
+        words += ["--model.checkpoint", str(tmp_path / name)]
+        return describe_network(prepare_train_job(parse_config(TrainConfig, words)))
+
+    assert "threshold of hat 0.25, calibration of hat; thresholds are 0.5 unless" in describe("cut")
+    assert "not kept" not in describe("plain")
 
 
 def begin_search(packed, folder, *flags, settings=()):
