@@ -37,14 +37,15 @@ def pack_images(config: PackConfig) -> int:
         finished = pack.find_published(job)
         if finished is not None:
             write_missing_report(finished)
-            say(f"nothing to do: this run is finished\n{describe_pack(finished)}")
+            text = describe_pack(finished, job.describe_old_scores(finished.record))
+            say(f"nothing to do: this run is finished\n{text}")
             return 0
         with ray_session(config.ray), stop_on_sigterm():
             run = pack.begin_pack_run(job)
             version = pack.open_version(job, run)
             pack.pack_pending(job, version)
             statistics = pack.publish_pack(job, version)
-        say(describe_pack(version, statistics.counts.problems()))
+        say(describe_pack(version, [*statistics.counts.problems(), *job.describe_old_scores(run)]))
     return 0
 
 

@@ -7,17 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import PackConfig
 from faceattr.data.addresses import resolve_address, resolve_distinct
 from faceattr.data.images import ImageLimits
 from faceattr.data.pack_plan import SplitRules
 from faceattr.data.packed import KIND
-from faceattr.data.runs import check_fingerprint, read_record
+from faceattr.data.run_attributes import read_decisions
+from faceattr.data.runs import RunRecord, check_fingerprint, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.selection import SelectionCounts, select_labels
 from faceattr.data.splits import KEPT_SPLITS, SplitRatios
-from faceattr.data.storage import StorageOptions, Store, open_output
+from faceattr.data.storage import StorageOptions, Store, open_output, open_store
 from faceattr.jobs.pack_stages import Encoding, PackImages, ReadPlaces
 
 # Raised by hand when a change of ours can change a row of a packed run.
@@ -86,6 +88,21 @@ class PackJob:
             },
             "teachers": {name: asdict(each) for name, each in labels.decisions.items()},
         }
+
+    def describe_old_scores(self, record: RunRecord) -> list[str]:
+        """A line for each attribute whose scores an earlier version packed as its teacher gave them."""
+        if "teachers" in record.notes:
+            return []
+        lines = []
+        for uri in self.label_runs:
+            labels = read_record(open_store(resolve_address(uri, "--labels"), self.storage))
+            for name, each in ({} if labels is None else read_decisions(labels)).items():
+                if each.threshold != DEFAULT_THRESHOLD:
+                    lines.append(
+                        f"{uri}: an earlier version packed its scores of {name}, of which {each.threshold:g} is a yes; "
+                        "a student cuts at 0.5, so pack into a new --output, where 0.5 is a yes as well"
+                    )
+        return lines
 
     @property
     def encoding(self) -> Encoding:

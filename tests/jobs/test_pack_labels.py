@@ -1,5 +1,6 @@
 """Packing label runs, on real Ray: several over the same images, packed ones, and labels of people beside them."""
 
+import json
 import runpy
 from pathlib import Path
 
@@ -102,3 +103,14 @@ def test_teachers_with_different_thresholds_and_a_person_over_the_same_images(tm
         "first/01.png": (0, pytest.approx(1 / 4)),  # even odds over 3 to 1
         "first/02.png": (1, None),
     }
+
+    # The same run as an earlier version left it: it stays what it is, and that is said.
+    assert pack(command) == 0
+    assert "an earlier version" not in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    del record["notes"]["teachers"]
+    (tmp_path / "out" / "run.json").write_text(json.dumps(record))
+    assert pack(command) == 0
+    assert "nothing to do" in (shown := capsys.readouterr().out)
+    for run, threshold in ((first, 0.2), (second, 0.75)):
+        assert f"note: {run}: an earlier version packed its scores of hat, of which {threshold} is a yes" in shown
