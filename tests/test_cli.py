@@ -71,7 +71,7 @@ def test_a_file_alone(parse):
     assert config.dry_run is True
     assert (config.root, config.revision, config.bytes_column) == (None, None, None)
     assert config.allow_sensitive == "yes: an audit = a reason"
-    assert dataclasses.astuple(config.storage) == ("http://127.0.0.1:9000", 100.0)
+    assert dataclasses.astuple(config.storage) == ("http://127.0.0.1:9000", 100.0, True)
     assert (config.ray.dashboard, config.ray.num_cpus) == (False, 2)
     assert config.decode == LabelConfig(images="x", output="y").decode
 

@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import huggingface_hub.constants
+import pyarrow as pa
 import pytest
 import ray
 import timm
@@ -146,7 +147,7 @@ def test_another_config_into_the_same_folder_is_refused(packed, tmp_path, capsys
                 "config": {},
                 "plan": {"num_rows": 1, "num_bytes": 0, "shard_size": 1, "parts": []},
                 "source": {},
-                "carried": "",
+                "carried": pa.schema([]).serialize().to_pybytes().hex(),
                 "versions": {},
                 "notes": {},
                 "schema_version": 1,
