@@ -1,9 +1,9 @@
 """Figures as functions of how often each kind of row occurs, for many resamples at once.
 
 Rows that count alike in every figure are one cell: the label and the prediction, and for curves the place of the score
-among all scores. Resampling n rows is then one multinomial draw over K cells, and a figure of B resamples is arithmetic
-on a matrix of counts [B, K]. With counts as observed the figures equal scikit-learn's (`figures.py`); a test holds them
-to it.
+among all scores. A resample is then a count of each of K cells (`bootstrap.py`), and a figure of B resamples is
+arithmetic on a matrix of counts [B, K]. With counts as observed the figures equal scikit-learn's (`figures.py`); a test
+holds them to it.
 
 Of more than MAX_PLACES distinct scores, neighbours share a place (ties), which moves intervals by less than their own
 noise; the figures themselves are never taken from here.
@@ -14,11 +14,12 @@ from abc import ABC, abstractmethod
 import numpy as np
 from scipy.sparse import csr_array
 
-from faceattr.evaluation.calibration import NUM_BINS, place_in_bins
 from faceattr.evaluation.figures import WITHIN_YEARS
 from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.losses import compute_log_losses
 
-MAX_PLACES = 2_048
+MAX_PLACES = 512
+_LOSS_PLACES = 32
 _Draws = dict[str, np.ndarray]
 
 
@@ -27,16 +28,20 @@ class Cells(ABC):
 
     Attributes:
         place: int64 [n], the cell of each row.
-        strata: int64 [K], the class of each cell: resampling keeps the number of rows of each.
+        num_cells: K; every cell has a row.
     """
 
     place: np.ndarray
-    strata: np.ndarray
+    num_cells: int
 
     @property
     def counts(self) -> np.ndarray:
         """int64 [K]: rows in each cell."""
-        return np.bincount(self.place, minlength=len(self.strata))
+        return np.bincount(self.place, minlength=self.num_cells)
+
+    def _mean(self, values: np.ndarray) -> np.ndarray:
+        """float64 [K]: mean over each cell's rows of values [n]."""
+        return np.asarray(np.bincount(self.place, weights=values) / self.counts)
 
     @abstractmethod
     def figures(self, counts: np.ndarray) -> _Draws:
@@ -61,19 +66,16 @@ class BinaryCells(Cells):
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray, predictions: np.ndarray, max_places: int) -> None:
         places = -rank_places(scores, max_places)
-        bins = place_in_bins(scores)
-        keys, self.place = np.unique(np.stack([places, labels, predictions, bins], 1), axis=0, return_inverse=True)
+        keys, self.place = np.unique(np.stack([places, labels, predictions], 1), axis=0, return_inverse=True)
         self.place = self.place.reshape(-1)
-        self.strata = keys[:, 1]
-        self._yes = self.strata == 1
+        self.num_cells = len(keys)
+        self._yes = keys[:, 1] == 1
         said = keys[:, 2] == 1
         # Rows: right no, wrong yes, missed yes, right yes.
         parts = [~self._yes & ~said, ~self._yes & said, self._yes & ~said, self._yes & said]
         self._parts = np.stack(parts, 1).astype(np.float64)
         self._ends = np.append(np.flatnonzero(np.diff(keys[:, 0])), len(keys) - 1)
-        total = np.bincount(self.place)
-        mean = np.bincount(self.place, weights=scores) / total
-        self._gaps = _in_columns(keys[:, 3], self._yes - mean, NUM_BINS)
+        self._losses = self._mean(compute_log_losses(labels, scores))
 
     def figures(self, counts: np.ndarray) -> _Draws:
         """See the base."""
@@ -86,7 +88,7 @@ class BinaryCells(Cells):
                 "precision": true_yes / (true_yes + false_yes),
                 "recall": recall,
                 "f1": 2 * true_yes / (2 * true_yes + false_yes + false_no),
-                "ece": np.abs(counts @ self._gaps).sum(1) / counts.sum(1),
+                "log_loss": counts @ self._losses / counts.sum(1),
                 **self.curves(counts),
             }
 
@@ -104,15 +106,15 @@ class BinaryCells(Cells):
 
 
 class ClassCells(Cells):
-    """Label, prediction and bin of the likeliest class's score. Curves of a class are resampled by its own cells."""
+    """Label and prediction; curves of a class have cells of their own."""
 
     def __init__(self, judged: Judged, max_places: int) -> None:
-        best = judged.scores.max(1)
-        keys, self.place = np.unique(
-            np.stack([judged.labels, judged.predictions, place_in_bins(best)], 1), axis=0, return_inverse=True
-        )
+        losses = compute_log_losses(judged.labels, judged.scores)
+        # Losses are all distinct: rows of nearly the same one share a cell.
+        columns = [judged.labels, judged.predictions, rank_places(losses, _LOSS_PLACES)]
+        keys, self.place = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
         self.place = self.place.reshape(-1)
-        self.strata = keys[:, 0]
+        self.num_cells = len(keys)
         self._names = judged.attribute.classes
         num = len(self._names)
         right = keys[:, 0] == keys[:, 1]
@@ -120,8 +122,7 @@ class ClassCells(Cells):
         self._labels = _in_columns(keys[:, 0], ones, num)
         self._said = _in_columns(keys[:, 1], ones, num)
         self._right = _in_columns(keys[:, 0], right.astype(np.float64), num)
-        mean = np.bincount(self.place, weights=best) / np.bincount(self.place)
-        self._gaps = _in_columns(keys[:, 2], right - mean, NUM_BINS)
+        self._losses = self._mean(losses)
         self.by_class = {
             name: BinaryCells(
                 (judged.labels == index).astype(np.int64),
@@ -145,7 +146,7 @@ class ClassCells(Cells):
                 "macro_precision": _mean_over_classes(precision),
                 "macro_f1": _mean_over_classes(f1),
                 "weighted_f1": np.nansum(f1 * labels, axis=1) / total,
-                "ece": np.abs(counts @ self._gaps).sum(1) / total,
+                "log_loss": counts @ self._losses / total,
             }
         for index, name in enumerate(self._names):
             of_class = {"precision": precision, "recall": recall, "f1": f1}
@@ -166,23 +167,23 @@ class AgeCells(Cells):
             np.stack([exact, hit, exact & within, rank_places(error, max_places)], 1), axis=0, return_inverse=True
         )
         self.place = self.place.reshape(-1)
-        self.strata = keys[:, 0]
+        self.num_cells = len(keys)
+        self._exact = keys[:, 0] == 1
         values = np.stack([exact, error, np.abs(error), error**2, exact & within, ~exact, hit], 1).astype(np.float64)
-        sums = np.stack([np.bincount(self.place, weights=column) for column in values.T], 1)
-        self._values = sums / np.bincount(self.place)[:, None]
+        self._values = np.stack([self._mean(column) for column in values.T], 1)
 
     def figures(self, counts: np.ndarray) -> _Draws:
         """See the base."""
         exact, signed, absolute, squared, within, ranges, hit = (counts @ self._values).T
         draws: _Draws = {}
-        if self.strata.any():
+        if self._exact.any():
             draws = {
                 "mae": absolute / exact,
                 "rmse": np.sqrt(squared / exact),
                 "bias": signed / exact,
                 f"within_{WITHIN_YEARS}": within / exact,
             }
-        if not self.strata.all():
+        if not self._exact.all():
             draws["range_accuracy"] = hit / ranges
         return draws
 
@@ -196,8 +197,7 @@ class IdentityCells(Cells):
             np.stack([judged.labels, judged.predictions, among], 1), axis=0, return_inverse=True
         )
         self.place = self.place.reshape(-1)
-        # Persons have a few rows each; holding every one's number fixed would leave little to draw.
-        self.strata = np.zeros(len(keys), np.int64)
+        self.num_cells = len(keys)
         self._among = keys[:, 2].astype(np.float64)
         right = (keys[:, 0] == keys[:, 1]).astype(np.float64)
         self._all_right = right

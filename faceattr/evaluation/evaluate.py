@@ -14,10 +14,12 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
-from faceattr.evaluation.bootstrap import Interval, compute_difference_draws, compute_draws, compute_interval
+from faceattr.evaluation.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
 from faceattr.evaluation.calibration import Method, fit_calibration
-from faceattr.evaluation.figures import COMBINED_WEIGHTS, Figure, compute_combined, compute_figures
+from faceattr.evaluation.figure_intervals import compute_intervals
+from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
+from faceattr.evaluation.intervals import Interval, percentile_interval
 from faceattr.evaluation.judged import Judged, read_judged, read_outputs
 from faceattr.evaluation.leakage import check_disjoint
 from faceattr.evaluation.scores import score_outputs
@@ -210,7 +212,6 @@ def evaluate(
     plain = replace(fitted, calibration={})
     judged: dict[str, Judged] = {}
     uncalibrated, figures, intervals, tables = {}, {}, {}, []
-    draws: dict[str, dict[str, np.ndarray]] = {}
     for attribute in attributes.attributes:
         each = judge_rows(judged_table, attribute, fitted)
         found = compute_figures(each)
@@ -219,13 +220,17 @@ def evaluate(
         name = attribute.name
         judged[name], figures[name] = each, found
         uncalibrated[name] = judge_rows(judged_table, attribute, plain)
-        draws[name] = compute_draws(each, resamples=resamples, seed=seed)
-        intervals[name] = {key: compute_interval(values) for key, values in draws[name].items()}
+        intervals[name] = compute_intervals(each, compute_draws(each, resamples=resamples, seed=seed))
         if groups:
             tables += compute_group_tables(each, groups, min_rows=min_group)
     if not judged:
         raise RunError(f"the split {split!r} has no label of {', '.join(attributes.names)}: nothing can be judged")
-    _add_combined(attributes, figures, intervals, draws)
+    kinds = {each.name: each.kind for each in attributes.attributes}
+    combined = compute_combined(figures, kinds)
+    if combined is not None:
+        person = next(name for name, kind in kinds.items() if kind == "identity" and name in figures)
+        drawn = compute_combined_draws(judged["gender"], judged[person], resamples=resamples, seed=seed)
+        figures["combined"], intervals["combined"] = {"score": combined}, {"score": percentile_interval(drawn)}
     return Evaluation(
         split=split,
         judged=judged,
@@ -251,29 +256,11 @@ def compare(first: Evaluation, second: Evaluation, *, resamples: int, seed: int)
                 name=figure,
                 first=first.figures[name][figure].value,
                 second=second.figures[name][figure].value,
-                interval=compute_interval(values),
+                interval=percentile_interval(values),
             )
             for figure, values in draws.items()
         ]
     return differences
-
-
-def _add_combined(
-    attributes: AttributeSet,
-    figures: dict[str, dict[str, Figure]],
-    intervals: dict[str, dict[str, Interval]],
-    draws: Mapping[str, Mapping[str, np.ndarray]],
-) -> None:
-    kinds = {each.name: each.kind for each in attributes.attributes}
-    combined = compute_combined(figures, kinds)
-    if combined is None:
-        return
-    person = next(name for name, kind in kinds.items() if kind == "identity" and name in figures)
-    # The two parts are drawn apart, as if of other images.
-    weights = COMBINED_WEIGHTS
-    total = weights["gender"] * draws["gender"]["accuracy"] + weights["identity"] * draws[person]["top1"]
-    figures["combined"] = {"score": combined}
-    intervals["combined"] = {"score": compute_interval(total)}
 
 
 def _bounds(interval: Interval | None) -> dict[Literal["low", "high"], float | None]:

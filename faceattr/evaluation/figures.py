@@ -1,7 +1,8 @@
 """Figures of judged rows, by scikit-learn.
 
-    binary      accuracy, balanced_accuracy, precision, recall, f1, ap, auc, ece
-    multiclass  accuracy, balanced_accuracy, macro_precision, macro_f1, weighted_f1, ece, coarse_accuracy;
+    binary      accuracy, balanced_accuracy, precision, recall, f1, ap, auc, log_loss, calibration_error, ece
+    multiclass  accuracy, balanced_accuracy, macro_precision, macro_f1, weighted_f1, log_loss, calibration_error, ece,
+                coarse_accuracy;
                 precision, recall, f1, ap and auc of each class, as `f1/<class>`
     age         mae, rmse, bias, within_5 (the cumulative score CS@5) of exact ages, in years; range_accuracy
     identity    top1, top5, macro_f1
@@ -30,10 +31,12 @@ from sklearn.metrics import (
 
 from faceattr.evaluation.calibration import compute_ece
 from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.losses import compute_log_losses
+from faceattr.evaluation.reliability import compute_calibration_error, read_confidence
 
 WITHIN_YEARS = 5
 COMBINED_WEIGHTS: Mapping[str, float] = {"gender": 0.3, "identity": 0.7}
-SMALLER_IS_BETTER = frozenset(["mae", "rmse", "ece"])
+SMALLER_IS_BETTER = frozenset(["mae", "rmse", "log_loss", "calibration_error", "ece"])
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def _binary(judged: Judged) -> dict[str, Figure]:
         "f1": f1_score(labels, predictions, zero_division=np.nan),
         "ap": average_precision_score(labels, scores) if both else np.nan,
         "auc": roc_auc_score(labels, scores) if both else np.nan,
-        "ece": compute_ece(labels == 1, scores),
+        **_of_scores(judged),
     }
     return {name: Figure(float(value), len(labels)) for name, value in values.items()}
 
@@ -107,7 +110,7 @@ def _multiclass(judged: Judged) -> dict[str, Figure]:
             "macro_precision": np.nanmean(precision),
             "macro_f1": np.nanmean(f1),
             "weighted_f1": float(np.nansum(f1 * support) / support.sum()),
-            "ece": compute_ece(labels == predictions, scores.max(1)),
+            **_of_scores(judged),
         }
         figures = {name: Figure(float(value), len(labels)) for name, value in values.items()}
         for index, name in enumerate(names):
@@ -126,6 +129,15 @@ def _multiclass(judged: Judged) -> dict[str, Figure]:
         right = possible[np.arange(len(said)), said]
         figures["coarse_accuracy"] = Figure(float(right.mean()), len(right))
     return figures
+
+
+def _of_scores(judged: Judged) -> dict[str, float]:
+    right, scores = read_confidence(judged)
+    return {
+        "log_loss": float(compute_log_losses(judged.labels, judged.scores).mean()),
+        "calibration_error": compute_calibration_error(right, scores, judged.clusters)[0],
+        "ece": compute_ece(right, scores),
+    }
 
 
 def _age(judged: Judged) -> dict[str, Figure]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute
 from faceattr.errors import RunError
+from faceattr.evaluation.clusters import Resampling, read_clusters
 from faceattr.evaluation.labels import decide
 
 TOP = 5
@@ -28,6 +29,8 @@ class Judged:
         scores: binary float64 [n] P(yes); multiclass float64 [n, C]; identity float64 [n] of the likeliest; age [n].
         predictions: int64 [n] class index, or float64 [n] years.
         coarse: multiclass only: rows whose label leaves several classes possible, as (bool [m, C], predictions [m]).
+        clusters: int64 [n], equal for rows that belong together (see `clusters.py`); None where rows are independent.
+        coarse_clusters: the same of the m coarse rows.
     """
 
     attribute: Attribute
@@ -37,6 +40,13 @@ class Judged:
     scores: np.ndarray
     predictions: np.ndarray
     coarse: tuple[np.ndarray, np.ndarray] | None = None
+    clusters: np.ndarray | None = None
+    coarse_clusters: np.ndarray | None = None
+
+    @property
+    def resampling(self) -> Resampling:
+        """What intervals take as independent."""
+        return Resampling(len(self) if self.clusters is None else len(np.unique(self.clusters)), len(self))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,6 +60,7 @@ class Judged:
             outputs=self.outputs[chosen],
             scores=self.scores[chosen],
             predictions=self.predictions[chosen],
+            clusters=None if self.clusters is None else self.clusters[chosen],
         )
 
 
@@ -94,7 +105,8 @@ def read_judged(
     predictions = outputs[:, 0] if attribute.kind == "identity" else decide(attribute, scores, thresholds)
     if attribute.kind == "age":
         predictions = predictions.astype(np.float64)
-    coarse = None
+    clusters = read_clusters(table)
+    coarse = coarse_clusters = None
     if attribute.kind == "multiclass" and f"{name}_mask" in table.column_names:
         # Filled first: NumPy would hold a column with nulls as float64, which is exact up to 53 classes only.
         bits = table[f"{name}_mask"].fill_null(0).to_numpy(zero_copy_only=False)
@@ -102,6 +114,7 @@ def read_judged(
         if masked.any():
             possible = (bits[masked].astype(np.int64)[:, None] >> np.arange(len(attribute.classes))) & 1
             coarse = possible.astype(bool), predictions[masked]
+            coarse_clusters = None if clusters is None else clusters[masked]
     return Judged(
         attribute=attribute,
         rows=np.flatnonzero(known),
@@ -110,6 +123,8 @@ def read_judged(
         scores=scores[known].astype(np.float64),
         predictions=predictions[known],
         coarse=coarse,
+        clusters=None if clusters is None else clusters[known],
+        coarse_clusters=coarse_clusters,
     )
 
 

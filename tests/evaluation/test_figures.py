@@ -16,10 +16,11 @@ from sklearn.metrics import (
 )
 
 from faceattr.attributes import Attribute
-from faceattr.evaluation.bootstrap import compute_difference_draws, compute_draws, compute_interval
+from faceattr.evaluation.bootstrap import compute_difference_draws, compute_draws
 from faceattr.evaluation.calibration import compute_ece
 from faceattr.evaluation.cells import BinaryCells, build_cells
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
+from faceattr.evaluation.intervals import percentile_interval
 from faceattr.evaluation.judged import Judged
 from tests.evaluation import judged_rows
 
@@ -56,6 +57,10 @@ def test_a_binary_attribute_by_hand():
         "ap": pytest.approx(0.75),
         # Pairs of yes and no: 0.9 beats all three; 0.2 beats 0.1, ties 0.2, loses to 0.6: (3 + 1.5) / 6.
         "auc": pytest.approx(0.75),
+        # -log of .9, .2, .4, .9 and .8.
+        "log_loss": pytest.approx(-np.log([0.9, 0.2, 0.4, 0.9, 0.8]).mean()),
+        # One bin of five rows: gap 2/5 - 2/5 = 0, less its variance is less than 0.
+        "calibration_error": 0.0,
         # Each score but the two of 0.2 is alone in its bin of 1/15; those two lie in [3/15, 4/15) with one yes.
         "ece": pytest.approx((0.1 + 0.6 + 0.1 + 2 * abs(0.5 - 0.2)) / 5),
     }
@@ -174,7 +179,8 @@ def test_cells_at_the_counts_as_observed_give_the_figures(judged):
     cells = build_cells(judged)
     found = {name: float(values[0]) for name, values in cells.figures(cells.counts[None].astype(float)).items()}
     wanted = {name: each.value for name, each in compute_figures(judged).items()}
-    assert found.keys() == {name for name in wanted if not name.startswith(("ap/", "auc/"))}
+    closed = ("ap/", "auc/", "ece", "calibration_error")  # by class, or without draws
+    assert found.keys() == {name for name in wanted if not name.startswith(closed)}
     for name, value in found.items():
         assert value == pytest.approx(wanted[name], nan_ok=True), name
 
@@ -183,7 +189,7 @@ def test_cells_at_the_counts_as_observed_give_the_figures(judged):
 def test_cells_with_other_counts_give_sklearns_weighted_figures(judged):
     weights = np.random.default_rng(2).integers(0, 4, len(judged))
     cells = build_cells(judged)
-    counts = np.bincount(cells.place, weights=weights, minlength=len(cells.strata))
+    counts = np.bincount(cells.place, weights=weights, minlength=cells.num_cells)
     found = {name: float(values[0]) for name, values in cells.figures(counts[None]).items()}
     labels, said, scores = judged.labels, judged.predictions, judged.scores
     for name, wanted in {
@@ -199,7 +205,7 @@ def test_cells_with_other_counts_give_sklearns_weighted_figures(judged):
 def test_shared_places_hardly_move_the_curves():
     judged = judged_rows.binary(20_000)
     cells = BinaryCells(judged.labels, judged.scores, judged.predictions, 512)
-    assert len(cells.strata) < 1_400
+    assert cells.num_cells < 1_400
     found = cells.figures(cells.counts[None].astype(float))
     assert float(found["auc"][0]) == pytest.approx(roc_auc_score(judged.labels, judged.scores), abs=2e-4)
     assert float(found["ap"][0]) == pytest.approx(average_precision_score(judged.labels, judged.scores), abs=2e-3)
@@ -207,35 +213,32 @@ def test_shared_places_hardly_move_the_curves():
 
 
 def test_draws_are_those_of_a_loop_over_resampled_rows():
-    """The same experiment written plainly: rows drawn within each class, scikit-learn on each draw."""
+    """The same experiment written plainly: rows drawn one by one, scikit-learn on each draw."""
     judged = judged_rows.binary(300)
     draws = compute_draws(judged, resamples=4_000, seed=1)
     rng = np.random.default_rng(5)
-    of_class = [np.flatnonzero(judged.labels == label) for label in (0, 1)]
     plain = {"f1": [], "auc": []}
     for _ in range(1_000):
-        rows = np.concatenate([rng.choice(each, len(each)) for each in of_class])
+        rows = rng.integers(0, 300, 300)
         plain["f1"].append(f1_score(judged.labels[rows], judged.predictions[rows]))
         plain["auc"].append(roc_auc_score(judged.labels[rows], judged.scores[rows]))
     for name, values in plain.items():
         wanted = np.percentile(values, [2.5, 97.5])
-        interval = compute_interval(draws[name])
+        interval = percentile_interval(draws[name])
         width = wanted[1] - wanted[0]
         assert interval.low == pytest.approx(wanted[0], abs=0.12 * width), name
         assert interval.high == pytest.approx(wanted[1], abs=0.12 * width), name
         assert draws[name].mean() == pytest.approx(np.mean(values), abs=0.05 * width), name
 
 
-def test_an_interval_covers_a_known_share():
-    """Of a share p of n rows the standard error is sqrt(p (1 - p) / n); accuracy is two such shares, by class."""
-    judged = judged_rows.binary(1_000)
+def test_the_draws_of_a_share_spread_as_its_standard_error():
+    """Of a share p of n rows it is sqrt(p (1 - p) / n); the years' is sd / sqrt(n)."""
+    judged, ages = judged_rows.binary(1_000), judged_rows.ages(1_000, ranges=0.0)
+    right = (judged.predictions == judged.labels).mean()
     draws = compute_draws(judged, resamples=3_000)
-    wanted = 0.0
-    for label in (0, 1):
-        mine = judged.labels == label
-        right = (judged.predictions[mine] == label).mean()
-        wanted += mine.mean() ** 2 * right * (1 - right) / mine.sum()
-    assert draws["accuracy"].std() == pytest.approx(np.sqrt(wanted), rel=0.05)
+    assert draws["accuracy"].std() == pytest.approx(np.sqrt(right * (1 - right) / 1_000), rel=0.05)
+    error = np.abs(ages.predictions - ages.labels[:, 0])
+    assert compute_draws(ages, resamples=3_000)["mae"].std() == pytest.approx(error.std() / np.sqrt(1_000), rel=0.05)
 
 
 def test_the_seed_decides_the_draws():
@@ -251,7 +254,7 @@ def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
     for values in compute_difference_draws(judged, judged, resamples=100).values():
         assert np.nanmax(np.abs(values)) < 1e-12
     better = Judged(**{**vars(judged), "predictions": judged.labels})
-    interval = compute_interval(compute_difference_draws(judged, better, resamples=500)["accuracy"])
+    interval = percentile_interval(compute_difference_draws(judged, better, resamples=500)["accuracy"])
     assert interval.low > 0
     assert interval.low < 1 - (judged.predictions == judged.labels).mean() < interval.high
 
@@ -286,7 +289,7 @@ def test_one_kind_of_label_has_no_curves():
     assert found["recall"].value == found["accuracy"].value
     draws = compute_draws(judged, resamples=20)
     assert np.isnan(draws["auc"]).all()
-    assert np.isnan(compute_interval(draws["auc"]).low)
+    assert np.isnan(percentile_interval(draws["auc"]).low)
 
 
 def test_an_attribute_of_two_classes_is_judged_by_class():

@@ -1,0 +1,61 @@
+"""Rows that are no independent observations: the photos of one person, the copies of one image.
+
+A cluster is what the split keeps together (`faceattr.data.splits`): the rows of one `group`, and where no group is
+known those of equal bytes. Intervals resample clusters, not rows: ten photos of a person tell little more than one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """What the intervals of an attribute took as independent.
+
+    Attributes:
+        num_clusters: groups of rows, or rows.
+        num_rows: with a label.
+    """
+
+    num_clusters: int
+    num_rows: int
+
+    @property
+    def by(self) -> str:
+        """`group` or `row`."""
+        return "group" if self.num_clusters < self.num_rows else "row"
+
+    def __str__(self) -> str:
+        if self.by == "group":
+            return f"resampled by group: {self.num_clusters:,} groups of {self.num_rows:,} rows"
+        return f"{self.num_rows:,} rows taken as independent: no two of them share a group"
+
+
+def read_clusters(table: pa.Table) -> np.ndarray | None:
+    """int64 [N]: the cluster of each row of a scored table, or None where every row is one of its own.
+
+    Args:
+        table: with the columns `group` and `sha256`, or one of them, or neither. Equal groups of two packed runs are
+            one: taken apart, the same person could count as two.
+    """
+    keys = pa.chunked_array([pa.nulls(len(table), pa.string())])
+    for name in ("sha256", "group"):
+        if name in table.column_names:
+            named = pc.binary_join_element_wise(name, table[name].cast(pa.string()), ":")
+            keys = pc.coalesce(named, keys)
+    codes = keys.combine_chunks().dictionary_encode().indices
+    known = codes.is_valid().to_numpy(zero_copy_only=False)
+    clusters = codes.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    # A row of which nothing is known is a cluster of its own.
+    clusters[~known] = len(table) + np.flatnonzero(~known)
+    return clusters if len(np.unique(clusters)) < len(table) else None
+
+
+def number_clusters(clusters: np.ndarray | None, num_rows: int) -> np.ndarray:
+    """int64 [n] from 0 to the number of clusters, without holes; of independent rows 0 to n."""
+    if clusters is None:
+        return np.arange(num_rows)
+    return np.unique(clusters, return_inverse=True)[1].reshape(-1)

@@ -1,0 +1,21 @@
+"""The log loss of each row: a proper score, least in the mean where scores are the true probabilities."""
+
+import numpy as np
+
+_LEAST = np.finfo(np.float64).eps
+
+
+def compute_log_losses(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """float64 [n]: minus the natural logarithm of the score of the true class, which counts as 2.2e-16 at least.
+
+    Their mean is scikit-learn's `log_loss`.
+
+    Args:
+        labels: int64 [n].
+        scores: float64 [n] of class 1 of two, or [n, C].
+    """
+    if scores.ndim == 1:
+        own = np.where(labels == 1, scores, 1 - scores)
+    else:
+        own = np.take_along_axis(scores, labels[:, None], 1)[:, 0]
+    return np.asarray(-np.log(np.clip(own.astype(np.float64), _LEAST, 1 - _LEAST)))
