@@ -3,8 +3,8 @@
 Clusters of rows (`clusters.py`), or single rows where none belong together, are resampled with replacement, all alike
 (Efron & Tibshirani 1993; of clusters: Field & Welsh 2007, J. Royal Statistical Society B 69). Shares of classes move
 with them: held fixed, they would give narrower intervals than the figures deserve. A figure that is undefined in a
-draw, such as the recall of a class that it lacks, is NaN there. Figures are never the bootstrap's: they are taken on all
-rows.
+draw, such as the recall of a class that it lacks, is NaN there. Figures are never the bootstrap's: they are taken on
+all rows.
 
 Memory does not grow with rows x resamples: draws are made some at a time, `_CHUNK` numbers of them.
 """

@@ -19,6 +19,7 @@ from sklearn.metrics import log_loss
 from faceattr.evaluation.judged import Judged
 
 Method = Literal["temperature", "isotonic", "none"]
+FittedMethod = Literal["temperature", "isotonic"]
 NUM_BINS = 15
 MIN_ROWS = 20
 """Fewer rows, or fewer than two of a kind, calibrate nothing."""
@@ -48,24 +49,29 @@ def place_in_bins(scores: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
     return np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
 
 
-def fit_calibration(judged: Judged, method: Method) -> dict[str, Any] | None:
-    """Settings for `faceattr.evaluation.scores`, fitted on rows that must not be judged by them.
+def choose_method(judged: Judged, method: Method) -> FittedMethod | None:
+    """What can be fitted on these rows, or None where there is nothing to fit or too few rows.
 
-    Args:
-        judged: rows of validation, with the model's outputs.
-        method: `isotonic` falls back to a temperature under 200 rows; ages and identities are not calibrated.
-
-    Returns:
-        JSON settings with the number of rows, or None where there is nothing to fit or too few rows.
+    `isotonic` falls back to a temperature under 200 rows; ages and identities are not calibrated.
     """
     kind = judged.attribute.kind
     counts = np.bincount(judged.labels, minlength=2) if kind in ("binary", "multiclass") else np.zeros(1)
     if method == "none" or len(judged) < MIN_ROWS or (counts > 1).sum() < 2:
         return None
+    return "isotonic" if method == "isotonic" and len(judged) >= MIN_ISOTONIC_ROWS else "temperature"
+
+
+def fit_settings(judged: Judged, method: FittedMethod) -> dict[str, Any]:
+    """JSON settings for `faceattr.evaluation.scores`, with the number of rows.
+
+    Args:
+        judged: rows, with the model's outputs, that must not be judged by the settings.
+        method: of `choose_method`.
+    """
     logits = judged.outputs.astype(np.float64)
-    if kind == "binary":
+    if judged.attribute.kind == "binary":
         logits = np.stack([np.zeros_like(logits), logits], 1)
-    if method == "isotonic" and len(judged) >= MIN_ISOTONIC_ROWS:
+    if method == "isotonic":
         return {"method": "isotonic", "curves": _fit_curves(judged, _softmax(logits)), "num_rows": len(judged)}
     return {"method": "temperature", "temperature": _fit_temperature(logits, judged.labels), "num_rows": len(judged)}
 
@@ -83,11 +89,16 @@ def _fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _fit_curves(judged: Judged, scores: np.ndarray) -> list[dict[str, list[float]]]:
     classes = [1] if judged.attribute.kind == "binary" else range(scores.shape[1])
+    # By the rule of succession: that none of n rows had the class does not say that none ever has, and a score of 0
+    # that is wrong once has an infinite log loss.
+    least = 1 / (len(judged) + 2)
     curves = []
     for index in classes:
         # float32, as the model's scores are, so that knots stay apart.
         of_class = scores[:, index].astype(np.float32).astype(np.float64)
-        fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(of_class, judged.labels == index)
+        fitted = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(
+            of_class, judged.labels == index
+        )
         x, y = fitted.X_thresholds_.astype(np.float32), np.maximum.accumulate(fitted.y_thresholds_)
         kept = np.concatenate([[True], np.diff(x) > 0])
         curves.append({"x": x[kept].astype(float).tolist(), "y": y[kept].tolist()})

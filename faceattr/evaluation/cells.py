@@ -142,9 +142,9 @@ class ClassCells(Cells):
             precision, recall, f1 = right / said, right / labels, 2 * right / (labels + said)
             draws = {
                 "accuracy": right.sum(1) / total,
-                "balanced_accuracy": _mean_over_classes(recall),
-                "macro_precision": _mean_over_classes(precision),
-                "macro_f1": _mean_over_classes(f1),
+                "balanced_accuracy": mean_over_classes(recall),
+                "macro_precision": mean_over_classes(precision),
+                "macro_f1": mean_over_classes(f1),
                 "weighted_f1": np.nansum(f1 * labels, axis=1) / total,
                 "log_loss": counts @ self._losses / total,
             }
@@ -215,7 +215,7 @@ class IdentityCells(Cells):
         return {
             "top1": counts @ self._all_right / total,
             "top5": counts @ self._among / total,
-            "macro_f1": _mean_over_classes(f1),
+            "macro_f1": mean_over_classes(f1),
         }
 
 
@@ -236,8 +236,8 @@ def _in_columns(columns: np.ndarray, values: np.ndarray, num: int) -> np.ndarray
     return matrix
 
 
-def _mean_over_classes(values: np.ndarray) -> np.ndarray:
-    """Mean over axis 1 without NaN; NaN where there is nothing else."""
+def mean_over_classes(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without NaN; NaN where there is nothing else."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(1) / known.sum(1))
+        return np.asarray(np.where(known, values, 0).sum(-1) / known.sum(-1))

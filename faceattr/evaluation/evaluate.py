@@ -1,13 +1,12 @@
 """Scored rows of validation and test to an evaluation: fit on the one, judge the other, once.
 
-validation   calibration of each attribute, then thresholds on the calibrated scores
+validation   calibration of each attribute where it helps, then thresholds on the scores
 test         figures with 95 % intervals, by group, and against a second model
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,8 @@ import pyarrow as pa
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
 from faceattr.evaluation.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
-from faceattr.evaluation.calibration import Method, fit_calibration
+from faceattr.evaluation.calibration import Method
+from faceattr.evaluation.calibration_choice import CalibrationTrial, choose_calibration
 from faceattr.evaluation.figure_intervals import compute_intervals
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
@@ -27,18 +27,6 @@ from faceattr.evaluation.thresholds import Criterion, choose_threshold
 
 MIN_THRESHOLD_ROWS = 5
 """A threshold is chosen where validation has at least so many of both kinds."""
-METRICS_SCHEMA = pa.schema(
-    [
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("attribute", pa.string(), nullable=False),
-        pa.field("group", pa.string()),
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("low", pa.float64()),
-        pa.field("high", pa.float64()),
-        pa.field("count", pa.int64(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +36,13 @@ class Fitted:
     Attributes:
         calibration: attribute -> settings.
         thresholds: binary attribute -> cut.
+        trials: attribute -> what cross-fitting found of its calibration, kept or not.
         notes: what could not be fitted, and why.
     """
 
     calibration: Mapping[str, Mapping[str, Any]]
     thresholds: Mapping[str, float]
+    trials: Mapping[str, CalibrationTrial] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -77,38 +67,6 @@ class Evaluation:
     intervals: Mapping[str, Mapping[str, Interval]]
     groups: Sequence[GroupTable]
     fitted: Fitted
-
-    def metrics(self) -> pa.Table:
-        """All figures as the table `metrics`; figures of groups have the group `<by>=<name>`."""
-        rows = [
-            {
-                "split": self.split,
-                "attribute": attribute,
-                "group": None,
-                "name": name,
-                "value": figure.value,
-                **_bounds(self.intervals.get(attribute, {}).get(name)),
-                "count": figure.count,
-            }
-            for attribute, figures in self.figures.items()
-            for name, figure in figures.items()
-        ]
-        for table in self.groups:
-            for group, count, values in zip(table.groups, table.counts.tolist(), table.values.tolist(), strict=True):
-                rows += [
-                    {
-                        "split": self.split,
-                        "attribute": table.attribute,
-                        "group": f"{table.by}={group}",
-                        "name": name,
-                        "value": value,
-                        "low": None,
-                        "high": None,
-                        "count": count,
-                    }
-                    for name, value in zip(table.figures, values, strict=True)
-                ]
-        return pa.Table.from_pylist([{**row, "value": _or_null(row["value"])} for row in rows], METRICS_SCHEMA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +101,16 @@ def fit_on_validation(
     """
     calibration: dict[str, Mapping[str, Any]] = dict(stored.calibration) if keep else {}
     thresholds: dict[str, float] = dict(stored.thresholds)
-    notes = []
+    trials, notes = {}, []
     for attribute in attributes.attributes:
         plain = judge_rows(table, attribute, Fitted(calibration={}, thresholds={}))
-        settings = fit_calibration(plain, method)
+        settings, trial = choose_calibration(plain, method)
+        if trial is not None:
+            trials[attribute.name] = trial
         if settings is not None:
             calibration[attribute.name] = settings
+        elif trial is not None:
+            notes.append(f"{attribute.name}: {trial}; scores stay as the model gives them")
         elif method != "none" and attribute.kind in ("binary", "multiclass"):
             notes.append(f"{attribute.name}: too few labelled rows in validation ({len(plain)}) to calibrate")
         if attribute.kind != "binary" or criterion is None:
@@ -158,7 +120,7 @@ def fit_on_validation(
             notes.append(f"{attribute.name}: too few labels of a kind in validation to choose a threshold")
             continue
         thresholds[attribute.name] = choose_threshold(judged.labels, judged.scores, criterion)
-    return Fitted(calibration=calibration, thresholds=thresholds, notes=tuple(notes))
+    return Fitted(calibration=calibration, thresholds=thresholds, trials=trials, notes=tuple(notes))
 
 
 def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> Judged:
@@ -222,7 +184,7 @@ def evaluate(
         uncalibrated[name] = judge_rows(judged_table, attribute, plain)
         intervals[name] = compute_intervals(each, compute_draws(each, resamples=resamples, seed=seed))
         if groups:
-            tables += compute_group_tables(each, groups, min_rows=min_group)
+            tables += compute_group_tables(each, groups, min_rows=min_group, resamples=resamples, seed=seed)
     if not judged:
         raise RunError(f"the split {split!r} has no label of {', '.join(attributes.names)}: nothing can be judged")
     kinds = {each.name: each.kind for each in attributes.attributes}
@@ -261,13 +223,3 @@ def compare(first: Evaluation, second: Evaluation, *, resamples: int, seed: int)
             for figure, values in draws.items()
         ]
     return differences
-
-
-def _bounds(interval: Interval | None) -> dict[Literal["low", "high"], float | None]:
-    if interval is None:
-        return {"low": None, "high": None}
-    return {"low": _or_null(interval.low), "high": _or_null(interval.high)}
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Figures by group of people, by fairlearn's MetricFrame, and the gaps between groups.
+"""Figures by group of people, by fairlearn's MetricFrame, and the gaps between groups (`gaps.py`).
 
 A gap is the largest minus the smallest value of a figure over the groups with enough rows; small groups are shown,
 marked, and left out of it, since their figures are mostly noise.
@@ -22,10 +22,13 @@ from sklearn.metrics import (
 
 from faceattr.attributes import Attribute
 from faceattr.errors import ConfigError
+from faceattr.evaluation.clusters import Resampling
+from faceattr.evaluation.gaps import UNKNOWN_GAP, Gap, compute_gaps
 from faceattr.evaluation.judged import Judged
 
 UNKNOWN = "unknown"
 _DECADES = 10
+_CROSSED = " x "
 _Metric = Callable[[np.ndarray, np.ndarray], float]
 _BINARY: dict[str, _Metric] = {
     "accuracy": accuracy_score,
@@ -45,6 +48,7 @@ _AGES: dict[str, _Metric] = {
     "bias": lambda years, said: float((said - years).mean()),
 }
 _PERSONS: dict[str, _Metric] = {"top1": accuracy_score}
+_METRICS = {"binary": _BINARY, "multiclass": _CLASSES, "age": _AGES, "identity": _PERSONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class GroupTable:
         values: float64 [groups, figures].
         small: bool [groups], fewer rows than asked for.
         gaps: figure -> largest minus smallest over the groups that are not small; NaN with fewer than two of them.
+        resampling: what the gaps' intervals took as independent.
     """
 
     attribute: str
@@ -69,7 +74,8 @@ class GroupTable:
     counts: np.ndarray
     values: np.ndarray
     small: np.ndarray
-    gaps: Mapping[str, float]
+    gaps: Mapping[str, Gap]
+    resampling: Resampling
 
 
 def read_groups(table: pa.Table, attributes: Mapping[str, Attribute], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -95,62 +101,58 @@ def read_groups(table: pa.Table, attributes: Mapping[str, Attribute], names: Seq
     return found
 
 
-def compute_group_tables(judged: Judged, groups: Mapping[str, np.ndarray], *, min_rows: int) -> list[GroupTable]:
-    """A table for each name of `groups`, and one for all of them crossed where there are several."""
+def compute_group_tables(
+    judged: Judged, groups: Mapping[str, np.ndarray], *, min_rows: int, resamples: int, seed: int
+) -> list[GroupTable]:
+    """A table for each name of `groups`, and one for all of them crossed where there are several.
+
+    Args:
+        judged: rows of one attribute.
+        groups: name -> group of each row of the scored table, see `read_groups`.
+        min_rows: that a group needs to count in gaps.
+        resamples: of the bootstrap behind the gaps' intervals.
+        seed: of the same.
+    """
     splits: list[tuple[str, ...]] = [(name,) for name in groups]
     if len(groups) > 1:
         splits.append(tuple(groups))
-    labels, predictions, metrics = _prepare(judged)
-    if not len(labels):
+    if judged.attribute.kind == "age":
+        judged = judged.take(judged.labels[:, 1] - judged.labels[:, 0] <= 1)
+    if not len(judged):
         return []
-    rows = judged.rows if judged.attribute.kind != "age" else judged.rows[_exact(judged)]
+    labels = judged.labels[:, 0] if judged.attribute.kind == "age" else judged.labels
+    metrics = _METRICS[judged.attribute.kind]
     tables = []
     for names in splits:
-        features = [" x ".join(values) for values in zip(*(groups[name][rows] for name in names), strict=True)]
+        by = _CROSSED.join(names)
+        parts = [groups[name][judged.rows] for name in names]
+        features = np.array([_CROSSED.join(values) for values in zip(*parts, strict=True)], object)
         frame = MetricFrame(
             metrics={"count": count, **metrics},
             y_true=labels,
-            y_pred=predictions,
-            sensitive_features=pd.Series(features, name=" x ".join(names), dtype=object),
+            y_pred=judged.predictions,
+            sensitive_features=pd.Series(features, name=by, dtype=object),
+        ).by_group
+        counts = frame["count"].to_numpy().astype(np.int64)
+        values = frame[list(metrics)].to_numpy().astype(np.float64)
+        found = np.array(frame.index, object)
+        known = np.array([UNKNOWN not in name.split(_CROSSED) for name in found])
+        large = found[(counts >= min_rows) & known]
+        chosen = np.isin(features, large)
+        gaps = dict.fromkeys(metrics, UNKNOWN_GAP)
+        if len(large) > 1:
+            gaps = compute_gaps(judged.take(chosen), features[chosen], resamples=resamples, seed=seed)
+        tables.append(
+            GroupTable(
+                attribute=judged.attribute.name,
+                by=by,
+                figures=tuple(metrics),
+                groups=tuple(map(str, found)),
+                counts=counts,
+                values=values,
+                small=counts < min_rows,
+                gaps=gaps,
+                resampling=judged.take(chosen).resampling,
+            )
         )
-        tables.append(_read_frame(judged.attribute.name, " x ".join(names), frame, tuple(metrics), min_rows))
     return tables
-
-
-def _read_frame(attribute: str, by: str, frame: MetricFrame, figures: tuple[str, ...], min_rows: int) -> GroupTable:
-    by_group = frame.by_group
-    counts = by_group["count"].to_numpy().astype(np.int64)
-    values = by_group[list(figures)].to_numpy().astype(np.float64)
-    small = counts < min_rows
-    large = values[~small & (np.array(by_group.index) != UNKNOWN)]
-    gaps = {}
-    for place, name in enumerate(figures):
-        known = large[:, place][~np.isnan(large[:, place])]
-        gaps[name] = float(known.max() - known.min()) if len(known) > 1 else float("nan")
-    return GroupTable(
-        attribute=attribute,
-        by=by,
-        figures=figures,
-        groups=tuple(map(str, by_group.index)),
-        counts=counts,
-        values=values,
-        small=small,
-        gaps=gaps,
-    )
-
-
-def _prepare(judged: Judged) -> tuple[np.ndarray, np.ndarray, dict[str, _Metric]]:
-    match judged.attribute.kind:
-        case "binary":
-            return judged.labels, judged.predictions, _BINARY
-        case "multiclass":
-            return judged.labels, judged.predictions, _CLASSES
-        case "age":
-            exact = _exact(judged)
-            return judged.labels[exact, 0], judged.predictions[exact], _AGES
-        case "identity":
-            return judged.labels, judged.predictions, _PERSONS
-
-
-def _exact(judged: Judged) -> np.ndarray:
-    return np.asarray(judged.labels[:, 1] - judged.labels[:, 0] <= 1)

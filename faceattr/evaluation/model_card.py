@@ -10,8 +10,8 @@ import jinja2
 from faceattr.evaluation.evaluate import Evaluation
 
 _SHOWN = {
-    "binary": ("f1", "precision", "recall", "ap", "auc", "ece"),
-    "multiclass": ("accuracy", "macro_f1", "balanced_accuracy", "ece", "coarse_accuracy"),
+    "binary": ("f1", "precision", "recall", "ap", "auc", "calibration_error"),
+    "multiclass": ("accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "coarse_accuracy"),
     "age": ("mae", "within_5", "range_accuracy"),
     "identity": ("top1", "top5", "macro_f1"),
 }

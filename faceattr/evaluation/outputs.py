@@ -11,6 +11,7 @@ evaluation.json            last: config, fingerprint, what was fitted, every fig
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import matplotlib.figure
@@ -24,6 +25,7 @@ from faceattr.data.storage import Store
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
 from faceattr.evaluation.judged import read_outputs
 from faceattr.evaluation.labels import decide
+from faceattr.evaluation.metrics_table import build_metrics
 from faceattr.evaluation.plots import draw_confusions, draw_curves, draw_reliability, to_png
 
 DONE_KEY = "evaluation.json"
@@ -78,7 +80,7 @@ def draw_pictures(evaluation: Evaluation) -> dict[str, matplotlib.figure.Figure]
 
 def write_tables(store: Store, evaluation: Evaluation, scored: pa.Table, differences: Sequence[Difference]) -> None:
     """The Parquet files."""
-    store.put("metrics.parquet", encode_table(evaluation.metrics()))
+    store.put("metrics.parquet", encode_table(build_metrics(evaluation)))
     store.put("scores.parquet", encode_table(scored))
     if differences:
         rows = [
@@ -108,7 +110,7 @@ def write_summary(
     """evaluation.json, the last file: with it the evaluation is whole."""
     rows = [
         {key: row[key] for key in ("attribute", "group", "name", "value", "low", "high", "count")}
-        for row in evaluation.metrics().to_pylist()
+        for row in build_metrics(evaluation).to_pylist()
     ]
     summary = {
         "config": dict(config),
@@ -116,7 +118,13 @@ def write_summary(
         "split": evaluation.split,
         "thresholds": dict(evaluation.fitted.thresholds),
         "calibration": {name: dict(each) for name, each in evaluation.fitted.calibration.items()},
+        "calibration_trials": {
+            name: {**asdict(each), "kept": each.kept} for name, each in evaluation.fitted.trials.items()
+        },
         "notes": list(evaluation.fitted.notes),
+        "resampling": {
+            name: {"by": each.resampling.by, **asdict(each.resampling)} for name, each in evaluation.judged.items()
+        },
         "figures": rows,
     }
     store.put(DONE_KEY, encode_json(summary, indent=1).encode())

@@ -28,12 +28,17 @@ def write_performance_report(
         f"Model: {model}",
         f"Data:  {', '.join(data)}, split {evaluation.split}",
         f"Rows:  {num_rows:,} with a label",
-        "Brackets hold 95 % bootstrap intervals.",
+        "Brackets hold 95 % intervals: of shares of rows Wilson's, of other figures the bootstrap's. Groups of rows (one",
+        "person's, or copies of an image) are resampled whole where the data have them. Noise biases ece: it has none.",
     ]
     for name, judged in evaluation.judged.items():
         lines += ["", f"{name.upper().replace('_', ' ')} ({_describe_kind(judged)})", _LINE]
+        if len(judged):
+            lines.append(f"  {judged.resampling}")
         lines += [_figure_line(evaluation, name, figure) for figure in evaluation.figures[name] if "/" not in figure]
         lines += _report_lines(judged)
+        if name in evaluation.fitted.trials:
+            lines.append(f"  {evaluation.fitted.trials[name]}")
         if name in evaluation.fitted.thresholds:
             lines.append(f"  threshold {evaluation.fitted.thresholds[name]:.4f}, chosen on validation")
     if "combined" in evaluation.figures:
@@ -73,14 +78,21 @@ def _report_lines(judged: Judged) -> list[str]:
 
 
 def _group_lines(table: GroupTable) -> list[str]:
-    width = max(len(name) for name in (*table.groups, "gap"))
+    width = max(len(name) for name in (*table.groups, "by chance"))
     lines = [f"  {'':{width}}{'rows':>8}" + "".join(f"{name:>21}" for name in table.figures)]
     for place, group in enumerate(table.groups):
         values = "".join(f"{value:>21.4f}" for value in table.values[place].tolist())
         mark = "  (few rows)" if table.small[place] else ""
         lines.append(f"  {group:{width}}{table.counts[place]:>8,}{values}{mark}")
-    gaps = "".join(f"{table.gaps[name]:>21.4f}" for name in table.figures)
-    return [*lines, f"  {'gap':{width}}{'':8}{gaps}"]
+    gaps = list(table.gaps.values())
+    for head, cells in (
+        ("gap", [f"{gap.value:.4f}" for gap in gaps]),
+        ("95 %", [f"[{gap.interval.low:.4f}, {gap.interval.high:.4f}]" for gap in gaps]),
+        ("by chance", [f"{gap.by_chance:.4f}" for gap in gaps]),
+        ("", [gap.verdict for gap in gaps]),
+    ):
+        lines.append(f"  {head:{width}}{'':8}" + "".join(f"{cell:>21}" for cell in cells))
+    return [*lines, f"  {table.resampling}"]
 
 
 def _difference_line(each: Difference) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import matplotlib.figure
 
 from faceattr.evaluation.evaluate import Difference, Evaluation
-from faceattr.evaluation.figures import SMALLER_IS_BETTER, compute_figures
+from faceattr.evaluation.figures import SMALLER_IS_BETTER, Figure, compute_figures
+from faceattr.evaluation.gaps import Gap
 from faceattr.evaluation.groups import GroupTable
 from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.plots import to_data_uri
@@ -53,7 +54,11 @@ def render_report(
         combined=_row(evaluation, "combined", "score") if "combined" in evaluation.figures else None,
         pictures=[(title, to_data_uri(figure)) for title, figure in figures.items()],
         groups=[
-            {"table": table, "rows": _group_rows(table.values.tolist(), table.counts.tolist(), table)}
+            {
+                "table": table,
+                "rows": _group_rows(table.values.tolist(), table.counts.tolist(), table),
+                "gaps": [_describe_gap(table.gaps[name]) for name in table.figures],
+            }
             for table in evaluation.groups
         ],
         differences=[_difference(each) for each in differences if "/" not in each.name],
@@ -71,6 +76,7 @@ def _describe(evaluation: Evaluation, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "num_rows": len(judged),
+        "resampling": judged.resampling,
         "figures": [_row(evaluation, name, each) for each in figures if "/" not in each],
         "class_names": _CLASS_FIGURES,
         "classes": [
@@ -85,9 +91,14 @@ def _describe(evaluation: Evaluation, name: str) -> dict[str, Any]:
         else [],
         "threshold": evaluation.fitted.thresholds.get(name),
         "calibration": calibration,
-        "ece_before": compute_figures(before)["ece"].value if calibration is not None else None,
-        "ece_after": figures["ece"].value if calibration is not None else None,
+        "trial": evaluation.fitted.trials.get(name),
+        "before": _values(compute_figures(before)) if calibration is not None else {},
+        "after": _values(figures),
     }
+
+
+def _values(figures: Mapping[str, Figure]) -> dict[str, float]:
+    return {name: each.value for name, each in figures.items()}
 
 
 def _row(evaluation: Evaluation, attribute: str, name: str) -> dict[str, str]:
@@ -109,6 +120,16 @@ def _group_rows(values: list[list[float]], counts: list[int], table: GroupTable)
         {"name": name, "count": count, "values": [_number(value) for value in row], "small": bool(small)}
         for name, count, row, small in zip(table.groups, counts, values, table.small, strict=True)
     ]
+
+
+def _describe_gap(gap: Gap) -> dict[str, str]:
+    low, high = gap.interval.low, gap.interval.high
+    return {
+        "value": _number(gap.value),
+        "bounds": "" if math.isnan(low) else f"{low:.3f} to {high:.3f}",
+        "by_chance": _number(gap.by_chance),
+        "verdict": gap.verdict,
+    }
 
 
 def _difference(each: Difference) -> dict[str, Any]:

@@ -7,9 +7,12 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss
 
 from faceattr.errors import ModelError
-from faceattr.evaluation.calibration import compute_ece, fit_calibration
+from faceattr.evaluation.calibration import choose_method, compute_ece, fit_settings
+from faceattr.evaluation.calibration_choice import choose_calibration
+from faceattr.evaluation.judged import Judged
 from faceattr.evaluation.scores import score_outputs
 from tests.evaluation import judged_rows
 
@@ -44,7 +47,7 @@ def sklearns(estimator, method, x, labels):
 
 def test_a_temperature_of_a_binary_attribute_is_sklearns():
     judged = judged_rows.binary(3_000)
-    settings = fit_calibration(judged, "temperature")
+    settings = fit_settings(judged, "temperature")
     assert settings["num_rows"] == 3_000
     logits = judged.outputs.astype(np.float64)[:, None]
     # sklearn's two logits are -x and x, so that of x / 2 it scales as we do.
@@ -55,7 +58,7 @@ def test_a_temperature_of_a_binary_attribute_is_sklearns():
 
 def test_a_temperature_of_classes_is_sklearns():
     judged = judged_rows.multiclass(3_000)
-    settings = fit_calibration(judged, "temperature")
+    settings = fit_settings(judged, "temperature")
     logits = judged.outputs.astype(np.float64)
     wanted = sklearns(Scored(4), "temperature", logits, judged.labels).predict_proba(logits)
     found = score_outputs(judged.attribute, judged.outputs, json.loads(json.dumps(settings)))
@@ -65,7 +68,7 @@ def test_a_temperature_of_classes_is_sklearns():
 @pytest.mark.parametrize("make", [judged_rows.binary, judged_rows.multiclass])
 def test_isotonic_curves_are_sklearns(make):
     judged = make(2_000)
-    settings = json.loads(json.dumps(fit_calibration(judged, "isotonic")))
+    settings = json.loads(json.dumps(fit_settings(judged, "isotonic")))
     assert settings["method"] == "isotonic"
     scores = judged.scores.astype(np.float32).astype(np.float64)
     if scores.ndim == 1:
@@ -88,13 +91,13 @@ def test_overconfident_scores_are_mended():
     sharp = type(judged)(**{**vars(judged), "labels": labels, "outputs": 4 * logits})
     before = 1 / (1 + np.exp(-4.0 * logits))
     for method in ("temperature", "isotonic"):
-        after = score_outputs(judged.attribute, sharp.outputs[:, None], fit_calibration(sharp, method))
+        after = score_outputs(judged.attribute, sharp.outputs[:, None], fit_settings(sharp, method))
         assert compute_ece(labels == 1, after) < 0.3 * compute_ece(labels == 1, before)
 
 
 def test_a_temperature_keeps_the_order_of_scores():
     judged = judged_rows.binary(300)
-    after = score_outputs(judged.attribute, judged.outputs[:, None], fit_calibration(judged, "temperature"))
+    after = score_outputs(judged.attribute, judged.outputs[:, None], fit_settings(judged, "temperature"))
     assert np.array_equal(np.argsort(after, kind="stable"), np.argsort(judged.outputs, kind="stable"))
 
 
@@ -107,12 +110,78 @@ def test_a_curve_is_linear_between_its_knots_and_flat_outside():
 
 def test_few_rows_or_one_kind_of_label_calibrate_nothing():
     judged = judged_rows.binary(400)
-    assert fit_calibration(judged.take(np.arange(10)), "temperature") is None
-    assert fit_calibration(judged.take(np.flatnonzero(judged.labels == 0)), "temperature") is None
-    assert fit_calibration(judged, "none") is None
-    assert fit_calibration(judged_rows.ages(), "temperature") is None
-    assert fit_calibration(judged_rows.persons(), "temperature") is None
-    assert fit_calibration(judged.take(np.arange(100)), "isotonic")["method"] == "temperature"
+    assert choose_method(judged.take(np.arange(10)), "temperature") is None
+    assert choose_method(judged.take(np.flatnonzero(judged.labels == 0)), "temperature") is None
+    assert choose_method(judged, "none") is None
+    assert choose_method(judged_rows.ages(), "temperature") is None
+    assert choose_method(judged_rows.persons(), "temperature") is None
+    assert choose_method(judged.take(np.arange(100)), "isotonic") == "temperature"
+    assert choose_method(judged, "isotonic") == "isotonic"
+    assert choose_calibration(judged.take(np.arange(10)), "temperature") == (None, None)
+
+
+def told(num, *, sharp, seed, photos=1):
+    """Binary rows whose logits are `sharp` times what they should be; labels and logits are a person's."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, num)
+    labels = (rng.random(num) < 1 / (1 + np.exp(-logits))).astype(np.int64)
+    person = np.repeat(np.arange(num), photos)
+    outputs = (sharp * logits)[person].astype(np.float32)
+    scores = 1 / (1 + np.exp(-outputs.astype(np.float64)))
+    return Judged(
+        attribute=judged_rows.BINARY,
+        rows=np.arange(len(person)),
+        labels=labels[person],
+        outputs=outputs,
+        scores=scores,
+        predictions=(scores >= 0.5).astype(np.int64),
+        clusters=None if photos == 1 else person,
+    )
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_a_calibration_that_helps_is_kept_and_says_by_how_much(method):
+    judged = told(1_000, sharp=4.0, seed=0)
+    settings, trial = choose_calibration(judged, method)
+    assert settings == fit_settings(judged, method)
+    assert trial.kept
+    assert (trial.folds, trial.by) == (5, "row")
+    assert trial.log_loss_before == pytest.approx(log_loss(judged.labels, judged.scores), rel=1e-3)  # float32
+    # New rows of the same source, as scikit-learn counts: the cross-fitted loss foretells theirs.
+    fresh = told(20_000, sharp=4.0, seed=1)
+    wanted = log_loss(fresh.labels, score_outputs(fresh.attribute, fresh.outputs[:, None], settings))
+    assert trial.log_loss_after == pytest.approx(wanted, rel=0.08)
+    assert wanted < log_loss(fresh.labels, fresh.scores) - 0.1
+    assert "kept: cross-fitted log loss on validation" in str(trial)
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_a_calibration_that_does_not_help_is_not_kept(method):
+    """Of calibrated scores: fitted on all rows it would look better on the same rows, every time."""
+    kept = 0
+    for seed in range(30):
+        judged = told(300, sharp=1.0, seed=seed)
+        settings, trial = choose_calibration(judged, method)
+        kept += trial.kept
+        assert (settings is None) == (not trial.kept)
+        everything = score_outputs(judged.attribute, judged.outputs[:, None], fit_settings(judged, method))
+        assert log_loss(judged.labels, everything) <= trial.log_loss_before + 1e-6
+    assert kept <= 10
+
+
+def test_photos_of_a_person_do_not_judge_one_another():
+    """An isotonic curve learns each person by heart; folds that part a person's photos would take that for help."""
+    judged = told(60, sharp=1.0, seed=0, photos=10)
+    settings, trial = choose_calibration(judged, "isotonic")
+    assert (settings, trial.by, trial.kept) == (None, "group", False)
+    parted = Judged(**{**vars(judged), "clusters": None})
+    assert choose_calibration(parted, "isotonic")[1].log_loss_after < trial.log_loss_before
+
+
+def test_a_curve_never_says_never():
+    judged = told(300, sharp=3.0, seed=0)
+    y = fit_settings(judged, "isotonic")["curves"][0]["y"]
+    assert (y[0], y[-1]) == (pytest.approx(1 / 302), pytest.approx(301 / 302))
 
 
 @pytest.mark.parametrize(

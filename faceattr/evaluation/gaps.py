@@ -1,0 +1,187 @@
+"""How large a gap between groups is, how sure that is, and how large a gap chance alone would give.
+
+The largest minus the smallest of several figures is above 0 even where the groups are alike, and the more so the more
+groups there are and the fewer rows they have. So each gap has
+
+    an interval    of the range of the true figures: Tukey and Kramer's simultaneous intervals of all pairs of groups
+                   (Hayter 1984, Annals of Statistics 12). Its low end is 0 where no pair of groups surely differs.
+    by chance      the mean range of normal errors of the same standard errors: what groups without a difference show
+
+Standard errors are the bootstrap's, by cluster (`bootstrap.py`). That of a figure in [0, 1] is at least Agresti and
+Coull's (1998), so that a small group without a fault does not count as known exactly.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.stats import studentized_range
+
+from faceattr.evaluation.bootstrap import Draws, Statistic, resample
+from faceattr.evaluation.cells import mean_over_classes, rank_places
+from faceattr.evaluation.clusters import number_clusters
+from faceattr.evaluation.intervals import LEVEL, UNKNOWN, Interval
+from faceattr.evaluation.judged import Judged
+
+_ERROR_PLACES = 256
+_CHANCE_DRAWS = 4_000
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The difference between groups in one figure.
+
+    Attributes:
+        value: largest minus smallest; NaN with fewer than two groups.
+        interval: of the true figures' largest minus smallest.
+        by_chance: the gap to be expected of groups without a difference.
+    """
+
+    value: float
+    interval: Interval
+    by_chance: float
+
+    @property
+    def verdict(self) -> str:
+        """In the report's words, or nothing where there is no gap to judge."""
+        if np.isnan(self.value):
+            return ""
+        return "beyond chance" if self.interval.low > 0 else "chance explains it"
+
+
+UNKNOWN_GAP = Gap(float("nan"), UNKNOWN, float("nan"))
+
+
+def compute_gaps(judged: Judged, groups: np.ndarray, *, resamples: int, seed: int) -> dict[str, Gap]:
+    """Figure of `groups.py` -> gap.
+
+    Args:
+        judged: rows of one attribute, in groups that are all to count.
+        groups: object [n], the name of each row's group.
+        resamples: draws behind the standard errors.
+        seed: of the draws.
+    """
+    number = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    statistic, counts = _build_statistic(judged, number)
+    found = statistic.compute(counts)
+    draws = resample([statistic], judged.clusters, resamples=resamples, seed=seed)
+    # Rows of a cluster count as one where they say how little is known at least.
+    units = np.bincount(np.unique(np.stack([number, number_clusters(judged.clusters, len(judged))]), axis=1)[0])
+    shrunk = units / np.bincount(number)
+    gaps = {}
+    for name, values in found.items():
+        if name.startswith(_ROWS_OF):
+            continue
+        spread = _spread(draws[name])
+        if f"{_ROWS_OF}{name}" in found:
+            spread = np.fmax(spread, _least_error(values[0], found[f"{_ROWS_OF}{name}"][0] * shrunk))
+        gaps[name] = _gap(values[0], spread, bounded=f"{_ROWS_OF}{name}" in found)
+    return gaps
+
+
+# Of figures in [0, 1], the number of rows that they are a share of stands beside them under this prefix.
+_ROWS_OF = "rows of "
+
+
+def _build_statistic(judged: Judged, number: np.ndarray) -> tuple[Statistic, np.ndarray]:
+    """Figures by group, float64 [b, groups], and the counts [1, cells] as observed."""
+    kind, labels, said = judged.attribute.kind, judged.labels, judged.predictions
+    num_groups = int(number.max()) + 1
+    num_classes = len(judged.attribute.classes)
+    match kind:
+        case "age":
+            error = said - labels[:, 0]
+            columns = [number, rank_places(error, _ERROR_PLACES)]
+            values = np.stack([np.ones(len(error)), np.abs(error), error], 1)
+        case "identity":
+            columns = [number, (labels == said).astype(np.int64)]
+            values = np.stack([np.ones(len(labels)), labels == said], 1)
+        case "binary":
+            columns = [number, labels, said]
+            values = np.eye(4)[2 * labels + said]
+        case "multiclass":
+            columns = [number, labels, said]
+            one_hot = np.eye(num_classes)
+            values = np.concatenate([one_hot[labels], one_hot[said], one_hot[labels] * (labels == said)[:, None]], 1)
+    keys, place = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    counts = np.bincount(place)
+    means = np.stack([np.bincount(place, weights=column) for column in values.T], 1) / counts[:, None]
+    width = means.shape[1]
+    into = keys[:, :1] * width + np.arange(width)
+    members = csr_array(
+        (means.reshape(-1), (np.repeat(np.arange(len(keys)), width), into.reshape(-1))),
+        shape=(len(keys), num_groups * width),
+    )
+
+    def compute(drawn: np.ndarray) -> Draws:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return _figures(kind, (drawn @ members).reshape(len(drawn), num_groups, width))
+
+    return Statistic(place, compute), counts[None].astype(np.float64)
+
+
+def _figures(kind: str, totals: np.ndarray) -> Draws:
+    """Figures [b, groups] from sums [b, groups, width], see `_build_statistic`."""
+    match kind:
+        case "age":
+            rows, absolute, signed = np.moveaxis(totals, 2, 0)
+            return {"mae": absolute / rows, "bias": signed / rows}
+        case "identity":
+            return {"top1": totals[..., 1] / totals[..., 0], f"{_ROWS_OF}top1": totals[..., 0]}
+        case "binary":
+            true_no, false_yes, false_no, true_yes = np.moveaxis(totals, 2, 0)
+            rows = totals.sum(2)
+            shares = {
+                "accuracy": (true_no + true_yes, rows),
+                "precision": (true_yes, true_yes + false_yes),
+                "recall": (true_yes, true_yes + false_no),
+                "false_positive_rate": (false_yes, true_no + false_yes),
+                "selection_rate": (true_yes + false_yes, rows),
+                "f1": (true_yes, true_yes + (false_yes + false_no) / 2),
+            }
+            values = {name: part / whole for name, (part, whole) in shares.items()}
+            return values | {f"{_ROWS_OF}{name}": whole for name, (_, whole) in shares.items()}
+    labels, said, right = np.moveaxis(totals.reshape(*totals.shape[:2], 3, -1), 2, 0)
+    rows = labels.sum(2)
+    values = {
+        "accuracy": right.sum(2) / rows,
+        "balanced_accuracy": mean_over_classes(right / labels),
+        "macro_f1": mean_over_classes(2 * right / (labels + said)),
+    }
+    return values | {f"{_ROWS_OF}{name}": rows for name in values}
+
+
+def _spread(draws: np.ndarray) -> np.ndarray:
+    """float64 [groups]: standard deviation of the draws that are defined; 0 where fewer than two are."""
+    known = ~np.isnan(draws)
+    num = np.maximum(known.sum(0), 1)
+    filled = np.where(known, draws, 0)
+    return np.asarray(np.sqrt(np.maximum(0, (filled**2).sum(0) / num - (filled.sum(0) / num) ** 2)))
+
+
+def _least_error(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Agresti and Coull's standard error: of the share with two more rows of either kind."""
+    moved = (share * rows + 2) / (rows + 4)
+    return np.asarray(np.sqrt(moved * (1 - moved) / (rows + 4)))
+
+
+def _gap(values: np.ndarray, spread: np.ndarray, *, bounded: bool) -> Gap:
+    known = ~np.isnan(values)
+    values, spread = values[known], spread[known]
+    if len(values) < 2:
+        return UNKNOWN_GAP
+    off = values[:, None] - values
+    half = _pair_quantile(len(values)) * np.sqrt(spread[:, None] ** 2 + spread**2)
+    np.fill_diagonal(half, 0)
+    low, high = max(0.0, float((off - half).max())), float((off + half).max())
+    errors = np.random.default_rng(0).normal(size=(_CHANCE_DRAWS, len(values))) * spread
+    by_chance = float(np.ptp(errors, axis=1).mean())
+    return Gap(float(np.ptp(values)), Interval(low, min(1.0, high) if bounded else high), by_chance)
+
+
+@lru_cache
+def _pair_quantile(num_groups: int) -> float:
+    """By how many standard errors the pair of groups that differs most may differ by chance."""
+    return float(studentized_range.ppf(LEVEL, num_groups, np.inf) / 2**0.5)
