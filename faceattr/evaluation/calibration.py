@@ -96,9 +96,8 @@ def _fit_curves(judged: Judged, scores: np.ndarray) -> list[dict[str, list[float
     for index in classes:
         # float32, as the model's scores are, so that knots stay apart.
         of_class = scores[:, index].astype(np.float32).astype(np.float64)
-        fitted = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(
-            of_class, judged.labels == index
-        )
+        regression = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
+        fitted = regression.fit(of_class, judged.labels == index)
         x, y = fitted.X_thresholds_.astype(np.float32), np.maximum.accumulate(fitted.y_thresholds_)
         kept = np.concatenate([[True], np.diff(x) > 0])
         curves.append({"x": x[kept].astype(float).tolist(), "y": y[kept].tolist()})

@@ -5,6 +5,7 @@ the other four. Where the log loss of all rows is no less than that of the score
 calibrated. So the test split judges the choice and has no part in it.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +48,8 @@ class CalibrationTrial:
         gain = self.log_loss_before - self.log_loss_after
         return (
             f"{self.method} {'kept' if self.kept else 'not kept'}: cross-fitted log loss on validation "
-            f"{self.log_loss_before:.4f} before, {self.log_loss_after:.4f} after ({gain:+.4f} gained; {self.folds} folds "
-            f"by {self.by})"
+            f"{self.log_loss_before:.4f} before, {self.log_loss_after:.4f} after ({gain:+.4f} gained; "
+            f"{self.folds} folds by {self.by})"
         )
 
 
@@ -83,7 +84,11 @@ def _cross_fit(judged: Judged, method: FittedMethod) -> CalibrationTrial | None:
         split = GroupKFold(folds, shuffle=True, random_state=0)
     outputs = judged.outputs[:, None] if judged.outputs.ndim == 1 else judged.outputs
     after = np.zeros(len(judged))
-    for others, rows in split.split(outputs, judged.labels, clusters):
+    with warnings.catch_warnings():
+        # sklearn warns of classes with fewer rows than folds; some training parts lack such a class, as they may.
+        warnings.simplefilter("ignore", UserWarning)
+        parts = list(split.split(outputs, judged.labels, clusters))
+    for others, rows in parts:
         scores = score_outputs(judged.attribute, outputs[rows], fit_settings(judged.take(others), method))
         after[rows] = compute_log_losses(judged.labels[rows], scores)
     before = compute_log_losses(judged.labels, score_outputs(judged.attribute, outputs, None))

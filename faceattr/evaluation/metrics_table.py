@@ -29,43 +29,34 @@ def build_metrics(evaluation: Evaluation) -> pa.Table:
     Figures of groups have the group `<by>=<name>`. Gaps between groups have the group `<by>` and the names
     `gap/<figure>` and `gap_by_chance/<figure>`.
     """
-    rows = [
-        _row(
-            attribute,
-            None,
-            name,
-            figure.value,
-            figure.count,
-            evaluation.intervals.get(attribute, {}).get(name, UNKNOWN),
-        )
-        for attribute, figures in evaluation.figures.items()
-        for name, figure in figures.items()
-    ]
+    rows = []
+    for attribute, figures in evaluation.figures.items():
+        intervals = evaluation.intervals.get(attribute, {})
+        for name, figure in figures.items():
+            row = {"attribute": attribute, "group": None, "name": name, "count": figure.count}
+            rows.append({**row, **_numbers(figure.value, intervals.get(name, UNKNOWN))})
     for table in evaluation.groups:
-        rows += [*_group_rows(table), *_gap_rows(table)]
+        rows += [{"attribute": table.attribute, **row} for row in (*_group_rows(table), *_gap_rows(table))]
     return pa.Table.from_pylist([{"split": evaluation.split, **row} for row in rows], METRICS_SCHEMA)
 
 
 def _group_rows(table: GroupTable) -> list[dict[str, Any]]:
     return [
-        _row(table.attribute, f"{table.by}={group}", name, value, count)
+        {"group": f"{table.by}={group}", "name": name, "count": count, **_numbers(value)}
         for group, count, values in zip(table.groups, table.counts.tolist(), table.values.tolist(), strict=True)
         for name, value in zip(table.figures, values, strict=True)
     ]
 
 
 def _gap_rows(table: GroupTable) -> list[dict[str, Any]]:
+    common = {"group": table.by, "count": table.resampling.num_rows}
     rows = []
-    count = table.resampling.num_rows
     for name, gap in table.gaps.items():
-        rows.append(_row(table.attribute, table.by, f"gap/{name}", gap.value, count, gap.interval))
-        rows.append(_row(table.attribute, table.by, f"gap_by_chance/{name}", gap.by_chance, count))
+        rows.append({**common, "name": f"gap/{name}", **_numbers(gap.value, gap.interval)})
+        rows.append({**common, "name": f"gap_by_chance/{name}", **_numbers(gap.by_chance)})
     return rows
 
 
-def _row(
-    attribute: str, group: str | None, name: str, value: float, count: int, interval: Interval = UNKNOWN
-) -> dict[str, Any]:
+def _numbers(value: float, interval: Interval = UNKNOWN) -> dict[str, Any]:
     numbers = {"value": value, "low": interval.low, "high": interval.high}
-    known = {key: None if math.isnan(number) else number for key, number in numbers.items()}
-    return {"attribute": attribute, "group": group, "name": name, **known, "count": count}
+    return {key: None if math.isnan(number) else number for key, number in numbers.items()}

@@ -28,8 +28,8 @@ def write_performance_report(
         f"Model: {model}",
         f"Data:  {', '.join(data)}, split {evaluation.split}",
         f"Rows:  {num_rows:,} with a label",
-        "Brackets hold 95 % intervals: of shares of rows Wilson's, of other figures the bootstrap's. Groups of rows (one",
-        "person's, or copies of an image) are resampled whole where the data have them. Noise biases ece: it has none.",
+        "Brackets hold 95 % intervals: of shares of rows Wilson's, of other figures the bootstrap's. Groups of rows",
+        "(one person's, or copies of an image) are resampled whole if there are any. ece, which noise biases, has none.",
     ]
     for name, judged in evaluation.judged.items():
         lines += ["", f"{name.upper().replace('_', ' ')} ({_describe_kind(judged)})", _LINE]

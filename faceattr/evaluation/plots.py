@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_curve
 
 from faceattr.attributes import Attribute
-from faceattr.evaluation.calibration import NUM_BINS, place_in_bins
 from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.reliability import ReliabilityCurve, compute_reliability, read_confidence
 
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 # Of more classes the matrix is drawn without numbers and names.
@@ -111,36 +111,42 @@ def draw_curves(judged: Sequence[Judged], thresholds: Mapping[str, float]) -> ma
 
 
 def draw_reliability(before: Sequence[Judged], after: Sequence[Judged]) -> matplotlib.figure.Figure:
-    """Share that is right over the score, before and after calibration; on the line scores mean what they say."""
-    figure, axes = _grid(len(after), 3.4, 2.9)
+    """Share that is right over the score, after calibration and, where it moved scores, before.
+
+    A point is a bin of about equally many rows, its bar the 95 % interval of its share: where it meets the diagonal,
+    scores may mean what they say. Below, how many rows have which score.
+    """
+    figure, axes = _grid(len(after), 3.4, 3.1)
     for plain, calibrated, place in zip(before, after, axes, strict=True):
         place.plot([0, 1], [0, 1], color=_GRAY, lw=1)
-        for each, colour, label in ((plain, _GRAY, "before"), (calibrated, _BLUE, "after")):
-            mean, share, size = reliability(each)
-            place.plot(mean, share, color=colour, lw=1.2, label=label)
-            place.scatter(mean, share, s=4 + 60 * size / size.sum(), color=colour)
+        moved = not np.array_equal(plain.scores, calibrated.scores)
+        if moved:
+            _draw_bins(place, plain, _ORANGE, "before calibration")
+        curve = _draw_bins(place, calibrated, _BLUE, "calibrated" if moved else "not calibrated")
+        counts, edges = np.histogram(read_confidence(calibrated)[1], bins=40, range=(0, 1))
+        heights = 0.14 * counts / counts.max()
+        place.bar(edges[:-1], heights, width=np.diff(edges), align="edge", color=_GRAY, alpha=0.45, lw=0)
         binary = calibrated.attribute.kind == "binary"
-        place.set_title(calibrated.attribute.name, fontsize=9)
+        few, many = int(curve.count.min()), int(curve.count.max())
+        rows = f"{few:,}" if few == many else f"{few:,} to {many:,}"
+        place.set_title(f"{calibrated.attribute.name}  ({len(curve.count)} bins of {rows} rows)", fontsize=9)
         place.set_xlabel("P(yes)" if binary else "score of the likeliest class", fontsize=8)
         place.set_ylabel("share of yes" if binary else "share that is right", fontsize=8)
-        place.set_xlim(0, 1)
-        place.set_ylim(0, 1.02)
-        place.legend(frameon=False, fontsize=7)
+        place.set_xlim(-0.02, 1.02)
+        place.set_ylim(0, 1.03)
+        place.legend(frameon=False, fontsize=7, loc="upper left")
         _plain(place)
     return figure
 
 
-def reliability(judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean score, share that is right and number of rows of each bin that has rows."""
-    binary = judged.attribute.kind == "binary"
-    scores = judged.scores if binary else judged.scores.max(1)
-    right = judged.labels == 1 if binary else judged.labels == judged.predictions
-    bins = place_in_bins(scores)
-    size = np.bincount(bins, minlength=NUM_BINS)
-    kept = size > 0
-    mean = np.bincount(bins, weights=scores, minlength=NUM_BINS)[kept] / size[kept]
-    share = np.bincount(bins, weights=right, minlength=NUM_BINS)[kept] / size[kept]
-    return mean, share, size[kept]
+def _draw_bins(axes: matplotlib.axes.Axes, judged: Judged, colour: str, label: str) -> ReliabilityCurve:
+    curve = compute_reliability(*read_confidence(judged), judged.clusters)
+    bars = np.stack([curve.share - curve.low, curve.high - curve.share])
+    # A bin that is one cluster alone has no interval, and no bar.
+    axes.errorbar(
+        curve.score, curve.share, np.nan_to_num(np.maximum(bars, 0)), fmt="o", ms=3.5, lw=1, color=colour, label=label
+    )
+    return curve
 
 
 def draw_samples(images: Sequence[np.ndarray], captions: Sequence[tuple[str, bool]]) -> matplotlib.figure.Figure:

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.container import ErrorbarContainer
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -257,7 +258,7 @@ def test_no_bin_of_a_reliability_plot_rests_on_one_image():
     judged = judged_rows.binary(603)
     judged = Judged(**{**vars(judged), "labels": right.astype(np.int64), "scores": scores})
     (axes,) = draw_reliability([judged], [judged]).axes
-    bins, *_ = axes.containers  # points with bars; the diagonal is the one line
+    bins = next(each for each in axes.containers if isinstance(each, ErrorbarContainer))
     assert len(bins.lines[0].get_xdata()) == len(compute_reliability(right, scores, None).count)
     assert bins.lines[0].get_linestyle() == "None"
     assert len(bins.lines[2]) == 1
