@@ -31,7 +31,7 @@ class Resampling:
     def __str__(self) -> str:
         if self.by == "group":
             return f"resampled by group: {self.num_clusters:,} groups of {self.num_rows:,} rows"
-        return f"{self.num_rows:,} rows taken as independent: no two of them share a group"
+        return f"taken as independent: {self.num_rows:,}, of which no two share a group"
 
 
 def read_clusters(table: pa.Table) -> np.ndarray | None:

@@ -44,10 +44,10 @@ class Gap:
 
     @property
     def verdict(self) -> str:
-        """In the report's words, or nothing where there is no gap to judge."""
+        """`beyond chance` or `within chance`, as reports say; nothing where there is no gap to judge."""
         if np.isnan(self.value):
             return ""
-        return "beyond chance" if self.interval.low > 0 else "chance explains it"
+        return "beyond chance" if self.interval.low > 0 else "within chance"
 
 
 UNKNOWN_GAP = Gap(float("nan"), UNKNOWN, float("nan"))

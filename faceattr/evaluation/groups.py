@@ -4,6 +4,7 @@ A gap is the largest minus the smallest value of a figure over the groups with e
 marked, and left out of it, since their figures are mostly noise.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -127,12 +128,15 @@ def compute_group_tables(
         by = _CROSSED.join(names)
         parts = [groups[name][judged.rows] for name in names]
         features = np.array([_CROSSED.join(values) for values in zip(*parts, strict=True)], object)
-        frame = MetricFrame(
-            metrics={"count": count, **metrics},
-            y_true=labels,
-            y_pred=judged.predictions,
-            sensitive_features=pd.Series(features, name=by, dtype=object),
-        ).by_group
+        with warnings.catch_warnings():
+            # sklearn warns of what is NaN here: a class that a group lacks.
+            warnings.simplefilter("ignore")
+            frame = MetricFrame(
+                metrics={"count": count, **metrics},
+                y_true=labels,
+                y_pred=judged.predictions,
+                sensitive_features=pd.Series(features, name=by, dtype=object),
+            ).by_group
         counts = frame["count"].to_numpy().astype(np.int64)
         values = frame[list(metrics)].to_numpy().astype(np.float64)
         found = np.array(frame.index, object)

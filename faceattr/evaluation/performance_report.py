@@ -29,12 +29,12 @@ def write_performance_report(
         f"Data:  {', '.join(data)}, split {evaluation.split}",
         f"Rows:  {num_rows:,} with a label",
         "Brackets hold 95 % intervals: of shares of rows Wilson's, of other figures the bootstrap's. Groups of rows",
-        "(one person's, or copies of an image) are resampled whole if there are any. ece, which noise biases, has none.",
+        "(one person's, or copies of an image) are resampled whole if there are any. ece, biased by noise, has none.",
     ]
     for name, judged in evaluation.judged.items():
         lines += ["", f"{name.upper().replace('_', ' ')} ({_describe_kind(judged)})", _LINE]
         if len(judged):
-            lines.append(f"  {judged.resampling}")
+            lines.append(f"  rows {judged.resampling}")
         lines += [_figure_line(evaluation, name, figure) for figure in evaluation.figures[name] if "/" not in figure]
         lines += _report_lines(judged)
         if name in evaluation.fitted.trials:
@@ -92,7 +92,7 @@ def _group_lines(table: GroupTable) -> list[str]:
         ("", [gap.verdict for gap in gaps]),
     ):
         lines.append(f"  {head:{width}}{'':8}" + "".join(f"{cell:>21}" for cell in cells))
-    return [*lines, f"  {table.resampling}"]
+    return [*lines, f"  rows {table.resampling}"]
 
 
 def _difference_line(each: Difference) -> str:

@@ -50,6 +50,7 @@ def make_rows(split: str, num: int) -> list[dict]:
                 "gender": int(rng.integers(0, 2)),
                 "age_low": years,
                 "age_high": years + 1,
+                "group": f"{split} {number // 2}",  # two photos a person
             }
         )
     return rows
@@ -97,6 +98,19 @@ def test_an_evaluation(given, ray_local, capsys, tmp_path):
     wanted = accuracy_score(labels[groups == 1], said[groups == 1])
     assert figures["label", "gender=Female", "accuracy"]["value"] == pytest.approx(wanted)
     assert ("label", "gender x age_group=Male x 10-19", "accuracy") in figures
+    gap, chance = figures["label", "gender", "gap/accuracy"], figures["label", "gender", "gap_by_chance/accuracy"]
+    assert gap["value"] == pytest.approx(abs(wanted - accuracy_score(labels[groups == 0], said[groups == 0])))
+    assert gap["low"] <= gap["value"] <= gap["high"]
+    assert chance["value"] > 0
+    # The first image of the first person is broken.
+    assert summary["resampling"]["label"] == {"by": "group", "num_clusters": 60, "num_rows": 119}
+    accuracy, calibration = figures["label", None, "accuracy"], figures["label", None, "calibration_error"]
+    assert accuracy["low"] < accuracy["value"] < accuracy["high"]
+    assert calibration["low"] <= calibration["value"] <= calibration["high"]
+    assert figures["label", None, "ece"]["low"] is None
+    for name, trial in summary["calibration_trials"].items():
+        assert trial["by"] == "group"
+        assert trial["kept"] == (trial["log_loss_after"] < trial["log_loss_before"]) == (name in model.calibration)
     years = np.array([each["age"].label for each in predictions])
     mae = np.abs(years - [row["age_low"] for row in good]).mean()
     assert figures["age", None, "mae"]["value"] == pytest.approx(mae, abs=1e-3)
@@ -111,7 +125,7 @@ def test_an_evaluation(given, ray_local, capsys, tmp_path):
     assert len(lines) == 119
     assert {line.rpartition(",")[2] for line in lines} <= {"1", "-1"}
     page = (output / "report.html").read_text()
-    for text in ("By group", "Reliability", "not_an_image", "Against", "10-19"):
+    for text in ("By group", "Reliability", "not_an_image", "Against", "10-19", "by chance", "60 groups of 119 rows"):
         assert text in page
     card = (output / "MODEL_CARD.md").read_text()
     for text in ("Not for", "temperature", "Differences between groups", "test 120"):
