@@ -115,6 +115,37 @@ def test_a_faultless_model_has_no_interval_of_no_width():
     assert np.isnan(found["f1"].low)
 
 
+def test_every_figure_of_independent_rows_is_covered():
+    """Two hundred rows of every kind: by Wilson, by the bootstrap, by the debiased error."""
+    makes = {
+        "hat": (judged_rows.binary, ("accuracy", "precision", "f1", "auc", "ap", "log_loss")),
+        "hair": (judged_rows.multiclass, ("accuracy", "macro_f1", "balanced_accuracy", "recall/gray")),
+        "age": (judged_rows.ages, ("mae", "rmse", "bias", "within_5", "range_accuracy")),
+    }
+    for make, names in makes.values():
+        truth = compute_draws(make(100_000, seed=10_000), resamples=1)
+        held = dict.fromkeys(names, 0)
+        for seed in range(150):
+            judged = make(200, seed=seed)
+            found = compute_intervals(judged, compute_draws(judged, resamples=100, seed=seed))
+            for name in names:
+                held[name] += found[name].low <= float(truth[name][0]) <= found[name].high
+        for name in names:
+            assert 0.88 <= held[name] / 150 <= 1, name
+
+
+def test_a_coarse_label_has_an_interval_by_cluster():
+    judged = judged_rows.multiclass(60)
+    right = np.arange(80) < 60
+    possible = np.eye(4, dtype=bool)[np.where(right, 1, 2)]
+    coarse = Judged(
+        **{**vars(judged), "coarse": (possible, np.full(80, 1)), "coarse_clusters": np.repeat(np.arange(16), 5)}
+    )
+    found = compute_intervals(coarse, {})["coarse_accuracy"]
+    wanted = wilson_interval(np.arange(16) < 12)
+    assert (found.low, found.high) == (pytest.approx(wanted.low, abs=0.03), pytest.approx(wanted.high, abs=0.03))
+
+
 def test_clusters_are_drawn_whole():
     """The experiment written plainly: persons drawn, all their rows taken, scikit-learn on each draw."""
     judged = people(40, 5, seed=0)
@@ -233,7 +264,7 @@ def test_clusters_are_groups_and_else_copies_of_an_image():
     assert found[1] == found[3]
     assert len(set(found)) == 4  # ann, the two copies, the row of which nothing is known, x
     assert read_clusters(table.slice(2, 3)) is None
-    assert read_clusters(table.select([])) is None
+    assert read_clusters(table.select(["group"]).slice(3, 3)) is None
 
 
 def test_a_reliability_curve_is_sklearns_by_quantiles_with_scipys_bands():
