@@ -191,8 +191,9 @@ def evaluate(
     combined = compute_combined(figures, kinds)
     if combined is not None:
         person = next(name for name, kind in kinds.items() if kind == "identity" and name in figures)
+        units = min(judged[each].resampling.num_clusters for each in ("gender", person))
         drawn = compute_combined_draws(judged["gender"], judged[person], resamples=resamples, seed=seed)
-        figures["combined"], intervals["combined"] = {"score": combined}, {"score": percentile_interval(drawn)}
+        figures["combined"], intervals["combined"] = {"score": combined}, {"score": percentile_interval(drawn, units)}
     return Evaluation(
         split=split,
         judged=judged,
@@ -218,7 +219,7 @@ def compare(first: Evaluation, second: Evaluation, *, resamples: int, seed: int)
                 name=figure,
                 first=first.figures[name][figure].value,
                 second=second.figures[name][figure].value,
-                interval=percentile_interval(values),
+                interval=percentile_interval(values, mine.resampling.num_clusters),
             )
             for figure, values in draws.items()
         ]

@@ -27,14 +27,15 @@ def compute_intervals(judged: Judged, draws: Mapping[str, np.ndarray]) -> dict[s
         judged: rows of one attribute.
         draws: their figures by `bootstrap.compute_draws`.
     """
-    found = {name: _drawn_interval(values) for name, values in draws.items()}
+    num_units = judged.resampling.num_clusters
+    found = {name: _drawn_interval(values, num_units) for name, values in draws.items()}
     if len(judged) and judged.attribute.kind in ("binary", "multiclass"):
         found["calibration_error"] = compute_calibration_error(*read_confidence(judged), judged.clusters)[1]
     return found | _share_intervals(judged)
 
 
-def _drawn_interval(draws: np.ndarray) -> Interval:
-    interval = percentile_interval(draws)
+def _drawn_interval(draws: np.ndarray, num_units: int) -> Interval:
+    interval = percentile_interval(draws, num_units)
     return UNKNOWN if np.nanmin(draws, initial=np.inf) == np.nanmax(draws, initial=-np.inf) else interval
 
 

@@ -57,7 +57,7 @@ def compute_gaps(judged: Judged, groups: np.ndarray, *, resamples: int, seed: in
     """Figure of `groups.py` -> gap.
 
     Args:
-        judged: rows of one attribute, in groups that are all to count.
+        judged: rows of one attribute, in groups that are all to count, each of two clusters at least.
         groups: object [n], the name of each row's group.
         resamples: draws behind the standard errors.
         seed: of the draws.
@@ -73,7 +73,7 @@ def compute_gaps(judged: Judged, groups: np.ndarray, *, resamples: int, seed: in
     for name, values in found.items():
         if name.startswith(_ROWS_OF):
             continue
-        spread = _spread(draws[name])
+        spread = _spread(draws[name]) * np.sqrt(units / (units - 1))
         if f"{_ROWS_OF}{name}" in found:
             spread = np.fmax(spread, _least_error(values[0], found[f"{_ROWS_OF}{name}"][0] * shrunk))
         gaps[name] = _gap(values[0], spread, bounded=f"{_ROWS_OF}{name}" in found)

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from faceattr.attributes import Attribute
 from faceattr.errors import ConfigError
-from faceattr.evaluation.clusters import Resampling
+from faceattr.evaluation.clusters import Resampling, number_clusters
 from faceattr.evaluation.gaps import UNKNOWN_GAP, Gap, compute_gaps
 from faceattr.evaluation.judged import Judged
 
@@ -63,7 +63,7 @@ class GroupTable:
         groups: name of each group.
         counts: int64 [groups], rows of each.
         values: float64 [groups, figures].
-        small: bool [groups], fewer rows than asked for.
+        small: bool [groups], fewer rows than asked for, or all of one cluster (`clusters.py`).
         gaps: figure -> largest minus smallest over the groups that are not small; NaN with fewer than two of them.
         resampling: what the gaps' intervals took as independent.
     """
@@ -141,7 +141,12 @@ def compute_group_tables(
         values = frame[list(metrics)].to_numpy().astype(np.float64)
         found = np.array(frame.index, object)
         known = np.array([UNKNOWN not in name.split(_CROSSED) for name in found])
-        large = found[(counts >= min_rows) & known]
+        # However many photos of one person there are, they say nothing of how others of the group fare.
+        owners = number_clusters(judged.clusters, len(judged))
+        owned = np.unique(np.stack([pd.Index(found).get_indexer(features), owners]), axis=1)
+        units = np.bincount(owned[0], minlength=len(found))
+        small = (counts < min_rows) | (units < 2)
+        large = found[~small & known]
         chosen = np.isin(features, large)
         gaps = dict.fromkeys(metrics, UNKNOWN_GAP)
         if len(large) > 1:
@@ -154,7 +159,7 @@ def compute_group_tables(
                 groups=tuple(map(str, found)),
                 counts=counts,
                 values=values,
-                small=counts < min_rows,
+                small=small,
                 gaps=gaps,
                 resampling=judged.take(chosen).resampling,
             )

@@ -224,7 +224,7 @@ def test_draws_are_those_of_a_loop_over_resampled_rows():
         plain["auc"].append(roc_auc_score(judged.labels[rows], judged.scores[rows]))
     for name, values in plain.items():
         wanted = np.percentile(values, [2.5, 97.5])
-        interval = percentile_interval(draws[name])
+        interval = percentile_interval(draws[name], len(judged))
         width = wanted[1] - wanted[0]
         assert interval.low == pytest.approx(wanted[0], abs=0.12 * width), name
         assert interval.high == pytest.approx(wanted[1], abs=0.12 * width), name
@@ -254,7 +254,7 @@ def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
     for values in compute_difference_draws(judged, judged, resamples=100).values():
         assert np.nanmax(np.abs(values)) < 1e-12
     better = Judged(**{**vars(judged), "predictions": judged.labels})
-    interval = percentile_interval(compute_difference_draws(judged, better, resamples=500)["accuracy"])
+    interval = percentile_interval(compute_difference_draws(judged, better, resamples=500)["accuracy"], 600)
     assert interval.low > 0
     assert interval.low < 1 - (judged.predictions == judged.labels).mean() < interval.high
 
@@ -289,7 +289,7 @@ def test_one_kind_of_label_has_no_curves():
     assert found["recall"].value == found["accuracy"].value
     draws = compute_draws(judged, resamples=20)
     assert np.isnan(draws["auc"]).all()
-    assert np.isnan(percentile_interval(draws["auc"]).low)
+    assert np.isnan(percentile_interval(draws["auc"], 280).low)
 
 
 def test_an_attribute_of_two_classes_is_judged_by_class():

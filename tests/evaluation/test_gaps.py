@@ -117,3 +117,14 @@ def test_groups_that_do_not_count_have_no_gap():
     )
     assert "unknown x x" in crossed.groups
     assert np.isnan(crossed.gaps["accuracy"].value)
+
+
+def test_a_group_of_one_person_is_small_however_many_photos_it_has():
+    judged, groups = groups_of([0.9, 0.9, 0.9], 60, seed=0, photos=5)
+    one = np.where(np.arange(180) >= 120, 10_000, judged.clusters)  # all of g2 are one person's
+    judged = Judged(**{**vars(judged), "clusters": one})
+    (table,) = compute_group_tables(judged, {"by": groups}, min_rows=30, resamples=100, seed=0)
+    assert table.small.tolist() == [False, False, True]
+    accuracy = table.values[:2, table.figures.index("accuracy")]
+    assert table.gaps["accuracy"].value == pytest.approx(abs(accuracy[0] - accuracy[1]))
+    assert (table.resampling.num_clusters, table.resampling.num_rows) == (24, 120)

@@ -80,6 +80,18 @@ def test_ten_photos_a_person_are_no_ten_observations():
             assert by_row < 0.8, name  # what was printed before
 
 
+def test_few_persons_are_covered_too():
+    """Ten persons: percentiles 2.5 and 97.5, as of units without number, hold the truth less often."""
+    held = np.zeros(2)
+    for seed in range(SIMULATIONS):
+        draws = compute_draws(years(10, 10, seed=seed), resamples=400, seed=seed)["bias"]
+        for place, num_units in enumerate((10, 10**9)):
+            interval = percentile_interval(draws, num_units)
+            held[place] += interval.low <= 0 <= interval.high
+    assert 0.93 <= held[0] / SIMULATIONS <= 0.99
+    assert held[1] / SIMULATIONS < 0.925
+
+
 @pytest.mark.parametrize("share", [0.8, 0.97])
 def test_accuracy_of_independent_rows_is_covered(share):
     rng = np.random.default_rng(3)
@@ -157,7 +169,7 @@ def test_clusters_are_drawn_whole():
         plain["accuracy"].append(accuracy_score(judged.labels[rows], judged.predictions[rows]))
         plain["f1"].append(f1_score(judged.labels[rows], judged.predictions[rows]))
     for name, values in plain.items():
-        wanted, found = np.percentile(values, [2.5, 97.5]), percentile_interval(draws[name])
+        wanted, found = np.percentile(values, [2.5, 97.5]), percentile_interval(draws[name], 40)
         assert [found.low, found.high] == pytest.approx(wanted, abs=0.12 * (wanted[1] - wanted[0])), name
 
 
@@ -175,7 +187,7 @@ def test_two_models_are_compared_by_cluster():
         second = Judged(**{**vars(first), "predictions": said})
         for place, pair in enumerate(((first, second), (apart(first), apart(second)))):
             draws = compute_difference_draws(*pair, resamples=100, seed=seed)["accuracy"]
-            interval = percentile_interval(draws)
+            interval = percentile_interval(draws, pair[0].resampling.num_clusters)
             held[place] += interval.low <= right - share <= interval.high
     by_cluster, by_row = held / 100
     assert 0.88 <= by_cluster <= 0.985
