@@ -55,9 +55,10 @@ class EvalConfig:
     group_by: tuple[str, ...] = ()
     """Attributes of the data by which figures are split, separated by commas or spaces, such as race,gender."""
     min_group: int = 30
-    """Groups with fewer rows are marked, and left out of gaps."""
+    """Groups with fewer rows, or all of one person, are marked and left out of gaps."""
     calibration: Literal["temperature", "isotonic", "none", "keep"] = "temperature"
-    """How scores are calibrated, on the validation split alone; `keep` takes the model's own."""
+    """How scores are calibrated, on the validation split alone, where cross-fitting there shows that it helps; `keep`
+    takes the model's own."""
     split: Literal["test", "val", "train"] = "test"
     """What is judged. On another split than test nothing is fitted: the model's own thresholds and calibration hold."""
     label_list: str | None = None
