@@ -1,8 +1,8 @@
 """Bytes against what was noted of them when they were written: size, sha256, and the sha256 of a Parquet footer.
 
 Files that are read whole are hashed as they are decoded (1.2 GB/s a core: less than decoding takes). Of files that are
-read by row groups, the footer is hashed, a few kB, and Parquet's page checksums stand for the rest: of 22,000 flips of
-single bits all over a packed shard, those in the footer alone gave other values or ended the process; see
+read by row groups, the footer is hashed, a few kB, and Parquet's page checksums stand for the rest: of 11,562 flips of
+single bits of a packed shard, those in the footer alone gave other values or ended the process; see
 tests/data/test_integrity.py.
 """
 

@@ -83,7 +83,7 @@ def damage_named(where: str) -> Iterator[None]:
     """Turns what goes wrong while the values of a decoded file are taken apart into a RunError that names the file."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise RunError(f"{where} is damaged: {describe_cause(error)}; {REMEDY}") from error
 
 

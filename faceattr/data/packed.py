@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.addresses import resolve_address
 from faceattr.data.commit import OK
-from faceattr.data.integrity import REMEDY, check_footer
-from faceattr.data.json_files import describe_cause
+from faceattr.data.integrity import REMEDY, check_footer, check_whole
+from faceattr.data.json_files import damage_named, describe_cause
 from faceattr.data.plan import Plan
 from faceattr.data.ranged import open_ranged
-from faceattr.data.runs import Manifest, RunRecord, read_manifest, read_record
+from faceattr.data.runs import RUN_KEY, Manifest, RunRecord, read_manifest, read_record
 from faceattr.data.sources.label_counts import COUNT_SCHEMA
 from faceattr.data.sources.label_table import label_fields, read_attributes
 from faceattr.data.sources.options import near_hint
@@ -199,7 +199,7 @@ def open_packed(
     storage = storage or StorageOptions()
     if not uris:
         raise ConfigError("no packed run was named; expected the --output of pipelines/pack.py")
-    runs = [_read_run(open_store(resolve_address(uri, "--data"), storage)) for uri in uris]
+    runs = [_read_run(open_store(resolve_address(uri, "--data"), storage), verify=storage.verify) for uri in uris]
     ids = [run.record.run_id for run in runs]
     for place, run_id in enumerate(ids):
         if run_id in ids[:place]:
@@ -232,7 +232,8 @@ class _Run:
     label_counts: pa.Table
 
 
-def _read_run(store: Store) -> _Run:
+def _read_run(store: Store, *, verify: bool) -> _Run:
+    manifest = read_manifest(store)
     record = read_record(store)
     if record is None:
         raise ConfigError(
@@ -242,13 +243,13 @@ def _read_run(store: Store) -> _Run:
     if record.kind != KIND:
         remedy = f": python pipelines/pack.py --labels {store.uri} --output PACKED" if record.kind == "label" else ""
         raise ConfigError(f"{store.uri} holds a {record.kind} run, expected a packed one. Pack it first{remedy}")
-    manifest = read_manifest(store)
     if manifest is None:
         raise ConfigError(
             f"{store.uri}: the packed run is not published yet; run its pipelines/pack.py command again to finish it"
         )
     names = set(record.carried_schema.names)
-    attributes = read_attributes(record.carried_schema)
+    with damage_named(join_uri(store.uri, RUN_KEY)):
+        attributes = read_attributes(record.carried_schema)
     files = tuple(
         PackedFile(
             uri=join_uri(store.uri, file.key),
@@ -266,24 +267,30 @@ def _read_run(store: Store) -> _Run:
         files=tuple(file for file in files if file.num_rows),
         attributes=attributes,
         scored=frozenset(name for name in attributes.names if f"{name}_score" in names),
-        label_counts=read_label_counts(store, manifest),
+        label_counts=read_label_counts(store, manifest, verify=verify),
     )
 
 
-def read_label_counts(store: Store, manifest: Manifest) -> pa.Table:
-    """Labels of a published version by split, attribute and class (`label_counts.COUNT_SCHEMA`)."""
+def read_label_counts(store: Store, manifest: Manifest, *, verify: bool = True) -> pa.Table:
+    """Labels of a published version by split, attribute and class (`label_counts.COUNT_SCHEMA`).
+
+    Raises:
+        RunError: the file is gone or damaged; with `verify`, as the manifest's hash tells.
+    """
     key = label_counts_key(manifest.version)
     try:
         data = store.get(key)
     except MissingObjectError as error:
         raise RunError(f"{store.uri}: {key} is gone, which a packed run has; restore it or pack anew") from error
+    where = join_uri(store.uri, key)
+    check_whole(data, where, num_bytes=None, sha256=manifest.hashes.get(key) if verify else None)
     convert = pyarrow.csv.ConvertOptions(
         column_types={field.name: field.type for field in COUNT_SCHEMA}, strings_can_be_null=False
     )
     try:
         return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=convert).cast(COUNT_SCHEMA)
     except (pa.ArrowException, ValueError) as error:
-        raise RunError(f"{join_uri(store.uri, key)} is damaged: {describe_cause(error)}; {REMEDY}") from error
+        raise RunError(f"{where} is damaged: {describe_cause(error)}; {REMEDY}") from error
 
 
 def _add_counts(tables: Sequence[pa.Table]) -> pa.Table:

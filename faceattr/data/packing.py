@@ -6,6 +6,7 @@ The order is that of every run: plan, shards, proof, manifest. See `packed.py` f
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.csv
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.commit import OK, CheckShards
+from faceattr.data.integrity import hash_bytes
 from faceattr.data.packed import FOLDER, IMAGE_FIELDS, SECTION_PREFIX, STATUS_FIELDS, label_counts_key, split_of_shard
 from faceattr.data.plan import Plan
 from faceattr.data.runs import Manifest, RunRecord, RunVersion
@@ -83,5 +85,6 @@ def publish_packed(version: RunVersion, manifest: Manifest, statistics: PackedSt
     """Writes the label counts, then the manifest: readers rely on both."""
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(statistics.counts.to_table(), buffer)
-    version.store.put(label_counts_key(manifest.version), buffer.getvalue())
-    version.publish(manifest)
+    key, data = label_counts_key(manifest.version), buffer.getvalue()
+    version.store.put(key, data)
+    version.publish(replace(manifest, hashes={key: hash_bytes(data)}))

@@ -66,6 +66,14 @@ def decode_table(data: bytes, where: str, columns: list[str] | None = None) -> p
         raise RunError(f"{where} is damaged: {describe_cause(error)}; {REMEDY}") from error
 
 
+def decode_schema(text: str) -> pa.Schema:
+    """The schema whose IPC form a text holds as hex. Raises ValueError if it holds none."""
+    try:
+        return pa.ipc.read_schema(pa.BufferReader(bytes.fromhex(text)))
+    except OSError as error:  # so pyarrow calls bytes in memory that it cannot make sense of
+        raise ValueError(f"no Arrow schema: {error}") from error
+
+
 def with_provenance(schema: pa.Schema, provenance: dict[str, Any]) -> pa.Schema:
     """The schema with our JSON metadata attached."""
     return schema.with_metadata({_METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})

@@ -4,6 +4,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from faceattr.data.commit import OK, read_ahead, shard_key
+from faceattr.data.json_files import damage_named
 from faceattr.data.ranged import open_ranged
 from faceattr.data.runs import RunVersion
 from faceattr.data.storage import StorageOptions, join_uri
@@ -23,6 +24,7 @@ def count_rejected(version: RunVersion, work: Work, storage: StorageOptions) -> 
         storage: how the run folder is reached.
 
     Raises:
+        RunError: a shard is damaged.
         StorageError: a shard cannot be read.
     """
     pending = set(work.pending.tolist())
@@ -34,7 +36,7 @@ def count_rejected(version: RunVersion, work: Work, storage: StorageOptions) -> 
 
 def _count_in_file(uri: str, storage: StorageOptions) -> int:
     try:
-        with open_ranged(uri, storage) as file:
+        with damage_named(uri), open_ranged(uri, storage) as file:
             parquet = pq.ParquetFile(file)
             count = _count_in_footer(parquet.metadata)
             if count is not None:

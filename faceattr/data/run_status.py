@@ -165,7 +165,7 @@ def _count_rejects(
         return None
     counts: Counter[str] = Counter()
     for shard in shards:
-        with open_ranged(join_uri(store.uri, shard.key), storage) as file:
+        with damage_named(uri := join_uri(store.uri, shard.key)), open_ranged(uri, storage) as file:
             parquet = pq.ParquetFile(file)
             if "status" in parquet.schema_arrow.names:
                 counts.update(parquet.read(["status"])["status"].to_pylist())

@@ -14,7 +14,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from faceattr.data.commit import (
 from faceattr.data.differences import describe_differences
 from faceattr.data.json_files import damage_named, decode_fields, decode_object
 from faceattr.data.json_text import encode_json
-from faceattr.data.parquet import decode_table, with_provenance
+from faceattr.data.parquet import decode_schema, decode_table, with_provenance
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan
 from faceattr.data.storage import Store, join_uri
@@ -75,7 +75,7 @@ class RunRecord:
     @property
     def carried_schema(self) -> pa.Schema:
         """Schema of the carried columns."""
-        return pa.ipc.read_schema(pa.BufferReader(bytes.fromhex(self.carried)))
+        return decode_schema(self.carried)
 
     def encode(self) -> bytes:
         """Bytes of run.json."""
@@ -93,6 +93,7 @@ class Manifest:
         num_rows: images.
         status_counts: rows by status.
         files: to read, in row order.
+        hashes: sha256 of the other files that its readers rely on, by key; empty in manifests of earlier versions.
     """
 
     run_id: str
@@ -100,6 +101,7 @@ class Manifest:
     num_rows: int
     status_counts: dict[str, int]
     files: tuple[CommittedFile, ...]
+    hashes: dict[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Bytes of the manifest."""
@@ -107,7 +109,12 @@ class Manifest:
 
 
 def read_record(store: Store) -> RunRecord | None:
-    """The run in a folder, or None if none was begun there."""
+    """The run in a folder, or None if none was begun there.
+
+    Raises:
+        ConfigError: it was written by a later version of this code.
+        RunError: it is damaged.
+    """
     value = _read_json(store, RUN_KEY)
     return None if value is None else _decode_record(value, join_uri(store.uri, RUN_KEY))
 

@@ -20,7 +20,7 @@ class Verification:
 
     Attributes:
         num_files: that were compared.
-        num_bytes: of those files, as the manifest has them.
+        num_bytes: that were read of them.
         num_unhashed: parts of the plan that an earlier version wrote without a hash, which were not compared.
         problems: a line for each file that is gone or other than it was written.
     """
@@ -34,7 +34,7 @@ class Verification:
 def verify_published(
     store: Store, storage: StorageOptions, on_bytes: OnBytes = lambda done, total: None
 ) -> Verification:
-    """Compares all files of the latest published version, and the parts of the plan; holds a few MB.
+    """Compares all files of the latest published version that have a hash, and the parts of the plan; holds a few MB.
 
     Args:
         store: the run folder.
@@ -46,14 +46,20 @@ def verify_published(
         RunError: run.json or the manifest is damaged.
         StorageError: an outage.
     """
-    record, manifest = read_record(store), read_manifest(store)
+    manifest = read_manifest(store)
+    record = read_record(store)
     if record is None or manifest is None:
         raise ConfigError(f"{store.uri}: no published run is there, so there is no manifest to compare its files with")
-    total = sum(file.num_bytes for file in manifest.files)
-    done, problems = 0, []
-    for file in manifest.files:
+    hashed = [part for part in record.plan.parts if part.sha256 is not None]
+    # Of the others no size is noted: their hash alone says what they are.
+    noted: list[tuple[str, int | None, str]] = [(file.key, file.num_bytes, file.sha256) for file in manifest.files]
+    noted += [(key, None, sha256) for key, sha256 in manifest.hashes.items()]
+    noted += [(part.key, None, str(part.sha256)) for part in hashed]
+    total = sum(size or 0 for _, size, _ in noted)
+    num_bytes, done, problems = 0, 0, []
+    for key, size, sha256 in noted:
         found, digest = 0, hashlib.sha256()
-        uri = join_uri(store.uri, file.key)
+        uri = join_uri(store.uri, key)
         try:
             for chunk in _read_chunks(uri, storage):
                 found += len(chunk)
@@ -62,21 +68,12 @@ def verify_published(
         except FileNotFoundError:
             problems.append(f"{uri} is gone")
         else:
-            problems += _compare(uri, (found, file.num_bytes), (digest.hexdigest(), file.sha256))
-        done += file.num_bytes
-    hashed = [part for part in record.plan.parts if part.sha256 is not None]
-    for part in hashed:
-        uri, digest = join_uri(store.uri, part.key), hashlib.sha256()
-        try:
-            for chunk in _read_chunks(uri, storage):
-                digest.update(chunk)
-        except FileNotFoundError:
-            problems.append(f"{uri} is gone")
-        else:
-            problems += _compare(uri, (0, 0), (digest.hexdigest(), str(part.sha256)))
+            problems += _compare(uri, (found, size), (digest.hexdigest(), sha256))
+        num_bytes += found
+        done += size or 0
     return Verification(
-        num_files=len(manifest.files) + len(hashed),
-        num_bytes=total,
+        num_files=len(noted),
+        num_bytes=num_bytes,
         num_unhashed=len(record.plan.parts) - len(hashed),
         problems=tuple(problems),
     )
@@ -93,8 +90,8 @@ def _read_chunks(uri: str, storage: StorageOptions) -> Iterator[bytes]:
         raise StorageError(f"cannot read {uri}: {error}") from error
 
 
-def _compare(uri: str, sizes: tuple[int, int], hashes: tuple[str, str]) -> list[str]:
-    if sizes[0] != sizes[1]:
+def _compare(uri: str, sizes: tuple[int, int | None], hashes: tuple[str, str]) -> list[str]:
+    if sizes[1] is not None and sizes[0] != sizes[1]:
         return [f"{uri} has {sizes[0]:,} bytes, and had {sizes[1]:,} when written"]
     if hashes[0] != hashes[1]:
         return [f"{uri} is damaged: its sha256 is {hashes[0]}, and was {hashes[1]} when written"]

@@ -15,10 +15,11 @@ import ray.data
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.csv_cells import neutralise_table
+from faceattr.data.json_files import damage_named
 from faceattr.data.json_text import encode_json
 from faceattr.data.packed import PackedData
 from faceattr.data.splits import SPLITS
-from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.data.storage import StorageOptions, Store, join_uri, open_store
 from faceattr.data.store_types import MissingObjectError
 from faceattr.training.run_notes import PROGRESS_KEY
 from faceattr.training.survey import (
@@ -81,9 +82,11 @@ class SurveyFiles:
 def load_surveys(output: Store) -> dict[str, SplitSurvey] | None:
     """What an earlier start of the same training found, or None."""
     try:
-        return decode_surveys(output.get(SURVEY_KEY))
+        data = output.get(SURVEY_KEY)
     except MissingObjectError:
         return None
+    with damage_named(join_uri(output.uri, SURVEY_KEY)):
+        return decode_surveys(data)
 
 
 def survey_data(

@@ -33,7 +33,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder}: expected a model saved by faceattr, found no {CONFIG_FILE} in it{legacy}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(content, dict) or content.get("model_type") != MODEL_TYPE:
         kind = content.get("model_type") if isinstance(content, dict) else type(content).__name__

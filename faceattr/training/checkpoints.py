@@ -73,7 +73,7 @@ def load_checkpoint(folder: Path, *, fingerprint: str | None = None) -> Training
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         version, found, sizes = index["schema_version"], index["fingerprint"], index["size_bytes"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged: {type(error).__name__} {error}") from error
     if version != SCHEMA_VERSION:
         raise ModelError(f"{path}: schema_version is {version!r}, this faceattr {__version__} reads {SCHEMA_VERSION}")

@@ -1,6 +1,7 @@
 """Published files that are not what was written: refused in one line that names the file, whichever bit it is."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +10,11 @@ import pytest
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import main as faceattr
 from faceattr.data.packed import open_packed
-from faceattr.data.runs import read_published
+from faceattr.data.runs import read_published, read_record
 from faceattr.data.sources.registry import open_source
 from faceattr.data.storage import StorageOptions, open_store
 from faceattr.errors import FaceattrError, RunError
+from faceattr.jobs.train_survey import SURVEY_KEY, load_surveys
 from faceattr.training.run_notes import read_history
 from tests.label_runs import write_label_run
 from tests.packed_runs import write_packed_run
@@ -171,12 +173,11 @@ def test_damaged_notes_of_a_training_name_file_and_line(tmp_path):
 
 
 def test_status_verifies_every_file(labels, packed, capsys):
-    for uri, num_files in ((labels.uri, 2), (packed, None)):
+    for uri in (labels.uri, packed):
         assert faceattr(["status", uri, "--verify"]) == 0
         shown = capsys.readouterr().out
-        size = sum(file["num_bytes"] for file in json.loads(open_store(uri).get("_manifest.json"))["files"])
-        assert f"{size:,} bytes: all as written" in shown
-        assert num_files is None or f"verified   {num_files} files" in shown
+        sizes = [path.stat().st_size for path in Path(uri).rglob("*") if path.suffix in (".parquet", ".csv")]
+        assert f"verified   {len(sizes)} files, {sum(sizes):,} bytes: all as written" in shown
     labels.put(SHARD, flip(labels.get(SHARD), 77))
     assert faceattr(["status", labels.uri, "--verify"]) == 1
     shown = capsys.readouterr().out
@@ -192,3 +193,51 @@ def test_nothing_published_has_nothing_to_be_compared_with(tmp_path, capsys):
     store.put("_lease/00000001.json", b'{"released": true}')
     assert faceattr(["status", store.uri, "--verify"]) == 2
     assert "no published run" in capsys.readouterr().err
+
+
+def test_no_flipped_bit_of_the_counts_of_labels_is_read_as_another_count(packed):
+    store, key = open_store(packed), "label_counts.csv"
+    good = store.get(key)
+    for bit in range(0, 8 * len(good), 37):
+        store.put(key, flip(good, bit))
+        with pytest.raises(RunError, match=f"{key} is damaged: its sha256 is"):
+            open_packed([packed], needs=())
+    assert faceattr(["status", packed, "--verify"]) == 1
+    store.put(key, good)
+    assert faceattr(["status", packed, "--verify"]) == 0
+    data = json.loads(store.get("_manifest.json"))
+    del data["hashes"]  # as earlier versions published
+    store.put("_manifest.json", json.dumps(data).encode())
+    assert len(open_packed([packed], needs=()).splits["train"]) == 1
+
+
+def test_no_flipped_bit_of_a_schema_in_run_json_is_a_traceback(labels):
+    good = labels.get("run.json")
+    start = good.index(b'"carried": "') + len(b'"carried": "')
+    refused = []
+    for bit in range(8 * start, 8 * good.index(b'"', start), 7):
+        labels.put("run.json", flip(good, bit))
+        try:
+            read_record(labels)
+        except FaceattrError as error:
+            refused.append(str(error))  # other flips leave a schema that can be read
+    assert len(refused) > 50
+    assert all("run.json" in error and len(error.splitlines()) == 1 for error in refused)
+
+
+def test_a_cut_shard_of_an_unpublished_run_is_one_line_of_its_status(labels, capsys):
+    labels.delete("_manifest.json")
+    labels.put(SHARD, labels.get(SHARD)[:-9])
+    assert faceattr(["status", labels.uri, "--rejects"]) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert f"{SHARD} is damaged" in error
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"train": []}', b'{"train"', b"\xff", b"[" * 100_000])
+def test_a_damaged_survey_is_one_line_that_names_it(tmp_path, damage):
+    store = open_store(str(tmp_path))
+    store.put(SURVEY_KEY, damage)
+    with pytest.raises(RunError, match=f"{SURVEY_KEY} is damaged") as caught:
+        load_surveys(store)
+    assert len(str(caught.value).splitlines()) == 1
