@@ -293,7 +293,10 @@ def test_a_refusal_after_ray_has_started_leaves_nothing_in_the_folder(ray_local,
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_label_outside_its_range_is_refused_with_its_file(ray_local, tmp_path, capsys):
-    rows = {split: [numbered_row(n, age_low=200.0, age_high=201.0) for n in range(40)] for split in ("train", "val")}
+    rows = {
+        "train": [numbered_row(n, age_low=200.0, age_high=201.0) for n in range(40)],
+        "val": [numbered_row(n) for n in range(40)],
+    }
     packed = write_packed_run(tmp_path / "packed", AttributeSet(attributes=(HAT, AGE)), rows)
     assert run(packed, tmp_path / "model") == 1
     shown = capsys.readouterr().err
