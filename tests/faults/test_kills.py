@@ -56,13 +56,21 @@ class Run:
         self.output = folder / name
         self.log_path = folder / f"{name}.log"
 
-    def flags(self) -> list[str]:
+    def flags(self, *, max_actors: int = 1) -> list[str]:
         flags = ["--images", str(self.folder / "images"), "--output", str(self.output)]
-        flags += ["--model", str(self.folder / "model"), "--workers.block-rows", "64", "--workers.max-actors", "1"]
+        flags += [
+            "--model",
+            str(self.folder / "model"),
+            "--workers.block-rows",
+            "64",
+            "--workers.max-actors",
+            str(max_actors),
+        ]
         return [*flags, "--ray.no-dashboard", "--ray.object-store-mb", "200"]
 
-    def start(self, *flags: str, **environment: str) -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / "pipelines" / "label.py"), *self.flags(), *flags]
+    def start(self, *flags: str, max_actors: int = 1, **environment: str) -> subprocess.Popen:
+        script = str(ROOT / "pipelines" / "label.py")
+        command = [sys.executable, script, *self.flags(max_actors=max_actors), *flags]
         with self.log_path.open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
 
@@ -147,7 +155,7 @@ def test_a_node_of_a_two_node_cluster(world):
     folder, expected = world
     run = Run(folder, "node")
     with two_nodes() as cluster:
-        process = run.start("--workers.gpus-per-actor", "1", "--workers.max-actors", "2", RAY_ADDRESS=cluster.address)
+        process = run.start("--workers.gpus-per-actor", "1", max_actors=2, RAY_ADDRESS=cluster.address)
         run.wait_for_commits(process)
         cluster.lose_node()
         assert process.wait(400) == 0, run.log()
