@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import LabelConfig
-from faceattr.jobs import label
-from faceattr.jobs.image_command import run_images
+from faceattr.jobs.images import label
+from faceattr.jobs.images.command import run_images
 from faceattr.logs import say
 
 

@@ -18,10 +18,10 @@ from faceattr.cli import run_job
 from faceattr.config import PackConfig
 from faceattr.data.pack_report import describe_pack, write_missing_report
 from faceattr.data.runs import probe_store
-from faceattr.jobs import pack
-from faceattr.jobs.pack_job import prepare_pack_job
-from faceattr.jobs.pack_preflight import describe_pack_preflight
-from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.pack.dry_run import describe_pack_preflight
+from faceattr.jobs.pack.job import prepare_pack_job
+from faceattr.jobs.pack.run import run as pack
 from faceattr.logs import say
 
 

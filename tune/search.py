@@ -16,10 +16,11 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.data.runs import probe_store
-from faceattr.jobs import search, search_job
-from faceattr.jobs.search_results import finish_search
-from faceattr.jobs.session import drive, ray_session, stop_on_sigterm
-from faceattr.jobs.train_survey import DRAFTS
+from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.search.finish import finish_search
+from faceattr.jobs.search.run import job as search_job
+from faceattr.jobs.search.run import run as search
+from faceattr.jobs.train.survey import DRAFTS
 from faceattr.logs import say
 from faceattr.search.config import SearchConfig
 

@@ -9,7 +9,7 @@ from faceattr.errors import ConfigError
 from faceattr.planning.capacity import Bottleneck, Resource, find_bottleneck
 from faceattr.planning.rates import Rates
 
-# What the job's stages claim; see faceattr/jobs/stream.py and read_stages.py.
+# What the job's stages claim; see faceattr/jobs/images/pipeline.py and read_stages.py.
 _READ_CPUS, _READ_THREADS = 0.25, 16
 _MODEL_PX = 384
 _KEYS_PER_PAGE = 1_000

@@ -26,11 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from faceattr.config import RayConfig
 from faceattr.data.images import ImageLimits, decode_image
-from faceattr.jobs import search, search_job
-from faceattr.jobs.search_inputs import Inputs, SearchPlan, open_inputs
-from faceattr.jobs.search_stack import train_stack
-from faceattr.jobs.search_trial import train_trial
-from faceattr.jobs.session import ray_session
+from faceattr.jobs.cluster.session import ray_session
+from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
+from faceattr.jobs.search.run import job as search_job
+from faceattr.jobs.search.run import run as search
+from faceattr.jobs.search.stack import train_stack
+from faceattr.jobs.search.trial import train_trial
 from faceattr.models.class_token import ClassTokenSuffix
 from faceattr.models.transforms import EvalTransform
 from faceattr.search.config import SearchConfig, TrialsSettings

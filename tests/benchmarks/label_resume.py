@@ -54,7 +54,8 @@ def _commit_rows(manifest: Path, output: Path, model: Path, rows: int) -> None:
     """Writes what a run would have committed of its first rows, through the run's own code."""
     from faceattr.config import LabelConfig
     from faceattr.data.plan import read_shards
-    from faceattr.jobs import image_run, label
+    from faceattr.jobs.images import label
+    from faceattr.jobs.images import run as image_run
 
     job = label.prepare_label_job(LabelConfig(images=str(manifest), output=str(output), model=str(model)))
     version = image_run.open_version(job, image_run.begin_run(job))

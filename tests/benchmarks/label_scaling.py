@@ -32,10 +32,11 @@ def bench_scaling(*, milliseconds: float) -> None:
 
     from faceattr.config import LabelConfig
     from faceattr.data.images import ImageLimits
-    from faceattr.jobs import image_run, label
-    from faceattr.jobs.session import ActorPlan
-    from faceattr.jobs.stream import ImageStream, stream_rows
-    from faceattr.jobs.vqa_actor import VqaActor
+    from faceattr.jobs.cluster.session import ActorPlan
+    from faceattr.jobs.images import label
+    from faceattr.jobs.images import run as image_run
+    from faceattr.jobs.images.label_actor import VqaActor
+    from faceattr.jobs.images.pipeline import ImageStream, stream_rows
     from faceattr.planning.label_plan import LabelPlan, estimate_label
     from faceattr.planning.rates import load_rates
 

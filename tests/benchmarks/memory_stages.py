@@ -20,8 +20,8 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.images import ImageLimits
 from faceattr.data.packed import open_packed
 from faceattr.data.storage import StorageOptions
-from faceattr.jobs.decode_stage import DecodeImages, Resizer
-from faceattr.jobs.read_stages import ReadImages
+from faceattr.jobs.images.decode import DecodeImages, Resizer
+from faceattr.jobs.images.read import ReadImages
 
 MB = 1_000_000
 ATTRIBUTES = AttributeSet(attributes=(Attribute(name="hat"),))
@@ -76,7 +76,7 @@ def crop(image: np.ndarray, side: int) -> np.ndarray:
 
 def read_window(scratch: Path) -> Stage:
     """The first window of an epoch over 1,900 images of 411 KB, which `bench_memory.py` has packed there."""
-    from faceattr.jobs.train_stages import Epoch, ReadWindow
+    from faceattr.jobs.train.stages import Epoch, ReadWindow
     from faceattr.training import order, survey
 
     data = open_packed([str(scratch / f"run{number}") for number in range(NUM_RUNS)], needs=("train",))

@@ -10,7 +10,7 @@ from faceattr.data.runs import RunRecord
 from faceattr.evaluation.training_plots import draw_labels, draw_training, encode_picture
 from faceattr.evaluation.training_report import render_training_report
 from faceattr.evaluation.training_summary import describe_figures, encode_csv, figures_of
-from faceattr.jobs.train_progress import describe_epoch, describe_note
+from faceattr.jobs.train.progress import describe_epoch, describe_note
 from faceattr.training.metrics import Metrics
 from faceattr.training.overrides import override
 from faceattr.training.selection import find_best_epoch

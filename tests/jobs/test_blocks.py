@@ -4,7 +4,7 @@ import pytest
 import ray.data
 from ray.data import ExecutionResources
 
-from faceattr.jobs.blocks import bundle_rows, split_blocks
+from faceattr.jobs.cluster.blocks import bundle_rows, split_blocks
 
 pytestmark = pytest.mark.ray
 

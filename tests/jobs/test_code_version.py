@@ -5,8 +5,14 @@ import dataclasses
 import pytest
 
 from faceattr.errors import RunError
-from faceattr.jobs.code_version import CodeHere, check_nodes, check_same_code, compute_code_version, describe_code
-from faceattr.jobs.vqa_actor import BuildScorer
+from faceattr.jobs.cluster.code_version import (
+    CodeHere,
+    check_nodes,
+    check_same_code,
+    compute_code_version,
+    describe_code,
+)
+from faceattr.jobs.images.label_actor import BuildScorer
 
 ELSEWHERE = CodeHere(version="0.0.9+000000000000", folder="/opt/faceattr/faceattr", host="worker-7")
 

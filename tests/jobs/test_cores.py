@@ -7,9 +7,9 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.packed import open_packed
-from faceattr.jobs.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
-from faceattr.jobs.train_feed import FeedPlan
-from faceattr.jobs.train_survey import survey_data
+from faceattr.jobs.cluster.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
+from faceattr.jobs.train.feed import FeedPlan
+from faceattr.jobs.train.survey import survey_data
 from faceattr.models.augmentation import Augmentation
 from faceattr.training.assembly import build_model
 from faceattr.training.recipe import resolve_recipe

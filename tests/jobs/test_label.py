@@ -17,8 +17,8 @@ from faceattr.cli import main as faceattr
 from faceattr.config import LabelConfig
 from faceattr.data.runs import read_manifest, read_published
 from faceattr.data.storage import LocalStore, open_store
-from faceattr.jobs import image_run
-from faceattr.jobs.label import prepare_label_job
+from faceattr.jobs.images import run as image_run
+from faceattr.jobs.images.label import prepare_label_job
 from faceattr.vqa.checkpoint import load_blip
 from faceattr.vqa.hf_oracle import HfScorer
 from faceattr.vqa.preprocess import resize_rgb

@@ -5,7 +5,7 @@ import itertools
 import pyarrow as pa
 import pytest
 
-from faceattr.jobs.pack_scan import take_sample
+from faceattr.jobs.pack.scan import take_sample
 
 
 @pytest.mark.parametrize("lengths", [[5], [64], [65], [1_000, 3, 4_000], [10] * 700])

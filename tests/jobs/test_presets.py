@@ -11,8 +11,8 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import parse_config
 from faceattr.data.packed import open_packed
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
-from faceattr.jobs.train_feed import cut_batches, to_batch
-from faceattr.jobs.train_stages import DecodeRows, Epoch, ReadStretches, ReadWindow
+from faceattr.jobs.train.feed import cut_batches, to_batch
+from faceattr.jobs.train.stages import DecodeRows, Epoch, ReadStretches, ReadWindow
 from faceattr.models.backbones import build_backbone
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
 from faceattr.training.loop import fit

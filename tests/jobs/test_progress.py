@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from faceattr.errors import RunError
-from faceattr.jobs.progress import ErrorBudget, Progress, format_duration
+from faceattr.jobs.cluster.progress import ErrorBudget, Progress, format_duration
 
 
 def rows(statuses, hats=None, first=0):
@@ -96,7 +96,7 @@ def test_a_file_gets_log_lines_and_no_control_characters(caplog):
     stream = io.StringIO()
     progress = Progress(4, 0, stream=stream)
     progress.add(rows(["ok"] * 4))
-    with caplog.at_level("INFO", logger="faceattr.jobs.progress"):
+    with caplog.at_level("INFO", logger="faceattr.jobs.cluster.progress"):
         progress.close()
     assert stream.getvalue() == ""
     (record,) = caplog.records

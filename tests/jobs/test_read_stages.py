@@ -9,7 +9,7 @@ import pytest
 
 from faceattr.data.images import ImageLimits
 from faceattr.data.storage import StorageOptions
-from faceattr.jobs.read_stages import ReadImages, cut_at_row_groups
+from faceattr.jobs.images.read import ReadImages, cut_at_row_groups
 
 MIB = 2**20
 

@@ -15,13 +15,14 @@ import yaml
 from faceattr.cli import parse_config
 from faceattr.data.storage import LocalStore, StorageOptions
 from faceattr.errors import ConfigError
-from faceattr.jobs import search, search_job
-from faceattr.jobs.features import fill_features, plan_feature_tasks
-from faceattr.jobs.search_inputs import open_inputs
-from faceattr.jobs.search_results import finish_search
-from faceattr.jobs.search_trial import train_trial
-from faceattr.jobs.search_tune import build_scheduler
-from faceattr.jobs.train_feed import Feed
+from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
+from faceattr.jobs.search.finish import finish_search
+from faceattr.jobs.search.inputs import open_inputs
+from faceattr.jobs.search.run import job as search_job
+from faceattr.jobs.search.run import run as search
+from faceattr.jobs.search.trial import train_trial
+from faceattr.jobs.search.tune import build_scheduler
+from faceattr.jobs.train.feed import Feed
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.config import SearchConfig, StopSettings
 from faceattr.search.records import Judgement, TrialRecord, number_or_nan, read_records

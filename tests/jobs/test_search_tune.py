@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pytest
 
 from faceattr.data.storage import LocalStore
-from faceattr.jobs.metrics import SearchFigures
-from faceattr.jobs.search_tune import WorkCallback, WorkSearcher
+from faceattr.jobs.cluster.metrics import SearchFigures
+from faceattr.jobs.search.tune import WorkCallback, WorkSearcher
 from faceattr.search.board import Board
 from faceattr.search.records import TrialRecord
 from faceattr.search.sampler import Sampler

@@ -8,9 +8,9 @@ import torch
 from faceattr.attributes import AttributeSet
 from faceattr.data.packed import open_packed
 from faceattr.errors import RunError
-from faceattr.jobs.train_feed import Feed, FeedPlan, cut_batches, fill_gaps
-from faceattr.jobs.train_stages import POSITION
-from faceattr.jobs.train_survey import survey_data
+from faceattr.jobs.train.feed import Feed, FeedPlan, cut_batches, fill_gaps
+from faceattr.jobs.train.stages import POSITION
+from faceattr.jobs.train.survey import survey_data
 from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing
 from faceattr.training.targets import Batch, Targets

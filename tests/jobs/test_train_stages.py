@@ -9,8 +9,8 @@ import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.packed import open_packed
-from faceattr.jobs.features import read_images
-from faceattr.jobs.train_stages import IMAGE, POSITION, Epoch, ReadWindow
+from faceattr.jobs.search.fill_cache import read_images
+from faceattr.jobs.train.stages import IMAGE, POSITION, Epoch, ReadWindow
 from faceattr.training.order import order_rows
 from faceattr.training.survey import decode_surveys, encode_surveys, join_surveys, survey_file
 from tests.packed_runs import write_packed_run

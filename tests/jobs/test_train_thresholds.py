@@ -16,10 +16,11 @@ from faceattr.data.packed import open_packed
 from faceattr.errors import ConfigError
 from faceattr.evaluation.thresholds import Criterion
 from faceattr.inference.predictor import Predictor
-from faceattr.jobs import search, search_job
-from faceattr.jobs.search_results import finish_search
-from faceattr.jobs.train import describe_network, prepare_train_job
-from faceattr.jobs.train_thresholds import fit_thresholds
+from faceattr.jobs.search.finish import finish_search
+from faceattr.jobs.search.run import job as search_job
+from faceattr.jobs.search.run import run as search
+from faceattr.jobs.train.run import describe_network, prepare_train_job
+from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.config import SearchConfig
 from faceattr.training.forward import Forward

@@ -15,8 +15,8 @@ from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.published import open_labels
 from faceattr.data.storage import StorageOptions, open_store
 from faceattr.data.tables import label_schema
-from faceattr.jobs.pixels import pixels_to_arrow
-from faceattr.jobs.vqa_actor import VqaActor
+from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
+from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 SIZE_PX = 2

@@ -1,0 +1,192 @@
+"""Progress of a run: a line that rewrites itself in a terminal, one log line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.data.commit import OK
+from faceattr.errors import RunError, escape
+from faceattr.jobs.cluster.rate_samples import RateSamples
+
+logger = logging.getLogger(__name__)
+_TERMINAL_INTERVAL_S = 0.5
+_LOG_INTERVAL_S = 10.0
+# The rate shown is that of the last so many seconds: start-up should not spoil the ETA.
+_RATE_WINDOW_S = 60.0
+
+
+class Progress:
+    """Counts the rows of a session and shows them.
+
+    Args:
+        total: rows of the run.
+        done: rows that earlier sessions did.
+        positives: binary attributes whose positive rate is shown.
+        stream: where to write; a terminal gets one line that rewrites itself.
+    """
+
+    def __init__(self, total: int, done: int, positives: Sequence[str] = (), stream: TextIO = sys.stderr) -> None:
+        self._total = total
+        self._done = done
+        self._positives = {name: [0, 0] for name in positives}
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._started_s = time.monotonic()
+        self._shown_s = self._started_s
+        self._window: deque[tuple[float, int]] = deque()
+        self.num_rows = 0
+        self.reasons: Counter[str] = Counter()
+        self._samples = RateSamples()
+
+    def add(self, rows: pa.Table) -> None:
+        """Counts rows that have arrived, and shows the line when it is due."""
+        self.num_rows += len(rows)
+        for entry in rows["status"].value_counts().to_pylist():
+            if entry["values"] != OK:
+                self.reasons[entry["values"]] += entry["counts"]
+        for name, (yes, known) in self._positives.items():
+            self._positives[name] = [
+                yes + (pc.sum(rows[name]).as_py() or 0),
+                known + len(rows) - rows[name].null_count,
+            ]
+        now = time.monotonic()
+        # The rate over time begins with the first rows: what comes before is start-up.
+        self._samples.add(self.elapsed_s, self._done + self.num_rows)
+        self._window.append((now, self.num_rows))
+        while now - self._window[0][0] > _RATE_WINDOW_S and len(self._window) > 2:
+            self._window.popleft()
+        if now - self._shown_s >= (_TERMINAL_INTERVAL_S if self._terminal else _LOG_INTERVAL_S):
+            self.show()
+
+    @property
+    def samples(self) -> list[tuple[float, int]]:
+        """(seconds, rows done) from the first rows on; see `RateSamples`."""
+        return self._samples.points
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the session began to wait for rows."""
+        return time.monotonic() - self._started_s
+
+    def rate(self) -> float:
+        """Images a second over the last minute; 0 until two blocks have come, since start-up says nothing."""
+        if not self._window:
+            return 0.0
+        (first_s, first), (last_s, last) = self._window[0], self._window[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def show(self) -> None:
+        """Shows the line now."""
+        self._shown_s = time.monotonic()
+        if self._terminal:
+            self._stream.write(f"\r\x1b[2K{self.line()}")
+            self._stream.flush()
+        else:
+            logger.info("progress %s", self.line())
+
+    def line(self) -> str:
+        """done/total, share, rate, ETA, rejects, positive rates."""
+        done, rate = self._done + self.num_rows, self.rate()
+        left_s = max(self._total - done, 0) / rate if rate else None  # a block delivered twice counts twice
+        parts = [
+            f"{done:,}/{self._total:,} ({done / self._total:.1%})",
+            f"{rate:,.1f} images/s",
+            f"ETA {format_duration(left_s)}",
+            f"rejected {sum(self.reasons.values()):,}",
+        ]
+        parts += [f"{name} {yes / known:.1%}" for name, (yes, known) in self._positives.items() if known]
+        return " · ".join(parts)
+
+    def close(self) -> None:
+        """Ends the line."""
+        self._samples.add(self.elapsed_s, self._done + self.num_rows, is_last=True)
+        self.show()
+        if self._terminal:
+            self._stream.write("\n")
+
+
+def format_duration(seconds: float | None) -> str:
+    """Seconds as `1h 05m`, `3m 07s` or `12s`; `?` for None."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+class ErrorBudget:
+    """Stops a run whose input is bad: at the first row by which its rejects can no longer come back under the share.
+
+    Rejected rows are set against all rows of the plan, those of earlier sessions included, so neither the order of the
+    images nor a resume or a retry changes the verdict.
+
+    Args:
+        max_share: largest share of rejected rows.
+        num_rows: rows of the plan.
+        count_earlier: rejected rows that are committed already; asked once, at the first judgement. A session judges
+            before it reads an image too: what earlier sessions found can be too much already.
+    """
+
+    def __init__(self, max_share: float, num_rows: int, count_earlier: Callable[[], int] = lambda: 0) -> None:
+        self._max_share = max_share
+        self._num_rows = num_rows
+        self._count_earlier = count_earlier
+        self._num_earlier: int | None = None
+        # A bit for each row: an engine may deliver a block twice.
+        self._seen = np.zeros(num_rows // 8 + 1, np.uint8)
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Counts rows. Raises RunError once too many of the run's are bad."""
+        self.observe(rows)
+        if self._reasons:
+            self.judge()
+
+    def observe(self, rows: pa.Table) -> None:
+        """Counts rows without judging."""
+        bad = self._new_rows(rows.filter(pc.not_equal(rows["status"], OK)))
+        name = "uri" if "uri" in bad.column_names else "image_id"
+        for status, image, error in zip(
+            *(bad[column].to_pylist() for column in ("status", name, "error")), strict=True
+        ):
+            self._reasons[status] += 1
+            examples = self._examples.setdefault(status, [])
+            if len(examples) < 3:
+                examples.append(f"{escape(image)} ({escape(error)})")
+
+    def _new_rows(self, bad: pa.Table) -> pa.Table:
+        numbers, places = np.unique(bad["row"].to_numpy(), return_index=True)
+        index, bit = numbers >> 3, np.uint8(1) << (numbers & 7).astype(np.uint8)
+        is_new = (self._seen[index] & bit) == 0
+        np.bitwise_or.at(self._seen, index, bit)
+        return bad.take(pa.array(np.sort(places[is_new])))
+
+    def judge(self) -> None:
+        """Raises RunError if more rows are bad than the whole run may have."""
+        if self._num_earlier is None:
+            self._num_earlier = self._count_earlier()
+        num_bad = sum(self._reasons.values()) + self._num_earlier
+        if num_bad / self._num_rows <= self._max_share:  # a quotient, which a share such as 0.29 meets exactly
+            return
+        shown = "\n".join(
+            f"  {reason}: {count:,} images, such as\n    " + "\n    ".join(self._examples[reason])
+            for reason, count in self._reasons.most_common(3)
+        )
+        shown = shown or "  see them with `faceattr status RUN --rejects`"
+        earlier = f", {self._num_earlier:,} of them found by earlier sessions," if self._num_earlier else ""
+        raise RunError(
+            f"{num_bad:,} of {self._num_rows:,} images ({num_bad / self._num_rows:.1%}) cannot be used{earlier or ','} "
+            f"more than --max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: raise "
+            "--max-error-share and run the same command again to have the rest; then --retry-failed does the images "
+            "again that were mended. Or begin anew in another --output."
+        )

@@ -1,0 +1,322 @@
+"""The evaluation: packed rows -> model actors -> figures, fitted on validation, judged on test, once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import faceattr
+from faceattr.attributes import AttributeSet
+from faceattr.config import EvalConfig
+from faceattr.data.commit import OK
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.images import ImageLimits
+from faceattr.data.json_text import encode_json
+from faceattr.data.packed import PackedData, open_packed
+from faceattr.data.sources.label_list import detect_layout
+from faceattr.data.storage import StorageOptions, Store, open_output
+from faceattr.errors import ConfigError
+from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
+from faceattr.evaluation.groups import read_groups
+from faceattr.evaluation.leakage import check_disjoint
+from faceattr.evaluation.model_card import write_model_card
+from faceattr.evaluation.outputs import (
+    DONE_KEY,
+    OWN_KEYS,
+    draw_pictures,
+    predict_rows,
+    write_pictures,
+    write_summary,
+    write_tables,
+)
+from faceattr.evaluation.performance_report import write_performance_report
+from faceattr.evaluation.report import render_report
+from faceattr.evaluation.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
+from faceattr.inference.model_facts import ModelFacts, inspect_model
+from faceattr.jobs.evaluate.criterion import read_criterion
+from faceattr.jobs.evaluate.samples import draw_sample_grid
+from faceattr.jobs.evaluate.score import score_splits
+from faceattr.models.model_json import CONFIG_FILE, WEIGHTS_FILE
+
+FIT_SPLIT = "val"
+# The sample grid is no part of the page, which may be passed on.
+_PICTURE_TITLES = {
+    "confusion_matrices.png": "Confusions",
+    "precision_recall.png": "Precision and recall",
+    "reliability.png": "Reliability of scores",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalJob:
+    """A checked evaluation command.
+
+    Attributes:
+        config: as given.
+        model: the model that is judged.
+        second: the one it is compared with.
+        packed: the data.
+        output: where the results go.
+    """
+
+    config: EvalConfig
+    model: ModelFacts
+    second: ModelFacts | None
+    packed: PackedData
+    output: Store
+    layout: Any = field(default=PLAIN_LAYOUT)
+
+    @property
+    def fits(self) -> bool:
+        """Whether validation decides thresholds and calibration: only where test is judged."""
+        return self.config.split == "test"
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What was judged on what."""
+        return {
+            "weights": self.model.weights_id,
+            "second": self.second.weights_id if self.second is not None else None,
+            "data": self.packed.fingerprint,
+            "precision": self.config.precision,
+            "versions": {name: metadata.version(name) for name in ("torch", "scikit-learn", "fairlearn", "numpy")}
+            | {"faceattr": faceattr.__version__},
+        }
+
+
+def prepare_eval_job(config: EvalConfig) -> EvalJob:
+    """Checks a command as far as it can be checked without a cluster.
+
+    Raises:
+        ConfigError, ModelError: it cannot run as given.
+    """
+    storage = StorageOptions(**asdict(config.storage))
+    output = open_output(config.output, storage)
+    there = {entry.key for entry in output.list() if not entry.key.startswith("_lease/")}
+    # What an interrupted evaluation left is written again; a finished one, and what is not ours, stays as it is.
+    if DONE_KEY in there or not there <= OWN_KEYS:
+        raise ConfigError(f"--output {config.output}: holds files already, and nothing is overwritten; choose another")
+
+    def fetch(uri: str) -> Any:
+        return fetch_folder(uri, storage)
+
+    model = inspect_model(config.model, revision=config.revision, fetch_remote=fetch)
+    second = inspect_model(config.compare, fetch_remote=fetch) if config.compare is not None else None
+    needs = ("val", "test") if config.split == "test" else (config.split,)
+    packed = open_packed(config.data, storage, needs=needs)
+    for each in (model, second):
+        if each is not None:
+            _check_attributes(each, packed)
+    read_groups(packed.schema.empty_table(), _by_name(packed.attributes), config.groups)
+    layout = PLAIN_LAYOUT
+    if config.label_list is not None:
+        layout = detect_layout(config.label_list, storage)
+    return EvalJob(config=config, model=model, second=second, packed=packed, output=output, layout=layout)
+
+
+def _check_attributes(model: ModelFacts, packed: PackedData) -> None:
+    known = _by_name(packed.attributes)
+    shared = [each for each in model.attributes.attributes if each.name in known]
+    if not shared:
+        raise ConfigError(
+            f"--data: has labels of {', '.join(known)}, the model predicts {', '.join(model.attributes.names)}; none "
+            "of them can be judged"
+        )
+    for each in shared:
+        theirs = known[each.name]
+        if theirs.kind != each.kind or theirs.classes != each.classes:
+            raise ConfigError(
+                f"--data: {each.name!r} is {theirs.kind} of {list(theirs.classes)[:12]} there, {each.kind} of "
+                f"{list(each.classes)[:12]} in the model; pack the data with the model's classes, in its order"
+            )
+
+
+def score(job: EvalJob) -> tuple[pa.Table, pa.Table | None]:
+    """All rows that are needed with the outputs of the model, and of the second model."""
+    splits = [FIT_SPLIT, job.config.split] if job.fits else [job.config.split]
+    first = score_splits(job.config, job.packed, splits, source=job.config.model, model=job.model)
+    second = None
+    if job.second is not None:
+        source = str(job.config.compare)
+        second = score_splits(job.config, job.packed, splits, source=source, model=job.second)
+    return first, second
+
+
+def judge(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Evaluation:
+    """Fits, judges, and writes everything.
+
+    Raises:
+        RunError: validation, training and test share an image, or nothing can be judged.
+    """
+    check_train_is_apart(job, _of_split(first, job.config.split))
+    evaluation = _evaluate(job, first, job.model)
+    differences: list[Difference] = []
+    if second is not None and job.second is not None:
+        other = _evaluate(job, second, job.second)
+        bootstrap = job.config.bootstrap
+        differences = compare(other, evaluation, resamples=bootstrap.resamples, seed=bootstrap.seed)
+    _write(job, first, evaluation, differences)
+    return evaluation
+
+
+def check_train_is_apart(job: EvalJob, judged: pa.Table) -> None:
+    """Raises RunError if an image that is judged lies in the training split of the same data, byte for byte."""
+    if job.config.split == "train":
+        return
+    digests = pa.concat_tables(
+        [pa.table({"sha256": pa.array([], pa.string())}), *job.packed.iter_split("train", ["sha256"])]
+    )
+    # Rows of other files: only what they hold can be the same.
+    rows = {"run": pa.array([-1] * len(digests), pa.int32()), "row": pa.array(range(len(digests)), pa.int64())}
+    train = pa.table({**rows, "sha256": digests["sha256"]})
+    check_disjoint(judged, train, judged_name=job.config.split, others_name="train")
+
+
+def _evaluate(job: EvalJob, scored: pa.Table, model: ModelFacts) -> Evaluation:
+    config = job.config
+    attributes = _labelled(model.attributes, job.packed)
+    stored = Fitted(calibration=model.calibration, thresholds=model.thresholds)
+    fit_table = _of_split(scored, FIT_SPLIT) if job.fits else None
+    fitted = stored
+    if fit_table is not None:
+        fitted = _fit(config, fit_table, attributes, stored)
+    judged = _of_split(scored, config.split)
+    return evaluate(
+        judged,
+        attributes,
+        fitted,
+        split=config.split,
+        fit_table=fit_table,
+        groups=read_groups(judged, _by_name(job.packed.attributes), config.groups),
+        min_group=config.min_group,
+        resamples=config.bootstrap.resamples,
+        seed=config.bootstrap.seed,
+    )
+
+
+def _fit(config: EvalConfig, table: pa.Table, attributes: AttributeSet, stored: Fitted) -> Fitted:
+    criterion = read_criterion(config.thresholds)
+    method = config.calibration
+    if method == "keep":
+        # The stored calibration stays; thresholds are chosen on the scores that it gives.
+        fitted = fit_on_validation(table, attributes, method="none", criterion=criterion, stored=stored, keep=True)
+    else:
+        fitted = fit_on_validation(table, attributes, method=method, criterion=criterion, stored=stored)
+    return fitted
+
+
+def _write(job: EvalJob, scored: pa.Table, evaluation: Evaluation, differences: Sequence[Difference]) -> None:
+    config, store = job.config, job.output
+    attributes = job.model.attributes
+    good = _only_good(scored)
+    predicted, labels = predict_rows(good, attributes, evaluation.fitted)
+    write_tables(store, evaluation, predicted, differences)
+    pictures = draw_pictures(evaluation)
+    if config.samples:
+        limits = ImageLimits(max_bytes=config.decode.max_bytes, max_pixels=config.decode.max_pixels)
+        shown = _labelled(attributes, job.packed)
+        pictures["sample_grid.png"] = draw_sample_grid(job.packed, predicted, shown, split=config.split, limits=limits)
+    write_pictures(store, pictures)
+    counts = {split: _of_split(scored, split).num_rows for split in dict.fromkeys((FIT_SPLIT, config.split))}
+    counts = {split: count for split, count in counts.items() if count}
+    text = write_performance_report(
+        evaluation, model=config.model, data=config.data, differences=differences, compared=config.compare
+    )
+    store.put("performance_report.txt", text.encode())
+    page = render_report(
+        evaluation,
+        model=config.model,
+        weights_id=job.model.weights_id,
+        data=config.data,
+        counts=counts,
+        rejected=_count_rejects(scored),
+        figures={_PICTURE_TITLES[key]: figure for key, figure in pictures.items() if key in _PICTURE_TITLES},
+        differences=differences,
+        compared=config.compare,
+    )
+    store.put("report.html", page.encode())
+    card = write_model_card(
+        evaluation,
+        model=config.model,
+        backbone=job.model.backbone,
+        weights_id=job.model.weights_id,
+        data=config.data,
+        counts={split: job.packed.num_rows(split) for split in job.packed.splits},
+        versions=job.fingerprint["versions"],
+    )
+    store.put("MODEL_CARD.md", card.encode())
+    _write_lists(job, good, labels)
+    if job.fits:
+        _write_model(job, evaluation)
+    write_summary(store, evaluation, config=asdict(config), fingerprint=job.fingerprint)
+
+
+def _write_lists(job: EvalJob, table: pa.Table, labels: dict[str, np.ndarray]) -> None:
+    """test_labels.txt and submission.csv, where the model has what they hold."""
+    mine = np.flatnonzero(pc.equal(table["split"], job.config.split).to_numpy(zero_copy_only=False))
+    image_ids = table["image_id"].take(mine).to_pylist()
+    attributes = job.model.attributes
+    binary = {each.name: labels[each.name][mine] for each in attributes.attributes if each.kind == "binary"}
+    if job.config.label_list is not None or "label" in binary:
+        job.output.put("test_labels.txt", write_label_lines(image_ids, binary, job.layout).encode())
+    submission = write_submission(image_ids, attributes, {name: each[mine] for name, each in labels.items()})
+    if submission is not None:
+        job.output.put("submission.csv", submission.encode())
+
+
+def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
+    """The model's own files, with what was fitted in its config; attributes without labels here keep what they had."""
+    fitted = evaluation.fitted
+    config = json.loads((job.model.folder / CONFIG_FILE).read_text("utf-8"))
+    config["thresholds"] = {**config["thresholds"], **fitted.thresholds}
+    kept = {name: each for name, each in config["calibration"].items() if name not in job.packed.attributes.names}
+    config["calibration"] = {**kept, **{name: dict(each) for name, each in fitted.calibration.items()}}
+    job.output.put(f"model/{WEIGHTS_FILE}", (job.model.folder / WEIGHTS_FILE).read_bytes())
+    job.output.put(f"model/{CONFIG_FILE}", (encode_json(config, indent=2) + "\n").encode())
+
+
+def summarise(job: EvalJob, evaluation: Evaluation) -> str:
+    """What the user reads at the end."""
+    lines = [f"judged on {evaluation.split}"]
+    main = {"binary": "f1", "multiclass": "macro_f1", "age": "mae", "identity": "top1"}
+    for name, judged in evaluation.judged.items():
+        figures = evaluation.figures[name]
+        figure = next(
+            each for each in (main[judged.attribute.kind], "range_accuracy", "coarse_accuracy") if each in figures
+        )
+        interval = evaluation.intervals[name].get(figure)
+        bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else ""
+        lines.append(f"  {name:20} {figure:14} {figures[figure].value:.3f}{bounds}  {figures[figure].count:,} rows")
+    lines += [f"note: {note}" for note in evaluation.fitted.notes]
+    lines.append(f"report  {job.output.uri}/report.html, performance_report.txt, MODEL_CARD.md, {DONE_KEY}")
+    if job.fits:
+        lines.append(f"model   {job.output.uri}/model, with these thresholds and this calibration")
+    return "\n".join(lines)
+
+
+def _labelled(attributes: AttributeSet, packed: PackedData) -> AttributeSet:
+    """The model's attributes that the data has labels of."""
+    known = set(packed.attributes.names)
+    return AttributeSet(attributes=tuple(each for each in attributes.attributes if each.name in known))
+
+
+def _by_name(attributes: AttributeSet) -> dict[str, Any]:
+    return {each.name: each for each in attributes.attributes}
+
+
+def _of_split(scored: pa.Table, split: str) -> pa.Table:
+    return _only_good(scored.filter(pc.equal(scored["split"], split)))
+
+
+def _only_good(scored: pa.Table) -> pa.Table:
+    return scored.filter(pc.equal(scored["status"], OK))
+
+
+def _count_rejects(scored: pa.Table) -> dict[str, int]:
+    bad = scored.filter(pc.not_equal(scored["status"], OK))
+    return {entry["values"]: entry["counts"] for entry in bad["status"].value_counts().to_pylist()}

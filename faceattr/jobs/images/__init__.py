@@ -1,0 +1,1 @@
+"""Jobs over a bucket of images: label and predict. `run.py` holds the steps in the order of the data."""

@@ -1,0 +1,44 @@
+"""What a command over a bucket of images does with a checked job: go on with its run, or begin one, and publish it."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from faceattr.data.runs import Manifest, RunVersion, has_object, probe_store
+from faceattr.evaluation.label_report import report_key
+from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.images.dry_run import describe_preflight
+from faceattr.jobs.images.run import ImageJob, begin_run, open_version, process_pending
+
+JobT = TypeVar("JobT", bound=ImageJob)
+
+
+def run_images(
+    job: JobT, *, publish: Callable[[JobT, RunVersion], Manifest], summarise: Callable[[JobT, Manifest], str]
+) -> str:
+    """Plans, does what is not done, proves that nothing is lost or twice, publishes; or says what it would do.
+
+    Args:
+        job: the checked command.
+        publish: proves, publishes and writes the report.
+        summarise: a published version in words.
+
+    Returns:
+        What the user reads at the end.
+
+    Raises:
+        RunError: too many images are bad, or the cluster failed; what is committed stays.
+    """
+    if job.config.dry_run:
+        with ray_session(job.config.ray):
+            return describe_preflight(job)
+    probe_store(job.output)
+    with drive(job.output):
+        run = begin_run(job)
+        version = open_version(job, run)
+        if version.published is not None:
+            if not has_object(job.output, report_key(version.version)):  # the session that published it was killed
+                publish(job, version)
+            return f"nothing to do: this run is finished\n{summarise(job, version.published)}"
+        with ray_session(job.config.ray), stop_on_sigterm():
+            process_pending(job, run, version)
+        return summarise(job, publish(job, version))

@@ -1,0 +1,120 @@
+"""What a run over images would do, measured on a sample before anything is written."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import ray
+import yaml
+
+from faceattr.data.folder_files import describe_files
+from faceattr.data.image_input import ImageInput
+from faceattr.data.images import ImageLimits
+from faceattr.data.plan import choose_shard_size
+from faceattr.data.run_status import read_run_status
+from faceattr.data.runs import read_record
+from faceattr.data.tables import label_schema
+from faceattr.errors import RunError
+from faceattr.jobs.cluster.progress import format_duration
+from faceattr.jobs.cluster.session import ActorPlan, cluster_errors, plan_actors
+from faceattr.jobs.images.decode import DecodeImages
+from faceattr.jobs.images.read import ReadImages
+from faceattr.jobs.images.run import ImageJob, open_images
+
+_SAMPLE_ROWS = 64
+
+
+def describe_preflight(job: ImageJob) -> str:
+    """The resolved config, the images, the resources and a measured rate with the ETA; nothing is written."""
+    images = open_images(job)
+    num_rows = num_bytes = 0
+    sample: list[pa.Table] = []
+    for table in images.tables:
+        if sum(map(len, sample)) < _SAMPLE_ROWS:
+            sample.append(table.slice(0, _SAMPLE_ROWS))
+        num_rows += len(table)
+        num_bytes += sum(value or 0 for value in table["num_bytes"].to_pylist())
+        if job.config.limit is not None and num_rows >= job.config.limit:
+            num_rows = job.config.limit
+            break
+    if not num_rows:
+        raise RunError("the input lists no image")
+    rows = pa.concat_tables(sample).slice(0, min(_SAMPLE_ROWS, num_rows))
+    rows = rows.add_column(0, "row", pa.array(range(len(rows)), pa.int64()))
+    actors = plan_actors(job.config.workers)
+    with cluster_errors():
+        read_s, decode_s, score_s = _measure(job, images, rows, actors)
+    cluster = ray.cluster_resources()
+    cpus = max(1.0, cluster.get("CPU", 1.0))
+    rates = {
+        "read and decode": cpus / (read_s / 4 + decode_s),  # reading waits for the network, four to a core
+        "model": actors.max_actors / score_s,
+    }
+    slowest = min(rates, key=lambda stage: rates[stage])
+    eta = format_duration(num_rows / rates[slowest])
+    shard_size = choose_shard_size(num_rows)
+    lines = [
+        yaml.safe_dump(asdict(job.config), sort_keys=False),
+        f"images     {num_rows:,} below {images.root} ({images.kind}), {num_bytes / 1e9:,.2f} GB listed",
+        *describe_files(images.files.to_json() if images.files else None),
+        f"shards     {-(-num_rows // shard_size):,} of {shard_size:,} rows",
+        f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
+        f"actors     {actors.min_actors} to {actors.max_actors}, each {actors.gpus:g} GPUs, {actors.threads} threads",
+        f"model      {job.task}",
+        *(f"{stage:16} {rate:,.1f} images/s, measured on {len(rows)} images" for stage, rate in rates.items()),
+        *_describe_done(job),
+        f"estimate   {eta} for all, limited by: {slowest}. Nothing was written.",
+    ]
+    return "\n".join(lines)
+
+
+def _describe_done(job: ImageJob) -> list[str]:
+    """What the output holds of such a run already, which the estimate does not leave out."""
+    if read_record(job.output) is None:
+        return []
+    status = read_run_status(job.output, storage=job.storage)
+    num_rejected = sum((status.rejects or {}).values())
+    if job.config.retry_failed and status.state == "published":
+        rest = f"only these {num_rejected:,}"
+    else:
+        rest = "only the rest"
+    rejected = "" if status.rejects is None else f", {num_rejected:,} of them rejected"
+    return [f"there      {status.num_committed:,} of {status.num_rows:,} rows{rejected}; {rest} will be done"]
+
+
+def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorPlan) -> tuple[float, float, float]:
+    """Seconds one image takes to read, to decode and to score, on the cluster and warm."""
+    limits = ImageLimits(max_bytes=job.config.decode.max_bytes, max_pixels=job.config.decode.max_pixels)
+    read = ReadImages(images.root, job.storage, limits, images.bytes_column)
+    decode = DecodeImages(limits, job.config.decode.timeout_s, job.resizer)
+    decoded, read_s, decode_s = ray.get(ray.remote(num_cpus=1)(_prepare).remote(read, decode, rows))
+    actor = job.actor(actors, label_schema(job.attributes, images.carried))
+    score = ray.remote(num_gpus=actors.gpus, num_cpus=actors.cpus)(_score)
+    score_s = ray.get(score.remote(*actor, decoded, actors.batch_size))
+    return read_s / len(rows), decode_s / len(rows), score_s / len(rows)
+
+
+def _prepare(read: ReadImages, decode: DecodeImages, rows: pa.Table) -> tuple[pa.Table, float, float]:
+    for table in read(rows.slice(0, 2)):  # imports, connections, the decoder's child
+        list(decode(table))
+    read_s = decode_s = 0.0
+    decoded: list[pa.Table] = []
+    tables = read(rows)
+    while True:
+        started = time.perf_counter()
+        table = next(tables, None)
+        read_s += time.perf_counter() - started
+        if table is None:
+            return pa.concat_tables(decoded), read_s, decode_s
+        started = time.perf_counter()
+        decoded += decode(table)
+        decode_s += time.perf_counter() - started
+
+
+def _score(actor_class: type, actor_kwargs: dict[str, Any], rows: pa.Table, batch_size: int) -> float:
+    actor = actor_class(**actor_kwargs)
+    actor(rows.slice(0, batch_size))
+    started = time.perf_counter()
+    actor(rows)
+    return time.perf_counter() - started

@@ -1,0 +1,145 @@
+"""The label run: images in a store -> BLIP VQA actors -> a published table of labels."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from faceattr.attributes import AttributeSet
+from faceattr.config import LabelConfig
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.runs import Manifest, RunVersion
+from faceattr.data.storage import StorageOptions, open_output
+from faceattr.errors import ConfigError
+from faceattr.evaluation.label_report import LabelStatistics, report_key, write_label_report
+from faceattr.jobs.cluster.session import ActorPlan
+from faceattr.jobs.images.decode import Resizer
+from faceattr.jobs.images.label_actor import BuildScorer, VqaActor
+from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
+from faceattr.vqa.facts import CheckpointFacts, inspect_checkpoint
+from faceattr.vqa.question_files import load_question_set
+from faceattr.vqa.questions import QuestionSet
+
+# Raised by hand when a change of ours can change a score or a label.
+SCORING_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelJob(ImageJob):
+    """A checked label command; see the base.
+
+    Attributes:
+        questions: what is asked.
+        checkpoint: facts about the model, its weights' hash among them.
+    """
+
+    kind = "label"
+    packages = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
+    config: LabelConfig
+    questions: QuestionSet
+    checkpoint: CheckpointFacts
+
+    @property
+    def attributes(self) -> AttributeSet:
+        """See the base."""
+        return self.questions.attributes
+
+    @property
+    def resizer(self) -> Resizer:
+        """See the base."""
+        return Resizer("faceattr.vqa.preprocess:resize_rgb", self.checkpoint.size_px, size_px=self.checkpoint.size_px)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides the rows of the run."""
+        return {
+            **self.input_fingerprint,
+            "weights": self.checkpoint.weights_id,
+            "engine": self.config.engine,
+            "question_start": self.config.question_start,
+            "questions": self.questions.to_json(),
+            "size_px": self.checkpoint.size_px,
+            "scoring_version": SCORING_VERSION,
+        }
+
+    @property
+    def task(self) -> str:
+        """See the base."""
+        return f"{len(self.questions.vqa_questions())} questions for {', '.join(self.attributes.names)}"
+
+    def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
+        """See the base."""
+        recipe = scorer_recipe(self, actors)
+        return VqaActor, {"build_scorer": recipe, "questions": self.questions, "schema": schema}
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a reader of the run should know besides."""
+        notes: dict[str, Any] = {"model": self.config.model, "revision": self.checkpoint.revision}
+        sensitive = self.questions.sensitive_questions()
+        if sensitive:
+            notes["sensitive"] = {"questions": list(sensitive), "reason": self.config.allow_sensitive}
+        return notes
+
+
+def prepare_label_job(config: LabelConfig) -> LabelJob:
+    """Checks a command as far as it can be checked without a cluster, and without reading an image.
+
+    Raises:
+        ConfigError, ModelError: it cannot run as given.
+        StorageError: the output store refuses.
+    """
+    questions = load_question_set(config.attributes)
+    sensitive = questions.sensitive_questions()
+    if sensitive and config.allow_sensitive is None:
+        raise ConfigError(
+            f"--attributes {config.attributes} asks about race, religion, orientation, health or politics: "
+            f"{', '.join(map(repr, sensitive[:3]))}. Inferring these from faces is restricted or forbidden in many "
+            "places (EU AI Act Art. 5(1)(g)). If you may do it, give the reason, which is recorded in the run: "
+            '--allow-sensitive "..."'
+        )
+    storage = StorageOptions(**asdict(config.storage))
+    output = open_output(config.output, storage)
+    checkpoint = inspect_checkpoint(
+        config.model, revision=config.revision, fetch_remote=lambda uri: fetch_folder(uri, storage)
+    )
+    job = LabelJob(config=config, questions=questions, checkpoint=checkpoint, storage=storage, output=output)
+    check_output(job)
+    return job
+
+
+def scorer_recipe(job: LabelJob, actors: ActorPlan) -> BuildScorer:
+    """The recipe that each actor makes its scorer by."""
+    config = job.config
+    return BuildScorer(
+        "faceattr.vqa.build:build_scorer",
+        {
+            "model": config.model,
+            "revision": job.checkpoint.revision,
+            "weights_id": job.checkpoint.weights_id,
+            "questions": job.questions,
+            "engine": config.engine,
+            "question_start": config.question_start,
+            "batch_size": actors.batch_size,
+            "threads": actors.threads,
+            "on_gpu": actors.gpus > 0,
+            "storage": job.storage,
+        },
+    )
+
+
+def publish_labels(job: LabelJob, version: RunVersion) -> Manifest:
+    """Proves that every row is there once, judges the rejects, publishes, and draws the report.
+
+    Raises:
+        RunError: rows are missing, or too many images are bad; nothing is published then.
+    """
+    statistics = LabelStatistics(job.questions)
+    manifest = publish(job, version, [statistics.observe])
+    write_label_report(job.output, version.record, manifest, statistics)
+    return manifest
+
+
+def summarise(job: LabelJob, manifest: Manifest) -> str:
+    """What the user reads at the end."""
+    return summarise_run(job, manifest, "labelled", report_key(manifest.version))

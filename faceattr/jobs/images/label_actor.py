@@ -1,0 +1,114 @@
+"""The actor that holds the model: rows with pixels in, label rows out."""
+
+import pkgutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from faceattr.data.commit import OK
+from faceattr.data.tables import fit_schema
+from faceattr.jobs.cluster.actor_metrics import ActorMetrics
+from faceattr.jobs.cluster.code_version import CodeHere, check_same_code, describe_code
+from faceattr.jobs.cluster.pixel_column import pixels_from_arrow
+from faceattr.vqa.questions import AttributeLabels, QuestionSet
+
+
+class Scorer(Protocol):
+    """What the actor asks of a scorer; see `faceattr.vqa.scorer.Scorer`."""
+
+    image_size_px: int
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [n, S, S, 3] -> float32 [n, answers of all questions], natural logarithms."""
+        ...
+
+
+@dataclass(frozen=True)
+class BuildScorer:
+    """A recipe of a scorer: a function by name, and its arguments.
+
+    By name, so that a driver can send it without importing torch and transformers, which takes longer than all else
+    that it does before the first image.
+    """
+
+    function: str
+    arguments: Mapping[str, Any]
+    code: CodeHere = field(default_factory=describe_code)
+
+    def __call__(self) -> Scorer:
+        """Makes the scorer in this process. Raises RunError if this process runs other code than the driver."""
+        check_same_code(self.code)
+        scorer: Scorer = pkgutil.resolve_name(self.function)(**self.arguments)
+        return scorer
+
+
+class VqaActor:
+    """Scores blocks of images. One per GPU, or per fraction of one.
+
+    Args:
+        build_scorer: makes the scorer in this process.
+        questions: how answers become labels.
+        schema: of the label rows.
+    """
+
+    def __init__(self, build_scorer: Callable[[], Scorer], questions: QuestionSet, schema: pa.Schema) -> None:
+        self._scorer = build_scorer()
+        self._questions = questions
+        self._schema = schema
+        self._metrics = ActorMetrics()
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Label rows in the run's schema, one for each row given."""
+        with self._metrics.busy():
+            return self._label(rows)
+
+    def _label(self, rows: pa.Table) -> pa.Table:
+        status = np.array(rows["status"].to_pylist(), object)
+        good = np.flatnonzero(status == OK)
+        pixels = pixels_from_arrow(rows["pixels"], self._scorer.image_size_px)
+        started = time.perf_counter()
+        labels = self._questions.compute_labels(self._scorer.score(pixels if len(good) == len(rows) else pixels[good]))
+        self._metrics.count(status, len(good), time.perf_counter() - started)
+        columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
+        for asked in self._questions.asked:
+            name = asked.attribute.name
+            columns |= _label_columns(name, labels[name], good, len(rows), self._schema)
+        for rule in self._questions.derived:
+            inputs = [columns[name].to_pylist() for name in rule.inputs]
+            values = [rule.evaluate(dict(zip(rule.inputs, row, strict=True))) for row in zip(*inputs, strict=True)]
+            columns[rule.name] = pa.array(values, self._schema.field(rule.name).type)
+        return fit_schema(pa.table({name: columns[name] for name in self._schema.names}), self._schema, "VqaActor")
+
+
+def _label_columns(
+    name: str, labels: AttributeLabels, good: np.ndarray, num_rows: int, schema: pa.Schema
+) -> dict[str, pa.Array]:
+    """Columns of one attribute over all rows, in the schema's types; rows that were not scored are null."""
+    bad = np.ones(num_rows, bool)
+    bad[good] = False
+    null_label = bad.copy()
+    null_label[good] = labels.unknown
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        full = np.zeros((num_rows, *values.shape[1:]), values.dtype)
+        full[good] = values
+        return full
+
+    def column(suffix: str, values: np.ndarray, null: np.ndarray) -> pa.Array:
+        return pa.array(values, schema.field(name + suffix).type, mask=null)
+
+    score = spread(labels.score)
+    if score.ndim == 1:
+        score_column = column("_score", score, bad)
+    else:
+        lists = [None if is_bad else row.tolist() for row, is_bad in zip(score, bad, strict=True)]
+        score_column = pa.array(lists, schema.field(f"{name}_score").type)
+    return {
+        name: column("", spread(labels.label), null_label),
+        f"{name}_score": score_column,
+        f"{name}_mass": column("_mass", spread(labels.mass), bad),
+    }

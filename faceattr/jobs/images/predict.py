@@ -1,0 +1,166 @@
+"""The prediction run: images in a store -> a trained model -> a published table in the schema of labels.
+
+Plan, resume, rejects and publishing are the label run's own (`image_run`).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from faceattr.attributes import AttributeSet
+from faceattr.config import Precision, PredictConfig
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.run_attributes import describe_attributes, read_run_attributes
+from faceattr.data.runs import Manifest, RunVersion, read_manifest, read_record
+from faceattr.data.storage import StorageOptions, Store, open_output, open_store
+from faceattr.errors import ConfigError
+from faceattr.evaluation.agreement import Agreement
+from faceattr.evaluation.prediction_report import PredictionStatistics, report_key, write_prediction_report
+from faceattr.inference.model_facts import ModelFacts, inspect_model
+from faceattr.jobs.cluster.session import ActorPlan
+from faceattr.jobs.images.decode import Resizer
+from faceattr.jobs.images.label_actor import BuildScorer
+from faceattr.jobs.images.predict_actor import PredictActor
+from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
+
+# Raised by hand when a change of ours can change a score or a label.
+PREDICTION_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictJob(ImageJob):
+    """A checked prediction command; see the base.
+
+    Attributes:
+        model: facts about it, its weights' hash among them.
+        labels: the label run to compare with, if one is named.
+    """
+
+    kind = "prediction"
+    packages = ("torch", "torchvision", "timm", "transformers", "pillow", "simplejpeg")
+    config: PredictConfig
+    model: ModelFacts
+    labels: Store | None
+
+    @property
+    def attributes(self) -> AttributeSet:
+        """See the base."""
+        return self.model.attributes
+
+    @property
+    def resizer(self) -> Resizer:
+        """See the base."""
+        return model_resizer(self.model)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides the rows of the run."""
+        return {
+            **self.input_fingerprint,
+            "weights": self.model.weights_id,
+            "attributes": describe_attributes(self.model.attributes),
+            "precision": self.config.precision,
+            "prediction_version": PREDICTION_VERSION,
+        }
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a reader of the run should know besides."""
+        return {
+            "model": self.config.model,
+            "revision": self.model.revision,
+            "thresholds": dict(self.model.thresholds),
+            "calibrated": sorted(self.model.calibration),
+        }
+
+    @property
+    def task(self) -> str:
+        """See the base."""
+        return f"{self.config.model} predicts {', '.join(self.attributes.names)}"
+
+    def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
+        """See the base."""
+        recipe = predictor_recipe(self.config.model, self.model, self.config.precision, actors, self.storage)
+        return PredictActor, {"build_predictor": recipe, "schema": schema}
+
+
+def model_resizer(model: ModelFacts) -> Resizer:
+    """How decoded images become what a model takes."""
+    preprocessing = model.preprocessing
+    return Resizer("faceattr.inference.pixels:resize_pixels", preprocessing.to_dict(), size_px=preprocessing.size_px)
+
+
+def predictor_recipe(
+    source: str, model: ModelFacts, precision: Precision, actors: ActorPlan, storage: StorageOptions
+) -> BuildScorer:
+    """The recipe that each actor makes its predictor by."""
+    return BuildScorer(
+        "faceattr.inference.build:build_predictor",
+        {
+            "model": source,
+            "revision": model.revision,
+            "weights_id": model.weights_id,
+            "precision": precision,
+            "batch_size": actors.batch_size,
+            "threads": actors.threads,
+            "on_gpu": actors.gpus > 0,
+            "storage": storage,
+        },
+    )
+
+
+def prepare_predict_job(config: PredictConfig) -> PredictJob:
+    """Checks a command as far as it can be checked without a cluster, and without reading an image.
+
+    Raises:
+        ConfigError, ModelError: it cannot run as given.
+        StorageError: the output store refuses.
+    """
+    storage = StorageOptions(**asdict(config.storage))
+    output = open_output(config.output, storage)
+    labels = open_store(config.labels, storage) if config.labels is not None else None
+    model = inspect_model(config.model, revision=config.revision, fetch_remote=lambda uri: fetch_folder(uri, storage))
+    if labels is not None:
+        _check_labels(labels, model.attributes)
+    job = PredictJob(config=config, model=model, storage=storage, output=output, labels=labels)
+    check_output(job)
+    return job
+
+
+def _check_labels(labels: Store, attributes: AttributeSet) -> None:
+    record = read_record(labels)
+    if record is None or record.kind not in ("label", "prediction") or read_manifest(labels) is None:
+        raise ConfigError(f"--labels {labels.uri}: expected a published label run or prediction run")
+    theirs = read_run_attributes(record)
+    shared = [each for each in attributes.attributes if each.name in theirs]
+    if not shared:
+        raise ConfigError(
+            f"--labels {labels.uri}: has {', '.join(theirs)}, none of which the model predicts "
+            f"({', '.join(attributes.names)})"
+        )
+    for each in shared:
+        if theirs[each.name].classes != each.classes:
+            raise ConfigError(
+                f"--labels {labels.uri}: {each.name!r} has the classes {list(theirs[each.name].classes)} there, "
+                f"{list(each.classes)} in the model"
+            )
+
+
+def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
+    """Proves, publishes, compares with the labels if there are some, and draws the report.
+
+    Raises:
+        RunError: rows are missing, or too many images are bad; nothing is published then.
+    """
+    statistics = PredictionStatistics(job.attributes)
+    agreement = Agreement.open(job.labels, job.attributes) if job.labels is not None else None
+    observers = [statistics.observe, *([agreement.observe] if agreement is not None else [])]
+    manifest = publish(job, version, observers)
+    write_prediction_report(job.output, version.record, manifest, statistics, agreement)
+    return manifest
+
+
+def summarise(job: PredictJob, manifest: Manifest) -> str:
+    """What the user reads at the end."""
+    return summarise_run(job, manifest, "predicted", report_key(manifest.version))

@@ -1,0 +1,268 @@
+"""A run over a bucket of images, whatever the model: plan, process what is not done, prove, publish.
+
+The label run and the prediction run are this, each with its own actors, fingerprint and report.
+"""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+import faceattr
+from faceattr.attributes import AttributeSet
+from faceattr.config import LabelConfig, PredictConfig
+from faceattr.data.commit import OK
+from faceattr.data.folder_files import describe_files
+from faceattr.data.image_input import ImageInput
+from faceattr.data.images import ImageLimits
+from faceattr.data.inputs import open_input
+from faceattr.data.json_text import encode_json
+from faceattr.data.patience import write_on_the_way_out
+from faceattr.data.plan import Plan, write_plan
+from faceattr.data.reject_counts import count_rejected
+from faceattr.data.runs import (
+    Manifest,
+    RunRecord,
+    RunVersion,
+    check_fingerprint,
+    commit_all,
+    open_run,
+    read_published,
+    read_record,
+)
+from faceattr.data.storage import StorageOptions, Store, join_uri
+from faceattr.data.tables import label_schema
+from faceattr.data.work import Work
+from faceattr.jobs.cluster.metrics import RunRows
+from faceattr.jobs.cluster.progress import ErrorBudget, Progress
+from faceattr.jobs.cluster.session import ActorPlan, cluster_errors, plan_actors
+from faceattr.jobs.images.decode import Resizer
+from faceattr.jobs.images.pipeline import ImageStream, stream_rows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageJob(ABC):
+    """A checked command: everything that can be wrong before a cluster is touched has been looked at.
+
+    Attributes:
+        kind: of run; its rows lie in the folder `<kind>s`.
+        packages: those that can change a row: they decode, resize or compute.
+        config: as given.
+        storage: how stores are reached.
+        output: the run folder.
+    """
+
+    kind: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    config: LabelConfig | PredictConfig
+    storage: StorageOptions
+    output: Store
+
+    @property
+    @abstractmethod
+    def attributes(self) -> AttributeSet:
+        """Columns of the rows."""
+
+    @property
+    @abstractmethod
+    def resizer(self) -> Resizer:
+        """How decoded images become what the model takes."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides the rows of the run."""
+
+    @property
+    @abstractmethod
+    def notes(self) -> dict[str, Any]:
+        """What a reader of the run should know besides."""
+
+    @property
+    @abstractmethod
+    def task(self) -> str:
+        """What the model is to do, in words."""
+
+    @abstractmethod
+    def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
+        """Class of the model actors, and the arguments of its constructor."""
+
+    @property
+    def input_fingerprint(self) -> dict[str, Any]:
+        """What decides which images are read, and how."""
+        config = self.config
+        return {
+            "images": config.images,
+            "root": config.root,
+            "bytes_column": config.bytes_column,
+            "limit": config.limit,
+            "decode": {"max_bytes": config.decode.max_bytes, "max_pixels": config.decode.max_pixels},
+            "versions": {name: metadata.version(name) for name in self.packages},
+        }
+
+
+def check_output(job: ImageJob) -> None:
+    """Raises ConfigError if the output folder holds another run."""
+    record = read_record(job.output)
+    if record is not None:
+        check_fingerprint(job.output, record, kind=job.kind, fingerprint=job.fingerprint)
+
+
+def open_images(job: ImageJob) -> ImageInput:
+    """Opens the input of a job. Raises ConfigError if nothing usable is there."""
+    config = job.config
+    return open_input(
+        config.images,
+        root=config.root,
+        storage=job.storage,
+        reserved=label_schema(job.attributes).names,
+        bytes_column=config.bytes_column,
+    )
+
+
+def begin_run(job: ImageJob) -> RunRecord:
+    """The run in the output folder; for a new one the input is listed and frozen first."""
+
+    def plan() -> tuple[Plan, dict[str, Any], pa.Schema]:
+        images = open_images(job)
+        logger.info("plan listing images=%s kind=%s", job.config.images, images.kind)
+        plan = write_plan(job.output, images.tables, limit=job.config.limit, unique_by_source=images.kind == "prefix")
+        logger.info("plan rows=%d shards=%d bytes=%d", plan.num_rows, plan.num_shards, plan.num_bytes)
+        source: dict[str, Any] = {"kind": images.kind, "root": images.root, "bytes_column": images.bytes_column}
+        if images.files is not None:
+            source["files"] = images.files.to_json()
+        return plan, source, images.carried
+
+    return open_run(
+        job.output,
+        kind=job.kind,
+        fingerprint=job.fingerprint,
+        config=asdict(job.config),
+        versions={name: metadata.version(name) for name in ("ray", "pyarrow", "numpy", *job.packages)}
+        | {"faceattr": faceattr.__version__},
+        notes=job.notes,
+        write_plan=plan,
+    )
+
+
+def open_version(job: ImageJob, record: RunRecord) -> RunVersion:
+    """The version of the run that this command works on."""
+    schema = label_schema(job.attributes, record.carried_schema)
+    return RunVersion(job.output, record, schema, retry_failed=job.config.retry_failed)
+
+
+def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> None:
+    """Does the rows of uncommitted shards and commits them.
+
+    Raises:
+        RunError: too many images are bad, or the cluster failed; what is committed stays.
+    """
+    work = version.work()
+    num_pending = sum(len(record.plan.shard_range(shard)) for shard in work.pending.tolist())
+    if not num_pending:
+        return
+    logger.info(
+        "%s pending_rows=%d pending_shards=%d of=%d", job.kind, num_pending, len(work.pending), record.plan.num_shards
+    )
+    actors = plan_actors(job.config.workers)
+    logger.info("%s %s", job.kind, " ".join(f"{key}={value}" for key, value in asdict(actors).items()))
+    binary = [each.name for each in job.attributes.attributes if each.kind == "binary"]
+    progress = Progress(record.plan.num_rows, record.plan.num_rows - num_pending, binary)
+    watched = RunRows(record.plan.num_rows, record.plan.num_rows - num_pending)
+    budget = ErrorBudget(
+        job.config.max_error_share, record.plan.num_rows, lambda: count_rejected(version, work, job.storage)
+    )
+    budget.judge()
+    started = time.time()
+
+    def on_rows(rows: pa.Table) -> None:
+        progress.add(rows)
+        watched.add(len(rows))
+        budget.add(rows)
+
+    try:
+        with cluster_errors():
+            commit_all(version.committer(work), _stream(job, record, version, work, actors), on_rows=on_rows)
+    finally:
+        progress.close()
+        watched.close()
+        session = {
+            "started": started,
+            "version": version.version,
+            "samples": progress.samples,
+            "rows": progress.num_rows,
+        }
+        key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
+        write_on_the_way_out(lambda: job.output.put(key, data), key)
+
+
+def _stream(job: ImageJob, record: RunRecord, version: RunVersion, work: Work, actors: ActorPlan) -> Iterator[pa.Table]:
+    """Rows of the pending shards, in any order."""
+    config = job.config
+    actor, actor_kwargs = job.actor(actors, version.schema)
+    return stream_rows(
+        work,
+        ImageStream(
+            run_uri=job.output.uri,
+            root=record.source["root"],
+            bytes_column=record.source["bytes_column"],
+            storage=job.storage,
+            limits=ImageLimits(max_bytes=config.decode.max_bytes, max_pixels=config.decode.max_pixels),
+            decode_timeout_s=config.decode.timeout_s,
+            resizer=job.resizer,
+        ),
+        actor=actor,
+        actor_kwargs=actor_kwargs,
+        actors=actors,
+        block_rows=actors.block_rows(len(work.pending) * record.plan.shard_size, config.workers.block_rows),
+        wait_s=config.workers.wait_s,
+        name=f"faceattr_{job.kind}",
+    )
+
+
+def publish(job: ImageJob, version: RunVersion, observers: Sequence[Callable[[pa.Table], None]] = ()) -> Manifest:
+    """Proves that every row is there once, judges the rejects, and publishes; observers see every table.
+
+    A version that is published already, by a session that ended before its report, is only shown to the observers.
+
+    Raises:
+        RunError: rows are missing, or too many images are bad; nothing is published then.
+    """
+    if version.published is not None:
+        for table in read_published(job.output):
+            for observe in observers:
+                observe(table)
+        return version.published
+    budget = ErrorBudget(job.config.max_error_share, version.record.plan.num_rows)
+    manifest = version.verify([budget.observe, *observers])
+    budget.judge()
+    version.publish(manifest)
+    return manifest
+
+
+def summarise_run(job: ImageJob, manifest: Manifest, done: str, report_key: str) -> str:
+    """What the user reads at the end; `done` is what was done to an image."""
+    good = manifest.status_counts.get(OK, 0)
+    reasons = [f"  {status}: {count:,}" for status, count in manifest.status_counts.items() if status != OK]
+    rows = join_uri(job.output.uri, manifest.files[0].key.rpartition("/")[0])
+    what = f"{job.kind}s"
+    width = max(len(what), len("report"))
+    record = read_record(job.output)
+    lines = [
+        f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files",
+        f"{done} {good:,}, rejected {manifest.num_rows - good:,}",
+        *reasons,
+        *describe_files(record.source.get("files") if record else None),
+        f"{what:{width}}  {rows}/*.parquet",
+        f"{'report':{width}}  {join_uri(job.output.uri, report_key)}",
+    ]
+    if reasons:
+        lines.append("the rejected rows stand in the table with status and error; --retry-failed does them again")
+    return "\n".join(lines)

@@ -1,0 +1,180 @@
+"""A pack command, checked: what it packs, by which rules, and what identifies it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+
+from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.config import PackConfig
+from faceattr.data.addresses import resolve_address, resolve_distinct
+from faceattr.data.images import ImageLimits
+from faceattr.data.pack_plan import SplitRules
+from faceattr.data.packed import KIND
+from faceattr.data.run_attributes import read_decisions
+from faceattr.data.runs import RunRecord, check_fingerprint, read_record
+from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
+from faceattr.data.sources.options import SourceOptions
+from faceattr.data.sources.selection import SelectionCounts, select_labels
+from faceattr.data.splits import KEPT_SPLITS, SplitRatios
+from faceattr.data.storage import StorageOptions, Store, open_output, open_store
+from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
+
+# Raised by hand when a change of ours can change a row of a packed run.
+PACKING_VERSION = 1
+PACKING_PACKAGES = ("pillow", "simplejpeg")
+_DEFAULT_QUALITY = 92
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackJob:
+    """A checked pack command.
+
+    Attributes:
+        config: as given.
+        storage: how stores are reached.
+        output: the run folder.
+        label_runs: what identifies the label runs, by address.
+        gathered: the labels and where their images lie; None if the plan is frozen already, which holds all that.
+        selection: what `--select` chose.
+    """
+
+    config: PackConfig
+    storage: StorageOptions
+    output: Store
+    label_runs: dict[str, dict[str, Any]]
+    gathered: GatheredLabels | None
+    selection: SelectionCounts | None
+
+    @property
+    def source_fingerprint(self) -> dict[str, Any]:
+        """What decides which images and labels there are."""
+        config = self.config
+        return {
+            "labels": self.label_runs,
+            "source": config.source,
+            "root": config.root,
+            "source_options": asdict(config.source_options),
+            "select": {**asdict(config.select), "seed": config.splits.seed} if config.select.any_of else None,
+            "limit": config.limit,
+            "max_bytes": config.decode.max_bytes,
+        }
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides the rows of the run."""
+        return {
+            **self.source_fingerprint,
+            "splits": asdict(self.config.splits),
+            "conflicts": self.config.conflicts,
+            "encoding": asdict(self.encoding),
+            "max_pixels": self.config.decode.max_pixels,
+            "shard_mb": self.config.shard_mb,
+            "packing_version": PACKING_VERSION,
+            "versions": {name: metadata.version(name) for name in PACKING_PACKAGES},
+        }
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a reader of run.json should know besides; class lists stand in its `carried` schema."""
+        if self.gathered is None:
+            return {}
+        labels = self.gathered.labels
+        return {
+            "attributes": {
+                each.name: {"kind": each.kind, "classes": len(each.classes)} for each in labels.attributes.attributes
+            },
+            "teachers": {name: asdict(each) for name, each in labels.decisions.items()},
+        }
+
+    def describe_old_scores(self, record: RunRecord) -> list[str]:
+        """A line for each attribute whose scores an earlier version packed as its teacher gave them."""
+        if "teachers" in record.notes:
+            return []
+        lines = []
+        for uri in self.label_runs:
+            labels = read_record(open_store(resolve_address(uri, "--labels"), self.storage))
+            for name, each in ({} if labels is None else read_decisions(labels)).items():
+                if each.threshold != DEFAULT_THRESHOLD:
+                    lines.append(
+                        f"{uri}: an earlier version packed its scores of {name}, of which {each.threshold:g} is a yes; "
+                        "a student cuts at 0.5, so pack into a new --output, where 0.5 is a yes as well"
+                    )
+        return lines
+
+    @property
+    def encoding(self) -> Encoding:
+        """How images are stored."""
+        quality = self.config.jpeg_quality
+        if quality is None and self.config.short_side_px is not None:
+            quality = _DEFAULT_QUALITY
+        return Encoding(short_side_px=self.config.short_side_px, quality=quality)
+
+    @property
+    def limits(self) -> ImageLimits:
+        """What an image may be."""
+        return ImageLimits(max_bytes=self.config.decode.max_bytes, max_pixels=self.config.decode.max_pixels)
+
+    def split_rules(self, gathered: GatheredLabels) -> SplitRules:
+        """How the splits are drawn."""
+        splits = self.config.splits
+        kept: dict[str, str | None] = dict(KEPT_SPLITS)
+        for entry in splits.rename:
+            old, _, new = entry.rpartition("=")
+            kept[old] = None if new == "draw" else new
+        has_identity = any(each.kind == "identity" for each in gathered.labels.attributes.attributes)
+        return SplitRules(
+            ratios=SplitRatios(train=splits.train, val=splits.val, test=splits.test),
+            seed=splits.seed,
+            official=kept if splits.official == "keep" else {},
+            by_group=splits.by == "group" or (splits.by == "auto" and not has_identity),
+        )
+
+    def pack_images(self, places: Iterable[ImagePlace], schema: pa.Schema) -> PackImages:
+        """The stage that makes rows of plan rows."""
+        read = ReadPlaces(tuple(places), self.storage, self.limits)
+        return PackImages(read, self.config.decode.timeout_s, self.encoding, schema)
+
+
+def prepare_pack_job(config: PackConfig) -> PackJob:
+    """Checks a command as far as it can be checked without a cluster, and without reading an image.
+
+    Raises:
+        ConfigError: it cannot run as given.
+        StorageError: a store refuses.
+    """
+    storage = StorageOptions(**asdict(config.storage))
+    output = open_output(config.output, storage)
+    resolve_distinct(config.labels, "--labels")
+    job = PackJob(
+        config=config,
+        storage=storage,
+        output=output,
+        label_runs={uri: identify_label_run(uri, storage) for uri in config.labels},
+        gathered=None,
+        selection=None,
+    )
+    record = read_record(output)
+    if record is not None:
+        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
+        return job
+    gathered, selection = _gather(config, storage)
+    return replace(job, gathered=gathered, selection=selection)
+
+
+def _gather(config: PackConfig, storage: StorageOptions) -> tuple[GatheredLabels, SelectionCounts | None]:
+    gathered = gather_labels(
+        resolve_distinct(config.labels, "--labels"),
+        source=config.source,
+        root=None if config.root is None else resolve_address(config.root, "--root"),
+        options=SourceOptions(**asdict(config.source_options)),
+        storage=storage,
+    )
+    if not config.select.any_of:
+        return gathered, None
+    labels, selection = select_labels(
+        gathered.labels, any_of=config.select.any_of, negatives=config.select.negatives, seed=config.splits.seed
+    )
+    return replace(gathered, labels=labels), selection

@@ -1,0 +1,157 @@
+"""What tasks do with the images of a packed run: first find what is in them, then put them into rows."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from faceattr.data.commit import OK
+from faceattr.data.decoder import process_decoder
+from faceattr.data.images import ImageLimits, Pixels
+from faceattr.data.sources.gather import ImagePlace
+from faceattr.data.storage import StorageOptions
+from faceattr.errors import ImageError
+from faceattr.jobs.images.read import ReadImages
+
+# Statuses beside those of `data.images.REASONS`.
+CHANGED = "changed"
+LATE = "late"
+_CHANGED_TEXT = "its bytes are not those that its labels and its split were made for; label or pack it anew"
+_LATE_TEXT = "it could be read only after the splits were drawn, so a copy may be in another; pack into a new folder"
+_DECODE_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class ReadPlaces:
+    """Plan rows -> the same with `data`, `sha256` (of the bytes now), `status` and `error`, in another order."""
+
+    places: tuple[ImagePlace, ...]
+    storage: StorageOptions
+    limits: ImageLimits
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Reads rows, and passes them on in tables of a few MB of images. Raises StorageError on an outage."""
+        for number in pc.unique(rows["place"]).to_pylist():
+            place = self.places[number]
+            read = ReadImages(place.root, self.storage, self.limits, place.bytes_column)
+            yield from read(rows.filter(pc.equal(rows["place"], number)))
+
+
+@dataclass(frozen=True)
+class HashImages:
+    """Rows, some of unknown content -> the same with sha256, num_bytes, status and error; bytes are let go at once."""
+
+    read: ReadPlaces
+    schema: pa.Schema
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Reads what has no hash yet; what has one is `ok` unread."""
+        known = rows.filter(pc.is_valid(rows["sha256"]))
+        known = known.append_column("status", pa.repeat(OK, len(known)))
+        known = known.append_column("error", pa.nulls(len(known), pa.string()))
+        unknown = rows.filter(pc.is_null(rows["sha256"])).drop_columns(["sha256"])
+        yield known.select(self.schema.names).cast(self.schema)
+        for found in self.read(unknown):
+            sizes = pc.binary_length(found["data"]).cast(pa.int64())
+            hashed = found.drop_columns(["data", "num_bytes"]).append_column("num_bytes", sizes)
+            yield hashed.select(self.schema.names).cast(self.schema)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are stored.
+
+    Attributes:
+        short_side_px: longest short side; None keeps the size.
+        quality: of the JPEG; None keeps the bytes as they are.
+    """
+
+    short_side_px: int | None = None
+    quality: int | None = None
+
+    def encode(self, pixels: Pixels, data: bytes) -> tuple[bytes, tuple[int, int]]:
+        """The image as it is stored, and its width and height.
+
+        Args:
+            pixels: uint8 [H, W, 3], upright.
+            data: as read.
+        """
+        if self.quality is None:
+            return data, (pixels.shape[1], pixels.shape[0])
+        image = Image.fromarray(pixels)
+        if self.short_side_px is not None and min(image.size) > self.short_side_px:
+            image = image.resize(self._size(image.size), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        # No chroma subsampling: at face size it costs few bytes and keeps the colour of small things.
+        image.save(buffer, "JPEG", quality=self.quality, subsampling="4:4:4", optimize=True)
+        return buffer.getvalue(), image.size
+
+    def _size(self, size: tuple[int, int]) -> tuple[int, int]:
+        scale = (self.short_side_px or 0) / min(size)
+        width, height = (max(1, round(side * scale)) for side in size)
+        return width, height
+
+
+@dataclass(frozen=True)
+class PackImages:
+    """Plan rows of a packed run -> its rows: images that were decoded once, so that training meets no broken one."""
+
+    read: ReadPlaces
+    timeout_s: float
+    encoding: Encoding
+    schema: pa.Schema
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Reads, checks and encodes rows, in another order."""
+        planned = dict(zip(rows["row"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+        for found in self.read(rows.drop_columns(["sha256"])):
+            yield self._pack(found, planned)
+
+    def _pack(self, found: pa.Table, planned: Mapping[int, str | None]) -> pa.Table:
+        status, error = found["status"].to_pylist(), found["error"].to_pylist()
+        contents = found["sha256"].to_pylist()
+        for place, row in enumerate(found["row"].to_pylist()):
+            if status[place] == OK and contents[place] != planned[row]:
+                late = planned[row] is None
+                status[place], error[place] = (LATE, _LATE_TEXT) if late else (CHANGED, _CHANGED_TEXT)
+        images: list[bytes | None] = [None] * len(found)
+        sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(found)
+        decoder = process_decoder(self.read.limits, deadline_s=self.timeout_s)
+        good = [place for place, value in enumerate(status) if value == OK]
+        for start in range(0, len(good), _DECODE_IMAGES):
+            places = good[start : start + _DECODE_IMAGES]
+            encoded = [found["data"][place].as_py() for place in places]
+            for place, data, decoded in zip(places, encoded, decoder.decode_each(encoded), strict=True):
+                if isinstance(decoded, ImageError):
+                    status[place], error[place] = decoded.reason, decoded.detail
+                    continue
+                images[place], sizes[place] = self.encoding.encode(decoded, data)
+        return self._table(found, images, sizes, status, error)
+
+    def _table(
+        self,
+        found: pa.Table,
+        images: Sequence[bytes | None],
+        sizes: Sequence[tuple[int | None, int | None]],
+        status: Sequence[str],
+        error: Sequence[str | None],
+    ) -> pa.Table:
+        made = {
+            "image": pa.array(images, pa.binary()),
+            "width_px": pa.array([width for width, _ in sizes], pa.int32()),
+            "height_px": pa.array([height for _, height in sizes], pa.int32()),
+            "status": pa.array(status),
+            "error": pa.array(error, pa.string()),
+        }
+        columns = [made[name] if name in made else found[name] for name in self.schema.names]
+        return pa.table(columns, schema=self.schema)
+
+
+def mean_bytes(rows: pa.Table) -> float:
+    """Mean size of the images in packed rows; 0 if there is none."""
+    sizes = pc.binary_length(rows["image"]).drop_null().to_numpy()
+    return float(np.mean(sizes)) if len(sizes) else 0.0

@@ -1,0 +1,191 @@
+"""What a search leaves: the table of trials, the winner's settings and model, its figures on the test split, a page."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+import torch
+import yaml
+
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.json_files import decode_object
+from faceattr.data.json_text import encode_json
+from faceattr.data.parquet import encode_table
+from faceattr.data.runs import RunRecord
+from faceattr.data.storage import Store, join_uri
+from faceattr.data.store_types import MissingObjectError
+from faceattr.errors import RunError
+from faceattr.jobs.cluster.cores import count_decoders
+from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
+from faceattr.jobs.search.job import SearchJob
+from faceattr.jobs.train.feed import Feed, FeedPlan
+from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.search.final_figures import compute_final_figures
+from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_folder
+from faceattr.search.report import render_search_report
+from faceattr.training.forward import Forward
+from faceattr.training.overrides import dump_config, override
+from faceattr.vqa.device import given_device
+
+TRIALS_KEY = "trials.parquet"
+BEST_CONFIG_KEY = "best.yaml"
+BEST_FOLDER = "best"
+TEST_KEY = "test.json"
+REPORT_KEY = "report.html"
+_STORE_SHARE = 0.4
+# Keys of the train config that say where to and how a command runs, not what is trained.
+_NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
+
+
+def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: Sequence[TrialRecord]) -> str:
+    """Writes all results, in an order in which a killed driver can do it again; what the user reads last.
+
+    Raises:
+        RunError: no trial finished.
+    """
+    output = job.output
+    output.put(TRIALS_KEY, encode_table(tabulate(trials, job.space, job.attributes.names)))
+    best = best_trial(trials)
+    if best is None or best.judgement is None:
+        errors = sorted({trial.error for trial in trials if trial.error})
+        raise RunError(f"no trial finished; {TRIALS_KEY} has their errors, such as: {errors[:1]}")
+    config = describe_best(job, best)
+    output.put(BEST_CONFIG_KEY, config.encode())
+    keep_best_model(job, best, trials)
+    test = evaluate_on_test(job, plan, best)
+    page = render_search_report(record, job.space, trials, best, notes=plan.caches.notes, test=test, best_config=config)
+    output.put(REPORT_KEY, page.encode())
+    return _summarise(job, best, trials, test)
+
+
+def describe_best(job: SearchJob, best: TrialRecord) -> str:
+    """The winner's train config as YAML for `pipelines/train.py --config`, which wants an --output besides.
+
+    Thresholds are part of the winner, so the training that it describes chooses them by the same criterion.
+    """
+    config = replace(override(job.base, best.values), thresholds=job.config.objective.thresholds)
+    kept = yaml.safe_load(dump_config(config))
+    for name in _NOT_KEPT:
+        kept.pop(name, None)
+    return f"# trial {best.name}; rerun: pipelines/train.py --config best.yaml --output ...\n" + yaml.safe_dump(
+        kept, sort_keys=False, allow_unicode=True
+    )
+
+
+def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord]) -> None:
+    """Copies the winner's model to `best/` and removes those of the trials.
+
+    Raises:
+        RunError: it is not there.
+    """
+    output, own = job.output, f"{trial_folder(best.number)}/{MODEL_FOLDER}"
+    # The config last, so that a folder with it is complete; and the trials' models only after it.
+    for name in sorted(FILE_PATTERNS, key=lambda each: each == CONFIG_FILE):
+        try:
+            output.put(f"{BEST_FOLDER}/{name}", output.get(f"{own}/{name}"))
+        except MissingObjectError as error:
+            if _holds_best(job, best):
+                break
+            raise RunError(
+                f"the model of the best trial, {best.name}, is gone from {join_uri(output.uri, own)}"
+            ) from error
+    output.put(f"{BEST_FOLDER}/trial.json", encode_json({"trial": best.name}).encode())
+    for trial in trials:
+        for name in FILE_PATTERNS:
+            output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
+
+
+def _read_object(store: Store, key: str) -> dict[str, Any]:
+    return decode_object(store.get(key), join_uri(store.uri, key))
+
+
+def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
+    try:
+        return bool(_read_object(job.output, f"{BEST_FOLDER}/trial.json").get("trial") == best.name)
+    except MissingObjectError:
+        return False
+
+
+def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dict[str, Any] | None:
+    """Figures of the winner on the test split: measured once, and kept. None if there is no test split.
+
+    Once a winner: a search that goes on with more trials may find another.
+
+    Raises:
+        RunError: the cluster broke, or an image cannot be read.
+    """
+    if "test" not in plan.surveys:
+        return None
+    try:
+        there = _read_object(job.output, TEST_KEY)
+        if there.get("trial") == best.name:
+            return there
+    except MissingObjectError:
+        pass
+    trials = job.config.trials
+    with cluster_errors():
+        found: dict[str, Any] = ray.get(
+            ray.remote(_judge_on_test).options(num_cpus=trials.cpus, num_gpus=trials.gpus).remote(plan)
+        )
+    found = {"trial": best.name, **found}
+    job.output.put(TEST_KEY, encode_json(found, indent=1).encode())
+    return found
+
+
+def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
+    """Runs the winner over the test images, in a task of the cluster."""
+    model = MultiAttributeModel.from_pretrained(
+        join_uri(plan.output_uri, BEST_FOLDER),
+        fetch_remote=lambda uri: fetch_folder(uri, plan.storage, only=FILE_PATTERNS),
+    )
+    device = given_device(plan.trials.gpus > 0)
+    forward = Forward(model.backbone.preprocessing, precision=plan.base.optim.precision, device=device)
+    feed = Feed(
+        FeedPlan(
+            data=replace(plan.data, splits={**plan.data.splits, "val": plan.data.splits["test"]}),
+            attributes=plan.attributes,
+            surveys={**plan.surveys, "val": plan.surveys["test"]},
+            settings=plan.base.feed,
+            augmentation=plan.base.augmentation,
+            preprocessing=model.backbone.preprocessing,
+            seed=plan.base.seed,
+            num_epochs=1,
+        ),
+        rank=0,
+        world_size=1,
+        max_decoders=count_decoders(plan.base, 1, plan.trials.cpus),
+        store_share=_STORE_SHARE,
+        pin=False,
+    )
+    outputs, targets = [], []
+    model.to(device).eval()
+    with torch.no_grad():
+        for batch in feed.val_batches():
+            given = forward(model, batch.inputs.to(device))
+            outputs.append({name: each.float().cpu() for name, each in given.items()})
+            targets.append(batch.targets)
+    feed.close()
+    return compute_final_figures(plan.judge, outputs, targets, model.thresholds)
+
+
+def _summarise(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord], test: dict[str, Any] | None) -> str:
+    judgement = best.judgement
+    assert judgement is not None
+    counts = ", ".join(
+        f"{sum(trial.status == status for trial in trials)} {status}" for status in ("finished", "stopped", "failed")
+    )
+    settings = "\n".join(f"  {key} = {value}" for key, value in best.values.items())
+    lines = [f"{len(trials)} trials: {counts}", f"best {best.name}, objective {judgement.objective:.4f}", settings]
+    if test is not None:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in test["by_attribute"].items() if value is not None)
+        lines.append(f"on test, once: {shown}")
+    uri = job.output.uri
+    lines += [
+        f"trials  {join_uri(uri, TRIALS_KEY)}",
+        f"best    {join_uri(uri, BEST_CONFIG_KEY)}, model {join_uri(uri, BEST_FOLDER)}",
+        f"report  {join_uri(uri, REPORT_KEY)}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,280 @@
+"""A search command, checked: its config, shared settings, space and network; begun anew, or gone on with."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+
+import faceattr
+from faceattr.attributes import AttributeSet
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.packed import PackedData, open_packed
+from faceattr.data.plan import Plan
+from faceattr.data.runs import RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.storage import StorageOptions, Store, open_output
+from faceattr.errors import ConfigError
+from faceattr.jobs.cluster.code_version import code_version
+from faceattr.models.backbones import built_name
+from faceattr.models.model_files import FILE_PATTERNS
+from faceattr.models.published import check_published_weights
+from faceattr.search.base import build_base, config_from_json, read_text, to_json
+from faceattr.search.cache_rule import CachePlan, plan_caches, possible_depths
+from faceattr.search.config import SearchConfig
+from faceattr.search.default_space import build_default_space
+from faceattr.search.model_facts import ModelFacts, inspect_model
+from faceattr.search.objective import Judge
+from faceattr.search.records import read_begun
+from faceattr.search.space import Space, check_space, parse_space
+from faceattr.training.assembly import build_untrained, choose_attributes, renamed_backbone
+from faceattr.training.config import list_deciding
+from faceattr.training.label_needs import best_figures, check_label_needs
+from faceattr.training.recipe import resolve_recipe
+from faceattr.training.train_config import KEPT_THRESHOLDS, TrainConfig
+from faceattr.yaml_files import load_yaml
+
+logger = logging.getLogger(__name__)
+KIND = "search"
+SET_ATTRIBUTES = "--set 'attributes=[...]' with"
+"""How a search is told to leave out an attribute."""
+_DEFAULT_SAMPLES = 32
+_PACKAGES = ("ray", "optuna", "torch", "torchvision", "timm", "transformers", "pyarrow", "numpy", "scikit-learn")
+# What --resume may change: how long, where and with what a search runs, not what it finds.
+_RESUMABLE = ("num_samples", "resume", "trials", "storage", "ray", "dry_run")
+_OUTSIDE = "the shared settings lie outside the space: no trial has just these"
+_NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchJob:
+    """A checked search command: what can be wrong before a cluster is touched has been looked at.
+
+    Attributes:
+        config: as given; of a search that goes on, as it was begun, with the changes.
+        base: settings that the trials share, the space's fixed values among them, with nothing left to choose.
+        recipe: what was chosen and why: rate, schedule, augmentation.
+        space: what they differ in.
+        facts: of the shared network.
+        data: packed runs.
+        attributes: to learn.
+        storage: how stores are reached.
+        output: folder of the search.
+    """
+
+    config: SearchConfig
+    base: TrainConfig
+    recipe: tuple[str, ...]
+    space: Space
+    facts: ModelFacts
+    data: PackedData
+    attributes: AttributeSet
+    storage: StorageOptions
+    output: Store
+
+    @property
+    def num_samples(self) -> int:
+        """Trials of the search."""
+        return self.config.num_samples or _DEFAULT_SAMPLES
+
+    @property
+    def first_trial(self) -> dict[str, Any] | None:
+        """The shared settings as a trial's; None where the space excludes them."""
+        return self.space.find_values(self.base)
+
+    @property
+    def main(self) -> str | None:
+        """The attribute that counts."""
+        return self.config.objective.main or self.base.loss.main
+
+    @property
+    def judge(self) -> Judge:
+        """Of trials."""
+        return Judge(self.attributes, self.config.objective, main=self.main, seed=self.config.seed)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides what is found."""
+        base, config = list_deciding(self.base), asdict(self.config)
+        for name in ("output", "storage", "ray", "workers", "dry_run"):
+            del base[name]
+        return {
+            "data": self.data.fingerprint,
+            "base": base,
+            "space": self.space.to_json(),
+            **{name: config[name] for name in ("algorithm", "seed", "objective", "stop", "features")},
+            **renamed_backbone(self.base.model),
+        }
+
+    @property
+    def caches(self) -> CachePlan:
+        """Activations that trials share."""
+        return plan_caches(
+            self.space,
+            self.base,
+            self.facts,
+            self.config.features,
+            mode=self.config.cache,
+            num_rows=self.data.num_rows("train") + self.data.num_rows("val"),
+        )
+
+
+def prepare_search_job(config: SearchConfig) -> SearchJob:
+    """Checks a command as far as it can be checked without reading labels.
+
+    Raises:
+        ConfigError, ModelError: it cannot run as given.
+        StorageError: a store refuses.
+    """
+    storage = StorageOptions(**asdict(config.storage))
+    output = open_output(config.resume or config.output, storage)
+    record = read_record(output)
+    content: Mapping[str, Any] | None
+    if config.resume is not None:
+        config, base, content = _read_begun(config, record, output)
+    else:
+        base = build_base(config, storage)
+        content = None if config.space is None else _load_space(config.space, storage)
+    data = open_packed(config.data, storage)
+    attributes = choose_attributes(data.attributes, base.attributes)
+    wanted = config.objective.thresholds
+    if base.thresholds not in (KEPT_THRESHOLDS, wanted):
+        raise ConfigError(
+            f"thresholds.criterion {base.thresholds.criterion} of the trained config: a search chooses thresholds by "
+            f"--objective.criterion, which is {wanted.criterion}; make both say the same, with recall and costs, or "
+            "leave the former out"
+        )
+    main = config.objective.main
+    if main is not None and main not in attributes.names:
+        raise ConfigError(f"--objective.main {main!r}: none of the learnt attributes {list(attributes.names)}")
+    parsed = None if content is None else parse_space(content, f"--space {config.space}" if config.space else "space")
+    if parsed is not None:
+        base = check_space(parsed, base, attributes.names)
+    begun = record.notes["base"] if record is not None and record.kind == KIND else None
+    recipe = resolve_recipe(base, num_images=data.num_rows("train"), begun=begun)
+    base = recipe.config
+    model = build_untrained(base, attributes, fetch_remote=lambda uri: fetch_folder(uri, storage, only=FILE_PATTERNS))
+    backbone = model.backbone
+    space = parsed or build_default_space(
+        base, attributes.names, num_blocks=backbone.num_blocks, can_split=backbone.can_split
+    )
+    base = check_space(space, base, attributes.names)
+    job = SearchJob(
+        config=config,
+        base=base,
+        recipe=recipe.lines,
+        space=space,
+        facts=inspect_model(model, possible_depths(space, base)),
+        data=data,
+        attributes=attributes,
+        storage=storage,
+        output=output,
+    )
+    _check_job(job)
+    if record is not None:
+        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
+    return job
+
+
+def _check_job(job: SearchJob) -> None:
+    check_label_needs(job.base.select, job.attributes, job.data, unlearnt=SET_ATTRIBUTES)
+    counts = {name: job.data.count_labels("val", name) for name in job.attributes.names}
+    job.judge.check_labels(counts, best_figures(job.attributes, counts))
+    num_rows, size = job.data.num_rows("train"), job.base.feed.batch_size
+    if num_rows < size:
+        raise ConfigError(f"feed.batch_size {size}: the training split has {num_rows:,} images; choose fewer")
+    if job.base.workers.num_workers > 1 and not job.config.ray.dashboard:
+        # Ray Train's placement groups of trials that are stopped are given back by way of the dashboard's state API.
+        raise ConfigError("--ray.no-dashboard: trials with several workers need the dashboard; leave the flag out")
+
+
+def check_weights(job: SearchJob) -> None:
+    """Refuses, before a cluster is touched, backbones that there are not, or whose published weights cannot be had.
+
+    Raises:
+        ConfigError, ModelError: as `check_published_weights`.
+    """
+    model = job.base.model
+    if model.checkpoint is not None:
+        return
+    for name in job.space.possible("model.backbone") or [model.backbone]:
+        built_name(name)
+        if model.pretrained:
+            check_published_weights(name)
+
+
+def _load_space(address: str, storage: StorageOptions) -> Mapping[str, Any]:
+    return load_yaml(read_text(address, storage, "--space"), f"--space {address}")
+
+
+def _read_begun(
+    config: SearchConfig, record: RunRecord | None, output: Store
+) -> tuple[SearchConfig, TrainConfig, Mapping[str, Any]]:
+    """Config, shared settings and space of the search in a folder; nothing but JSON is read."""
+    if record is None or record.kind != KIND:
+        raise ConfigError(f"--resume {output.uri}: there is no search; begin one with --data and --output")
+    plain = SearchConfig(data=("unused",), output="unused")
+    changed = [
+        each.name
+        for each in fields(SearchConfig)
+        if each.name not in _RESUMABLE and getattr(config, each.name) != getattr(SearchConfig(resume="x"), each.name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"--resume takes its settings from the search: leave out --{changed[0].replace('_', '-')}, or begin "
+            "another search with --output"
+        )
+    begun = config_from_json(plain, record.config)
+    num_begun = len(read_begun(output))
+    if config.num_samples is not None and config.num_samples < num_begun:
+        raise ConfigError(f"--num-samples {config.num_samples}: the search has begun {num_begun} trials; give more")
+    begun = replace(
+        begun,
+        **{name: getattr(config, name) for name in ("storage", "ray", "dry_run")},
+        num_samples=config.num_samples or begun.num_samples,
+        trials=config.trials if config.trials != plain.trials else begun.trials,
+    )
+    base = config_from_json(TrainConfig(data=begun.data, output="unused"), record.notes["base"])
+    return begun, replace(base, storage=config.storage, ray=config.ray), record.notes["space"]
+
+
+def begin_search_run(job: SearchJob) -> RunRecord:
+    """The run in the output folder."""
+    source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
+    return open_run(
+        job.output,
+        kind=KIND,
+        fingerprint=job.fingerprint,
+        config=to_json(job.config),
+        versions={name: metadata.version(name) for name in _PACKAGES}
+        | {"faceattr": faceattr.__version__, "code": code_version()},
+        notes={
+            "base": to_json(job.base),
+            "space": job.space.to_json(),
+            "attributes": [asdict(each) for each in job.attributes.attributes],
+        },
+        write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
+    )
+
+
+def describe_search(job: SearchJob) -> str:
+    """What the user reads before it starts."""
+    rows = {split: job.data.num_rows(split) for split in job.data.splits}
+    judged = (
+        f"{job.config.objective.criterion} of {job.main}"
+        if job.main
+        else f"mean over {', '.join(job.attributes.names)}"
+    )
+    return "\n".join(
+        [
+            f"search of {job.num_samples} trials, {job.config.algorithm}, judged by {judged}",
+            f"images {', '.join(f'{split} {count:,}' for split, count in rows.items())}",
+            f"backbone {job.base.model.backbone}, {job.facts.num_blocks} blocks, {job.base.optim.epochs} epochs",
+            *job.recipe,
+            "the first trial has these settings" if job.first_trial is not None else _OUTSIDE,
+            "space",
+            job.space.describe(),
+            *job.caches.notes,
+        ]
+    )

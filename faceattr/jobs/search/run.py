@@ -1,0 +1,168 @@
+"""The search: trials of one space on packed runs, by Ray Tune, and what came of it.
+
+run.json                    config, space, shared settings, fingerprint, versions
+survey.json                 what the labels are
+features/                   activations that trials share
+trials/t0003/               settings, record, and the model of the best one so far
+tensorboard/
+trials.parquet, best.yaml, best/, test.json, report.html
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from faceattr.data.runs import read_record
+from faceattr.errors import ConfigError
+from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.search.fill_cache import FeatureTask, fill_features, plan_feature_tasks
+from faceattr.jobs.search.inputs import SearchPlan
+from faceattr.jobs.search.job import SET_ATTRIBUTES, SearchJob
+from faceattr.jobs.search.stack import stack_key
+from faceattr.jobs.search.tune import run_trials
+from faceattr.jobs.train.feed import READ_CPUS
+from faceattr.jobs.train.survey import load_surveys, survey_data
+from faceattr.search.cache_rule import all_cached, possible_depths
+from faceattr.search.records import TrialRecord, read_begun, read_records
+from faceattr.search.sampler import Sampler
+from faceattr.search.work import WorkList
+from faceattr.training.label_needs import refuse_unlabelled
+from faceattr.training.survey import SplitSurvey
+
+
+def survey_search(job: SearchJob) -> dict[str, SplitSurvey]:
+    """Reads all labels once.
+
+    Raises:
+        ConfigError: an attribute has no label.
+        RunError, StorageError: a file is damaged, or cannot be read.
+    """
+    # Without a run.json, what stands there is of an attempt that was refused, perhaps with other attributes.
+    surveys = load_surveys(job.output) if read_record(job.output) is not None else None
+    if surveys is None:
+        with cluster_errors():
+            surveys = survey_data(job.data, job.attributes, job.base.feed.balance, job.output, job.storage)
+    empty = [name for name in job.attributes.names if name not in surveys["train"].labelled]
+    refuse_unlabelled(job.attributes, empty, SET_ATTRIBUTES)
+    return surveys
+
+
+def plan_search(job: SearchJob, surveys: dict[str, SplitSurvey]) -> SearchPlan:
+    """What every trial needs to know."""
+    return SearchPlan(
+        base=job.base,
+        data=job.data,
+        attributes=job.attributes,
+        surveys=surveys,
+        output_uri=job.output.uri,
+        storage=job.storage,
+        judge=job.judge,
+        caches=job.caches,
+        features=job.config.features,
+        trials=job.config.trials,
+    )
+
+
+def fill_caches(job: SearchJob, plan: SearchPlan) -> int:
+    """Computes the activations that trials share and that are not there yet; returns the number of images.
+
+    Raises:
+        RunError: an image or a file cannot be read, or the cluster broke.
+    """
+    caches = plan.caches
+    if not caches.boundaries:
+        return 0
+    gpus = min(1.0, job.config.trials.gpus)
+    with cluster_errors():
+        tasks: list[FeatureTask] = ray.get(
+            ray.remote(plan_feature_tasks)
+            .options(num_cpus=0.5)
+            .remote(plan.source, caches.boundaries, plain=caches.plain, num_views=caches.num_views)
+        )
+        return sum(fill_features(plan.source, task, job.facts, gpus=gpus) for task in tasks)
+
+
+def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
+    """Runs the trials that are not over; returns all.
+
+    Raises:
+        RunError: the cluster broke; trials that are over stay.
+    """
+    config, records = job.config, read_records(job.output)
+    sampler = Sampler(
+        job.space,
+        config.algorithm,
+        seed=config.seed,
+        two_objectives=config.objective.two,
+        num_samples=job.num_samples,
+        records=records,
+        num_begun=len(read_begun(job.output)),
+        first=job.first_trial,
+    )
+    learns = config.algorithm == "tpe"
+    stacks = config.trials.stack == "auto" and _all_stack(job, plan)
+    whole = min(job.num_samples, config.trials.stack_size)
+    work = WorkList(
+        job.output,
+        sampler,
+        num_samples=job.num_samples,
+        round_size=(min(whole, max(8, job.num_samples // 4)) if learns else whole) if stacks else 1,
+        learns=learns,
+        stack_key=lambda number, values: (
+            stack_key(plan.config_of(number, values), job.facts, plan.caches)
+            if config.trials.stack == "auto"
+            else _alone(plan, number, values)
+        ),
+    )
+    if not work.is_over:
+        concurrent = _count_concurrent(job, plan)
+        plan = replace(plan, num_concurrent=min(concurrent or 1, job.num_samples))
+        run_trials(plan, work, job.output, stop=config.stop, max_concurrent=concurrent)
+    return list(work.ordered())
+
+
+def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
+    """Trials at a time, where they need more than what Tune counts: workers of their own, or decoding beside them.
+
+    Without room for that all of them would wait for ever. None: Tune's own count is right.
+
+    Raises:
+        ConfigError: there is no such room.
+    """
+    trials, workers, feed = job.config.trials, job.base.workers, job.base.feed
+    cached, grouped = all_cached(job.space, job.base, job.facts, plan.caches), workers.num_workers > 1
+    if cached and not grouped:
+        return trials.max_concurrent
+    asked = {"CPU": trials.cpus, "GPU": trials.gpus}
+    claimed = dict(asked)
+    if not cached:
+        claimed["CPU"] += workers.num_workers * 2 * READ_CPUS + feed.decode_cpus
+    if grouped:
+        claimed["CPU"] += workers.num_workers * workers.cpus_per_worker
+        claimed["GPU"] += workers.num_workers * workers.use_gpu
+    cluster = ray.cluster_resources()
+    rooms = {name: int(cluster.get(name, 0.0) / amount) for name, amount in claimed.items() if amount}
+    scarce = min(rooms, key=lambda name: rooms[name])
+    if rooms[scarce] < 1:
+        raise ConfigError(
+            f"--trials.{scarce.lower()}s {asked[scarce]:g}: a trial with its workers and decoding claims "
+            f"{claimed[scarce]:g} {scarce}s, the cluster has {cluster.get(scarce, 0.0):g}; "
+            "lower it, or the trained config's workers"
+        )
+    return min(rooms[scarce], trials.max_concurrent or rooms[scarce])
+
+
+def _alone(plan: SearchPlan, number: int, values: Mapping[str, Any]) -> None:
+    """Checks the settings of a trial that trains alone."""
+    plan.config_of(number, values)
+
+
+def _all_stack(job: SearchJob, plan: SearchPlan) -> bool:
+    """Whether trials of this space train heads alone. Random settings are drawn all at once even if some do not."""
+    heads_only = {"all", -1, job.facts.num_blocks}
+    depths = set(possible_depths(job.space, job.base))
+    if job.config.algorithm == "random":
+        return bool(depths & heads_only) and job.facts.num_blocks in plan.caches.boundaries
+    return depths <= heads_only and job.facts.num_blocks in plan.caches.boundaries

@@ -1,0 +1,141 @@
+"""Many trials of heads alone as one training; see `faceattr.training.stacked_fit`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faceattr.data.json_text import encode_json
+from faceattr.data.storage import open_store
+from faceattr.errors import RunError
+from faceattr.jobs.search.inputs import SearchPlan, open_inputs
+from faceattr.jobs.search.trial import ReportTrial, is_best, save_trial_model
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.search.cache_rule import CachePlan
+from faceattr.search.model_facts import ModelFacts
+from faceattr.search.records import TrialRecord
+from faceattr.training.config import FitConfig, compute_fingerprint
+from faceattr.training.feature_feed import FeatureFeed
+from faceattr.training.metrics import Metrics
+from faceattr.training.stacked_fit import StackedTrial, fit_stacked, shared_settings, why_not_stacked
+from faceattr.training.train_config import TrainConfig
+
+
+def stack_key(config: TrainConfig, facts: ModelFacts, caches: CachePlan) -> str | None:
+    """Trials with the same key can train as one stack; None for a trial that has to train alone.
+
+    Args:
+        config: of the trial.
+        facts: of the network.
+        caches: of the search.
+    """
+    heads_only = config.freeze.depth in ("all", -1, facts.num_blocks) and config.freeze.schedule == "constant"
+    cached = facts.num_blocks in caches.boundaries
+    seen = caches.num_views if config.augment.strength else caches.plain
+    alone = config.workers.num_workers > 1 or config.lora.rank
+    if not heads_only or not cached or not seen or alone or why_not_stacked(config.fit) is not None:
+        return None
+    fit = shared_settings(config.fit)
+    return compute_fingerprint(replace(config, output="any", loss=fit.loss, optim=fit.optim))
+
+
+def train_stack(
+    plan: SearchPlan,
+    numbers: Sequence[int],
+    settings: Sequence[Mapping[str, Any]],
+    report: ReportTrial,
+    *,
+    device: torch.device,
+) -> None:
+    """Trains and judges some trials with the same `stack_key`; the best one's model is saved if none before was better.
+
+    Args:
+        plan: of the search.
+        numbers: of the trials.
+        settings: of each, key -> value.
+        report: gets the records of all trials, once.
+        device: that is computed on.
+
+    Raises:
+        FaceattrError: none of them can be trained.
+    """
+    started_s = time.monotonic()
+    configs = [plan.config_of(number, values) for number, values in zip(numbers, settings, strict=True)]
+    model = plan.build_model(configs[0])
+    inputs = open_inputs(plan, configs[0], model)
+    feed = inputs.feed
+    if not isinstance(feed, FeatureFeed):
+        feed.close()
+        raise RunError(f"a stack needs cached features, but its trials would read {inputs.note}")
+    # Learning rates of the stages: there is one stage.
+    fits: list[FitConfig] = [config.fit for config in configs]
+    trials = fit_stacked(
+        model,
+        feed.train_batches,
+        feed.val_batches,
+        fits,
+        counts=plan.counts,
+        steps_per_epoch=inputs.num_batches,
+        device=device,
+    )
+    judge = _StackJudge(plan, model, torch.cat([batch.inputs for batch in feed.val_batches()]))
+    records = [judge(*each) for each in zip(numbers, settings, trials, strict=True)]
+    share = (time.monotonic() - started_s) / len(records)
+    records = [replace(record, inputs=inputs.note, seconds=share, stacked=True) for record in records]
+    _save_best(plan, model, configs, records, trials)
+    described = encode_json([asdict(each) for each in records])
+    report({"epoch": 0, "objective": _best_objective(records), "records": described})
+
+
+class _StackJudge:
+    """The records of the trials of a stack, from the heads of their best epochs."""
+
+    def __init__(self, plan: SearchPlan, model: MultiAttributeModel, features: Tensor) -> None:
+        self._plan, self._model, self._features = plan, model.cpu().eval(), features
+        self._targets = plan.val_targets()
+
+    def __call__(self, number: int, values: Mapping[str, Any], trial: StackedTrial) -> TrialRecord:
+        if trial.error is not None:
+            return TrialRecord(
+                number=number, values=values, status="failed", num_epochs=len(trial.history), error=trial.error
+            )
+        self._model.heads.load_state_dict(trial.heads)
+        with torch.no_grad():
+            outputs = self._model.apply_heads(self._features)
+        metrics = Metrics(self._plan.attributes)
+        metrics.add(outputs, self._targets)
+        best = trial.history[trial.best_epoch]
+        return TrialRecord(
+            number=number,
+            values=values,
+            status="finished",
+            judgement=self._plan.judge.judge(outputs, self._targets),
+            best_epoch=trial.best_epoch,
+            num_epochs=len(trial.history),
+            figures={name[4:]: value for name, value in best.items() if name.startswith("val/")} | metrics.finish(),
+        )
+
+
+def _best_objective(records: Sequence[TrialRecord]) -> float:
+    return max((each.judgement.objective for each in records if each.judgement is not None), default=float("nan"))
+
+
+def _save_best(
+    plan: SearchPlan,
+    model: MultiAttributeModel,
+    configs: Sequence[TrainConfig],
+    records: Sequence[TrialRecord],
+    trials: Sequence[StackedTrial],
+) -> None:
+    judged = [place for place, record in enumerate(records) if record.judgement is not None]
+    if not judged:
+        return
+    best = max(judged, key=lambda place: (records[place].judgement.objective, -place))  # type: ignore[union-attr]
+    judgement = records[best].judgement
+    assert judgement is not None
+    if is_best(plan, judgement):
+        model.heads.load_state_dict(trials[best].heads)
+        save_trial_model(open_store(configs[best].output, plan.storage), model, judgement)

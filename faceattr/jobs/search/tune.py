@@ -1,0 +1,295 @@
+"""Runs the work of a search by Ray Tune: places trials, shows them on the dashboard, stops the weak ones.
+
+Tune keeps nothing that a search needs: its own files lie in a temporary folder, and what is to stay is in the trials'
+records. So going on with a search reads JSON, and unpickles nothing.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from faceattr.data.storage import Store
+from faceattr.errors import RunError
+from faceattr.jobs.cluster.metrics import SearchFigures
+from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
+from faceattr.jobs.search.trial import discard_progress
+from faceattr.jobs.search.worker import run_work
+from faceattr.search.board import Board
+from faceattr.search.config import StopSettings
+from faceattr.search.records import TrialRecord, decode_judgement, decode_record, number_or_nan, trial_folder
+from faceattr.search.work import Work, WorkList
+
+logger = logging.getLogger(__name__)
+_NAME = "search"
+_DIED = "its process ended without a word: it may have run out of memory, or its node was lost"
+# Work is given out while Tune runs, more than its snapshots are worth.
+_NO_SNAPSHOTS_S = str(10**9)
+_MOST_PIECES = 10**6
+
+
+class _OfDriver:
+    """Tune pickles and copies its settings, for snapshots that are not used; what the driver holds stays with it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class WorkSearcher(_OfDriver, Searcher):
+    """Gives Tune the pieces of a work list, so many at a time.
+
+    Tune's own limit would count for ever a trial that it gave up without telling its searcher.
+    """
+
+    def __init__(self, work: WorkList, max_concurrent: int | None) -> None:
+        super().__init__(metric="objective", mode="max")
+        self._work, self._max_concurrent = work, max_concurrent
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next piece; None while it is better to wait."""
+        del trial_id
+        if self._max_concurrent is not None and self._work.num_pieces >= self._max_concurrent:
+            return None
+        work = self._work.take()
+        if work is not None:
+            return {"work": work.encode()}
+        return Searcher.FINISHED if self._work.is_over else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the callback, which knows the error, tells the work list."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the records are what is kept."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See save."""
+
+
+class WorkCallback(_OfDriver, tune.Callback):
+    """Notes how trials end, and shows how they go."""
+
+    def __init__(self, work: WorkList, board: Board, store: Store, *, num_epochs: int, figures: SearchFigures) -> None:
+        self._work, self._board, self._store = work, board, store
+        self._num_epochs, self._figures = num_epochs, figures
+        self._started_s: dict[str, float] = {}
+        self._given_back: set[str] = set()
+
+    def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Takes back the work of trials that Tune gave up without telling anyone.
+
+        That is what it does when the process that a trial was to take over is still busy with the trial before it.
+        """
+        for trial in trials:
+            if trial.status == "ERROR" and trial.trial_id not in self._given_back:
+                self._given_back.add(trial.trial_id)
+                if self._work.give_back(Work.decode(trial.config["work"])):
+                    logger.warning("trial %s could not take over a process; it begins again in another", trial)
+
+    def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        """Starts a clock."""
+        self._started_s.setdefault(trial.trial_id, time.monotonic())
+
+    def on_trial_result(
+        self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Shows the report of an epoch."""
+        if "payload" in result and not result["done_training"]:
+            epoch = f"{result['epoch']}/{self._num_epochs}"
+            self._board.row(str(trial), epoch, result["objective"], result["auxiliary"], "running")
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        """Notes the trials of a piece that ended or was stopped."""
+        work, result = Work.decode(trial.config["work"]), trial.last_result or {}
+        if work.stacked and "records" in result:
+            for value in json.loads(result["records"]):
+                self._end(decode_record(value))
+        elif "payload" in result:
+            self._end(self._record(trial, work, result, "finished" if result["done_training"] else "stopped"))
+        else:
+            self.on_trial_error(iteration, trials, trial)
+
+    def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        """Notes the trials of a piece that failed."""
+        work = Work.decode(trial.config["work"])
+        error = (trial.last_result or {}).get("failed") or _DIED
+        logger.warning("trial %s failed: %s", work.name, error)
+        for number, values in zip(work.numbers, work.settings, strict=True):
+            self._end(TrialRecord(number=number, values=values, status="failed", error=error))
+
+    def _record(self, trial: Any, work: Work, result: Mapping[str, Any], status: Any) -> TrialRecord:
+        payload = json.loads(result["payload"])
+        return TrialRecord(
+            number=work.numbers[0],
+            values=work.settings[0],
+            status=status,
+            judgement=decode_judgement(payload.pop("judgement")),
+            num_epochs=result["epoch"],
+            seconds=time.monotonic() - self._started_s.get(trial.trial_id, time.monotonic()),
+            history=tuple(map(number_or_nan, payload.pop("history"))),
+            figures={name: number_or_nan(each) for name, each in payload.pop("figures").items()},
+            **payload,
+        )
+
+    def _end(self, record: TrialRecord) -> None:
+        self._work.end(record)
+        self._figures.show(*count_trials(self._work))
+        discard_progress(self._store, f"{trial_folder(record.number)}/{MODEL_FOLDER}")
+        judgement = record.judgement
+        finished = judgement if record.status == "finished" else None
+        self._board.finished(None if finished is None else finished.objective, record.name)
+        self._board.row(
+            record.name,
+            f"{record.num_epochs}/{self._num_epochs}",
+            None if judgement is None else judgement.objective,
+            None if judgement is None else judgement.auxiliary,
+            record.status,
+        )
+
+
+def count_trials(work: WorkList) -> tuple[dict[str, int], float | None]:
+    """Trials by how they ended, and the best finished one's objective."""
+    records = work.ordered()
+    objectives = [each.judgement.objective for each in records if each.status == "finished" and each.judgement]
+    return dict(Counter(each.status for each in records)), max(objectives, default=None)
+
+
+@dataclass(frozen=True)
+class _PastTrial:
+    """As much of a trial as a scheduler looks at."""
+
+    trial_id: str
+
+
+def build_scheduler(settings: StopSettings, *, num_epochs: int, records: Sequence[TrialRecord] = ()) -> TrialScheduler:
+    """Asynchronous successive halving on our own count of epochs, told of the trials that are over.
+
+    Tune's own count begins anew when a trial goes on from a checkpoint.
+
+    Args:
+        settings: of the search.
+        num_epochs: of a trial.
+        records: of trials that trained alone.
+    """
+    if not settings.enabled or num_epochs <= settings.grace_epochs:
+        return FIFOScheduler()
+    scheduler = ASHAScheduler(
+        time_attr="epoch",
+        metric="objective",
+        mode="max",
+        max_t=num_epochs,
+        grace_period=settings.grace_epochs,
+        reduction_factor=settings.reduction,
+        stop_last_trials=False,
+    )
+    for record in records:
+        past = _PastTrial(record.name)
+        scheduler.on_trial_add(None, past)
+        for epoch, objective in enumerate(record.history):
+            scheduler.on_trial_result(None, past, {"epoch": epoch + 1, "objective": objective})
+    return scheduler
+
+
+def run_trials(
+    plan: SearchPlan, work: WorkList, store: Store, *, stop: StopSettings, max_concurrent: int | None
+) -> None:
+    """Runs all work to its end.
+
+    Args:
+        plan: what the trials need to know.
+        work: to do.
+        store: folder of the search.
+        stop: when weak trials are stopped.
+        max_concurrent: pieces at a time.
+
+    Raises:
+        RunError: the cluster broke; trials that are over stay noted.
+    """
+    num_epochs = plan.base.optim.epochs
+    board = Board(work.num_samples, len(work.records))
+    for record in work.ordered():
+        if record.status == "finished" and record.judgement is not None:
+            board.finished(record.judgement.objective, record.name, num=0)
+    figures = SearchFigures()
+    figures.show(*count_trials(work))
+    trials = plan.trials
+    trainable = tune.with_resources(tune.with_parameters(run_work, plan=plan), {"CPU": trials.cpus, "GPU": trials.gpus})
+    environment = {
+        "TUNE_GLOBAL_CHECKPOINT_S": _NO_SNAPSHOTS_S,
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    os.environ.update(environment)
+    with tempfile.TemporaryDirectory(prefix="faceattr-search-") as scratch:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=WorkSearcher(work, max_concurrent),
+                scheduler=build_scheduler(stop, num_epochs=num_epochs, records=work.ordered()),
+                num_samples=_MOST_PIECES,
+                # A fresh process would import torch and timm anew for each trial, which takes longer than many train.
+                # One that waits for a group must die when its trial is stopped, or the group would train on.
+                reuse_actors=plan.base.workers.num_workers == 1,
+                trial_name_creator=_piece_name,
+                trial_dirname_creator=_piece_name,
+            ),
+            run_config=tune.RunConfig(
+                name=_NAME,
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[WorkCallback(work, board, store, num_epochs=num_epochs, figures=figures)],
+            ),
+        )
+        try:
+            with cluster_errors():
+                _fit_in_thread(tuner)
+        finally:
+            figures.close()
+            _keep_events(Path(scratch) / _NAME, store)
+    if not work.is_over:
+        raise RunError("trials are left, though Tune has ended; go on with --resume")
+
+
+def _piece_name(trial: Any) -> str:
+    return Work.decode(trial.config["work"]).name
+
+
+def _fit_in_thread(tuner: tune.Tuner) -> None:
+    """Runs a tuner to its end.
+
+    In a thread: in the main one Tune would put a handler of its own on SIGINT, by which a lost lease is told.
+    """
+    found: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            tuner.fit()
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+            found.append(error)
+
+    thread = threading.Thread(target=run, name="search", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    if found:
+        raise found[0]
+
+
+def _keep_events(folder: Path, store: Store) -> None:
+    """Copies TensorBoard's files into the folder of the search."""
+    for path in sorted(folder.glob("*/events.out.tfevents.*")):
+        store.put(f"tensorboard/{path.parent.name}/{path.name}", path.read_bytes())

@@ -1,0 +1,84 @@
+"""The function of a Tune trial: one trial of the search, a stack of them, or one by a group of workers."""
+
+import os
+import tempfile
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from faceattr.errors import FaceattrError
+from faceattr.jobs.search.inputs import SearchPlan
+from faceattr.jobs.search.stack import train_stack
+from faceattr.jobs.search.trial import train_trial
+from faceattr.jobs.train.worker import RankReduce
+from faceattr.jobs.train.worker_group import build_trainer, group_environment
+from faceattr.search.work import Work
+from faceattr.vqa.device import given_device
+
+_PUT_DOWN_S = "60"
+
+
+def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
+    """The function of a Tune trial: one trial of the search, or a stack of them.
+
+    Raises:
+        Exception: it failed; the driver is told why before, since Tune does not.
+    """
+    # When a trial is stopped, Tune gives it 2 s by default to put down what it reads with; then the process is lost.
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _PUT_DOWN_S
+    try:
+        _run(Work.decode(config["work"]), plan)
+    except Exception as error:
+        why = str(error) if isinstance(error, FaceattrError) else f"{type(error).__name__}: {error}"
+        # An epoch before the first, so that nothing is compared with it.
+        tune.report({"epoch": 0, "objective": float("nan"), "failed": why})
+        raise
+
+
+def _run(work: Work, plan: SearchPlan) -> None:
+    trials = plan.trials
+    torch.set_num_threads(trials.threads or max(1, int(trials.cpus)))
+    device = given_device(trials.gpus > 0)
+    if work.stacked:
+        train_stack(plan, work.numbers, work.settings, tune.report, device=device)
+    elif plan.base.workers.num_workers > 1:
+        _train_group(plan, work)
+    else:
+        train_trial(plan, work.numbers[0], work.settings[0], tune.report, device=device)
+
+
+def _train_group(plan: SearchPlan, work: Work) -> None:
+    """One trial by several workers, which Ray Train places; this process waits for them."""
+    workers = plan.base.workers
+    with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch, group_environment(workers):
+        build_trainer(
+            _train_worker,
+            {"plan": plan, "work": work.encode()},
+            workers,
+            name=work.name,
+            storage_path=scratch,
+            callbacks=[TuneReportCallback()],
+        ).fit()
+
+
+def _train_worker(settings: dict[str, Any]) -> None:
+    plan: SearchPlan = settings["plan"]
+    work = Work.decode(settings["work"])
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = given_device(plan.base.workers.use_gpu, ray.train.torch.get_device)
+    torch.set_num_threads(plan.base.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    train_trial(
+        plan,
+        work.numbers[0],
+        work.settings[0],
+        ray.train.report,
+        device=device,
+        rank=rank,
+        world_size=world_size,
+        reduce=RankReduce(world_size, device),
+    )

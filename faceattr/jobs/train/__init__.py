@@ -1,0 +1,1 @@
+"""The train job: a group of workers under DDP. `run.py` holds its steps, `worker.py` what each worker does."""

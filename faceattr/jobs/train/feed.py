@@ -1,0 +1,302 @@
+"""The images of one worker, epoch after epoch, through Ray Data.
+
+    windows of the epoch -> read this worker's rows -> decode and augment (CPU tasks) -> batches, in order
+
+Each worker runs a stream of its own. Ray Train's way, one stream that is split over the workers as they ask, could not
+give what a resume and a comparison need: the same batches for any number of workers, and any epoch made again.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+import torch
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.packed import PackedData
+from faceattr.errors import RunError
+from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
+from faceattr.jobs.train.stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow
+from faceattr.models.augmentation import Augmentation
+from faceattr.models.preprocessing import Preprocessing
+from faceattr.training.survey import SplitSurvey
+from faceattr.training.targets import Batch, read_targets
+from faceattr.training.train_config import FeedSettings
+
+READ_CPUS = 0.1
+_READERS = 2
+# A reader holds a window; what it passes on is on top of that.
+_WINDOW_BLOCK_BYTES = 32 * 2**20
+_MAX_QUEUED_BATCHES = 4
+_MAKING = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedPlan:
+    """What a worker's feed needs to know; the same for all workers.
+
+    Attributes:
+        data: packed runs.
+        attributes: to learn.
+        surveys: split -> what is known of its labels.
+        settings: of the feed.
+        augmentation: of training images.
+        preprocessing: of the backbone.
+        seed: of the run.
+        num_epochs: most epochs that will be asked for.
+    """
+
+    data: PackedData
+    attributes: AttributeSet
+    surveys: dict[str, SplitSurvey]
+    settings: FeedSettings
+    augmentation: Augmentation
+    preprocessing: Preprocessing
+    seed: int
+    num_epochs: int
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch: the rows that would make a smaller one at its end are left out, other ones each time."""
+        return self.surveys["train"].stretches.total_rows // self.settings.batch_size
+
+
+class Feed:
+    """Batches for `fit`. Close it, or its streams go on."""
+
+    def __init__(
+        self, plan: FeedPlan, *, rank: int, world_size: int, max_decoders: int, store_share: float, pin: bool
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            plan: see there.
+            rank: of the worker.
+            world_size: number of workers.
+            max_decoders: decoding tasks at a time.
+            store_share: of the cluster's object store that this worker's streams may fill.
+            pin: whether batches are put into page-locked memory.
+        """
+        self._plan = plan
+        self._rank = rank
+        self._world_size = world_size
+        self._max_decoders = max_decoders
+        self._store_share = store_share
+        self._pin = pin
+        self._ahead: tuple[int, _Ahead] | None = None
+        self._kept: list[Batch] | None = None
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """This worker's part of each batch of an epoch. The next epoch is begun when this one ends."""
+        if self._ahead is None or self._ahead[0] != epoch:
+            self.close()
+            self._ahead = (epoch, self._start(epoch))
+        stream = self._ahead[1]
+        yield from stream
+        self._ahead = (epoch + 1, self._start(epoch + 1)) if epoch + 1 < self._plan.num_epochs else None
+
+    def val_batches(self) -> Iterator[Batch]:
+        """This worker's part of the validation images, each in one batch on one worker. Kept if they are few."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Batch] = []
+        room = self._plan.settings.cache_mb * 2**20
+        for batch in self._read_val():
+            room -= batch.inputs.nbytes
+            if room >= 0:
+                kept.append(batch)
+            yield batch
+        if room >= 0:
+            self._kept = kept
+
+    def close(self) -> None:
+        """Ends the stream that was begun ahead."""
+        if self._ahead is not None:
+            self._ahead[1].close()
+            self._ahead = None
+
+    def _start(self, epoch: int) -> "_Ahead":
+        return _Ahead(lambda: self._read_train(epoch))
+
+    def _read_train(self, epoch: int) -> Iterator[Batch]:
+        plan, settings = self._plan, self._plan.settings
+        place = Epoch(seed=plan.seed, number=epoch, rank=self._rank, world_size=self._world_size)
+        survey = plan.surveys["train"]
+        windows = survey.stretches.windows(seed=plan.seed, epoch=epoch, window_rows=settings.shuffle_rows)
+        items = [
+            {"number": each.number, "first_position": each.first_position, "stretches": each.stretches.tolist()}
+            for each in windows
+        ]
+        read = ReadWindow(
+            data=plan.data,
+            attributes=plan.attributes,
+            survey=survey,
+            balance=settings.balance,
+            epoch=place,
+            block_rows=settings.block_rows,
+        )
+        decode = DecodeRows(preprocessing=plan.preprocessing, augmentation=plan.augmentation, epoch=place)
+        name = f"train_epoch_{epoch}_rank_{self._rank}"
+        tables = self._stream(items, read, decode, name=name, block_bytes=_WINDOW_BLOCK_BYTES)
+        parts = cut_batches(tables, batch_size=settings.batch_size, num_batches=plan.num_batches)
+        batches = (self._make_batch(part) if len(part) else None for part in parts)
+        yield from fill_gaps(batches, f"epoch {epoch}: worker {self._rank} of {self._world_size}")
+
+    def _make_batch(self, rows: pa.Table) -> Batch:
+        batch = to_batch(rows, self._plan.attributes, self._plan.preprocessing.size_px)
+        return batch.pin_memory() if self._pin else batch
+
+    def _read_val(self) -> Iterator[Batch]:
+        plan, settings = self._plan, self._plan.settings
+        survey = plan.surveys["val"]
+        mine = range(self._rank, len(survey.stretches.num_rows), self._world_size)
+        if not mine:
+            return
+        read = ReadStretches(data=plan.data, attributes=plan.attributes, split="val", survey=survey)
+        decode = DecodeRows(preprocessing=plan.preprocessing)
+        items = [{"stretch": each} for each in mine]
+        tables = self._stream(items, read, decode, name=f"val_rank_{self._rank}")
+        size = max(1, settings.batch_size // self._world_size)
+        for table in tables:
+            for start in range(0, len(table), size):
+                yield self._make_batch(table.slice(start, size))
+
+    def _stream(
+        self, items: list[dict[str, Any]], read: Any, decode: DecodeRows, *, name: str, block_bytes: int | None = None
+    ) -> Iterator[pa.Table]:
+        """Decoded rows, in the order of the items; stages join small tables to `block_bytes`, by default Ray's."""
+        context = ray.data.DataContext.get_current().copy()
+        context.target_max_block_size = block_bytes or context.target_max_block_size
+        context.execution_options.preserve_order = True
+        context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
+            cpu=_READERS * (READ_CPUS + SPLIT_CPUS) + self._max_decoders * self._plan.settings.decode_cpus,
+            object_store_memory=self._store_share * ray.cluster_resources().get("object_store_memory", 0.0),
+        )
+        # The current context is the process's; a data set keeps the one that it was made under.
+        with _MAKING, ray.data.DataContext.current(context):
+            windows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+                read,
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=READ_CPUS,
+                compute=ray.data.TaskPoolStrategy(size=min(_READERS, len(items))),
+            )
+            dataset = split_blocks(windows, self._plan.settings.block_rows).map_batches(
+                decode,
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=self._plan.settings.decode_cpus,
+                compute=ray.data.TaskPoolStrategy(size=self._max_decoders),
+            )
+        dataset.set_name(name)
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def cut_batches(tables: Iterator[pa.Table], *, batch_size: int, num_batches: int) -> Iterator[pa.Table]:
+    """One table a batch, perhaps empty, from rows in the order of their positions; what lies behind is left out.
+
+    Args:
+        tables: with the column `position`, rising.
+        batch_size: positions in a batch.
+        num_batches: to give.
+    """
+    pending: list[pa.Table] = []
+    number = 0
+    empty: pa.Table | None = None
+    for table in tables:
+        empty = table.slice(0, 0)
+        batches = table[POSITION].to_numpy() // batch_size
+        start = 0
+        while start < len(table):
+            batch = int(batches[start])
+            while number < min(batch, num_batches):
+                yield pa.concat_tables(pending) if pending else empty
+                pending, number = [], number + 1
+            if number == num_batches:
+                return
+            stop = int(np.searchsorted(batches, batch, side="right"))
+            pending.append(table.slice(start, stop - start))
+            start = stop
+    while number < num_batches and empty is not None:
+        yield pa.concat_tables(pending) if pending else empty
+        pending, number = [], number + 1
+
+
+def fill_gaps(batches: Iterator[Batch | None], worker: str) -> Iterator[Batch]:
+    """A batch for every step, since the other workers wait for it: None becomes the batch before, without its labels.
+
+    Raises:
+        RunError: the first is None; `worker` says whose.
+    """
+    before: Batch | None = None
+    for number, batch in enumerate(batches):
+        if batch is not None:
+            before = batch
+        elif before is not None:
+            before = before.unlabelled()
+        else:
+            raise RunError(f"{worker} has no image in batch {number}; raise --feed.batch-size or use fewer workers")
+        yield before
+
+
+def to_batch(rows: pa.Table, attributes: AttributeSet, size_px: int) -> Batch:
+    """Rows with pixels and labels as tensors of their own."""
+    column = rows[PIXELS]
+    pixels = np.empty((len(rows), 3, size_px, size_px), np.uint8)
+    start = 0
+    for chunk in column.chunks:
+        width = chunk.type.byte_width
+        values = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
+        pixels[start : start + len(chunk)] = values.reshape(len(chunk), 3, size_px, size_px)
+        start += len(chunk)
+    return Batch(inputs=torch.from_numpy(pixels), targets=read_targets(rows, attributes))
+
+
+class _Ahead:
+    """An iterator that is drained into a short queue by a thread, so that the first items are there when asked for."""
+
+    def __init__(self, make: Callable[[], Iterator[Batch]]) -> None:
+        self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(_MAX_QUEUED_BATCHES)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fill, args=(make,), name="feed", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            item = self._queue.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """Ends the thread and what it reads from."""
+        self._closed.set()
+        self._thread.join()
+
+    def _fill(self, make: Callable[[], Iterator[Batch]]) -> None:
+        end: BaseException | None = None
+        try:
+            with contextlib.closing(make()) as items:  # type: ignore[type-var]
+                for item in items:
+                    if not self._put(item):
+                        return
+        except Exception as error:  # noqa: BLE001 - raised again where the items are asked for
+            end = error
+        self._put(end)
+
+    def _put(self, item: Batch | BaseException | None) -> bool:
+        """Whether there was room before this was closed."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.2)
+                return True
+        return False

@@ -1,0 +1,97 @@
+"""What a training shows before it starts and after its end."""
+
+import json
+
+import ray
+
+from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.data.json_text import encode_json
+from faceattr.data.runs import RunRecord
+from faceattr.data.storage import join_uri
+from faceattr.evaluation.training_plots import draw_training, encode_picture
+from faceattr.evaluation.training_report import render_training_report
+from faceattr.evaluation.training_summary import best_record, describe_figures, encode_csv, encode_events
+from faceattr.jobs.train.run import TrainJob, check_room, survey_labels
+from faceattr.jobs.train.survey import load_surveys
+from faceattr.models.model_json import CONFIG_FILE
+from faceattr.training.overrides import dump_config
+from faceattr.training.run_notes import PROGRESS_KEY, read_history
+from faceattr.training.selection import find_best_epoch
+
+REPORT_KEY = "report.html"
+_PICTURE_KEY = "training_metrics.png"
+_CSV_KEY = "metrics.csv"
+_EVENTS_KEY = "tensorboard/events.out.tfevents.0.faceattr"
+
+
+def describe_plan(job: TrainJob, network: str) -> str:
+    """The resolved config, the images, the model (`network` describes it) and the cluster; nothing is written."""
+    check_room(job.config)
+    surveys = survey_labels(job, write=False)
+    cluster = ray.cluster_resources()
+    images = ", ".join(f"{split} {each.stretches.total_rows:,}" for split, each in surveys.items())
+    steps = surveys["train"].stretches.total_rows // job.config.feed.batch_size
+    workers = job.config.workers
+    return "\n".join(
+        [
+            dump_config(job.config),
+            f"images     {images}",
+            f"attributes {', '.join(f'{each.name} ({each.kind})' for each in job.attributes.attributes)}",
+            f"steps      {steps:,} batches of {job.config.feed.batch_size} an epoch",
+            f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
+            f"workers    {workers.min_workers or workers.num_workers} to {workers.num_workers}",
+            network,
+            *job.recipe,
+            "Nothing was written.",
+        ]
+    )
+
+
+def finish_train_run(job: TrainJob, record: RunRecord) -> str:
+    """Writes the report, the tables and the picture of a training whose model is there; what the user reads last."""
+    history = read_history(job.output)
+    surveys = load_surveys(job.output)
+    assert surveys is not None
+    best_epoch = find_best_epoch(history, job.config.select)
+    counts = {split: each.counts for split, each in surveys.items()}
+    report = render_training_report(record, job.attributes, history, counts, best_epoch=best_epoch)
+    for key, data in (
+        (_CSV_KEY, encode_csv(history)),
+        (_EVENTS_KEY, encode_events(history)),
+        (_PICTURE_KEY, encode_picture(draw_training(history, job.attributes, best_epoch), "png")),
+        (REPORT_KEY, report.encode()),
+    ):
+        job.output.put(key, data)
+    job.output.delete(PROGRESS_KEY)
+    best = best_record(history, best_epoch)
+    chosen = f"{_name_objective(job)} {best['objective']:.4f}"
+    return "\n".join(
+        [
+            f"trained {len(history)} epochs; the best is {best_epoch + 1}, with {chosen}",
+            describe_figures(best, job.attributes),
+            *record.notes.get("recipe", job.recipe),
+            *_describe_thresholds(job),
+            f"model   {job.output.uri}",
+            f"report  {join_uri(job.output.uri, REPORT_KEY)}",
+        ]
+    )
+
+
+def _describe_thresholds(job: TrainJob) -> list[str]:
+    """A line a binary attribute, if thresholds were asked for."""
+    criterion = job.config.thresholds.criterion
+    if criterion == "keep":
+        return []
+    chosen = json.loads(job.output.get(CONFIG_FILE))["thresholds"]
+    lacking = f"{DEFAULT_THRESHOLD}, since validation has too few labels of a kind to choose one"
+    return [
+        f"threshold of {each.name}  "
+        + (f"{chosen[each.name]:.4f}, best {criterion} on validation" if each.name in chosen else lacking)
+        for each in job.attributes.attributes
+        if each.kind == "binary"
+    ]
+
+
+def _name_objective(job: TrainJob) -> str:
+    select = job.config.select
+    return encode_json(dict(select.combine)) if select.combine else select.metric

@@ -1,0 +1,318 @@
+"""The training run: packed runs -> a group of workers under DDP -> a model folder.
+
+run.json                config, fingerprint, versions, seeds
+survey.json, splits/    what the labels are, and which image is in which split
+checkpoints/            the last and the best epoch
+metrics.jsonl           figures of each epoch; progress.json while one goes on
+model.safetensors, config.json
+the model of the best epoch: written last by the workers
+report.html, training_metrics.png, metrics.csv, tensorboard/
+"""
+
+import logging
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+
+import faceattr
+from faceattr.attributes import AttributeSet
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.packed import PackedData, open_packed
+from faceattr.data.plan import Plan
+from faceattr.data.runs import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.storage import StorageOptions, Store, open_output
+from faceattr.data.store_types import MissingObjectError
+from faceattr.errors import ConfigError, FaceattrError, RunError
+from faceattr.jobs.cluster.code_version import code_version
+from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.train.feed import READ_CPUS
+from faceattr.jobs.train.progress import TrainProgress
+from faceattr.jobs.train.survey import load_surveys, survey_data
+from faceattr.jobs.train.worker import Ending, WorkerPlan, train_worker
+from faceattr.jobs.train.worker_group import build_trainer, group_environment
+from faceattr.models.freezing import describe_trainable
+from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.published import check_published_weights
+from faceattr.training.assembly import (
+    build_stages,
+    build_untrained,
+    check_selection,
+    choose_attributes,
+    describe_forgotten,
+    renamed_backbone,
+)
+from faceattr.training.balance import Cells
+from faceattr.training.config import list_deciding
+from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
+from faceattr.training.recipe import resolve_recipe
+from faceattr.training.run_notes import METRICS_KEY
+from faceattr.training.state import FitResult
+from faceattr.training.survey import SplitSurvey
+from faceattr.training.train_config import TrainConfig
+
+logger = logging.getLogger(__name__)
+KIND = "train"
+# Raised by hand when a change of ours changes what the same config learns, so that no run goes on half and half.
+TRAINING_VERSION = 1
+_PACKAGES = ("ray", "torch", "torchvision", "timm", "transformers", "peft", "torchjd", "pyarrow", "numpy")
+# Groups and keys that decide what is learnt; the others say where and how fast.
+_DECIDING = ("attributes", "seed", "model", "lora", "freeze", "loss", "optim", "select", "thresholds", "augment")
+_DECIDING_FEED = ("batch_size", "balance", "shuffle_rows")
+# A training has no rows of its own to commit.
+_NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """A checked training command: what can be wrong before a cluster is touched has been looked at.
+
+    Attributes:
+        config: as given, with what was left to choose chosen.
+        recipe: what was chosen and why: rate, schedule, augmentation.
+        data: packed runs.
+        attributes: to learn.
+        storage: how stores are reached.
+        output: the model folder.
+    """
+
+    config: TrainConfig
+    recipe: tuple[str, ...]
+    data: PackedData
+    attributes: AttributeSet
+    storage: StorageOptions
+    output: Store
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides what is learnt."""
+        config = list_deciding(self.config)
+        return {
+            "data": self.data.fingerprint,
+            **{name: config[name] for name in _DECIDING if name in config},
+            "feed": {name: config["feed"][name] for name in _DECIDING_FEED},
+            "training_version": TRAINING_VERSION,
+            **renamed_backbone(self.config.model),
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is there."""
+        try:
+            self.output.get(CONFIG_FILE)
+        except MissingObjectError:
+            return False
+        return True
+
+
+def prepare_train_job(config: TrainConfig) -> TrainJob:
+    """Checks a command as far as it can be checked without reading labels; writes nothing.
+
+    Raises:
+        ConfigError: it cannot run as given.
+        StorageError: a store refuses.
+    """
+    storage = StorageOptions(**asdict(config.storage))
+    output = open_output(config.output, storage)
+    data = open_packed(config.data, storage, needs=("train", "val"))
+    attributes = choose_attributes(data.attributes, config.attributes)
+    if config.feed.balance:
+        Cells(attributes, config.feed.balance)
+    num_rows, size = data.num_rows("train"), config.feed.batch_size
+    if num_rows < size:
+        raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
+    check_label_needs(config.select, attributes, data)
+    record = read_record(output)
+    goes_on = record is not None and (record.kind != KIND or _has_trained(output))
+    begun = record.fingerprint if record is not None and goes_on and record.kind == KIND else None
+    recipe = resolve_recipe(config, num_images=num_rows, begun=begun)
+    job = TrainJob(
+        config=recipe.config, recipe=recipe.lines, data=data, attributes=attributes, storage=storage, output=output
+    )
+    if record is not None and goes_on:
+        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
+    return job
+
+
+def _has_trained(output: Store) -> bool:
+    return any(each.key in (CONFIG_FILE, METRICS_KEY) or each.key.startswith("checkpoints/") for each in output.list())
+
+
+def forget_untrained(job: TrainJob) -> None:
+    """Removes the record of an attempt that never finished an epoch: nothing is lost, and other settings may follow."""
+    if not _has_trained(job.output):
+        job.output.delete(RUN_KEY)
+
+
+def begin_train_run(job: TrainJob) -> RunRecord:
+    """The run in the output folder."""
+    config = job.config
+    source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
+    return open_run(
+        job.output,
+        kind=KIND,
+        fingerprint=job.fingerprint,
+        config=asdict(config),
+        versions={name: metadata.version(name) for name in _PACKAGES}
+        | {"faceattr": faceattr.__version__, "code": code_version()},
+        notes={
+            "seed": config.seed,
+            "recipe": list(job.recipe),
+            "attributes": [asdict(each) for each in job.attributes.attributes],
+            "images": {split: job.data.num_rows(split) for split in job.data.splits},
+        },
+        write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
+    )
+
+
+def survey_labels(job: TrainJob, *, write: bool = True) -> dict[str, SplitSurvey]:
+    """Reads all labels, and checks with them what could not be checked before.
+
+    Raises:
+        ConfigError, ModelError: the data, the model and the settings do not fit.
+        RunError: a label is outside its range.
+    """
+    # Without a run.json, what lies there is of an attempt that was refused, perhaps with other attributes.
+    surveys = load_surveys(job.output) if read_record(job.output) is not None else None
+    if surveys is None:
+        with cluster_errors():
+            surveys = survey_data(
+                job.data, job.attributes, job.config.feed.balance, job.output if write else None, job.storage
+            )
+    refuse_unlabelled(job.attributes, [name for name in job.attributes.names if name not in surveys["train"].labelled])
+    check_selection(job.config, job.attributes, surveys["val"].labelled)
+    return surveys
+
+
+def describe_network(job: TrainJob) -> str:
+    """What of the model trains when. Builds it, with random weights where published ones would be downloaded.
+
+    To be called before a cluster is touched: whatever of the model cannot be had, or does not fit the settings, shows.
+
+    Raises:
+        ConfigError, ModelError: the model cannot be built as asked, or its published weights cannot be had.
+    """
+    settings = job.config.model
+    # A training that goes on has its weights in its last checkpoint.
+    if settings.pretrained and settings.checkpoint is None and not _has_trained(job.output):
+        check_published_weights(settings.backbone)
+
+    def fetch(uri: str) -> Path:
+        return fetch_folder(uri, job.storage, only=FILE_PATTERNS)
+
+    model = build_untrained(job.config, job.attributes, fetch_remote=fetch)
+    stages = build_stages(job.config, model)
+    lines = [
+        f"stage {number}: {stage.num_epochs} epochs, freeze depth {stage.freeze_depth}, lr {stage.lr:g}"
+        for number, stage in enumerate(stages)
+    ]
+    forgotten = describe_forgotten(settings, fetch_remote=fetch)
+    size = model.backbone.preprocessing.size_px
+    return "\n".join([str(describe_trainable(model)), f"images of {size} px", *lines, *forgotten])
+
+
+def make_plan(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> WorkerPlan:
+    """What the workers need to know."""
+    return WorkerPlan(
+        config=job.config,
+        data=job.data,
+        attributes=job.attributes,
+        surveys=dict(surveys),
+        output_uri=job.output.uri,
+        storage=job.storage,
+    )
+
+
+def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSurvey]) -> FitResult:
+    """Runs the workers to the end, through losses of workers and nodes; the model is then in the folder.
+
+    Raises:
+        FaceattrError: training cannot go on; the last checkpoint stays.
+    """
+    progress = TrainProgress(job.output)
+    with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, group_environment(job.config.workers):
+        trainer = build_trainer(
+            train_worker,
+            {"plan": make_plan(job, surveys)},
+            job.config.workers,
+            name=record.run_id,
+            storage_path=scratch,
+        )
+        with progress.shown():
+            ending = _fit_in_thread(trainer)
+    if ending.error is not None:
+        forget_untrained(job)
+        raise ending.error
+    assert ending.result is not None
+    return ending.result
+
+
+def check_room(config: TrainConfig) -> None:
+    """Refuses a group that would wait for ever, on a cluster that does not grow.
+
+    Raises:
+        ConfigError: the cluster has no CPU left for decoding beside the workers, or not enough GPUs.
+    """
+    workers, cluster = config.workers, ray.cluster_resources()
+    least = workers.min_workers or workers.num_workers
+    claimed = least * (workers.cpus_per_worker + READ_CPUS) + config.feed.decode_cpus
+    cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
+    if claimed > cpus:
+        raise ConfigError(
+            f"--workers.num-workers {least}: with decoding beside them they claim {claimed:g} CPUs, the cluster has "
+            f"{cpus:g}; lower --workers.cpus-per-worker or the number of workers"
+        )
+    if workers.use_gpu and gpus < least:
+        raise ConfigError(f"--workers.use-gpu: {least} workers need as many GPUs, the cluster has {gpus:g}")
+
+
+def _fit_in_thread(trainer: TorchTrainer) -> Ending:
+    """Runs a trainer to its end.
+
+    In a thread: in the main one Ray Train would put a handler of its own on SIGINT, by which a lost lease is told.
+    """
+    found: list[Ending | BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(trainer.fit().return_value)
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread
+            found.append(error)
+
+    thread = threading.Thread(target=run, name="train", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    ending = found[0]
+    if isinstance(ending, ray.train.TrainingFailedError):
+        raise _explain(ending) from ending
+    if isinstance(ending, BaseException):
+        with cluster_errors():
+            raise ending
+    return ending
+
+
+def _explain(error: ray.train.TrainingFailedError) -> FaceattrError:
+    """The worker's own error where it is one of ours, else one that says what broke."""
+    logger.debug("training failed", exc_info=error)
+    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
+    causes = [getattr(error, "controller_failure", error), *failures.values()]
+    for cause in causes:
+        inner: BaseException | None = cause
+        while inner is not None:
+            if isinstance(inner, FaceattrError):
+                return type(inner)(str(inner))
+            inner = inner.__cause__ or getattr(inner, "cause", None)
+    last = [line for line in str(causes[-1]).splitlines() if line.strip()][-1:]
+    return RunError(
+        f"the workers failed: {type(causes[-1]).__name__}: {' '.join(last)}. The last checkpoint stays; run the same "
+        "command again to go on from it. FACEATTR_LOG_LEVEL=DEBUG shows the whole error."
+    )

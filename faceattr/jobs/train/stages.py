@@ -1,0 +1,215 @@
+"""The stages of a training's image stream: windows of row groups -> encoded rows in order -> pixels.
+
+Each is a small picklable object that maps Arrow tables; Ray runs them as tasks and shows them under their class names.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.images import ImageLimits, decode_image
+from faceattr.data.packed import PackedData
+from faceattr.errors import ImageError, RunError
+from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
+from faceattr.models.augmentation import Augmentation
+from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
+from faceattr.training.balance import Cells, weigh_cells, weigh_rows
+from faceattr.training.order import deal_rows, order_rows
+from faceattr.training.survey import SplitSurvey, label_columns
+
+# Place of a row in its epoch: orders the rows, tells their batch, and seeds their augmentation.
+POSITION = "position"
+PIXELS = "pixels"
+IMAGE = "image"
+# Those of the packed run were kept when it was made.
+_LIMITS = ImageLimits(max_bytes=2**31, max_pixels=89_478_485)
+# Of encoded images in a table that is passed on: a block has fewer rows where they are large.
+_TABLE_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """Which pass over the training images, and for which worker.
+
+    Attributes:
+        seed: of the run.
+        number: of the epoch, from 0.
+        rank: of the worker.
+        world_size: number of workers.
+    """
+
+    seed: int
+    number: int
+    rank: int
+    world_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadWindow:
+    """Windows -> the encoded images and labels of their rows that are this worker's, in order.
+
+    Attributes:
+        data: packed runs.
+        attributes: whose labels are read.
+        survey: of the training split.
+        balance: attributes whose combinations are drawn equally often.
+        epoch: of which the windows are.
+        block_rows: rows in a table, at most.
+        table_bytes: of encoded images in a table, at most, unless one has more.
+    """
+
+    data: PackedData
+    attributes: AttributeSet
+    survey: SplitSurvey
+    balance: tuple[str, ...]
+    epoch: Epoch
+    block_rows: int
+    table_bytes: int = _TABLE_BYTES
+
+    def __call__(self, windows: pa.Table) -> Iterator[pa.Table]:
+        """Rows of the windows; columns: position, image, labels."""
+        for window in windows.to_pylist():
+            yield from self._read(window["number"], window["first_position"], np.array(window["stretches"], np.int64))
+
+    def _read(self, number: int, first_position: int, stretches: np.ndarray) -> Iterator[pa.Table]:
+        epoch = self.epoch
+        sizes = self.survey.stretches.num_rows[stretches]
+        stretch, row = order_rows(
+            sizes, seed=epoch.seed, epoch=epoch.number, window=number, weights=self._weigh(stretches)
+        )
+        mine = deal_rows(stretch, num_stretches=len(sizes), rank=epoch.rank, world_size=epoch.world_size)
+        positions = first_position + np.flatnonzero(mine)
+        stretch, row = stretch[mine], row[mine]
+        names = label_columns(self.data, self.attributes)
+        tables = {int(each): self._read_stretch(int(stretches[each]), [IMAGE, *names]) for each in np.unique(stretch)}
+        images = {each: table[IMAGE] for each, table in tables.items()}
+        labels = pa.concat_tables([table.select(names) for table in tables.values()])
+        starts = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]).tolist(), strict=False))
+        sizes_of = {each: pc.binary_length(images[each]).to_numpy() for each in images}
+        num_bytes = np.array(
+            [sizes_of[each][place] for each, place in zip(stretch.tolist(), row.tolist(), strict=True)]
+        )
+        for part in _cut_parts(num_bytes, most_rows=self.block_rows, most_bytes=self.table_bytes):
+            places = list(zip(stretch[part].tolist(), row[part].tolist(), strict=True))
+            # One by one: Arrow would put all images of the window into one array first, which may have 2 GB.
+            data = pa.array([images[each][place].as_py() for each, place in places], pa.large_binary())
+            found = labels.take(pa.array([starts[each] + place for each, place in places], pa.int64()))
+            yield found.add_column(0, IMAGE, data).add_column(0, POSITION, pa.array(positions[part], pa.int64()))
+
+    def _weigh(self, stretches: np.ndarray) -> np.ndarray | None:
+        if not self.balance:
+            return None
+        cells = Cells(self.attributes, self.balance)
+        weights = weigh_cells(np.array(self.survey.cells, np.int64))
+        found = [cells.find(self._read_stretch(int(each), list(self.balance))) for each in stretches]
+        return weigh_rows(np.concatenate(found), weights)
+
+    def _read_stretch(self, stretch: int, columns: list[str]) -> pa.Table:
+        return read_stretch(self.data, "train", self.survey, stretch, columns)
+
+
+def _cut_parts(num_bytes: np.ndarray, *, most_rows: int, most_bytes: int) -> Iterator[slice]:
+    """Consecutive rows, as many together as the bounds allow."""
+    ends = np.cumsum(num_bytes)
+    start = 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        fitting = int(np.searchsorted(ends, before + most_bytes, side="right"))
+        stop = max(start + 1, min(start + most_rows, fitting))
+        yield slice(start, stop)
+        start = stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadStretches:
+    """Numbers of row groups of a split -> their rows: encoded images and labels.
+
+    Attributes:
+        data: packed runs.
+        attributes: whose labels are read.
+        split: name.
+        survey: of the split.
+    """
+
+    data: PackedData
+    attributes: AttributeSet
+    split: str
+    survey: SplitSurvey
+
+    def __call__(self, stretches: pa.Table) -> Iterator[pa.Table]:
+        """One table a row group; columns: image, labels."""
+        columns = [IMAGE, *label_columns(self.data, self.attributes)]
+        for number in stretches["stretch"].to_pylist():
+            yield read_stretch(self.data, self.split, self.survey, number, columns)
+
+
+def read_stretch(data: PackedData, split: str, survey: SplitSurvey, stretch: int, columns: list[str]) -> pa.Table:
+    """Usable rows of one row group.
+
+    Raises:
+        RunError: there are not as many as the survey found.
+        StorageError: it cannot be read.
+    """
+    places = survey.stretches
+    file, group = data.splits[split][int(places.file[stretch])], int(places.group[stretch])
+    table = data.read_group(file, group, columns)
+    if len(table) != places.num_rows[stretch]:
+        raise RunError(
+            f"{file.uri}: row group {group} has {len(table)} usable rows, and had {places.num_rows[stretch]} when the "
+            "training began; the packed run was changed"
+        )
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeRows:
+    """Rows with `image` -> rows with `pixels`: uint8 [3, S, S] as fixed-size binary.
+
+    The images were decoded once when they were packed, so they are decoded here without a process of their own.
+
+    Attributes:
+        preprocessing: of the backbone.
+        augmentation: of training images; None for validation.
+        epoch: of training images; None for validation.
+    """
+
+    preprocessing: Preprocessing
+    augmentation: Augmentation | None = None
+    epoch: Epoch | None = None
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Decodes, augments and resizes a block of rows."""
+        torch.set_num_threads(1)  # tasks run side by side
+        side = self.preprocessing.size_px
+        pixels = np.empty((len(rows), 3, side, side), np.uint8)
+        seeds = rows[POSITION].to_pylist() if self.epoch is not None else []
+        train = TrainTransform(self.preprocessing, self.augmentation)
+        plain = EvalTransform(self.preprocessing)
+        for place, data in enumerate(rows[IMAGE]):
+            image = decode_packed(data.as_py())
+            if self.epoch is not None:
+                seed = image_seed(self.epoch.seed, epoch=self.epoch.number, row=seeds[place])
+                view = train(image, seed=seed)
+            else:
+                view = plain(image)
+            pixels[place] = view.numpy()
+        return rows.drop_columns([IMAGE]).append_column(PIXELS, pixels_to_arrow(pixels))
+
+
+def decode_packed(data: bytes) -> torch.Tensor:
+    """Encoded bytes of a packed image -> uint8 [3, H, W].
+
+    Raises:
+        RunError: they can no longer be decoded.
+    """
+    try:
+        pixels = decode_image(data, _LIMITS)
+    except ImageError as error:
+        raise RunError(f"a packed image can no longer be decoded: {error}; pack again") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

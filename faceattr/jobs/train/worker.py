@@ -1,0 +1,224 @@
+"""What every worker of a training runs: its share of the images through `fit`; the first worker writes what is kept.
+
+A worker that starts, for the first time or after a loss, goes on from the last checkpoint in the model folder.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.fetch import fetch_folder
+from faceattr.data.packed import PackedData
+from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
+from faceattr.jobs.cluster.cores import share_cores
+from faceattr.jobs.cluster.metrics import TrainFigures
+from faceattr.jobs.evaluate.criterion import read_criterion
+from faceattr.jobs.train.feed import Feed, FeedPlan
+from faceattr.jobs.train.thresholds import fit_thresholds
+from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.training.assembly import build_model, build_stages
+from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
+from faceattr.training.forward import Forward
+from faceattr.training.loop import fit
+from faceattr.training.run_notes import ProgressNote, write_history
+from faceattr.training.state import EpochRecord, FitResult, TrainingState
+from faceattr.training.survey import SplitSurvey
+from faceattr.training.train_config import TrainConfig
+from faceattr.vqa.device import given_device
+
+# Of the object store, over all workers: the rest is for others.
+_STORE_SHARE = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """What the workers need to know; the same for all, picklable.
+
+    Attributes:
+        config: of the training.
+        data: packed runs.
+        attributes: to learn.
+        surveys: split -> what is known of its labels.
+        output_uri: the model folder.
+        storage: how stores are reached.
+    """
+
+    config: TrainConfig
+    data: PackedData
+    attributes: AttributeSet
+    surveys: dict[str, SplitSurvey]
+    output_uri: str
+    storage: StorageOptions
+
+    @property
+    def counts(self) -> dict[str, Tensor]:
+        """Labels by class in the training split."""
+        return {
+            name: torch.tensor(counts, dtype=torch.float64) for name, counts in self.surveys["train"].counts.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a worker ended: with a result, or with an error that no other try would get past."""
+
+    result: FitResult | None = None
+    error: FaceattrError | None = None
+
+
+def train_worker(settings: dict[str, Any]) -> Ending:
+    """Trains until the end; `settings["plan"]` is a WorkerPlan.
+
+    Raises:
+        FaceattrError: something broke that may be gone at the next try.
+    """
+    plan: WorkerPlan = settings["plan"]
+    try:
+        return Ending(result=_train(plan))
+    except (ConfigError, ModelError, DivergedError) as error:
+        # All workers come to the same conclusion. Raised, Ray Train would try again, time after time.
+        return Ending(error=error)
+
+
+def _train(plan: WorkerPlan) -> FitResult:
+    config, context = plan.config, ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
+    store = open_store(plan.output_uri, plan.storage)
+    state = load_last_checkpoint(store)
+    model = build_model(
+        config,
+        plan.attributes,
+        counts=plan.counts,
+        pretrained=None if state is None else False,
+        fetch_remote=lambda uri: fetch_folder(uri, plan.storage, only=FILE_PATTERNS),
+    )
+    stages = build_stages(config, model)
+    num_epochs = sum(stage.num_epochs for stage in stages)
+    feed_plan = FeedPlan(
+        data=plan.data,
+        attributes=plan.attributes,
+        surveys=plan.surveys,
+        settings=config.feed,
+        augmentation=config.augmentation,
+        preprocessing=model.backbone.preprocessing,
+        seed=config.seed,
+        num_epochs=num_epochs,
+    )
+    most_threads = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+    cores = share_cores(
+        model,
+        feed_plan,
+        config,
+        num_workers=world_size,
+        most_threads=most_threads,
+        worker_cpus=config.workers.cpus_per_worker,
+        threads=config.workers.threads or (None if device.type == "cpu" else most_threads),
+    )
+    torch.set_num_threads(cores.threads)
+    feed = Feed(
+        feed_plan,
+        rank=rank,
+        world_size=world_size,
+        max_decoders=cores.decoders,
+        store_share=_STORE_SHARE / world_size,
+        pin=device.type == "cuda",
+    )
+    note = ProgressNote(store, num_epochs=num_epochs, num_batches=feed_plan.num_batches)
+
+    def train_batches(epoch: int) -> Any:
+        batches = feed.train_batches(epoch)
+        return note.follow(batches, epoch=epoch, world_size=world_size) if rank == 0 else batches
+
+    reduce = RankReduce(world_size, device)
+    figures = TrainFigures() if rank == 0 else None
+
+    def report(record: EpochRecord, state: TrainingState) -> None:
+        if figures is not None:
+            figures.show(record)
+            store_checkpoint(store, state)
+            write_history(store, state.history)
+        ray.train.report(record)
+
+    try:
+        result = fit(
+            model,
+            train_batches,
+            feed.val_batches,
+            config.fit,
+            counts=plan.counts,
+            steps_per_epoch=-(-feed_plan.num_batches // config.optim.accumulation),
+            device=device,
+            stages=stages,
+            reduce=reduce,
+            rank=rank,
+            distribute=lambda network: distribute_network(network, world_size, device),
+            report=report,
+            state=state,
+        )
+        criterion = read_criterion(config.thresholds)
+        if criterion is not None:
+            model.thresholds = fit_thresholds(
+                model,
+                feed.val_batches(),
+                criterion,
+                forward=Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device),
+                device=device,
+                reduce=reduce,
+                rank=rank,
+                world_size=world_size,
+            )
+    finally:
+        feed.close()
+        if figures is not None:
+            figures.close()
+    if rank == 0:
+        store_model(store, model)
+    return result
+
+
+class RankReduce:
+    """Adds a CPU tensor over ranks."""
+
+    def __init__(self, world_size: int, device: torch.device) -> None:
+        # nccl adds tensors on GPUs only, so counts have a group of their own.
+        self._group = dist.new_group(backend="gloo") if world_size > 1 and device.type == "cuda" else None
+        self._alone = world_size == 1
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """The sum, on every rank the same."""
+        if self._alone:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total, group=self._group)
+        return total
+
+
+def distribute_network(network: nn.Module, world_size: int, device: torch.device) -> nn.Module:
+    """The network under DDP, where there are several workers."""
+    if world_size == 1:
+        return network
+    return DistributedDataParallel(
+        network, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    )
+
+
+def store_model(store: Store, model: MultiAttributeModel) -> None:
+    """Writes the model's files to the root of the folder, `config.json` last."""
+    with tempfile.TemporaryDirectory(prefix="faceattr-model-") as scratch:
+        folder = Path(scratch) / "model"
+        model.to("cpu").save_pretrained(folder)
+        for name in sorted(FILE_PATTERNS, key=lambda each: each == CONFIG_FILE):
+            store.put(name, (folder / name).read_bytes())
