@@ -24,8 +24,8 @@ import tyro
 
 from faceattr.commands.table import COMMANDS, find_command
 from faceattr.config.flags import gather_flags, list_flags, name_flag
-from faceattr.data.addresses import check_no_credentials
-from faceattr.data.patience import leave, stay
+from faceattr.data.stores.addresses import check_no_credentials
+from faceattr.data.stores.patience import leave, stay
 from faceattr.errors import ConfigError, FaceattrError, escape
 from faceattr.interrupt import STOPPED
 from faceattr.layers import Setting, find_preset, read_settings

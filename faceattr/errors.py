@@ -45,7 +45,7 @@ class ImageError(Exception):
     """One image cannot be used, for a reason that lies in the image and will not pass.
 
     Attributes:
-        reason: one word of `faceattr.data.images.REASONS`, stored in the row's `status`.
+        reason: one word of `faceattr.data.images.decode.REASONS`, stored in the row's `status`.
         detail: what was found, stored in the row's `error`.
     """
 

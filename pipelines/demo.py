@@ -26,9 +26,9 @@ import pyarrow.csv
 
 from faceattr.cli import run_job
 from faceattr.data.exports import export_labels
-from faceattr.data.packed import open_packed
-from faceattr.data.runs import read_manifest, read_published
-from faceattr.data.storage import open_store
+from faceattr.data.packed.reader import open_packed
+from faceattr.data.runs.version import read_manifest, read_published
+from faceattr.data.stores.open import open_store
 from faceattr.demo.faces import write_faces
 from faceattr.demo.side_by_side import describe_quality, measure_quality, write_side_by_side
 from faceattr.demo.store import LocalS3, serve_s3

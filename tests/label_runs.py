@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.attributes import Attribute
-from faceattr.data.commit import OK
-from faceattr.data.plan import plan_schema, write_plan
-from faceattr.data.runs import RunVersion, commit_all, open_run
-from faceattr.data.storage import join_uri, open_store
-from faceattr.data.tables import label_schema
+from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.plan import plan_schema, write_plan
+from faceattr.data.runs.version import RunVersion, commit_all, open_run
+from faceattr.data.stores.open import join_uri, open_store
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from faceattr.cli import main, parse_config, run_job
 from faceattr.config import LabelConfig
-from faceattr.data.storage import open_store
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, ModelError, RunError, StorageError
 from faceattr.training.train_config import TrainConfig
 

@@ -14,8 +14,8 @@ import pytest
 from faceattr.cli import main as faceattr
 from faceattr.cli import parse_config
 from faceattr.config import EvalConfig, LabelConfig, PackConfig, PredictConfig
-from faceattr.data.images import REASONS
-from faceattr.data.tables import label_schema
+from faceattr.data.images.decode import REASONS
+from faceattr.data.label_columns import label_schema
 from faceattr.demo.faces import write_faces
 from faceattr.search.config import SearchConfig
 from faceattr.training.presets import PRESETS_FOLDER

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
-from faceattr.data.runs import probe_store
+from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.search.finish import finish_search
 from faceattr.jobs.search.run import job as search_job

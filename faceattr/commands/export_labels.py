@@ -7,10 +7,10 @@ from typing import Literal
 import tyro
 
 from faceattr.config import StorageConfig
-from faceattr.data.addresses import local_path
 from faceattr.data.exports import describe_export, export_labels, write_conflicts
-from faceattr.data.local_files import make_parent
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.stores.addresses import local_path
+from faceattr.data.stores.local_files import make_parent
+from faceattr.data.stores.open import StorageOptions, open_store
 from faceattr.logs import say
 
 

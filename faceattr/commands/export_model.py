@@ -7,10 +7,10 @@ from typing import Literal
 import tyro
 
 from faceattr.config import StorageConfig
-from faceattr.data.addresses import local_path
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.local_files import make_parent
-from faceattr.data.storage import StorageOptions
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.stores.addresses import local_path
+from faceattr.data.stores.local_files import make_parent
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.export import DEFAULT_OPSET, export_onnx
 from faceattr.logs import say

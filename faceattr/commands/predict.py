@@ -8,11 +8,11 @@ from typing import Annotated
 import tyro
 
 from faceattr.config import ImageLimitsConfig, Precision, StorageConfig
-from faceattr.data.addresses import local_path
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.images import ImageLimits
-from faceattr.data.json_text import encode_json
-from faceattr.data.storage import StorageOptions
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.stores.addresses import local_path
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.detect import DEFAULT_MARGIN, FaceDetector
 from faceattr.inference.folder import find_images

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 import tyro
 
 from faceattr.config import StorageConfig
-from faceattr.data.integrity import REMEDY
-from faceattr.data.run_status import RunStatus, read_run_status
-from faceattr.data.storage import StorageOptions, Store, open_store
-from faceattr.data.verification import verify_published
+from faceattr.data.formats.integrity import REMEDY
+from faceattr.data.runs.status import RunStatus, read_run_status
+from faceattr.data.runs.verification import verify_published
+from faceattr.data.stores.open import StorageOptions, Store, open_store
 from faceattr.logs import say
 from faceattr.search.records import TrialRecord, best_trial, read_records
 

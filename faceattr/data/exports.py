@@ -2,7 +2,7 @@
 
 Rows are streamed: memory does not depend on their number. Every row of the table is in the file; an unknown label, and
 every label of a rejected image, is an empty cell (CSV) or null (JSON). A score that is no number is null as well. Texts
-of a CSV that a spreadsheet would run as formulas are neutralised; see `faceattr.data.csv_cells`.
+of a CSV that a spreadsheet would run as formulas are neutralised; see `faceattr.data.formats.csv_cells`.
 """
 
 import csv
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from faceattr.attributes import Attribute
-from faceattr.data.csv_cells import neutralise
-from faceattr.data.json_text import encode_json
-from faceattr.data.run_attributes import read_run_attributes, scored_attributes
-from faceattr.data.runs import read_published, read_record
-from faceattr.data.storage import Store
+from faceattr.data.formats.csv_cells import neutralise
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.runs.run_attributes import read_run_attributes, scored_attributes
+from faceattr.data.runs.version import read_published, read_record
+from faceattr.data.stores.open import Store
 from faceattr.errors import ConfigError
 
 ExportFormat = Literal["csv", "json"]

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from faceattr.data.addresses import check_no_credentials, normalise_address
+from faceattr.data.stores.addresses import check_no_credentials, normalise_address
 from faceattr.errors import ConfigError, ModelError
 
 FetchRemote = Callable[[str], Path]

@@ -8,9 +8,9 @@ import pyarrow as pa
 from sklearn.metrics import cohen_kappa_score
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.run_attributes import read_run_attributes
-from faceattr.data.runs import read_published, read_record
-from faceattr.data.storage import Store
+from faceattr.data.runs.run_attributes import read_run_attributes
+from faceattr.data.runs.version import read_published, read_record
+from faceattr.data.stores.open import Store
 from faceattr.errors import ConfigError
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.commit import OK
-from faceattr.data.folder_files import describe_files
-from faceattr.data.json_files import damage_named, decode_object
-from faceattr.data.runs import Manifest, RunRecord
-from faceattr.data.storage import Store, join_uri
+from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.inputs.folder_files import describe_files
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.version import Manifest, RunRecord
+from faceattr.data.stores.open import Store, join_uri
 from faceattr.evaluation.pages import render_page
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 

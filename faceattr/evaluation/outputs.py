@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.json_text import encode_json
-from faceattr.data.parquet import encode_table
-from faceattr.data.storage import Store
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.parquet import encode_table
+from faceattr.data.stores.open import Store
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
 from faceattr.evaluation.judged import read_outputs
 from faceattr.evaluation.labels import decide

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.commit import OK
-from faceattr.data.folder_files import describe_files
-from faceattr.data.runs import Manifest, RunRecord
-from faceattr.data.storage import Store
+from faceattr.data.inputs.folder_files import describe_files
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.version import Manifest, RunRecord
+from faceattr.data.stores.open import Store
 from faceattr.evaluation.agreement import Agreement
 from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.plots import draw_score_histogram

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.sources.label_list import ListLayout
+from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError
 
 PLAIN_LAYOUT = ListLayout(delimiter=" ", header=(), columns=("image", "label"), no="0")

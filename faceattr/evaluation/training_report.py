@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.runs import RunRecord
+from faceattr.data.runs.version import RunRecord
 from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.training_plots import draw_labels, draw_training, to_data_uri
 from faceattr.evaluation.training_summary import best_record, figures_of

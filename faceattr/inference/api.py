@@ -22,9 +22,9 @@ from PIL import Image
 from torch import Tensor
 
 from faceattr.config import Precision
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.images import ImageLimits
-from faceattr.data.storage import StorageOptions
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError, ImageError
 from faceattr.inference.prediction import Prediction
 from faceattr.inference.predictor import Predictor, load_rgb

@@ -3,8 +3,8 @@
 import torch
 
 from faceattr.config import Precision
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.storage import StorageOptions
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ModelError
 from faceattr.inference.model_facts import inspect_model
 from faceattr.inference.predictor import Predictor

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from faceattr import __version__
 from faceattr.attributes import DEFAULT_THRESHOLD
-from faceattr.data.json_text import encode_json
+from faceattr.data.formats.json_text import encode_json
 from faceattr.errors import ConfigError, ModelError
 from faceattr.evaluation.labels import decide_labels, truth_table
 from faceattr.evaluation.scores import Scores

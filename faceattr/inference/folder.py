@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from faceattr.data.folder_files import DECODED_EXTENSIONS, FolderFiles, describe_files
-from faceattr.data.storage import LocalStore
+from faceattr.data.inputs.folder_files import DECODED_EXTENSIONS, FolderFiles, describe_files
+from faceattr.data.stores.open import LocalStore
 from faceattr.errors import ConfigError
 
 
@@ -13,7 +13,7 @@ def find_images(source: Path) -> tuple[list[Path], list[str]]:
     """The file itself, or the images of a folder and the folders in it, in string order.
 
     Returns:
-        The images, as `faceattr.data.folder_files` tells them from other files; and what to say of the others.
+        The images, as `faceattr.data.inputs.folder_files` tells them from other files; and what to say of the others.
 
     Raises:
         ConfigError: nothing is there, or the folder holds no image.

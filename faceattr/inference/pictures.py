@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from faceattr.data.images import ImageLimits
+from faceattr.data.images.decode import ImageLimits
 from faceattr.errors import ConfigError, ImageError, escape
 from faceattr.inference.detect import Detector, crop_face
 from faceattr.inference.folder import find_namesakes, place_beside

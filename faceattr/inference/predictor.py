@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from faceattr.config import Precision
-from faceattr.data.images import ImageLimits, decode_image, describe_too_large
-from faceattr.data.local_files import read_regular_file
-from faceattr.data.store_types import LargeObjectError, MissingObjectError
+from faceattr.data.images.decode import ImageLimits, decode_image, describe_too_large
+from faceattr.data.stores.local_files import read_regular_file
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.errors import ImageError, ModelError, StorageError
 from faceattr.evaluation.judged import TOP
 from faceattr.evaluation.scores import Scores, score_outputs

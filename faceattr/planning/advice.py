@@ -1,6 +1,6 @@
 """What stands in the way of a planned run, and what to do about it."""
 
-from faceattr.data.plan import PART_ROWS, TARGET_SHARDS
+from faceattr.data.runs.plan import PART_ROWS, TARGET_SHARDS
 from faceattr.planning.label_plan import LabelEstimate, LabelPlan
 from faceattr.planning.rates import Rates
 

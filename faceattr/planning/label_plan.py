@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from faceattr.data.plan import PART_ROWS, choose_shard_size
+from faceattr.data.runs.plan import PART_ROWS, choose_shard_size
 from faceattr.errors import ConfigError
 from faceattr.planning.capacity import Bottleneck, Resource, find_bottleneck
 from faceattr.planning.rates import Rates

@@ -7,10 +7,10 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from faceattr.data.addresses import resolve_address
 from faceattr.data.sources.options import near_hint
-from faceattr.data.storage import StorageOptions, open_store, split_uri
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.stores.addresses import resolve_address
+from faceattr.data.stores.open import StorageOptions, open_store, split_uri
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError
 from faceattr.search.config import SearchConfig
 from faceattr.training.overrides import override

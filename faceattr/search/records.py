@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from faceattr.data.json_files import damage_named, decode_object
-from faceattr.data.json_text import encode_json
-from faceattr.data.storage import Store, join_uri
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from faceattr.data.runs import RunRecord
+from faceattr.data.runs.version import RunRecord
 from faceattr.evaluation.pages import render_page
 from faceattr.evaluation.training_plots import to_data_uri
 from faceattr.search.plots import draw_coordinates, draw_front, draw_histories, draw_importances, find_front

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from faceattr.data.json_text import encode_json
-from faceattr.data.storage import Store
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.stores.open import Store
 from faceattr.errors import ConfigError
 from faceattr.search.records import TrialRecord, begin_trial, end_trial, read_begun, read_records, trial_id
 from faceattr.search.sampler import Sampler

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faceattr import __version__
-from faceattr.data.json_text import encode_json
+from faceattr.data.formats.json_text import encode_json
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.weights import read_safetensors
 from faceattr.training.state import TrainingState

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.packed import PackedData
+from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import Cells, weigh_cells, weigh_rows
 from faceattr.training.features import Features

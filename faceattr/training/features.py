@@ -21,11 +21,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.json_files import damage_named, decode_object
-from faceattr.data.json_text import encode_json
-from faceattr.data.storage import LocalStore, StorageOptions, Store, join_uri, open_store
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.stores.open import LocalStore, StorageOptions, Store, join_uri, open_store
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import RunError
 from faceattr.training.feature_key import FeatureKey, FeatureType
 from faceattr.training.order import Indices

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.packed import PackedData
-from faceattr.data.sources.label_counts import UNKNOWN
+from faceattr.data.packed.label_counts import UNKNOWN
+from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ConfigError
 from faceattr.models.heads import NUM_YEARS
 from faceattr.training.config import SelectionConfig
@@ -77,7 +77,7 @@ def best_figures(attributes: AttributeSet, counts: Mapping[str, Mapping[str, int
 
     Args:
         attributes: to learn.
-        counts: attribute name -> label as in `faceattr.data.sources.label_counts` -> number.
+        counts: attribute name -> label as in `faceattr.data.packed.label_counts` -> number.
     """
     metrics = Metrics(attributes)
     for attribute in attributes.attributes:

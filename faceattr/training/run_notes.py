@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from faceattr.data.json_files import decode_lines, decode_object
-from faceattr.data.json_text import encode_json
-from faceattr.data.storage import Store, join_uri
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.formats.json_files import decode_lines, decode_object
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.training.state import EpochRecord
 from faceattr.training.targets import Batch
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.json_text import encode_json
-from faceattr.data.packed import PackedData
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import Cells
 from faceattr.training.class_weights import LabelTotals

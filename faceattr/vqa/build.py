@@ -2,8 +2,8 @@
 
 import torch
 
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.storage import StorageOptions
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ModelError
 from faceattr.vqa.blip import BlipScorer
 from faceattr.vqa.checkpoint import load_blip

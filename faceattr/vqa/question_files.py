@@ -23,7 +23,7 @@ from typing import TypeVar
 import yaml
 
 from faceattr.attributes import Attribute, DerivedAttribute
-from faceattr.data.addresses import local_path
+from faceattr.data.stores.addresses import local_path
 from faceattr.errors import ConfigError
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 from faceattr.yaml_files import YamlProblemError, compose_yaml

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from faceattr.data.decoder import IsolatedDecoder
-from faceattr.data.images import ImageLimits, decode_image
+from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.data.images.decoder import IsolatedDecoder
 
 FAIRFACE = Path(__file__).resolve().parents[3] / "shared" / "fairface"
 LIMITS = ImageLimits()

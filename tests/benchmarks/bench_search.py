@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from faceattr.config import RayConfig
-from faceattr.data.images import ImageLimits, decode_image
+from faceattr.data.images.decode import ImageLimits, decode_image
 from faceattr.jobs.cluster.session import ray_session
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.search.run import job as search_job

@@ -34,7 +34,7 @@ def bare_worker(model: str, paths: list[Path], ready: Any, seconds: Any) -> None
     """Reads, decodes and scores on one core. Uses our own parts: what is compared is all that is around them."""
     import torch
 
-    from faceattr.data.images import ImageLimits, decode_image
+    from faceattr.data.images.decode import ImageLimits, decode_image
     from faceattr.vqa.blip import BlipScorer
     from faceattr.vqa.checkpoint import load_blip
     from faceattr.vqa.preprocess import resize_rgb

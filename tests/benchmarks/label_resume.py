@@ -53,7 +53,7 @@ def bench_resume(*, num_rows: int, rounds: int) -> None:
 def _commit_rows(manifest: Path, output: Path, model: Path, rows: int) -> None:
     """Writes what a run would have committed of its first rows, through the run's own code."""
     from faceattr.config import LabelConfig
-    from faceattr.data.plan import read_shards
+    from faceattr.data.runs.plan import read_shards
     from faceattr.jobs.images import label
     from faceattr.jobs.images import run as image_run
 

@@ -31,7 +31,7 @@ def bench_scaling(*, milliseconds: float) -> None:
     import ray
 
     from faceattr.config import LabelConfig
-    from faceattr.data.images import ImageLimits
+    from faceattr.data.images.decode import ImageLimits
     from faceattr.jobs.cluster.session import ActorPlan
     from faceattr.jobs.images import label
     from faceattr.jobs.images import run as image_run

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.images import ImageLimits
-from faceattr.data.packed import open_packed
-from faceattr.data.storage import StorageOptions
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.packed.reader import open_packed
+from faceattr.data.stores.open import StorageOptions
 from faceattr.jobs.images.decode import DecodeImages, Resizer
 from faceattr.jobs.images.read import ReadImages
 

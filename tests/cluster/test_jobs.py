@@ -20,8 +20,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from faceattr.cli import main as faceattr
-from faceattr.data.runs import read_manifest, read_published
-from faceattr.data.storage import open_store
+from faceattr.data.runs.version import read_manifest, read_published
+from faceattr.data.stores.open import open_store
 from faceattr.demo.faces import write_faces
 from faceattr.demo.store import serve_s3
 from faceattr.watch.metrics import METRICS, RAY_METRICS, metrics_of

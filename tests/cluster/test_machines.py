@@ -13,9 +13,9 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from faceattr.data.lease import hold_lease
-from faceattr.data.runs import probe_store
-from faceattr.data.storage import LocalStore
+from faceattr.data.runs.lease import hold_lease
+from faceattr.data.runs.version import probe_store
+from faceattr.data.stores.open import LocalStore
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

@@ -7,14 +7,14 @@ import pytest
 
 from faceattr.cli import main, run_job
 from faceattr.config import LabelConfig
-from faceattr.data.addresses import check_no_credentials, find_credentials
-from faceattr.data.fetch import fetch_folder
 from faceattr.data.hub import locate_folder
-from faceattr.data.inputs import open_input
-from faceattr.data.ranged import open_ranged
+from faceattr.data.inputs.open import open_input
+from faceattr.data.model_folders import fetch_folder
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.storage import StorageOptions, open_output, open_store
+from faceattr.data.stores.addresses import check_no_credentials, find_credentials
+from faceattr.data.stores.open import StorageOptions, open_output, open_store
+from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ConfigError
 from faceattr.search.base import read_text
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from faceattr.data.bounded_reads import read_objects, read_within
-from faceattr.data.store_types import LargeObjectError
+from faceattr.data.stores.bounded_reads import read_objects, read_within
+from faceattr.data.stores.store import LargeObjectError
 from faceattr.errors import StorageError
 
 KIB = 2**10

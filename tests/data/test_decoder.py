@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceattr.data.decoder import IsolatedDecoder, process_decoder
-from faceattr.data.images import ImageLimits, decode_image
+from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.data.images.decoder import IsolatedDecoder, process_decoder
 from faceattr.errors import ConfigError, ImageError, RunError
 
 LIMITS = ImageLimits(max_bytes=4 * 2**20, max_pixels=4_000_000)
@@ -285,7 +285,7 @@ def test_restarts_leak_neither_descriptors_nor_zombies(tmp_path: Path) -> None:
 def test_the_child_dies_with_its_parent_even_while_it_hangs(tmp_path: Path) -> None:
     command = build_command(tmp_path, f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(100)")
     program = (
-        "from faceattr.data.decoder import IsolatedDecoder\n"
+        "from faceattr.data.images.decoder import IsolatedDecoder\n"
         f"IsolatedDecoder(deadline_s=100, command={command!r}).decode({JPEGS[0]!r})\n"
     )
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
@@ -306,7 +306,7 @@ def test_a_child_whose_parent_is_already_gone_ends_at_once() -> None:
     os.ftruncate(memory_fd, 2**20)
     # Process 1 stands for a parent that died before the child could ask to be told.
     numbers = [read_fd, write_fd, memory_fd, 1, 2**30, 4096, 4096]
-    command = [sys.executable, "-m", "faceattr.data.decoder_child", *map(str, numbers)]
+    command = [sys.executable, "-m", "faceattr.data.images.decoder_child", *map(str, numbers)]
     try:
         done = subprocess.run(command, pass_fds=(read_fd, write_fd, memory_fd), timeout=20, check=False)
         assert done.returncode == 0
@@ -323,7 +323,7 @@ def test_the_child_is_light_and_gets_no_credentials(monkeypatch: pytest.MonkeyPa
         limits = Path(f"/proc/{made.child_pid}/limits").read_text()
         assert "Max core file size        0                    0" in limits
         assert "Max address space         unlimited" not in limits
-    code = "import sys, faceattr.data.decoder_child; print({'torch', 'ray'} & set(sys.modules))"
+    code = "import sys, faceattr.data.images.decoder_child; print({'torch', 'ray'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code]) == b"set()\n"
 
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.cli import main as faceattr
-from faceattr.data.csv_cells import neutralise, neutralise_table, restore
 from faceattr.data.exports import export_labels, write_conflicts
-from faceattr.data.storage import open_store
+from faceattr.data.formats.csv_cells import neutralise, neutralise_table, restore
+from faceattr.data.stores.open import open_store
 from tests.label_runs import write_label_run
 
 LINK = '=HYPERLINK("http://x.invalid","a").jpg'

@@ -2,10 +2,10 @@
 
 import pytest
 
-from faceattr.data.folder_files import FolderFiles, describe_files, extension_of, is_image_name, is_table_name
-from faceattr.data.sources.images import image_keys
-from faceattr.data.storage import LocalStore
-from faceattr.data.store_types import ObjectInfo
+from faceattr.data.inputs.folder_files import FolderFiles, describe_files, extension_of, is_image_name, is_table_name
+from faceattr.data.sources.image_names import image_keys
+from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.store import ObjectInfo
 from faceattr.inference.folder import find_images
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from faceattr.data.image_column import ImageColumn, read_row_groups
-from faceattr.data.images import ImageLimits
-from faceattr.data.storage import StorageOptions
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ImageError, RunError, StorageError
 
 MIB = 2**20

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from faceattr.data.heif import register_heif
-from faceattr.data.images import REASONS, ImageLimits, decode_image
+from faceattr.data.images.decode import REASONS, ImageLimits, decode_image
+from faceattr.data.images.heif import register_heif
 from faceattr.errors import ConfigError, ImageError
 
 # Pillow warns of damaged metadata, of which there is much here.

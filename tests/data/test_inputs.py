@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from faceattr.data.inputs import open_input
-from faceattr.data.plan import plan_schema, read_part, write_plan
-from faceattr.data.storage import open_store
+from faceattr.data.inputs.open import open_input
+from faceattr.data.runs.plan import plan_schema, read_part, write_plan
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 from tests.fakes.stores import MemoryStore
 

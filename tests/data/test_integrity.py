@@ -9,10 +9,10 @@ import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import main as faceattr
-from faceattr.data.packed import open_packed
-from faceattr.data.runs import read_published, read_record
+from faceattr.data.packed.reader import open_packed
+from faceattr.data.runs.version import read_published, read_record
 from faceattr.data.sources.registry import open_source
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.stores.open import StorageOptions, open_store
 from faceattr.errors import FaceattrError, RunError
 from faceattr.jobs.train.survey import SURVEY_KEY, load_surveys
 from faceattr.training.run_notes import read_history

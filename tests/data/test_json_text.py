@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faceattr.data.json_text import encode_json
+from faceattr.data.formats.json_text import encode_json
 
 PACKAGE = Path(__file__).parents[2] / "faceattr"
 # Texts that are hashed or cannot hold a float, and the one writer.
 OTHER_WRITERS = {
-    "data/json_text.py",
-    "data/packed.py",
-    "data/parquet.py",
+    "data/formats/json_text.py",
+    "data/packed/reader.py",
+    "data/formats/parquet.py",
     "data/sources/writers.py",
     "models/model_files.py",
     "training/config.py",

@@ -8,16 +8,16 @@ import time
 
 import pytest
 
-from faceattr.data.lease import acquire_lease, hold_lease, is_alive, process_identity
-from faceattr.data.storage import LocalStore
+from faceattr.data.runs.lease import acquire_lease, hold_lease, is_alive, process_identity
+from faceattr.data.stores.open import LocalStore
 from faceattr.errors import RunError, StorageError
 from tests.fakes.stores import HookedStore, LossyStore, MemoryStore
 
 HOLD = """
 import sys
 from pathlib import Path
-from faceattr.data.lease import acquire_lease
-from faceattr.data.storage import LocalStore
+from faceattr.data.runs.lease import acquire_lease
+from faceattr.data.stores.open import LocalStore
 acquire_lease(LocalStore(Path(sys.argv[1])))
 print("held", flush=True)
 sys.stdin.read()
@@ -175,7 +175,7 @@ def test_a_lost_acknowledgement_of_our_own_lease_is_recognised():
 
 
 def test_a_store_that_does_not_answer_is_no_lost_lease(monkeypatch):
-    monkeypatch.setattr("faceattr.data.lease.BEAT_INTERVAL_S", 0.01)
+    monkeypatch.setattr("faceattr.data.runs.lease.BEAT_INTERVAL_S", 0.01)
     store, lost, failed = MemoryStore(), [], []
 
     def hook(when, name, key):

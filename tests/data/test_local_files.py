@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from faceattr.data.local_files import read_regular_file
-from faceattr.data.storage import LocalStore
-from faceattr.data.store_types import MissingObjectError, RefusedObjectError
+from faceattr.data.stores.local_files import read_regular_file
+from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.store import MissingObjectError, RefusedObjectError
 from faceattr.errors import StorageError
 
 

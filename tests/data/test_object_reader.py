@@ -2,10 +2,10 @@
 
 import pytest
 
-from faceattr.data.images import ImageLimits
-from faceattr.data.object_reader import ObjectReader
-from faceattr.data.s3 import S3Store
-from faceattr.data.store_types import RefusedObjectError
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.stores.object_reader import ObjectReader
+from faceattr.data.stores.s3 import S3Store
+from faceattr.data.stores.store import RefusedObjectError
 from faceattr.errors import ImageError, StorageError
 from tests.fakes.proxy import Fault, serve_faults
 from tests.fakes.stores import HookedStore, MemoryStore

@@ -1,10 +1,10 @@
 """What people read of a packed run, also where the session that published it was killed before."""
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.pack_report import STRATIFICATION_KEY, write_missing_report
-from faceattr.data.packing import open_packed_version
-from faceattr.data.runs import read_record
-from faceattr.data.storage import open_store
+from faceattr.data.packed.writer import open_packed_version
+from faceattr.data.runs.version import read_record
+from faceattr.data.stores.open import open_store
+from faceattr.reports.pack import STRATIFICATION_KEY, write_missing_report
 from tests.packed_runs import write_packed_run
 
 

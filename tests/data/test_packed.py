@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.packed import open_packed
-from faceattr.data.runs import read_manifest
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.packed.reader import open_packed
+from faceattr.data.runs.version import read_manifest
+from faceattr.data.stores.open import StorageOptions, open_store
 from faceattr.errors import ConfigError, RunError, StorageError
 from tests.packed_runs import write_packed_run
 

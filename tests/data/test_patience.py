@@ -6,9 +6,9 @@ import uuid
 
 import pytest
 
-from faceattr.data.lease import hold_lease
-from faceattr.data.patience import LEAVING_S, Patience, is_leaving, leave, stay, write_on_the_way_out
-from faceattr.data.s3 import S3Store
+from faceattr.data.runs.lease import hold_lease
+from faceattr.data.stores.patience import LEAVING_S, Patience, is_leaving, leave, stay, write_on_the_way_out
+from faceattr.data.stores.s3 import S3Store
 from faceattr.errors import RunError, StorageError
 from tests.fakes.proxy import serve_faults
 

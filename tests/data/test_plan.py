@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from faceattr.data.keys import RepeatedKeys
-from faceattr.data.plan import (
+from faceattr.data.runs.plan import (
     PART_ROWS,
     Plan,
     PlanPart,
@@ -21,6 +20,7 @@ from faceattr.data.plan import (
     write_plan,
     write_sectioned_plan,
 )
+from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.errors import ConfigError
 from tests.fakes.stores import MemoryStore
 

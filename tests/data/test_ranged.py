@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data import ranged
-from faceattr.data.inputs import open_input
-from faceattr.data.packed import open_packed
-from faceattr.data.ranged import open_ranged
-from faceattr.data.s3 import S3Store, _make_client
+from faceattr.data.inputs.open import open_input
+from faceattr.data.packed.reader import open_packed
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.rejects import Rejects
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.stores import ranged
+from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.ranged import open_ranged
+from faceattr.data.stores.s3 import S3Store, _make_client
 from faceattr.errors import ConfigError, StorageError
 from tests.fakes.proxy import Fault, serve_faults
 from tests.packed_runs import write_packed_run

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from faceattr.data.commit import commit_shard, shard_key
-from faceattr.data.plan import plan_schema, write_plan
-from faceattr.data.reject_counts import count_rejected
-from faceattr.data.runs import RunVersion, open_run
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.runs.commit import commit_shard, shard_key
+from faceattr.data.runs.plan import plan_schema, write_plan
+from faceattr.data.runs.reject_counts import count_rejected
+from faceattr.data.runs.version import RunVersion, open_run
+from faceattr.data.stores.open import StorageOptions, open_store
 
 SCHEMA = pa.schema(
     [

@@ -5,11 +5,11 @@ import json
 import pyarrow as pa
 import pytest
 
-from faceattr.data.commit import OK, commit_shard
-from faceattr.data.lease import acquire_lease
-from faceattr.data.parquet import read_provenance, with_provenance
-from faceattr.data.plan import plan_schema, write_plan
-from faceattr.data.runs import (
+from faceattr.data.formats.parquet import read_provenance, with_provenance
+from faceattr.data.runs.commit import OK, commit_shard
+from faceattr.data.runs.lease import acquire_lease
+from faceattr.data.runs.plan import plan_schema, write_plan
+from faceattr.data.runs.version import (
     Manifest,
     RunVersion,
     commit_all,
@@ -19,7 +19,7 @@ from faceattr.data.runs import (
     read_published,
     read_record,
 )
-from faceattr.data.storage import open_store
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, RunError, StorageError
 from tests.fakes.stores import MemoryStore
 

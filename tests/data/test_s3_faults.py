@@ -4,8 +4,8 @@ import traceback
 
 import pytest
 
-from faceattr.data.s3 import S3Store
-from faceattr.data.store_types import LargeObjectError, MissingObjectError
+from faceattr.data.stores.s3 import S3Store
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.errors import StorageError
 from tests.fakes.proxy import Fault, serve_faults
 

@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.images import ImageLimits
-from faceattr.data.object_reader import ObjectReader
-from faceattr.data.runs import probe_store
-from faceattr.data.s3 import S3Store
-from faceattr.data.storage import StorageOptions
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.runs.version import probe_store
+from faceattr.data.stores.object_reader import ObjectReader
+from faceattr.data.stores.open import StorageOptions
+from faceattr.data.stores.s3 import S3Store
 from faceattr.errors import ImageError, StorageError
 from tests.fakes.proxy import Fault, serve_faults
 

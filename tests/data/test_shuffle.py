@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.shuffle import ShuffledRows
+from faceattr.data.packed.shuffle import ShuffledRows
 
 SCHEMA = pa.schema([("image_id", pa.string()), ("sha256", pa.string()), ("hat", pa.int8())])
 
@@ -48,7 +48,7 @@ def test_copies_stand_side_by_side():
 
 
 def test_sections_are_apart(monkeypatch):
-    monkeypatch.setattr("faceattr.data.shuffle._SPILL_ROWS", 7)  # so that a section is spilled many times
+    monkeypatch.setattr("faceattr.data.packed.shuffle._SPILL_ROWS", 7)  # so that a section is spilled many times
     with ShuffledRows(SCHEMA, 0) as rows:
         for start in range(0, 100, 10):
             rows.add("train", table(range(start, start + 6)))

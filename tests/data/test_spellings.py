@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.addresses import key_below, local_path, normalise_address, resolve_distinct
-from faceattr.data.inputs import open_input
-from faceattr.data.packed import open_packed
-from faceattr.data.plan import Plan
-from faceattr.data.runs import RunRecord, check_fingerprint
-from faceattr.data.sources.images import find_files, find_image_root
-from faceattr.data.storage import StorageOptions, open_output, open_store
+from faceattr.data.inputs.open import open_input
+from faceattr.data.packed.reader import open_packed
+from faceattr.data.runs.plan import Plan
+from faceattr.data.runs.version import RunRecord, check_fingerprint
+from faceattr.data.sources.image_names import find_files, find_image_root
+from faceattr.data.stores.addresses import key_below, local_path, normalise_address, resolve_distinct
+from faceattr.data.stores.open import StorageOptions, open_output, open_store
 from faceattr.errors import ConfigError
 from tests.packed_runs import write_packed_run
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faceattr.data.splits import SPLITS, SplitRatios, count_moved, plan_splits
+from faceattr.data.packed.splits import SPLITS, SplitRatios, count_moved, plan_splits
 from faceattr.errors import ConfigError
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("image_id", "sha256", "group", "split")])

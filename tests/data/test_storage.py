@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from faceattr.data.s3 import S3Store
-from faceattr.data.storage import ArrowStore, LocalStore, StorageOptions, check_key, join_uri, open_store, split_uri
-from faceattr.data.store_types import LargeObjectError, MissingObjectError
+from faceattr.data.stores.open import ArrowStore, LocalStore, StorageOptions, check_key, join_uri, open_store, split_uri
+from faceattr.data.stores.s3 import S3Store
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.errors import ConfigError, StorageError
 from tests.fakes.stores import MemoryStore
 

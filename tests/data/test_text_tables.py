@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from faceattr.data.inputs import open_input
+from faceattr.data.formats.text_tables import read_header, read_rows, read_tables, sniff_delimiter
+from faceattr.data.inputs.open import open_input
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.storage import StorageOptions
-from faceattr.data.text_tables import read_header, read_rows, read_tables, sniff_delimiter
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 STORAGE = StorageOptions()

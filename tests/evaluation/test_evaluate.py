@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.sources.label_list import ListLayout
+from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.evaluate import Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import compute_group_tables, read_groups

@@ -5,8 +5,8 @@ import io
 import math
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.plan import Plan
-from faceattr.data.runs import RunRecord
+from faceattr.data.runs.plan import Plan
+from faceattr.data.runs.version import RunRecord
 from faceattr.evaluation.training_plots import draw_labels, draw_training, encode_picture
 from faceattr.evaluation.training_report import render_training_report
 from faceattr.evaluation.training_summary import describe_figures, encode_csv, figures_of

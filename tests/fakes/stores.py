@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from faceattr.data.store_types import LargeObjectError, MissingObjectError, ObjectInfo
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo
 
 # Only these may ever be replaced or removed once they are visible.
 MUTABLE_PREFIXES = ("_lease/", "_probe-", "sessions/", "report")

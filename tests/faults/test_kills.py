@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 import simplejpeg
 
-from faceattr.data.runs import read_manifest, read_published
-from faceattr.data.storage import LocalStore
+from faceattr.data.runs.version import read_manifest, read_published
+from faceattr.data.stores.open import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
 from tests.faults.nodes import two_nodes
 from tests.processes import descendants
@@ -143,7 +143,7 @@ def test_drivers_a_decoder_a_tasks_process_and_an_actor(world):
 
     last = run.start()
     run.wait_for_commits(last, len(committed) + 1)
-    for pattern in ("faceattr.data.decoder_child", "MapBatches(DecodeImages)", "MapBatches(VqaActor)"):
+    for pattern in ("faceattr.data.images.decoder_child", "MapBatches(DecodeImages)", "MapBatches(VqaActor)"):
         kill_one(last, pattern)
     assert run.num_committed() < NUM_SHARDS
     assert last.wait(400) == 0, run.log()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from faceattr.data.storage import open_store
+from faceattr.data.stores.open import open_store
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.run_notes import read_history
 from tests.faults.nodes import two_nodes

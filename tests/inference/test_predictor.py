@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import faceattr
-from faceattr.data.images import ImageLimits
+from faceattr.data.images.decode import ImageLimits
 from faceattr.errors import ConfigError, ImageError
 from faceattr.evaluation.labels import decide_labels, truth_table
 from faceattr.inference.prediction import Prediction

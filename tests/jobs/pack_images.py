@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from faceattr.data.runs import read_published
-from faceattr.data.storage import open_store
+from faceattr.data.runs.version import read_published
+from faceattr.data.stores.open import open_store
 
 
 def picture(number: int, size=(12, 10)) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.packed import open_packed
+from faceattr.data.packed.reader import open_packed
 from faceattr.jobs.cluster.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
 from faceattr.jobs.train.feed import FeedPlan
 from faceattr.jobs.train.survey import survey_data

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from faceattr.data.runs import read_published
-from faceattr.data.storage import LocalStore
+from faceattr.data.runs.version import read_published
+from faceattr.data.stores.open import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -15,8 +15,8 @@ from PIL import Image
 
 from faceattr.cli import main as faceattr
 from faceattr.config import LabelConfig
-from faceattr.data.runs import read_manifest, read_published
-from faceattr.data.storage import LocalStore, open_store
+from faceattr.data.runs.version import read_manifest, read_published
+from faceattr.data.stores.open import LocalStore, open_store
 from faceattr.jobs.images import run as image_run
 from faceattr.jobs.images.label import prepare_label_job
 from faceattr.vqa.checkpoint import load_blip

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from faceattr.data.packed import open_packed
-from faceattr.data.runs import read_manifest
-from faceattr.data.storage import open_store
+from faceattr.data.packed.reader import open_packed
+from faceattr.data.runs.version import read_manifest
+from faceattr.data.stores.open import open_store
 from tests.jobs.pack_images import picture, rows_of, write_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

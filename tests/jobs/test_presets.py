@@ -9,7 +9,7 @@ import torch
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import parse_config
-from faceattr.data.packed import open_packed
+from faceattr.data.packed.reader import open_packed
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
 from faceattr.jobs.train.feed import cut_batches, to_batch
 from faceattr.jobs.train.stages import DecodeRows, Epoch, ReadStretches, ReadWindow

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from faceattr.data.images import ImageLimits
-from faceattr.data.storage import StorageOptions
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.stores.open import StorageOptions
 from faceattr.jobs.images.read import ReadImages, cut_at_row_groups
 
 MIB = 2**20

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from faceattr.cli import parse_config
-from faceattr.data.storage import LocalStore, StorageOptions
+from faceattr.data.stores.open import LocalStore, StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
 from faceattr.jobs.search.finish import finish_search

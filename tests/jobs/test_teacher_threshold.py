@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.metrics import precision_score, recall_score
 
 from faceattr.cli import main as faceattr
-from faceattr.data.packed import open_packed
+from faceattr.data.packed.reader import open_packed
 from faceattr.models.multitask import MultiAttributeModel
 from tests.jobs.train_data import SIZE, TINY, png
 from tests.label_runs import write_label_run

@@ -15,7 +15,7 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.storage import open_store
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 from faceattr.jobs.train.run import begin_train_run, forget_untrained, prepare_train_job
 from faceattr.models.multitask import MultiAttributeModel

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.packed import open_packed
+from faceattr.data.packed.reader import open_packed
 from faceattr.errors import RunError
 from faceattr.jobs.train.feed import Feed, FeedPlan, cut_batches, fill_gaps
 from faceattr.jobs.train.stages import POSITION

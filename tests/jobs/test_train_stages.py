@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.packed import open_packed
+from faceattr.data.packed.reader import open_packed
 from faceattr.jobs.search.fill_cache import read_images
 from faceattr.jobs.train.stages import IMAGE, POSITION, Epoch, ReadWindow
 from faceattr.training.order import order_rows

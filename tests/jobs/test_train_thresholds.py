@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from faceattr.attributes import AttributeSet
 from faceattr.cli import parse_config
-from faceattr.data.packed import open_packed
+from faceattr.data.packed.reader import open_packed
 from faceattr.errors import ConfigError
 from faceattr.evaluation.thresholds import Criterion
 from faceattr.inference.predictor import Predictor

@@ -9,12 +9,12 @@ import pytest
 
 from faceattr.attributes import Attribute
 from faceattr.data.exports import export_labels
-from faceattr.data.plan import plan_schema, write_plan
-from faceattr.data.runs import RunVersion, commit_all, open_run
+from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.plan import plan_schema, write_plan
+from faceattr.data.runs.version import RunVersion, commit_all, open_run
+from faceattr.data.sources.layouts.published import open_labels
 from faceattr.data.sources.options import SourceOptions
-from faceattr.data.sources.published import open_labels
-from faceattr.data.storage import StorageOptions, open_store
-from faceattr.data.tables import label_schema
+from faceattr.data.stores.open import StorageOptions, open_store
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.vqa.questions import AskedAttribute, QuestionSet

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from faceattr.data.storage import LocalStore, StorageOptions, open_store
+from faceattr.data.stores.open import LocalStore, StorageOptions, open_store
 from faceattr.errors import ConfigError, RunError
 from faceattr.models.augmentation import Augmentation
 from faceattr.models.preprocessing import Preprocessing

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.packed import open_packed
+from faceattr.data.packed.reader import open_packed
 from faceattr.errors import ConfigError
 from faceattr.training.config import SelectionConfig
 from faceattr.training.label_needs import best_figures, check_label_needs

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.runs import RunRecord, read_manifest, read_record
+from faceattr.data.runs.version import RunRecord, read_manifest, read_record
 from faceattr.data.sources.combine import combine_sources
 from faceattr.data.sources.label_table import SourceLabels
 from faceattr.data.sources.options import SourceOptions, near_hint
 from faceattr.data.sources.registry import open_source
-from faceattr.data.storage import StorageOptions, open_store
+from faceattr.data.stores.open import StorageOptions, open_store
 from faceattr.errors import ConfigError
 
 

@@ -32,10 +32,10 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.json_text import encode_json
-from faceattr.data.run_attributes import Decision
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.label_columns import ATTRIBUTE_KEY, label_type, score_type
+from faceattr.data.runs.run_attributes import Decision
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow, Rejects
-from faceattr.data.tables import ATTRIBUTE_KEY, label_type, score_type
 from faceattr.errors import ConfigError
 
 AGE_LIMIT = 117.0

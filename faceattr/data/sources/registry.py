@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from dataclasses import fields
 
-from faceattr.data.sources.celeba import open_celeba
-from faceattr.data.sources.facecom import open_facecom
-from faceattr.data.sources.fairface import open_fairface
-from faceattr.data.sources.label_list import open_label_list
 from faceattr.data.sources.label_table import SourceLabels
+from faceattr.data.sources.layouts.celeba import open_celeba
+from faceattr.data.sources.layouts.facecom import open_facecom
+from faceattr.data.sources.layouts.fairface import open_fairface
+from faceattr.data.sources.layouts.label_list import open_label_list
+from faceattr.data.sources.layouts.published import open_labels
+from faceattr.data.sources.layouts.table import open_table
+from faceattr.data.sources.layouts.utkface import open_utkface
 from faceattr.data.sources.options import SourceOptions, near_hint
-from faceattr.data.sources.published import open_labels
-from faceattr.data.sources.table import open_table
-from faceattr.data.sources.utkface import open_utkface
-from faceattr.data.storage import StorageOptions
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 OpenSource = Callable[[str, SourceOptions, StorageOptions], SourceLabels]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from faceattr.data.addresses import find_credentials
-from faceattr.data.folder_files import FolderFiles, describe_files
+from faceattr.data.inputs.folder_files import FolderFiles, describe_files
+from faceattr.data.stores.addresses import find_credentials
 from faceattr.errors import escape
 
 MAX_EXAMPLES = 3

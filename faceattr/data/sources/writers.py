@@ -13,9 +13,9 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from faceattr.attributes import Attribute
-from faceattr.data.sources.celeba_json import JSON_ATTRIBUTES
-from faceattr.data.sources.label_list import ListLayout
 from faceattr.data.sources.label_table import read_attributes
+from faceattr.data.sources.layouts.celeba_json import JSON_ATTRIBUTES
+from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError
 
 _FAIRFACE_HEADER = ("file", "age", "gender", "race", "service_test")

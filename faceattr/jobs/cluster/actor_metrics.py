@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from faceattr.data.commit import OK
+from faceattr.data.runs.commit import OK
 from faceattr.jobs.cluster.metrics import counter, histogram
 
 

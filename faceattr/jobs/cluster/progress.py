@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.commit import OK
+from faceattr.data.runs.commit import OK
 from faceattr.errors import RunError, escape
 from faceattr.jobs.cluster.rate_samples import RateSamples
 

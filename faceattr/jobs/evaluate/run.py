@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import EvalConfig
-from faceattr.data.commit import OK
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.images import ImageLimits
-from faceattr.data.json_text import encode_json
-from faceattr.data.packed import PackedData, open_packed
-from faceattr.data.sources.label_list import detect_layout
-from faceattr.data.storage import StorageOptions, Store, open_output
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.packed.reader import PackedData, open_packed
+from faceattr.data.runs.commit import OK
+from faceattr.data.sources.layouts.label_list import detect_layout
+from faceattr.data.stores.open import StorageOptions, Store, open_output
 from faceattr.errors import ConfigError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.images import ImageLimits, decode_image
-from faceattr.data.packed import PackedData
+from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ImageError
 from faceattr.evaluation.plots import draw_samples
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import ray.data
 
 from faceattr.config import EvalConfig
-from faceattr.data.commit import OK
-from faceattr.data.images import ImageLimits
-from faceattr.data.packed import PackedData, PackedFile
-from faceattr.data.storage import open_store
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.packed.reader import PackedData, PackedFile
+from faceattr.data.runs.commit import OK
+from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
 from faceattr.inference.model_facts import ModelFacts
 from faceattr.jobs.cluster.blocks import split_blocks

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from faceattr.data.runs import Manifest, RunVersion, has_object, probe_store
+from faceattr.data.runs.version import Manifest, RunVersion, has_object, probe_store
 from faceattr.evaluation.label_report import report_key
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.images.dry_run import describe_preflight

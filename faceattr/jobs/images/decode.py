@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.commit import OK
-from faceattr.data.decoder import process_decoder
-from faceattr.data.images import ImageLimits
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.images.decoder import process_decoder
+from faceattr.data.runs.commit import OK
 from faceattr.errors import ImageError
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.images.read import append_columns

@@ -8,13 +8,13 @@ import pyarrow as pa
 import ray
 import yaml
 
-from faceattr.data.folder_files import describe_files
-from faceattr.data.image_input import ImageInput
-from faceattr.data.images import ImageLimits
-from faceattr.data.plan import choose_shard_size
-from faceattr.data.run_status import read_run_status
-from faceattr.data.runs import read_record
-from faceattr.data.tables import label_schema
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.inputs.folder_files import describe_files
+from faceattr.data.inputs.image_input import ImageInput
+from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.plan import choose_shard_size
+from faceattr.data.runs.status import read_run_status
+from faceattr.data.runs.version import read_record
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.progress import format_duration
 from faceattr.jobs.cluster.session import ActorPlan, cluster_errors, plan_actors

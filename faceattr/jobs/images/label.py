@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.runs import Manifest, RunVersion
-from faceattr.data.storage import StorageOptions, open_output
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.runs.version import Manifest, RunVersion
+from faceattr.data.stores.open import StorageOptions, open_output
 from faceattr.errors import ConfigError
 from faceattr.evaluation.label_report import LabelStatistics, report_key, write_label_report
 from faceattr.jobs.cluster.session import ActorPlan

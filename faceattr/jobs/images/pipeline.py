@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from faceattr.data.images import ImageLimits
-from faceattr.data.storage import StorageOptions
-from faceattr.data.work import Work
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.runs.pending import Work
+from faceattr.data.stores.open import StorageOptions
 from faceattr.jobs.cluster.blocks import bundle_rows, split_blocks
 from faceattr.jobs.cluster.session import ActorPlan
 from faceattr.jobs.images.decode import DecodeImages, Resizer

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import Precision, PredictConfig
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.run_attributes import describe_attributes, read_run_attributes
-from faceattr.data.runs import Manifest, RunVersion, read_manifest, read_record
-from faceattr.data.storage import StorageOptions, Store, open_output, open_store
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.runs.run_attributes import describe_attributes, read_run_attributes
+from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
+from faceattr.data.stores.open import StorageOptions, Store, open_output, open_store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import Agreement
 from faceattr.evaluation.prediction_report import PredictionStatistics, report_key, write_prediction_report

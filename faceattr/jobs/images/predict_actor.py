@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.commit import OK
-from faceattr.data.tables import fit_schema
+from faceattr.data.label_columns import fit_schema
+from faceattr.data.runs.commit import OK
 from faceattr.evaluation.judged import output_columns
 from faceattr.evaluation.labels import decide_labels
 from faceattr.jobs.cluster.actor_metrics import ActorMetrics

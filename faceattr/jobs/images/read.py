@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.bounded_reads import read_within
-from faceattr.data.commit import OK
-from faceattr.data.image_column import ImageColumn, read_row_groups
-from faceattr.data.images import ImageLimits, describe_too_large
-from faceattr.data.object_reader import ObjectReader
-from faceattr.data.plan import Plan, read_shards
-from faceattr.data.storage import StorageOptions, Store, open_store
-from faceattr.data.work import Work
+from faceattr.data.images.decode import ImageLimits, describe_too_large
+from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.pending import Work
+from faceattr.data.runs.plan import Plan, read_shards
+from faceattr.data.stores.bounded_reads import read_within
+from faceattr.data.stores.object_reader import ObjectReader
+from faceattr.data.stores.open import StorageOptions, Store, open_store
 from faceattr.errors import ImageError
 
 # Of encoded images that are being read or wait for their turn, and in a table that is passed on. A process that reads

@@ -16,16 +16,17 @@ import pyarrow as pa
 import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig, PredictConfig
-from faceattr.data.commit import OK
-from faceattr.data.folder_files import describe_files
-from faceattr.data.image_input import ImageInput
-from faceattr.data.images import ImageLimits
-from faceattr.data.inputs import open_input
-from faceattr.data.json_text import encode_json
-from faceattr.data.patience import write_on_the_way_out
-from faceattr.data.plan import Plan, write_plan
-from faceattr.data.reject_counts import count_rejected
-from faceattr.data.runs import (
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.inputs.folder_files import describe_files
+from faceattr.data.inputs.image_input import ImageInput
+from faceattr.data.inputs.open import open_input
+from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.pending import Work
+from faceattr.data.runs.plan import Plan, write_plan
+from faceattr.data.runs.reject_counts import count_rejected
+from faceattr.data.runs.version import (
     Manifest,
     RunRecord,
     RunVersion,
@@ -35,9 +36,8 @@ from faceattr.data.runs import (
     read_published,
     read_record,
 )
-from faceattr.data.storage import StorageOptions, Store, join_uri
-from faceattr.data.tables import label_schema
-from faceattr.data.work import Work
+from faceattr.data.stores.open import StorageOptions, Store, join_uri
+from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.jobs.cluster.metrics import RunRows
 from faceattr.jobs.cluster.progress import ErrorBudget, Progress
 from faceattr.jobs.cluster.session import ActorPlan, cluster_errors, plan_actors

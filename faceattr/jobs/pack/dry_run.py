@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 import ray
 import yaml
 
-from faceattr.data.pack_plan import ROW_FIELDS, count_splits, label_fields_of
-from faceattr.data.pack_report import describe_splits
-from faceattr.data.packed import STATUS_FIELDS, packed_schema
-from faceattr.data.plan import choose_shard_size
+from faceattr.data.packed.plan import ROW_FIELDS, count_splits, label_fields_of
+from faceattr.data.packed.reader import STATUS_FIELDS, packed_schema
+from faceattr.data.runs.plan import choose_shard_size
 from faceattr.data.sources.gather import GatheredLabels
 from faceattr.data.sources.rejects import Rejects
 from faceattr.errors import ConfigError
@@ -21,6 +20,7 @@ from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.pack.job import PackJob
 from faceattr.jobs.pack.scan import source_rows, take_sample
 from faceattr.jobs.pack.stages import HashImages, PackImages, ReadPlaces, mean_bytes
+from faceattr.reports.pack import describe_splits
 
 
 def describe_pack_preflight(job: PackJob) -> str:

@@ -9,17 +9,17 @@ import pyarrow as pa
 
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import PackConfig
-from faceattr.data.addresses import resolve_address, resolve_distinct
-from faceattr.data.images import ImageLimits
-from faceattr.data.pack_plan import SplitRules
-from faceattr.data.packed import KIND
-from faceattr.data.run_attributes import read_decisions
-from faceattr.data.runs import RunRecord, check_fingerprint, read_record
+from faceattr.data.images.decode import ImageLimits
+from faceattr.data.packed.plan import SplitRules
+from faceattr.data.packed.reader import KIND
+from faceattr.data.packed.selection import SelectionCounts, select_labels
+from faceattr.data.packed.splits import KEPT_SPLITS, SplitRatios
+from faceattr.data.runs.run_attributes import read_decisions
+from faceattr.data.runs.version import RunRecord, check_fingerprint, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
-from faceattr.data.sources.selection import SelectionCounts, select_labels
-from faceattr.data.splits import KEPT_SPLITS, SplitRatios
-from faceattr.data.storage import StorageOptions, Store, open_output, open_store
+from faceattr.data.stores.addresses import resolve_address, resolve_distinct
+from faceattr.data.stores.open import StorageOptions, Store, open_output, open_store
 from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
 
 # Raised by hand when a change of ours can change a row of a packed run.

@@ -3,7 +3,7 @@
 Two passes over the images where their content is not known yet, one where a label run has hashed them:
 
     scan   every image is hashed; a run of its own in scan/, so that it goes on where it was stopped
-    plan   splits by content and person, copies resolved, rows shuffled; frozen (`data/pack_plan.py`)
+    plan   splits by content and person, copies resolved, rows shuffled; frozen (`data/packed/plan.py`)
     pack   every image is read, checked by decoding it, and put into its shard
 """
 
@@ -16,16 +16,21 @@ from typing import Any
 import pyarrow as pa
 
 import faceattr
-from faceattr.data.json_text import encode_json
-from faceattr.data.pack_plan import label_fields_of, write_pack_plan
-from faceattr.data.pack_report import write_pack_report
-from faceattr.data.packed import KIND
-from faceattr.data.packing import PackedStatistics, carried_schema, open_packed_version, publish_packed, verify_packed
-from faceattr.data.patience import write_on_the_way_out
-from faceattr.data.plan import Plan
-from faceattr.data.reject_counts import count_rejected
-from faceattr.data.runs import RunRecord, RunVersion, open_run, read_record
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.packed.plan import label_fields_of, write_pack_plan
+from faceattr.data.packed.reader import KIND
+from faceattr.data.packed.writer import (
+    PackedStatistics,
+    carried_schema,
+    open_packed_version,
+    publish_packed,
+    verify_packed,
+)
+from faceattr.data.runs.plan import Plan
+from faceattr.data.runs.reject_counts import count_rejected
+from faceattr.data.runs.version import RunRecord, RunVersion, open_run, read_record
 from faceattr.data.sources.gather import ImagePlace
+from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.metrics import RunRows
 from faceattr.jobs.cluster.progress import ErrorBudget, Progress
@@ -33,6 +38,7 @@ from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.pack.job import PACKING_PACKAGES, PackJob
 from faceattr.jobs.pack.scan import find_rows, measure_row_bytes
 from faceattr.jobs.pack.shard_tasks import checker_on_cluster, make_shards
+from faceattr.reports.pack import write_pack_report
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.images import REASONS
-from faceattr.data.pack_plan import ROW_FIELDS, ReadRows, label_fields_of
-from faceattr.data.packed import STATUS_FIELDS, packed_schema
-from faceattr.data.plan import Plan, plan_schema, write_plan
-from faceattr.data.runs import RunVersion, open_run, read_published
+from faceattr.data.images.decode import REASONS
+from faceattr.data.packed.plan import ROW_FIELDS, ReadRows, label_fields_of
+from faceattr.data.packed.reader import STATUS_FIELDS, packed_schema
+from faceattr.data.runs.plan import Plan, plan_schema, write_plan
+from faceattr.data.runs.version import RunVersion, open_run, read_published
 from faceattr.data.sources.gather import GatheredLabels
 from faceattr.data.sources.rejects import Rejects
-from faceattr.data.storage import Store, join_uri, open_output
+from faceattr.data.stores.open import Store, join_uri, open_output
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.progress import ErrorBudget, Progress
 from faceattr.jobs.cluster.session import cluster_errors

@@ -1,7 +1,7 @@
 """One task makes whole shards: it reads their plan rows, makes the rows, and commits them itself.
 
 For jobs whose rows hold images, which must not travel through the driver. What comes back is a line for each row. The
-way of committing is that of every run (`data/commit.py`): a task that is done twice finds its shard there.
+way of committing is that of every run (`data/runs/commit.py`): a task that is done twice finds its shard there.
 """
 
 import functools
@@ -14,11 +14,11 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from faceattr.data.commit import CheckShards, CommittedFile, ShardCommitter, check_shard
-from faceattr.data.plan import Plan, read_part
-from faceattr.data.runs import RunVersion, commit_all
-from faceattr.data.storage import StorageOptions
-from faceattr.data.work import Work
+from faceattr.data.runs.commit import CheckShards, CommittedFile, ShardCommitter, check_shard
+from faceattr.data.runs.pending import Work
+from faceattr.data.runs.plan import Plan, read_part
+from faceattr.data.runs.version import RunVersion, commit_all
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import RunError
 from faceattr.jobs.images.read import process_store
 

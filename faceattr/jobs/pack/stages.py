@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from faceattr.data.commit import OK
-from faceattr.data.decoder import process_decoder
-from faceattr.data.images import ImageLimits, Pixels
+from faceattr.data.images.decode import ImageLimits, Pixels
+from faceattr.data.images.decoder import process_decoder
+from faceattr.data.runs.commit import OK
 from faceattr.data.sources.gather import ImagePlace
-from faceattr.data.storage import StorageOptions
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ImageError
 from faceattr.jobs.images.read import ReadImages
 

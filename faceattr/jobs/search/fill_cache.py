@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.packed import PackedData
-from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.packed.reader import PackedData
+from faceattr.data.stores.open import StorageOptions, Store, open_store
 from faceattr.errors import RunError
 from faceattr.jobs.train.stages import IMAGE, PIXELS, decode_packed, read_stretch
 from faceattr.models.freezing import freeze, split_at

@@ -8,13 +8,13 @@ import ray
 import torch
 import yaml
 
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.json_files import decode_object
-from faceattr.data.json_text import encode_json
-from faceattr.data.parquet import encode_table
-from faceattr.data.runs import RunRecord
-from faceattr.data.storage import Store, join_uri
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.formats.json_files import decode_object
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.parquet import encode_table
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.runs.version import RunRecord
+from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.cores import count_decoders
 from faceattr.jobs.cluster.session import cluster_errors

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.packed import PackedData
-from faceattr.data.storage import StorageOptions, join_uri
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.packed.reader import PackedData
+from faceattr.data.stores.open import StorageOptions, join_uri
 from faceattr.jobs.cluster.cores import CoreShare, share_cores
 from faceattr.jobs.search.fill_cache import FeatureSource
 from faceattr.jobs.train.feed import Feed, FeedPlan

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 import faceattr
 from faceattr.attributes import AttributeSet
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.packed import PackedData, open_packed
-from faceattr.data.plan import Plan
-from faceattr.data.runs import RunRecord, check_fingerprint, open_run, read_record
-from faceattr.data.storage import StorageOptions, Store, open_output
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.packed.reader import PackedData, open_packed
+from faceattr.data.runs.plan import Plan
+from faceattr.data.runs.version import RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.stores.open import StorageOptions, Store, open_output
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.models.backbones import built_name

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from faceattr.data.runs import read_record
+from faceattr.data.runs.version import read_record
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.search.fill_cache import FeatureTask, fill_features, plan_feature_tasks

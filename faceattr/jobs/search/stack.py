@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faceattr.data.json_text import encode_json
-from faceattr.data.storage import open_store
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
 from faceattr.jobs.search.inputs import SearchPlan, open_inputs
 from faceattr.jobs.search.trial import ReportTrial, is_best, save_trial_model

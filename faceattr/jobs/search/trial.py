@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faceattr.data.json_files import damage_named
-from faceattr.data.json_text import encode_json
-from faceattr.data.storage import Store, join_uri, open_store
+from faceattr.data.formats.json_files import damage_named
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.stores.open import Store, join_uri, open_store
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.train.worker import distribute_network
 from faceattr.models.heads import count_outputs

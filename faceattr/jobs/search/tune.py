@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from faceattr.data.storage import Store
+from faceattr.data.stores.open import Store
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.metrics import SearchFigures
 from faceattr.jobs.cluster.session import cluster_errors

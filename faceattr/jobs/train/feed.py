@@ -19,7 +19,7 @@ import ray.data
 import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.packed import PackedData
+from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
 from faceattr.jobs.train.stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow

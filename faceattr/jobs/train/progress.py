@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from faceattr.data.storage import Store
+from faceattr.data.stores.open import Store
 from faceattr.errors import StorageError
 from faceattr.jobs.cluster.progress import format_duration
 from faceattr.training.run_notes import read_history, read_progress

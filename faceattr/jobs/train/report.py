@@ -5,9 +5,9 @@ import json
 import ray
 
 from faceattr.attributes import DEFAULT_THRESHOLD
-from faceattr.data.json_text import encode_json
-from faceattr.data.runs import RunRecord
-from faceattr.data.storage import join_uri
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.runs.version import RunRecord
+from faceattr.data.stores.open import join_uri
 from faceattr.evaluation.training_plots import draw_training, encode_picture
 from faceattr.evaluation.training_report import render_training_report
 from faceattr.evaluation.training_summary import best_record, describe_figures, encode_csv, encode_events

@@ -25,12 +25,12 @@ from ray.train.torch import TorchTrainer
 
 import faceattr
 from faceattr.attributes import AttributeSet
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.packed import PackedData, open_packed
-from faceattr.data.plan import Plan
-from faceattr.data.runs import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
-from faceattr.data.storage import StorageOptions, Store, open_output
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.packed.reader import PackedData, open_packed
+from faceattr.data.runs.plan import Plan
+from faceattr.data.runs.version import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.stores.open import StorageOptions, Store, open_output
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.jobs.cluster.session import cluster_errors

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.images import ImageLimits, decode_image
-from faceattr.data.packed import PackedData
+from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ImageError, RunError
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.models.augmentation import Augmentation

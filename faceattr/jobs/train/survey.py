@@ -14,13 +14,13 @@ import pyarrow.csv
 import ray.data
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.csv_cells import neutralise_table
-from faceattr.data.json_files import damage_named
-from faceattr.data.json_text import encode_json
-from faceattr.data.packed import PackedData
-from faceattr.data.splits import SPLITS
-from faceattr.data.storage import StorageOptions, Store, join_uri, open_store
-from faceattr.data.store_types import MissingObjectError
+from faceattr.data.formats.csv_cells import neutralise_table
+from faceattr.data.formats.json_files import damage_named
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.packed.reader import PackedData
+from faceattr.data.packed.splits import SPLITS
+from faceattr.data.stores.open import StorageOptions, Store, join_uri, open_store
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.training.run_notes import PROGRESS_KEY
 from faceattr.training.survey import (
     FileSurvey,

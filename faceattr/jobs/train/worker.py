@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.fetch import fetch_folder
-from faceattr.data.packed import PackedData
-from faceattr.data.storage import StorageOptions, Store, open_store
+from faceattr.data.model_folders import fetch_folder
+from faceattr.data.packed.reader import PackedData
+from faceattr.data.stores.open import StorageOptions, Store, open_store
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
 from faceattr.jobs.cluster.cores import share_cores
 from faceattr.jobs.cluster.metrics import TrainFigures

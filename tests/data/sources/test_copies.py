@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.sources.copies import CopyResolver, encode_conflicts
+from faceattr.data.packed.copies import CopyResolver, encode_conflicts
 from faceattr.data.sources.label_table import source_schema
 
 RACE = Attribute(name="race", kind="multiclass", classes=("White", "Black", "Asian"))

@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from faceattr.data.sources.duplicates import find_duplicates
+from faceattr.data.packed.duplicates import find_duplicates
+from faceattr.data.packed.splits import plan_splits
 from faceattr.data.sources.face_classes import AGE_GROUPS, GENDERS, RACES, SEED_004_CLASSES
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.writers import write_fairface
-from faceattr.data.splits import plan_splits
 from faceattr.errors import ConfigError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "fairface"

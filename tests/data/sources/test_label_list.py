@@ -2,11 +2,11 @@
 
 import pytest
 
-from faceattr.data.sources.label_list import detect_layout
+from faceattr.data.sources.layouts.label_list import detect_layout
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.writers import write_label_list, write_labeled_data
-from faceattr.data.storage import StorageOptions
+from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 PATHS = ["faces/a.jpg", "faces/b.jpg", "faces/c.jpg"]

@@ -4,12 +4,12 @@ import pyarrow as pa
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
-from faceattr.data.plan import plan_schema, write_plan
-from faceattr.data.runs import RunVersion, commit_all, open_run
+from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.plan import plan_schema, write_plan
+from faceattr.data.runs.version import RunVersion, commit_all, open_run
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.storage import open_store
-from faceattr.data.tables import label_schema
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
@@ -103,7 +103,7 @@ def test_labels_scores_and_rejects(tmp_path):
 
 
 def test_selection_and_rows_of_packed_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("faceattr.data.plan.PART_ROWS", 1)  # so that the rows lie in several parts of the plan
+    monkeypatch.setattr("faceattr.data.runs.plan.PART_ROWS", 1)  # so that the rows lie in several parts of the plan
     source = open_source("labels", publish(tmp_path, packed=True), options=SourceOptions(attributes=("bare", "hat")))
     table, _ = source.read_all()
     assert table.column_names[6:] == ["bare", "hat", "hat_score", "hat_mass"]

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from faceattr.data.sources.layouts.table import MappedColumn, parse_mapping
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.sources.table import MappedColumn, parse_mapping
 from faceattr.errors import ConfigError
 
 COLUMNS = (

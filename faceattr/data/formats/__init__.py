@@ -1,0 +1,1 @@
+"""File formats: JSON, CSV and Parquet, read strictly and written whole."""

@@ -1,0 +1,113 @@
+"""Our own JSON files, read: what is damaged is one line that names the file, never a traceback.
+
+Such a file was written whole by this package, so whatever does not fit is damage, or the hand of somebody.
+"""
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from faceattr.data.formats.integrity import REMEDY
+from faceattr.errors import RunError
+
+_T = TypeVar("_T")
+_PLAIN: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    dict: (dict,),
+    Mapping: (dict,),
+    list: (list,),
+    tuple: (list, tuple),
+    types.NoneType: (types.NoneType,),
+}
+_NAMES = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
+
+
+def decode_object(data: bytes, where: str) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Args:
+        data: the file.
+        where: names it in the error.
+
+    Raises:
+        RunError: it is cut or damaged, or holds something else.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{where} is damaged: no JSON in UTF-8 ({describe_cause(error)}); {REMEDY}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{where} is damaged: expected an object, found {_name(value)}; {REMEDY}")
+    return value
+
+
+def decode_lines(data: bytes, where: str) -> list[dict[str, Any]]:
+    """The objects of a file that holds one a line. Raises RunError as `decode_object` does, with the line's number."""
+    lines = data.splitlines()
+    return [decode_object(line, f"{where}, line {number},") for number, line in enumerate(lines, 1)]
+
+
+def decode_fields(cls: type[_T], value: object, where: str) -> _T:
+    """A dataclass from the JSON object of its fields.
+
+    Fields of plain types are checked; what stands in them is not, nor are fields of other classes.
+
+    Raises:
+        RunError: it is no object, lacks a field, has one that is unknown, or one of another type.
+    """
+    if not isinstance(value, dict):
+        raise RunError(f"{where} is damaged: expected an object, found {_name(value)}; {REMEDY}")
+    allowed, required = _fields(typing.cast(Any, cls))
+    for name, item in value.items():
+        if name not in allowed:
+            raise RunError(f"{where}: unknown key {name!r}; it was written by a later version of faceattr, or damaged")
+        kinds = allowed[name]
+        if kinds and (not isinstance(item, kinds) or (isinstance(item, bool) and bool not in kinds)):
+            expected = " or ".join(dict.fromkeys(_NAMES.get(kind, "null") for kind in kinds if kind is not tuple))
+            raise RunError(f"{where} is damaged: {name!r}: expected {expected}, found {_name(item)}; {REMEDY}")
+    lacking = sorted(required - set(value))
+    if lacking:
+        raise RunError(f"{where} is damaged: it lacks {lacking[0]!r}; {REMEDY}")
+    return cls(**value)
+
+
+@contextmanager
+def damage_named(where: str) -> Iterator[None]:
+    """Turns what goes wrong while the values of a decoded file are taken apart into a RunError that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        raise RunError(f"{where} is damaged: {describe_cause(error)}; {REMEDY}") from error
+
+
+def describe_cause(error: BaseException) -> str:
+    """The kind of an error and its words, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[dict[str, tuple[type, ...]], frozenset[str]]:
+    """Types that JSON may have in each field (none: not checked), and the fields without a default."""
+    hints = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+    no_default = dataclasses.MISSING
+    required = (each.name for each in fields if each.default is no_default and each.default_factory is no_default)
+    return {each.name: _plain_types(hints[each.name]) for each in fields}, frozenset(required)
+
+
+def _plain_types(hint: Any) -> tuple[type, ...]:
+    if isinstance(hint, types.UnionType):
+        found = [_plain_types(each) for each in typing.get_args(hint)]
+        return sum(found, ()) if all(found) else ()
+    return _PLAIN.get(typing.get_origin(hint) or hint, ())
+
+
+def _name(value: object) -> str:
+    return "null" if value is None else _NAMES[type(value)]

@@ -1,0 +1,299 @@
+"""Images: encoded bytes to RGB pixels, or one named reason why not.
+
+8-bit gray and colour JPEGs go through simplejpeg with the inverse DCT and chroma upsampling of Pillow: the same pixels,
+bit for bit, in half the time. All else goes through Pillow, restricted to the one format that the first bytes announce;
+HEIF where the extra `heic` is installed. The size stands in the header and is checked before anything is decoded.
+
+What one gets: the first frame; EXIF (or XMP) orientation applied; transparency laid over white, as a viewer shows it;
+of 16-bit samples the high byte, gray as colour; colour profiles not applied, as in the models' own preprocessing.
+A file cut short is refused even where a decoder would fill the rest with gray; bytes after the end are ignored.
+"""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import (  # noqa: F401  each plugin registers its format; without it Pillow would import all of them at once
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+from PIL.ExifTags import Base as ExifTag
+
+from faceattr.data.images.heif import is_cut_heif, register_heif
+from faceattr.data.images.kinds import announced_format
+from faceattr.data.images.png_chunks import without_metadata
+from faceattr.errors import ConfigError, ImageError
+
+Pixels = npt.NDArray[np.uint8]
+
+REASONS: Mapping[str, str] = {
+    "missing": "the store has no object under this key (raised where it is fetched)",
+    "unreadable": "the object is there and is kept back: no right to read it, archived, no regular file",
+    "empty": "the object has no bytes",
+    "too_large": "more encoded bytes than the limit",
+    "too_many_pixels": "the header announces more pixels than the limit",
+    "not_an_image": "the bytes are something else: a web page, a video, an archive, text",
+    "unsupported": "an image, in a format or sample type that is not read",
+    "truncated": "the file ends before its image does",
+    "corrupt": "the format is known, but the decoder found it damaged",
+    "decoder_crashed": "the decoding process died twice on this image",
+    "decoder_timeout": "decoding took longer than its deadline, twice",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """What an image may cost before it is refused.
+
+    Attributes:
+        max_bytes: encoded size, at least 1.
+        max_pixels: width times height in the header, 1 to 89,478,485, from where on Pillow itself objects.
+    """
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or not 1 <= self.max_pixels <= _PILLOW_MAX_PIXELS:
+            raise ConfigError(f"{self}: expected max_bytes from 1 on and max_pixels from 1 to {_PILLOW_MAX_PIXELS}")
+
+
+def decode_image(data: bytes, limits: ImageLimits, *, buffer: Pixels | None = None) -> Pixels:
+    """Decodes one image of any supported format.
+
+    Args:
+        data: encoded bytes.
+        limits: bounds, checked before pixels are decoded.
+        buffer: uint8 [N], C-contiguous; where the pixels fit and need no second step, the result is a view of it.
+
+    Returns:
+        uint8 [H, W, 3], RGB, C-contiguous, upright.
+
+    Raises:
+        ImageError: the image cannot be used; the reason is one of REASONS.
+    """
+    size_fault = find_size_fault(data, limits)
+    if size_fault is not None:
+        raise size_fault
+    image_format = announced_format(data)
+    try:
+        if image_format == "JPEG":
+            return _decode_jpeg(data, limits, buffer)
+        if image_format == "PNG":
+            data = _read_png(data, limits)
+        if image_format == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+            raise _ends_early(data, image_format)
+        if image_format == "HEIF":
+            register_heif()
+            if is_cut_heif(data):
+                raise _ends_early(data, image_format)
+        return _decode_with_pillow(data, image_format, limits)
+    except Image.DecompressionBombError as error:
+        detail = f"{image_format} header: over the limit of {_name_max_pixels(limits)}"
+        raise ImageError("too_many_pixels", detail) from error
+    except _DECODER_ERRORS as error:
+        # The decoders' own words can quote the file, so only their kind is passed on.
+        message = str(error).lower()
+        if isinstance(error, UnidentifiedImageError) and image_format == "HEIF":
+            raise ImageError("unsupported", "HEIF of a kind that libheif does not read") from error
+        if "memory" in message:
+            raise MemoryError(f"{image_format} decoder") from error
+        reason = "truncated" if "truncated" in message else "corrupt"
+        raise ImageError(reason, f"{image_format} decoder: {type(error).__name__}") from error
+
+
+def find_size_fault(data: bytes, limits: ImageLimits) -> ImageError | None:
+    """The error of data that are empty or longer than the limit; None for others."""
+    if not data:
+        return ImageError("empty", "0 bytes")
+    if len(data) > limits.max_bytes:
+        return describe_too_large(len(data), limits)
+    return None
+
+
+def describe_too_large(num_bytes: int, limits: ImageLimits) -> ImageError:
+    """The error of an encoded image with more bytes than the limit."""
+    return ImageError("too_large", f"{num_bytes:,} bytes, over the limit of {limits.max_bytes:,} (--decode.max-bytes)")
+
+
+_PILLOW_MAX_PIXELS = 89_478_485
+_DNG_VERSION, _SUB_IMAGES, _IMAGE_KIND = 0xC612, 0x14A, 0xFE
+
+# What simplejpeg and Pillow raise on damaged input, and where a half-read header leads them. MemoryError is not among
+# them: it is no verdict on the image.
+_READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+_DECODER_ERRORS = (*_READ_ERRORS, ArithmeticError, AttributeError, RuntimeError, AssertionError)
+
+# Not the restart markers, which stand inside the compressed data, and not FF 00, a byte of them.
+_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_END_OF_IMAGE, _START_OF_SCAN, _APP1, _PARAMETERLESS = 0xD9, 0xDA, 0xE1, (0x01, 0xD8)
+# Each scan goes over the whole picture: a small file of 2,000 empty ones takes 40 s. Encoders write up to about 100.
+_MOST_SCANS = 256
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HUFFMAN_FRAMES = frozenset([0xC0, 0xC1, 0xC2])
+# libjpeg's warnings after which part of the picture is made up; its others (stray bytes, an odd header) cost nothing.
+_JPEG_DAMAGE = ("bad Huffman code", "bad arithmetic code", "instead of RST", "Inconsistent progression")
+
+
+@dataclass(frozen=True)
+class _JpegHeader:
+    frame: int
+    bits: int
+    height: int
+    width: int
+    num_components: int
+    may_be_rotated: bool
+
+
+def _read_jpeg_header(data: bytes, limits: ImageLimits) -> _JpegHeader:
+    """Walks the markers to the end of the image: it must be there, and the size within the limits on the way."""
+    frame: tuple[int, int, int, int, int] | None = None
+    may_be_rotated, position, num_scans = False, 2, 0
+    while (match := _JPEG_MARKER.search(data, position)) is not None:
+        marker, position = match[1][0], match.end()
+        if marker == _END_OF_IMAGE:
+            if frame is None:
+                raise ImageError("corrupt", "JPEG without a frame header")
+            return _JpegHeader(*frame, may_be_rotated)
+        if marker in _PARAMETERLESS:
+            continue
+        num_scans += marker == _START_OF_SCAN
+        if num_scans > _MOST_SCANS:
+            raise ImageError("unsupported", f"JPEG of more than {_MOST_SCANS} scans")
+        end = position + int.from_bytes(data[position : position + 2], "big")
+        if marker in _START_OF_FRAME and frame is None and position + 8 <= len(data):
+            bits, height, width, num_components = struct.unpack_from(">BHHB", data, position + 2)
+            _check_num_pixels("JPEG", width, height, limits)
+            frame = (marker, bits, height, width, num_components)
+        elif marker == _APP1:
+            payload = data[position + 2 : end]
+            may_be_rotated |= any(tag in payload for tag in (b"\x12\x01", b"\x01\x12", b"tiff:Orientation"))
+        position = end
+    raise ImageError("truncated", f"JPEG of {len(data)} bytes without its end marker")
+
+
+def _decode_jpeg(data: bytes, limits: ImageLimits, buffer: Pixels | None) -> Pixels:
+    header = _read_jpeg_header(data, limits)
+    if header.frame not in _HUFFMAN_FRAMES or header.bits != 8:
+        # Pillow reads some of these; what it does not read is rare rather than damaged.
+        try:
+            return _decode_with_pillow(data, "JPEG", limits)
+        except _DECODER_ERRORS as error:
+            raise ImageError("unsupported", f"JPEG of {header.bits} bits, process {header.frame - 0xC0}") from error
+    pixels = _decode_with_simplejpeg(data, "CMYK" if header.num_components == 4 else "RGB", header, buffer)
+    if pixels is None or header.num_components == 4:
+        return _decode_with_pillow(data, "JPEG", limits)  # CMYK was decoded above only to find damage
+    if header.may_be_rotated:
+        try:
+            with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+                pixels = _turn_upright(pixels, _read_orientation(image))
+        except _DECODER_ERRORS:  # of the metadata alone: the pixels are decoded
+            return pixels
+    return pixels
+
+
+def _decode_with_simplejpeg(data: bytes, space: str, header: _JpegHeader, buffer: Pixels | None) -> Pixels | None:
+    """uint8 [H, W, 3 or 4], or None where simplejpeg cannot judge: an odd chroma subsampling, a broken header."""
+    # A buffer of the checked size, so that another size found by the decoder is an error and not an allocation.
+    size = header.height * header.width * len(space)
+    pixels = buffer[:size] if buffer is not None and size <= buffer.size else np.empty(size, np.uint8)
+    # The two False: not the fast DCT, not the fast upsampling, neither of which gives Pillow's pixels.
+    for strict in (True, False):
+        try:
+            return simplejpeg.decode_jpeg(data, space, False, False, strict=strict, buffer=pixels)
+        except ValueError as error:
+            message = str(error)
+            if "memory" in message.lower():
+                raise
+            if "remature end" in message:
+                raise ImageError("truncated", "JPEG whose compressed data ends early") from error
+            if any(damage in message for damage in _JPEG_DAMAGE):
+                raise ImageError("corrupt", "JPEG with damaged compressed data") from error
+    return None
+
+
+def _check_num_pixels(image_format: str, width: int, height: int, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        found = f"{image_format} header announces {width} x {height} pixels"
+        raise ImageError("too_many_pixels", f"{found}, over the limit of {_name_max_pixels(limits)}")
+
+
+def _name_max_pixels(limits: ImageLimits) -> str:
+    return f"{limits.max_pixels:,} (--decode.max-pixels)"
+
+
+def _read_png(data: bytes, limits: ImageLimits) -> bytes:
+    """A PNG without metadata; its decoder would be content with the pixels of a cut one, so that is refused here."""
+    if len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        _check_num_pixels("PNG", width, height, limits)
+    whole = without_metadata(data)
+    if whole is None:
+        raise _ends_early(data, "PNG")
+    return whole
+
+
+def _ends_early(data: bytes, image_format: str) -> ImageError:
+    return ImageError("truncated", f"{image_format} that ends after {len(data)} bytes, before its announced end")
+
+
+def _decode_with_pillow(data: bytes, image_format: str, limits: ImageLimits) -> Pixels:
+    with Image.open(io.BytesIO(data), formats=[image_format]) as image:
+        _check_num_pixels(image_format, *image.size, limits)
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_camera_raw(image):
+            raise ImageError("unsupported", "camera raw, whose first image is a thumbnail")
+        image.load()
+        return _turn_upright(_convert_to_rgb(image), _read_orientation(image))
+
+
+def _is_camera_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether this is a DNG, NEF or the like: a DNG version, or a reduced first image with others below it."""
+    tags = image.tag_v2
+    return _DNG_VERSION in tags or (_SUB_IMAGES in tags and tags.get(_IMAGE_KIND, 0) & 1 == 1)
+
+
+def _convert_to_rgb(image: ImageFile.ImageFile) -> Pixels:
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion would clip; the high byte is what it takes of 16-bit colour.
+        gray = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"):
+        raise ImageError("unsupported", f"{image.format} with samples of Pillow mode {image.mode}")
+    if image.has_transparency_data:
+        page = Image.new("RGBA", image.size, "white")
+        return np.array(Image.alpha_composite(page, image.convert("RGBA")).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def _read_orientation(image: ImageFile.ImageFile) -> int:
+    """EXIF orientation, 1 to 8; 1 also where the metadata cannot be read, which leaves the picture as it is stored."""
+    try:
+        orientation = image.getexif().get(ExifTag.Orientation, 1)
+    except _DECODER_ERRORS:
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Undoes an EXIF orientation: 5 to 8 store rows as columns, and each value mirrors its own sides."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

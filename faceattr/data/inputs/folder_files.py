@@ -1,0 +1,164 @@
+"""Which files of a folder are images of a run: one answer for label, pack, predict and `faceattr predict`.
+
+Names alone decide, so that listing a bucket never reads an object:
+
+    row       the ending is an image's, of whatever kind, or there is none; the first bytes decide when it is read
+    skipped   what operating systems leave in folders of photos: `._a.jpg`, `.DS_Store`, `Thumbs.db`, `desktop.ini`
+    other     everything else, counted by ending
+
+So every file of a folder is a row or is counted.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from faceattr.data.stores.store import ObjectInfo
+
+DECODED_EXTENSIONS = frozenset(
+    [
+        *(".avif", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif"),
+        *(".tif", ".tiff"),
+    ]
+)
+# Images all the same: such a file is rejected with its kind, or holds a JPEG under a wrong name.
+_OTHER_IMAGE_EXTENSIONS = frozenset(
+    [
+        *(".apng", ".heic", ".heif", ".heics", ".heifs", ".hif", ".avci", ".avifs", ".jxl", ".jxr", ".wdp"),
+        *(".hdp", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jpm", ".jph", ".jps", ".jng", ".mng", ".bpg"),
+        *(".flif", ".qoi", ".psd", ".psb", ".xcf", ".ico", ".cur", ".icns", ".svg", ".svgz", ".tga", ".pcx"),
+        *(".dds", ".exr", ".hdr", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm", ".sgi", ".ras", ".xbm", ".xpm"),
+        *(".wmf", ".emf", ".pict", ".pct", ".dng", ".raw", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"),
+        *(".srf", ".srw", ".orf", ".rw2", ".rwl", ".raf", ".pef", ".x3f", ".3fr", ".fff", ".dcr", ".kdc", ".mrw"),
+        *(".erf", ".mef", ".mos", ".iiq", ".gpr"),
+    ]
+)
+IMAGE_EXTENSIONS = DECODED_EXTENSIONS | _OTHER_IMAGE_EXTENSIONS
+NO_EXTENSION = "no extension"
+_SYSTEM_FILES = {name.lower(): name for name in (".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini")}
+_APPLE_DOUBLE = "._"
+# What follows the last dot of "J. Smith" or of a long random name is no ending.
+_EXTENSION = re.compile(r"\.[a-z0-9_~+-]{1,16}")
+_MOST_KINDS = 1_000
+_REST = "further endings"
+_MOST_SHOWN = 8
+
+
+def extension_of(key: str) -> str:
+    """The ending of a name in lower case, with its dot; empty if it has none."""
+    name = key.rpartition("/")[2]
+    found = f".{name.rpartition('.')[2].lower()}" if "." in name else ""
+    if name.rpartition(".")[0] == "" and found not in IMAGE_EXTENSIONS:
+        return ""  # .gitignore
+    return found if _EXTENSION.fullmatch(found) else ""
+
+
+def is_image_name(key: str) -> bool:
+    """Whether the ending is an image's, of a kind that can be decoded or not, and no system made the file."""
+    return extension_of(key) in IMAGE_EXTENSIONS and _system_file(key) is None
+
+
+def is_table_name(key: str) -> bool:
+    """Whether a folder's file is a Parquet file to read; those under `_` or `.` are other programs' own."""
+    return extension_of(key) == ".parquet" and not any(part.startswith(("_", ".")) for part in key.split("/"))
+
+
+def _system_file(key: str) -> str | None:
+    name = key.rpartition("/")[2]
+    return "._*" if name.startswith(_APPLE_DOUBLE) else _SYSTEM_FILES.get(name.lower())
+
+
+class FolderFiles:
+    """The files of a folder: which are rows, and how many are not.
+
+    Attributes:
+        num_rows: files that are rows.
+        other: files that are no images, by ending.
+        skipped: files of operating systems, by name.
+    """
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self.other: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self._num_unfinished = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the listings were read to their ends; `--limit` stops before."""
+        return self._num_unfinished == 0
+
+    @property
+    def num_files(self) -> int:
+        """All files that were counted."""
+        return self.num_rows + self.other.total() + self.skipped.total()
+
+    def rows(self, listing: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """The files of a listing that are rows; counts all of them."""
+        self._num_unfinished += 1
+        for entry in listing:
+            if self.add(entry.key):
+                yield entry
+        self._num_unfinished -= 1
+
+    def add(self, key: str) -> bool:
+        """Counts a file and says whether it is a row."""
+        system_file = _system_file(key)
+        if system_file is not None:
+            self.skipped[system_file] += 1
+            return False
+        extension = extension_of(key)
+        kind = extension or _hidden_name(key)
+        if not kind or extension in IMAGE_EXTENSIONS:
+            self.num_rows += 1
+            return True
+        self.other[kind if kind in self.other or len(self.other) < _MOST_KINDS else _REST] += 1
+        return False
+
+    def take_tables(self, num_tables: int) -> None:
+        """Of a folder without an image: its Parquet files are the input, and files without an ending are not."""
+        self.other[".parquet"] -= num_tables
+        self.other[NO_EXTENSION] += self.num_rows
+        self.other = +self.other  # those that are left
+        self.num_rows = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain form, for run.json."""
+        return {
+            "rows": self.num_rows,
+            "other": _commonest_first(self.other),
+            "skipped": _commonest_first(self.skipped),
+            "is_complete": self.is_complete,
+        }
+
+
+def _commonest_first(kinds: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _hidden_name(key: str) -> str:
+    """What a file without an ending is counted as if it, or a folder above it, is hidden: `.git/`, `.gitignore`."""
+    *folders, name = key.split("/")
+    hidden = next((f"{folder}/" for folder in folders if folder.startswith(".") and folder.strip(".")), "")
+    return hidden or (name if name.startswith(".") else "")
+
+
+def describe_files(files: Mapping[str, Any] | None) -> list[str]:
+    """What a user reads of the files that are no rows: a line for each sort, none if there are none.
+
+    Args:
+        files: as `FolderFiles.to_json` gives them; None of a run whose input was no folder, or that began before
+            files were counted.
+    """
+    if files is None:
+        return []
+    seen = "" if files["is_complete"] else ", among the files up to --limit"
+    lines = []
+    for kinds, what in ((files["other"], "no images"), (files["skipped"], "skipped, of the operating system")):
+        if not kinds:
+            continue
+        shown = [f"{kind} {count:,}" for kind, count in list(kinds.items())[:_MOST_SHOWN]]
+        more = [f"{len(kinds) - _MOST_SHOWN} further"] if len(kinds) > _MOST_SHOWN else []
+        lines.append(f"other files, {what}: {sum(kinds.values()):,} ({', '.join(shown + more)}){seen}")
+    return lines

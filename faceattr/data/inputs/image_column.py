@@ -1,0 +1,163 @@
+"""Images that stand in a column of Parquet files: read in the order of the file, a few at a time.
+
+A row group may hold all images of a file, so that reading it as a whole, let alone once for every thread, takes as much
+memory as there are images. Here its pages stream past, once for the rows that are asked for together. Small row groups
+are kept for a while: who asks for rows in a random order comes back to them.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from faceattr.data.images.decode import ImageLimits, describe_too_large
+from faceattr.data.stores.open import StorageOptions
+from faceattr.data.stores.ranged import open_ranged
+from faceattr.errors import ImageError, RunError, StorageError
+
+# Of a column that are fetched at a time, and of images that are decoded from it at a time.
+_FETCH_BYTES = 4 * 2**20
+_BATCH_BYTES = 8 * 2**20
+_MOST_BATCH_ROWS = 1_024
+# Row groups up to this size are read as a whole and kept, the last few of them.
+_KEPT_BYTES = 16 * 2**20
+_NUM_KEPT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowGroup:
+    """A row group of a file.
+
+    Attributes:
+        number: in the file.
+        first_row: in the file.
+        num_rows: in it.
+    """
+
+    number: int
+    first_row: int
+    num_rows: int
+
+
+@functools.lru_cache(maxsize=64)
+def read_row_groups(uri: str, storage: StorageOptions) -> tuple[RowGroup, ...]:
+    """The row groups of a file, from its footer.
+
+    Raises:
+        RunError: it is no Parquet file any more.
+        StorageError: it cannot be read.
+    """
+    with _errors(uri), open_ranged(uri, storage) as source:
+        metadata = pq.read_metadata(source)
+    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    starts = np.cumsum([0, *sizes]).tolist()
+    return tuple(
+        RowGroup(number=number, first_row=start, num_rows=size)
+        for number, (start, size) in enumerate(zip(starts, sizes, strict=False))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageColumn:
+    """A column of encoded images in a Parquet file.
+
+    Attributes:
+        uri: of the file.
+        name: of the column: binary, or Hugging Face's {bytes, path}.
+        storage: how the file is reached.
+        batch_bytes: of images that are taken out of a row group at a time, about.
+        kept_bytes: the largest row group that is read as a whole.
+    """
+
+    uri: str
+    name: str
+    storage: StorageOptions
+    batch_bytes: int = _BATCH_BYTES
+    kept_bytes: int = _KEPT_BYTES
+
+    def read(self, rows: Sequence[int], limits: ImageLimits) -> Iterator[bytes | ImageError]:
+        """The images of some rows of the file, in their order.
+
+        Args:
+            rows: numbers in the file, ascending.
+            limits: what an encoded image may be.
+
+        Raises:
+            RunError: the file is damaged.
+            StorageError: it cannot be read.
+        """
+        wanted = np.asarray(rows, np.int64)
+        for group in read_row_groups(self.uri, self.storage):
+            start, stop = np.searchsorted(wanted, [group.first_row, group.first_row + group.num_rows]).tolist()
+            if start == stop:
+                continue
+            places = wanted[start:stop] - group.first_row
+            num_bytes = _count_bytes(self, group.number)
+            found: Iterator[pa.Scalar]
+            if num_bytes <= self.kept_bytes:
+                values = _read_group(self, group.number)
+                found = (values[place] for place in places.tolist())
+            else:
+                batch_rows = min(_MOST_BATCH_ROWS, max(1, self.batch_bytes * group.num_rows // num_bytes))
+                found = self._stream(group.number, places, batch_rows)
+            yield from (_to_image(value, limits) for value in found)
+
+    def _stream(self, group: int, places: np.ndarray, batch_rows: int) -> Iterator[pa.Scalar]:
+        first = done = 0
+        # Pages are fetched as they are come to: not the whole column of the row group, and none behind the last place.
+        with _errors(self.uri), open_ranged(self.uri, self.storage) as source:
+            file = pq.ParquetFile(source, buffer_size=_FETCH_BYTES, pre_buffer=False)
+            for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[self.name], use_threads=False):
+                values = _bytes_of(batch.column(0))
+                stop = int(np.searchsorted(places, first + len(values)))
+                yield from (values[place - first] for place in places[done:stop].tolist())
+                first, done = first + len(values), stop
+                if done == len(places):
+                    return
+
+
+@functools.lru_cache(maxsize=_NUM_KEPT)
+def _read_group(column: ImageColumn, group: int) -> pa.ChunkedArray:
+    with _errors(column.uri), open_ranged(column.uri, column.storage) as source:
+        return _bytes_of(pq.ParquetFile(source).read_row_group(group, columns=[column.name])[column.name])
+
+
+@functools.lru_cache(maxsize=1_024)
+def _count_bytes(column: ImageColumn, group: int) -> int:
+    """Size of a column in a row group, uncompressed."""
+    with _errors(column.uri), open_ranged(column.uri, column.storage) as source:
+        found = pq.read_metadata(source).row_group(group)
+    leaves = (found.column(number) for number in range(found.num_columns))
+    prefix = f"{column.name}."
+    return sum(leaf.total_uncompressed_size for leaf in leaves if f"{leaf.path_in_schema}.".startswith(prefix))
+
+
+def _bytes_of(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.struct_field(values, "bytes") if pa.types.is_struct(values.type) else values
+
+
+def _to_image(value: pa.Scalar, limits: ImageLimits) -> bytes | ImageError:
+    if not value.is_valid:
+        return ImageError("missing", "the row holds no image")
+    buffer = value.as_buffer()
+    return describe_too_large(buffer.size, limits) if buffer.size > limits.max_bytes else buffer.to_pybytes()
+
+
+class _errors:  # noqa: N801 - reads as a statement
+    """Turns pyarrow's complaints about a file into errors that name it."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, pa.ArrowInvalid | pa.ArrowKeyError):
+            raise RunError(f"{self._uri} is damaged: {error}") from error
+        if isinstance(error, OSError):
+            raise StorageError(f"cannot read {self._uri}: {error}") from error

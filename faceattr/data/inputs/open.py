@@ -1,0 +1,125 @@
+"""What a run is given to read: a prefix of images, a manifest that names them, or Parquet files that hold them.
+
+Each becomes a stream of tables in `plan_schema`; no step holds more than a few thousand rows.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from faceattr.data.formats.text_tables import TEXT_ENDINGS
+from faceattr.data.inputs.folder_files import (
+    DECODED_EXTENSIONS,
+    FolderFiles,
+    describe_files,
+    is_image_name,
+    is_table_name,
+)
+from faceattr.data.inputs.image_input import ImageInput
+from faceattr.data.inputs.manifests import TableInput
+from faceattr.data.runs.plan import plan_schema
+from faceattr.data.stores.addresses import resolve_address
+from faceattr.data.stores.open import StorageOptions, Store, join_uri, open_store, split_uri
+from faceattr.data.stores.store import ObjectInfo
+from faceattr.errors import ConfigError
+
+_BATCH_ROWS = 8_192
+
+
+def open_input(
+    images: str,
+    *,
+    root: str | None = None,
+    storage: StorageOptions | None = None,
+    reserved: Iterable[str] = (),
+    bytes_column: str | None = None,
+) -> ImageInput:
+    """Looks at what `--images` names and opens it.
+
+    Args:
+        images: a prefix or folder, or a `.csv`, `.tsv` (also `.gz`) or `.parquet` file.
+        root: what relative manifest paths resolve against; by default the manifest's own folder.
+        storage: how to reach it.
+        reserved: names of the output's own columns; a carried column of that name becomes `given_<name>`.
+        bytes_column: name of the column with encoded images, if it is not one of manifests.BYTES_COLUMNS.
+
+    Raises:
+        ConfigError: nothing usable is there.
+    """
+    images = resolve_address(images, "--images")
+    root = None if root is None else resolve_address(root, "--root")
+    storage = storage or StorageOptions()
+    tables = TableInput(root=root, storage=storage, reserved=frozenset(reserved), bytes_column=bytes_column)
+    folder, name = split_uri(images)
+    if name.lower().endswith((*TEXT_ENDINGS, ".parquet")) and not _holds_objects(
+        images, storage
+    ):  # Spark's are folders
+        return (
+            tables.open_parquet(folder, [name]) if name.lower().endswith(".parquet") else tables.open_csv(folder, name)
+        )
+    store = open_store(images, storage)
+    files, table_names = FolderFiles(), []
+    for entry in store.list():
+        if is_image_name(entry.key):
+            return _open_prefix(store)
+        files.add(entry.key)
+        if is_table_name(entry.key):
+            table_names.append(entry.key)
+    if table_names:
+        files.take_tables(len(table_names))
+        return dataclasses.replace(tables.open_parquet(store.uri, sorted(table_names)), files=files)
+    if not files.num_files and (single := _open_single(folder, name, storage)):
+        return single
+    if files.num_rows:  # images perhaps, of names without an ending
+        return _open_prefix(store)
+    found = "; ".join(describe_files(files.to_json())) or "the place is empty or does not exist"
+    named = (
+        "; name a manifest itself, such as --images FOLDER/list.csv"
+        if any(files.other[ending] for ending in TEXT_ENDINGS)
+        else ""
+    )
+    raise ConfigError(
+        f"--images {images}: found no image ({', '.join(sorted(DECODED_EXTENSIONS))} or another image's ending) and no "
+        f".parquet file; {found}{named}"
+    )
+
+
+def _holds_objects(uri: str, storage: StorageOptions) -> bool:
+    return next(iter(open_store(uri, storage).list()), None) is not None
+
+
+def _open_single(folder: str, name: str, storage: StorageOptions) -> ImageInput | None:
+    """The one image that `--images` names."""
+    store = open_store(folder, storage)
+    if not any(entry.key == name and FolderFiles().add(name) for entry in store.list(name)):
+        return None
+    rows = _prefix_tables((entry for entry in store.list(name) if entry.key == name), store.uri)
+    return ImageInput(kind="prefix", root=store.uri, carried=pa.schema([]), tables=rows)
+
+
+def _open_prefix(store: Store) -> ImageInput:
+    """The images of a folder. It is listed from its start once more, so that no listing is held."""
+    files = FolderFiles()
+    rows = _prefix_tables(files.rows(store.list()), store.uri)
+    return ImageInput(kind="prefix", root=store.uri, carried=pa.schema([]), tables=rows, files=files)
+
+
+def _prefix_tables(listing: Iterable[ObjectInfo], root: str) -> Iterator[pa.Table]:
+    images = iter(listing)
+    while batch := list(itertools.islice(images, _BATCH_ROWS)):
+        try:
+            table = pa.table(
+                {
+                    "image_id": [entry.key for entry in batch],
+                    "uri": [join_uri(root, entry.key) for entry in batch],
+                    "num_bytes": pa.array([entry.num_bytes for entry in batch], pa.int64()),
+                    "etag": pa.array([entry.etag for entry in batch], pa.string()),
+                    "source_row": pa.nulls(len(batch), pa.int64()),
+                },
+                schema=plan_schema(),
+            )
+        except UnicodeEncodeError as error:  # a local file name may be any bytes
+            raise ConfigError(f"{root}: the file name {error.object!r} is not UTF-8; rename the file") from error
+        yield table

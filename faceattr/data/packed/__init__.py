@@ -1,0 +1,1 @@
+"""Packed runs, which training reads: splits, order, copies of images, reading and writing."""

@@ -1,0 +1,193 @@
+"""Byte-identical images in one table: labels that cannot all be true, and rows of several tables over one image.
+
+Copies are found by sha256, so a table must hold all copies of what it holds one of, as a bucket of `data/packed/shuffle.py`.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.formats.csv_cells import neutralise
+from faceattr.data.packed.duplicates import find_duplicates
+from faceattr.data.sources.label_table import label_fields
+from faceattr.data.sources.label_texts import label_texts
+
+Policy = Literal["mask", "keep", "drop"]
+CSV_HEADER = ("sha256", "attribute", "image_id", "label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """One copy's label in a conflict.
+
+    Attributes:
+        sha256: of the image.
+        attribute: whose labels cannot all be true.
+        image_id: of the copy.
+        label: as text, see `label_texts`; empty if this copy's is unknown.
+    """
+
+    sha256: str
+    attribute: str
+    image_id: str
+    label: str
+
+
+class CopyResolver:
+    """Goes through tables of rows in a source's schema with a column `place`, the number of the table a row is from.
+
+    Args:
+        attributes: of the label columns.
+        policy: what happens to conflicts: their labels are forgotten, kept, or their images left out.
+
+    Attributes:
+        conflicts: every copy's label in every conflict met. They are held: conflicts are few.
+        num_contents: different images with a conflict.
+        num_masked: labels forgotten.
+        num_dropped: rows left out.
+        num_merged: rows that became part of another one.
+    """
+
+    def __init__(self, attributes: AttributeSet, policy: Policy) -> None:
+        self.conflicts: list[Conflict] = []
+        self.num_contents = 0
+        self.num_masked = 0
+        self.num_dropped = 0
+        self.num_merged = 0
+        self._attributes = attributes
+        self._policy = policy
+
+    def resolve(self, table: pa.Table) -> pa.Table:
+        """The rows that are packed, in their order: conflicts treated, copies over several places made one row."""
+        groups = [group for group in find_duplicates(lambda: [table], self._attributes) if group.conflicts]
+        self.num_contents += len(groups)
+        found = {group.sha256: group.conflicts for group in groups}
+        if found:
+            table = self._treat(table, found)
+        return self._merge(table) if len(pc.unique(table["place"])) > 1 else table
+
+    def _treat(self, table: pa.Table, found: dict[str, tuple[str, ...]]) -> pa.Table:
+        contents = table["sha256"].to_pylist()
+        is_hit = np.array([content in found for content in contents])
+        self._record(table.filter(pa.array(is_hit)), found)
+        if self._policy == "drop":
+            self.num_dropped += int(is_hit.sum())
+            return table.filter(pa.array(~is_hit))
+        if self._policy == "mask":
+            for attribute in self._attributes.attributes:
+                hit = np.array([attribute.name in found.get(content, ()) for content in contents])
+                table = self._mask(table, attribute, hit)
+        return table
+
+    def _record(self, rows: pa.Table, found: dict[str, tuple[str, ...]]) -> None:
+        texts = {each.name: label_texts(each, rows) for each in self._attributes.attributes}
+        ids = zip(rows["sha256"].to_pylist(), rows["image_id"].to_pylist(), strict=True)
+        for place, (content, image_id) in enumerate(ids):
+            self.conflicts += [
+                Conflict(sha256=content, attribute=name, image_id=image_id, label=texts[name][place])
+                for name in found[content]
+            ]
+
+    def _mask(self, table: pa.Table, attribute: Attribute, hit: np.ndarray) -> pa.Table:
+        names = _columns_of(attribute, table)
+        for name in names:
+            place = table.column_names.index(name)
+            field, column = table.schema.field(name), table[name]
+            kept = pc.if_else(pa.array(hit), pa.scalar(None, field.type), column)
+            if name == names[0]:
+                self.num_masked += kept.null_count - column.null_count
+            table = table.set_column(place, field, kept)
+        return table
+
+    def _merge(self, table: pa.Table) -> pa.Table:
+        """The n-th copy of an image in one place and its n-th copy in another are one image: one row, the first place's
+        names and labels before the others'. A score goes with the label: one of a place that did not give the label
+        of the image, since it abstained or was overruled, would be learnt in its stead.
+        """
+        order = table.append_column("order", pa.array(np.arange(len(table)))).sort_by(
+            [("sha256", "ascending"), ("place", "ascending"), ("order", "ascending")]
+        )
+        order = order.append_column("copy", _count_copies(order))
+        # An image that could not be read has no content to be known by.
+        unread, read = order.filter(pc.is_null(order["sha256"])), order.filter(pc.is_valid(order["sha256"]))
+        for attribute in self._attributes.attributes:
+            read = _forget_other_scores(read, attribute)
+        names = [name for name in table.column_names if name != "sha256"]
+        merged = read.group_by(["sha256", "copy"], use_threads=False).aggregate(
+            [(name, "first") for name in names] + [("order", "first")]
+        )
+        merged = merged.rename_columns(["sha256", "copy", *names, "order"])
+        self.num_merged += len(read) - len(merged)
+        columns = [*table.column_names, "order"]
+        whole = pa.concat_tables([unread.select(columns), merged.select(columns).cast(unread.select(columns).schema)])
+        return self._one_kind_of_label(whole.sort_by("order").select(table.column_names))
+
+    def _one_kind_of_label(self, table: pa.Table) -> pa.Table:
+        """Where one place knew a class and another a set of classes, the class is what is known."""
+        for attribute in self._attributes.attributes:
+            name = f"{attribute.name}_mask"
+            if name in table.column_names:
+                exact = pc.is_valid(table[attribute.name])
+                kept = pc.if_else(exact, pa.scalar(None, pa.int64()), table[name])
+                table = table.set_column(table.column_names.index(name), table.schema.field(name), kept)
+        return table
+
+
+def _columns_of(attribute: Attribute, table: pa.Table) -> list[str]:
+    names = [field.name for field in label_fields(attribute, scored=True)]
+    return [name for name in names if name in table.column_names]
+
+
+def _forget_other_scores(rows: pa.Table, attribute: Attribute) -> pa.Table:
+    """Without the scores of an attribute in rows of images whose label another row gives, the first with one.
+
+    Args:
+        rows: sorted by sha256 and place, with `copy`; those of one image have both `sha256` and `copy` in common.
+        attribute: whose.
+    """
+    name = attribute.name
+    soft = [each for each in (f"{name}_score", f"{name}_mass") if each in rows.column_names]
+    if not soft or not len(rows):
+        return rows
+    # A class before a set of classes, as in the merged row.
+    giving = [each for each in (name, f"{name}_mask") if each in rows.column_names]
+    givers = np.concatenate([np.flatnonzero(rows[each].is_valid()) for each in giving])
+    contents = rows["sha256"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    image = contents * len(rows) + rows["copy"].to_numpy()
+    labelled, first = np.unique(image[givers], return_index=True)
+    is_other = np.isin(image, labelled)
+    is_other[givers[first]] = False
+    for column in soft:
+        field = rows.schema.field(column)
+        kept = pc.if_else(pa.array(is_other), pa.scalar(None, field.type), rows[column])
+        rows = rows.set_column(rows.column_names.index(column), field, kept)
+    return rows
+
+
+def _count_copies(rows: pa.Table) -> pa.Array:
+    """Number of each row among those of the same image and place, which stand together: int64 [n]."""
+    contents = pc.fill_null(rows["sha256"], "").combine_chunks().dictionary_encode().indices.to_numpy()
+    places = rows["place"].to_numpy()
+    begins = np.ones(len(rows), bool)
+    begins[1:] = (contents[1:] != contents[:-1]) | (places[1:] != places[:-1])
+    numbers = np.arange(len(rows))
+    return pa.array(numbers - np.maximum.accumulate(np.where(begins, numbers, 0)))
+
+
+def encode_conflicts(conflicts: Sequence[Conflict]) -> bytes:
+    """The list as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    ordered = sorted(conflicts, key=lambda each: (each.sha256, each.attribute, each.image_id))
+    writer.writerows(
+        (each.sha256, each.attribute, neutralise(each.image_id), neutralise(each.label)) for each in ordered
+    )
+    return buffer.getvalue().encode()

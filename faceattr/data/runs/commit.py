@@ -1,0 +1,280 @@
+"""Committing: rows that arrive in any order become shards, each written whole, once, by one conditional PUT.
+
+Why a run is exactly-once: a shard's name follows from its number; it is put only when all its rows are there, in one
+request that fails if the name exists; nothing is ever overwritten. So after any crash a shard is there, complete, or
+not there at all, and a listing tells which. The proof at the end is a count.
+
+Nothing here knows Ray, S3 or models: the store is passed in, so tests enumerate a crash at every one of its calls.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.data.formats.integrity import REMEDY, check_whole, hash_bytes, hash_footer
+from faceattr.data.formats.parquet import decode_table, encode_table, read_provenance
+from faceattr.data.label_columns import fit_schema
+from faceattr.data.runs.plan import Plan
+from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.store import MissingObjectError
+from faceattr.errors import RunError
+
+OK = "ok"
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def shard_key(folder: str, plan: Plan, shard: int) -> str:
+    """Key of a shard's file in a run folder; the shards of a named section lie in a folder of its name."""
+    section = plan.section_of(shard).name
+    return f"{folder}/{section}/{_shard_name(shard)}" if section else f"{folder}/{_shard_name(shard)}"
+
+
+def _shard_name(shard: int) -> str:
+    return f"shard-{shard:08d}.parquet"
+
+
+def list_committed(store: Store, folder: str, plan: Plan) -> dict[int, str]:
+    """Committed shards below a folder: number to key."""
+    found = {}
+    for entry in store.list(f"{folder}/"):
+        number = entry.key.rpartition("/shard-")[2].removesuffix(".parquet")
+        shard = int(number) if number.isdigit() else -1
+        if 0 <= shard < plan.num_shards and entry.key == shard_key(folder, plan, shard):
+            found[shard] = entry.key
+    return found
+
+
+class ShardCommitter:
+    """Holds open shards in memory and commits each as soon as its last row is there.
+
+    Args:
+        store: the run folder.
+        folder: where the shards of this version go.
+        plan: the run's plan.
+        schema: schema of the rows, with the provenance that identifies the run.
+        committed: shards that are done; rows of theirs are ignored.
+        kept_rows: rows of a shard that stay as they are in a retry, to be joined by the new ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        folder: str,
+        plan: Plan,
+        schema: pa.Schema,
+        committed: Collection[int],
+        kept_rows: Callable[[int], pa.Table | None] = lambda shard: None,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._plan = plan
+        self._schema = schema
+        self._committed = set(committed)
+        self._kept_rows = kept_rows
+        self._open: dict[int, _OpenShard] = {}
+
+    def add(self, table: pa.Table) -> list[int]:
+        """Takes rows (schema of the run, any order, of any shards) and commits what became complete.
+
+        A row that is there already is ignored: an engine may deliver a retried block twice.
+
+        Returns:
+            Numbers of the shards that were committed by this call.
+        """
+        done = []
+        shards = self._plan.shards_of(table["row"].to_numpy())
+        for shard in np.unique(shards).tolist():
+            if shard in self._committed:
+                continue
+            if shard not in self._open:
+                self._open[shard] = _OpenShard(self._plan.shard_range(shard))
+                kept = self._kept_rows(shard)
+                if kept is not None:
+                    self._open[shard].add(kept)
+            self._open[shard].add(table.filter(pa.array(shards == shard)).select(self._schema.names))
+            if self._open[shard].complete:
+                key = shard_key(self._folder, self._plan, shard)
+                commit_shard(self._store, key, fit_schema(self._open.pop(shard).table(), self._schema, key))
+                self._committed.add(shard)
+                done.append(shard)
+        return done
+
+    @property
+    def num_committed(self) -> int:
+        """Shards committed so far, earlier sessions included."""
+        return len(self._committed)
+
+    def missing(self) -> dict[int, int]:
+        """Open shards and how many rows each still lacks."""
+        return {shard: opened.num_missing for shard, opened in self._open.items()}
+
+
+class _OpenShard:
+    """Rows of one shard on their way to completeness."""
+
+    def __init__(self, rows: range) -> None:
+        self._first = rows.start
+        self._seen = np.zeros(len(rows), bool)
+        self._tables: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        places = table["row"].to_numpy() - self._first
+        fresh = ~self._seen[places]
+        # The first of equal rows inside one table counts, too.
+        fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
+        self._seen[places[fresh]] = True
+        self._tables.append(table if fresh.all() else table.filter(pa.array(fresh)))
+
+    @property
+    def num_missing(self) -> int:
+        return int((~self._seen).sum())
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._seen.all())
+
+    def table(self) -> pa.Table:
+        return pa.concat_tables(self._tables).combine_chunks().sort_by("row")
+
+
+def commit_shard(store: Store, key: str, rows: pa.Table) -> None:
+    """Puts a complete, sorted shard. An existing one counts as success if it is of the same run.
+
+    Raises:
+        RunError: the name is taken by a file of something else.
+    """
+    if store.put_if_absent(key, encode_table(rows)):
+        return
+    # Ours, its acknowledgement lost, or that of a driver that was thought dead. Either holds the same rows.
+    existing = decode_table(store.get(key), key, columns=["row"])
+    same_run = read_provenance(existing.schema).get("run_id") == read_provenance(rows.schema).get("run_id")
+    if not same_run or not existing["row"].equals(rows["row"]):
+        raise RunError(f"{key} exists and belongs to something else; use an empty output folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommittedFile:
+    """One file of a published table, as the manifest lists it.
+
+    Attributes:
+        shard: number.
+        key: key in the run folder.
+        num_rows: rows, accepted and rejected.
+        num_bad: rows whose status is not `ok`.
+        num_bytes: size.
+        sha256: of the whole file.
+        footer_sha256: of its Parquet footer, for readers of single row groups; None in manifests of earlier versions.
+    """
+
+    shard: int
+    key: str
+    num_rows: int
+    num_bad: int
+    num_bytes: int
+    sha256: str
+    footer_sha256: str | None = None
+
+
+def read_file(store: Store, file: CommittedFile) -> bytes:
+    """A whole published file. Raises RunError if it is gone or not what the manifest says."""
+    where = join_uri(store.uri, file.key)
+    try:
+        data = store.get(file.key)
+    except MissingObjectError as error:
+        raise RunError(f"{where} is gone, though the run's manifest lists it; {REMEDY}") from error
+    check_whole(data, where, num_bytes=file.num_bytes, sha256=file.sha256)
+    return data
+
+
+def check_shard(data: bytes, key: str, plan: Plan, shard: int, *, run_id: str) -> tuple[CommittedFile, pa.Table]:
+    """A shard's entry for the manifest, and its rows.
+
+    Nothing but the checksums of its pages says what a shard held when it was committed: from here on its hash does.
+
+    Raises:
+        RunError: rows are missing, repeated or out of place, or the file is damaged or of another run.
+    """
+    try:
+        table = decode_table(data, key)
+    except RunError as error:
+        raise RunError(f"{error}: delete it and run the same command again, which makes its rows anew") from error
+    if read_provenance(table.schema).get("run_id") != run_id:
+        raise RunError(f"{key} belongs to another run; use an empty output folder")
+    expected = plan.shard_range(shard)
+    if not np.array_equal(table["row"].to_numpy(), np.arange(expected.start, expected.stop)):
+        raise RunError(f"{key}: expected each of the rows {expected.start} to {expected.stop - 1} once")
+    num_bad = pc.sum(pc.not_equal(table["status"], OK)).as_py() if "status" in table.column_names else 0
+    file = CommittedFile(
+        shard=shard,
+        key=key,
+        num_rows=len(table),
+        num_bad=num_bad or 0,
+        num_bytes=len(data),
+        sha256=hash_bytes(data),
+        footer_sha256=hash_footer(data),
+    )
+    return file, table
+
+
+# Checks shards, given as number to key, and yields for each, in any order, its entry and at least its small columns.
+CheckShards = Callable[[Mapping[int, str]], Iterable[tuple[CommittedFile, pa.Table]]]
+
+
+def verify_shards(
+    store: Store,
+    keys: dict[int, str],
+    plan: Plan,
+    *,
+    run_id: str,
+    observe: Callable[[pa.Table], None] = lambda table: None,
+    check: CheckShards | None = None,
+) -> list[CommittedFile]:
+    """Reads every shard and proves that every row of the plan is there exactly once.
+
+    Args:
+        store: the run folder.
+        keys: shard number to key.
+        plan: the run's plan.
+        run_id: of the run, which every file must carry.
+        observe: is shown each shard's table, for statistics in the same pass.
+        check: calls `check_shard` elsewhere; by default it is called here, in order.
+
+    Raises:
+        RunError: rows are missing, repeated or out of place, or a file is of another run.
+    """
+    lost = [shard for shard in range(plan.num_shards) if shard not in keys]
+    if lost:
+        raise RunError(
+            f"{len(lost)} of {plan.num_shards} shards are missing, the first is {lost[0]}; run the command again"
+        )
+
+    def check_here(keys: Mapping[int, str]) -> Iterator[tuple[CommittedFile, pa.Table]]:
+        for shard, data in read_ahead(lambda shard: store.get(keys[shard]), keys):
+            yield check_shard(data, keys[shard], plan, shard, run_id=run_id)
+
+    files: dict[int, CommittedFile] = {}
+    for file, table in (check or check_here)({shard: keys[shard] for shard in range(plan.num_shards)}):
+        observe(table)
+        files[file.shard] = file
+    if len(files) != plan.num_shards:
+        raise RunError(f"{plan.num_shards - len(files)} of {plan.num_shards} shards were not checked")
+    return [files[shard] for shard in range(plan.num_shards)]
+
+
+def read_ahead(read: Callable[[_T], _R], items: Iterable[_T], *, depth: int = 16) -> Iterator[tuple[_T, _R]]:
+    """(item, read(item)) in order, with `depth` reads in flight: what is held in memory is bounded by that."""
+    with ThreadPoolExecutor(depth) as pool:
+        rest = iter(items)
+        window: list[tuple[_T, Future[_R]]] = [(item, pool.submit(read, item)) for item in islice(rest, depth)]
+        while window:
+            item, future = window.pop(0)
+            yield item, future.result()
+            window += [(item, pool.submit(read, item)) for item in islice(rest, 1)]

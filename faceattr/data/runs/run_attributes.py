@@ -1,0 +1,63 @@
+"""Which attributes a run over images has: those of a label run's questions, or those of a prediction run's model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, AttributeSet
+from faceattr.data.runs.version import RunRecord
+
+
+def describe_attributes(attributes: AttributeSet) -> dict[str, Any]:
+    """JSON for a run's fingerprint; the keys are those of a question set's."""
+    return {
+        "attributes": {each.name: {"kind": each.kind, "classes": list(each.classes)} for each in attributes.attributes},
+        "derived": {rule.name: rule.rule for rule in attributes.derived},
+    }
+
+
+def read_run_attributes(record: RunRecord) -> dict[str, Attribute]:
+    """Name to attribute, derived ones as plain binary attributes at the end."""
+    scored = scored_attributes(record)
+    return {**scored, **{name: Attribute(name=name) for name in _described(record)["derived"]}}
+
+
+def scored_attributes(record: RunRecord) -> dict[str, Attribute]:
+    """The attributes with scores: all but the derived ones."""
+    return {
+        name: Attribute(name=name, kind=value["kind"], classes=tuple(value["classes"]))
+        for name, value in _described(record)["attributes"].items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How a run made labels of its scores, where that is not: yes from 0.5 on, and always a label.
+
+    Attributes:
+        threshold: a binary score from here on was labelled 1.
+        abstain: as in `faceattr.vqa.questions.AskedAttribute`; None if every score was labelled.
+    """
+
+    threshold: float = DEFAULT_THRESHOLD
+    abstain: tuple[float, float] | None = None
+
+
+def read_decisions(record: RunRecord) -> dict[str, Decision]:
+    """Attribute to decision: of a label run by its questions, of a prediction run by its model's thresholds."""
+    if record.kind == "label":
+        found = {name: _decision(value) for name, value in _described(record)["attributes"].items()}
+    else:
+        cuts = record.notes.get("thresholds", {})
+        found = {name: Decision(threshold=cuts[name]) for name in scored_attributes(record) if name in cuts}
+    return {name: each for name, each in found.items() if each != Decision()}
+
+
+def _decision(asked: Mapping[str, Any]) -> Decision:
+    band = asked.get("abstain")
+    return Decision(threshold=asked.get("threshold", DEFAULT_THRESHOLD), abstain=tuple(band) if band else None)
+
+
+def _described(record: RunRecord) -> dict[str, Any]:
+    key = "questions" if record.kind == "label" else "attributes"
+    return dict(record.fingerprint[key])

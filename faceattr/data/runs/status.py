@@ -1,0 +1,182 @@
+"""What a run folder says about its run, with no cluster: state, rows, rate, rejects, versions.
+
+All of it from one listing, run.json, the manifest, the lease and the sessions' notes.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.lease import find_driver, find_stop_reason
+from faceattr.data.runs.plan import Plan
+from faceattr.data.runs.version import RUN_KEY, Manifest, read_manifest
+from faceattr.data.stores.open import StorageOptions, Store, join_uri
+from faceattr.data.stores.ranged import open_ranged
+from faceattr.data.stores.store import ObjectInfo
+from faceattr.errors import ConfigError
+
+State = Literal["planning", "stopped", "running", "published"]
+_SHARD = re.compile(r"(?:^|/)shard-\d{8}\.parquet$")
+METRICS_KEY = "metrics.jsonl"
+# What runs without a manifest write last. A search that goes on with more trials has records newer than its report.
+_LAST_KEYS = {"train": "config.json", "search": "report.html"}
+# The rate of a run that goes on is that of its last so many seconds of commits.
+_RATE_WINDOW_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """What is known of a run.
+
+    Attributes:
+        kind: of job, or None while the input is being listed.
+        state: planning (no run.json yet), running (a driver lives), published, or stopped.
+        driver: host and process id of the driver that lives.
+        num_rows: of the run; None for runs without a plan.
+        num_committed: rows that are safe.
+        num_shards: files that are safe.
+        rate: rows a second: of the latest commits while it runs, else of the sessions.
+        sessions: started (seconds since 1970) and rows of each session that ended.
+        rejects: reason to rows, or None if they were not counted.
+        metrics: last line of metrics.jsonl.
+        versions: packages when the run began.
+        stop_reason: why the last driver stopped before its end, where it could say.
+    """
+
+    kind: str | None
+    state: State
+    driver: dict[str, Any] | None
+    num_rows: int | None
+    num_committed: int
+    num_shards: int
+    rate: float | None
+    sessions: tuple[tuple[float, int], ...]
+    rejects: dict[str, int] | None
+    metrics: dict[str, Any] | None
+    versions: dict[str, str]
+    stop_reason: str | None = None
+
+
+def read_run_status(
+    store: Store,
+    *,
+    storage: StorageOptions | None = None,
+    count_rejects_in: int = 64,
+    find_driver: Callable[[Store], dict[str, Any] | None] = find_driver,
+) -> RunStatus:
+    """Reads a run folder.
+
+    Args:
+        store: the run folder.
+        storage: how it is reached, to read single columns of shards.
+        count_rejects_in: most shards of an unpublished run whose rejects are counted: a column of each is read.
+        find_driver: the driver that lives; see `faceattr.data.runs.lease`.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    entries = _without_inner_runs({entry.key: entry for entry in store.list()})
+    if not any(key == RUN_KEY or key.startswith(("plan/", "_lease/")) for key in entries):
+        raise ConfigError(f"{store.uri} holds no run: no {RUN_KEY}; give the --output of a pipeline")
+    record = _read_object(store, RUN_KEY) if RUN_KEY in entries else {}
+    manifest = read_manifest(store)
+    driver = find_driver(store) if any(key.startswith("_lease/") for key in entries) else None
+    with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
+        sessions = sorted(
+            (_read_object(store, key) for key in entries if key.startswith("sessions/")),
+            key=lambda each: (float(each["started"]), int(each["rows"])),
+        )
+    with damage_named(join_uri(store.uri, RUN_KEY)):
+        plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
+    shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
+    rows = _rows_of(shards, plan)
+    state = _state(record, manifest is not None or _is_done(record.get("kind"), entries), driver)
+    return RunStatus(
+        kind=record.get("kind"),
+        state=state,
+        driver=driver,
+        num_rows=plan.num_rows if plan else None,
+        num_committed=manifest.num_rows if manifest and not driver else sum(rows.values()),
+        num_shards=len(manifest.files) if manifest and not driver else len(shards),
+        rate=_commit_rate(shards, rows) if driver else _session_rate(sessions),
+        sessions=tuple((each["started"], each["rows"]) for each in sessions),
+        rejects=_count_rejects(store, storage or StorageOptions(), manifest, shards, count_rejects_in),
+        metrics=_last_metrics(store) if METRICS_KEY in entries else None,
+        versions=record.get("versions", {}),
+        stop_reason=find_stop_reason(store) if state == "stopped" else None,
+    )
+
+
+def _without_inner_runs(entries: dict[str, ObjectInfo]) -> dict[str, ObjectInfo]:
+    """Leaves out the runs that lie in folders of this one, such as the scan that a packing begins with."""
+    inner = tuple(key.removesuffix(RUN_KEY) for key in entries if key.endswith(f"/{RUN_KEY}"))
+    return {key: entry for key, entry in entries.items() if not key.startswith(inner)} if inner else entries
+
+
+def _state(record: dict[str, Any], published: bool, driver: dict[str, Any] | None) -> State:
+    if driver is not None:
+        return "running" if record else "planning"
+    return "published" if published else "stopped"
+
+
+def _is_done(kind: str | None, entries: Mapping[str, ObjectInfo]) -> bool:
+    last = entries.get(_LAST_KEYS.get(kind or "", ""))
+    trials = (entry for key, entry in entries.items() if key.startswith("trials/") and key.endswith(".json"))
+    return last is not None and all(entry.modified_s <= last.modified_s for entry in trials)
+
+
+def _rows_of(shards: Sequence[ObjectInfo], plan: Plan | None) -> dict[str, int]:
+    """Rows of each shard, by arithmetic: a shard is a fixed range of the plan."""
+    if plan is None:
+        return {}
+    numbers = {shard.key: int(shard.key[-len("00000000.parquet") :].removesuffix(".parquet")) for shard in shards}
+    return {key: len(plan.shard_range(number)) for key, number in numbers.items() if number < plan.num_shards}
+
+
+def _commit_rate(shards: Sequence[ObjectInfo], rows: dict[str, int]) -> float | None:
+    """Rows a second between the first and the last commit of the window; the first one's rows came before it."""
+    if not shards or not rows:
+        return None
+    newest = max(shard.modified_s for shard in shards)
+    window = sorted((s for s in shards if newest - s.modified_s <= _RATE_WINDOW_S), key=lambda shard: shard.modified_s)
+    seconds = newest - window[0].modified_s
+    return sum(rows.get(shard.key, 0) for shard in window[1:]) / seconds if seconds > 0 else None
+
+
+def _session_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
+    """Rows a second from the first rows of each session to its last: start-up is not counted."""
+    spans = [(each["samples"][0], each["samples"][-1]) for each in sessions if each["samples"]]
+    seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in spans)
+    return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds > 0 else None
+
+
+def _count_rejects(
+    store: Store, storage: StorageOptions, manifest: Manifest | None, shards: Sequence[ObjectInfo], most: int
+) -> dict[str, int] | None:
+    if manifest is not None:
+        return {status: count for status, count in manifest.status_counts.items() if status != OK}
+    if len(shards) > most:
+        return None
+    counts: Counter[str] = Counter()
+    for shard in shards:
+        with damage_named(uri := join_uri(store.uri, shard.key)), open_ranged(uri, storage) as file:
+            parquet = pq.ParquetFile(file)
+            if "status" in parquet.schema_arrow.names:
+                counts.update(parquet.read(["status"])["status"].to_pylist())
+    return {status: count for status, count in sorted(counts.items()) if status != OK}
+
+
+def _last_metrics(store: Store) -> dict[str, Any] | None:
+    where = join_uri(store.uri, METRICS_KEY)
+    lines = store.get(METRICS_KEY).splitlines()
+    return decode_object(lines[-1], f"{where}, line {len(lines)},") if lines else None
+
+
+def _read_object(store: Store, key: str) -> dict[str, Any]:
+    return decode_object(store.get(key), join_uri(store.uri, key))

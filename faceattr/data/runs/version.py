@@ -1,0 +1,394 @@
+"""A run folder: begun, worked on shard by shard, verified, published. The same for every job that makes a table.
+
+    run.json                    what the run is: config, fingerprint, plan, versions. Written after the plan's parts.
+    plan/*.parquet              the frozen input list
+    <kind>s/shard-*.parquet     rows, as they are committed (`packed/split=*/shard-*.parquet` in a packed run)
+    _manifest.json              last: the proof that every row is there once, and the files to read
+    <kind>s-v2/, _manifest-v2.json
+                                a later version, in which the rows with an error status were done again
+
+Nothing in it is overwritten, except the lease and reports.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from faceattr.data.formats.json_files import damage_named, decode_fields, decode_object
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.parquet import decode_schema, decode_table, with_provenance
+from faceattr.data.runs.commit import (
+    CheckShards,
+    CommittedFile,
+    ShardCommitter,
+    list_committed,
+    read_file,
+    verify_shards,
+)
+from faceattr.data.runs.differences import describe_differences
+from faceattr.data.runs.pending import Work
+from faceattr.data.runs.plan import Plan
+from faceattr.data.stores.addresses import with_addresses
+from faceattr.data.stores.bounded_reads import read_objects
+from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.patience import write_on_the_way_out
+from faceattr.data.stores.store import MissingObjectError
+from faceattr.errors import ConfigError, RunError
+
+SCHEMA_VERSION = 1
+_MANIFEST_KEY = re.compile(r"_manifest(?:-v([0-9]+))?\.json")
+RUN_KEY = "run.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What run.json says.
+
+    Attributes:
+        run_id: random, in the metadata of every file of the run.
+        kind: which job made it, for example `label`.
+        fingerprint: all that decides the rows; the same command must find the same.
+        config: the resolved config of the first start.
+        plan: the frozen input.
+        source: where the plan's images lie and how they are read, as the job that made the plan noted it.
+        carried: Arrow schema of the carried manifest columns, as hex of its IPC form.
+        versions: of the packages, when the run began.
+        notes: what a reader should know, such as the reason for sensitive questions.
+    """
+
+    run_id: str
+    kind: str
+    fingerprint: dict[str, Any]
+    config: dict[str, Any]
+    plan: Plan
+    source: dict[str, Any]
+    carried: str
+    versions: dict[str, str]
+    notes: dict[str, Any]
+
+    @property
+    def carried_schema(self) -> pa.Schema:
+        """Schema of the carried columns."""
+        return decode_schema(self.carried)
+
+    def encode(self) -> bytes:
+        """Bytes of run.json."""
+        value = {**asdict(self), "plan": self.plan.to_json(), "schema_version": SCHEMA_VERSION}
+        return encode_json(value, indent=1).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a published version holds.
+
+    Attributes:
+        run_id: of the run.
+        version: 1, or more after retries.
+        num_rows: images.
+        status_counts: rows by status.
+        files: to read, in row order.
+        hashes: sha256 of the other files that its readers rely on, by key; empty in manifests of earlier versions.
+    """
+
+    run_id: str
+    version: int
+    num_rows: int
+    status_counts: dict[str, int]
+    files: tuple[CommittedFile, ...]
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Bytes of the manifest."""
+        return encode_json({**asdict(self), "schema_version": SCHEMA_VERSION}, indent=1).encode()
+
+
+def read_record(store: Store) -> RunRecord | None:
+    """The run in a folder, or None if none was begun there.
+
+    Raises:
+        ConfigError: it was written by a later version of this code.
+        RunError: it is damaged.
+    """
+    value = _read_json(store, RUN_KEY)
+    return None if value is None else _decode_record(value, join_uri(store.uri, RUN_KEY))
+
+
+def _decode_record(value: dict[str, Any], where: str) -> RunRecord:
+    record = decode_fields(RunRecord, value, where)
+    with damage_named(where):
+        _ = record.carried_schema
+        return replace(record, plan=Plan.from_json(value["plan"]))
+
+
+def read_manifest(store: Store) -> Manifest | None:
+    """The latest published version, or None.
+
+    Raises:
+        ConfigError: it was written by a later version of this code.
+        RunError: it is damaged.
+    """
+    matches = (_MANIFEST_KEY.fullmatch(entry.key) for entry in store.list("_manifest"))  # others' copies lie there too
+    versions = [int(match[1] or 1) for match in matches if match]
+    if not versions:
+        return None
+    value = _read_json(store, _manifest_key(max(versions)))
+    if value is None:
+        raise RunError(f"{_manifest_key(max(versions))} was listed and cannot be read")
+    where = join_uri(store.uri, _manifest_key(max(versions)))
+    manifest = decode_fields(Manifest, value, where)
+    return replace(manifest, files=tuple(decode_fields(CommittedFile, file, where) for file in manifest.files))
+
+
+def read_published(store: Store, columns: list[str] | None = None, *, verify: bool = True) -> Iterator[pa.Table]:
+    """Tables of the latest published version, file by file in row order.
+
+    Args:
+        store: the run folder.
+        columns: reads only these, as far as they are there.
+        verify: whether each file is compared with the manifest's size and sha256.
+
+    Raises:
+        ConfigError: nothing is published here.
+        RunError: a file is gone, damaged, or not the one that was published.
+    """
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise ConfigError(f"{store.uri} holds no published run (no _manifest.json); finish the run first")
+    files = {file.key: file for file in manifest.files}
+    sized = ((file.key, file.num_bytes) for file in manifest.files)  # of packed runs they hold images
+    read = (lambda key: read_file(store, files[key])) if verify else store.get
+    for key, data in zip(files, read_objects(read, sized), strict=True):
+        yield decode_table(data, join_uri(store.uri, key), columns)
+
+
+def has_object(store: Store, key: str) -> bool:
+    """Whether an object of this name is listed."""
+    return any(entry.key == key for entry in store.list(key))
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any] | None:
+    """A JSON object without its `schema_version`, which must be ours; None if there is no such file."""
+    try:
+        data = store.get(key)
+    except MissingObjectError:
+        return None
+    where = join_uri(store.uri, key)
+    value = decode_object(data, where)
+    found = value.pop("schema_version", None)
+    if found != SCHEMA_VERSION:
+        raise ConfigError(f"{where} has schema version {found!r}; this code reads {SCHEMA_VERSION}")
+    return value
+
+
+def _manifest_key(version: int) -> str:
+    return "_manifest.json" if version == 1 else f"_manifest-v{version}.json"
+
+
+def probe_store(store: Store) -> None:
+    """Proves that the store keeps its one promise. Raises ConfigError if it ignores If-None-Match."""
+    key = f"_probe-{uuid.uuid4().hex}"
+    first = store.put_if_absent(key, b"1")  # outside: what is not written need not be deleted from a store in trouble
+    try:
+        second = store.put_if_absent(key, b"2")
+        if second or store.get(key) != b"1":
+            raise ConfigError(
+                f"{store.uri}: this store overwrites objects in spite of If-None-Match, so two writers could damage a "
+                f"run (first write {first}, second {second}). Use a store with conditional writes, or a local folder."
+            )
+    finally:
+        write_on_the_way_out(lambda: store.delete(key), f"the removal of {key}")
+
+
+def open_run(
+    store: Store,
+    *,
+    kind: str,
+    fingerprint: dict[str, Any],
+    config: dict[str, Any],
+    versions: dict[str, str],
+    notes: dict[str, Any],
+    write_plan: Callable[[], tuple[Plan, dict[str, Any], pa.Schema]],
+) -> RunRecord:
+    """The run of this folder: begun now if there is none, else the one that is there.
+
+    Args:
+        store: the run folder.
+        kind: of job.
+        fingerprint: all that decides the rows.
+        config: to record.
+        versions: to record.
+        notes: to record.
+        write_plan: writes the plan's parts and gives the plan, the record's `source` and the schema of the carried
+            columns; called only for a new run.
+
+    Raises:
+        ConfigError: the folder holds another run.
+    """
+    record = read_record(store)
+    if record is None:
+        plan, source, carried = write_plan()
+        record = RunRecord(
+            run_id=uuid.uuid4().hex,
+            kind=kind,
+            fingerprint=fingerprint,
+            config=config,
+            plan=plan,
+            source=source,
+            carried=carried.serialize().to_pybytes().hex(),
+            versions=versions,
+            notes=notes,
+        )
+        value = json.loads(record.encode())
+        del value["schema_version"]
+        record = _decode_record(value, RUN_KEY)  # as every later start will read it: tuples are lists
+        if not store.put_if_absent(RUN_KEY, record.encode()):
+            # Our own lost acknowledgement, or a driver that began at the same moment: the one that is there counts.
+            record = read_record(store) or record
+        # Parts of attempts that died before run.json. Only now is it sure that no run.json will ever name them.
+        named = {part.key for part in record.plan.parts}
+        for leftover in [entry.key for entry in store.list("plan/") if entry.key not in named]:
+            store.delete(leftover)
+    check_fingerprint(store, record, kind=kind, fingerprint=fingerprint)
+    return record
+
+
+def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint: dict[str, Any]) -> None:
+    """Raises ConfigError, with the difference, if the folder's run is not the one that this command would make."""
+    if record.kind != kind:
+        raise ConfigError(f"{store.uri} holds a {record.kind} run, not a {kind} run: use another --output")
+    here = json.loads(encode_json(fingerprint))
+    differences = describe_differences(with_addresses(record.fingerprint), with_addresses(here))
+    if differences:
+        raise ConfigError(
+            f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "
+            + "\n  ".join(differences)
+        )
+
+
+class RunVersion:
+    """One version of a run's table: version 1, or a retry of the bad rows of the version before it."""
+
+    def __init__(
+        self,
+        store: Store,
+        record: RunRecord,
+        schema: pa.Schema,
+        *,
+        retry_failed: bool = False,
+        folder: str | None = None,
+    ) -> None:
+        """Decides which version this session works on.
+
+        Args:
+            store: the run folder.
+            record: the run.
+            schema: of the rows.
+            retry_failed: begin, or go on with, a retry, once a version is published.
+            folder: of the shards; by default the kind of the run in the plural.
+        """
+        self.store = store
+        self.record = record
+        self.published = read_manifest(store)
+        self.version = 1
+        self._base: Manifest | None = None
+        self._redo: dict[int, CommittedFile] = {}
+        if self.published is not None:
+            self.version = self.published.version
+            if retry_failed and any(file.num_bad for file in self.published.files):
+                self._begin_retry(self.published)
+        provenance = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": record.run_id,
+            "version": self.version,
+            "fingerprint": record.fingerprint,
+        }
+        self.schema = with_provenance(schema, provenance)
+        self.folder = (folder or f"{record.kind}s") + ("" if self.version == 1 else f"-v{self.version}")
+
+    def _begin_retry(self, base: Manifest) -> None:
+        self.version = base.version + 1
+        self._base = base
+        # The list of shards follows from the base alone, so a second attempt at the same retry finds the same.
+        self._redo = {file.shard: file for file in base.files if file.num_bad}
+        self.published = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether this version is published already."""
+        return self.published is not None
+
+    def work(self) -> Work:
+        """What is left to do, from one listing."""
+        committed = list_committed(self.store, self.folder, self.record.plan)
+        wanted = self._redo if self._base else range(self.record.plan.num_shards)
+        pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
+        return Work(plan=self.record.plan, pending=pending, redo_of=self._redo)
+
+    def committer(self, work: Work) -> ShardCommitter:
+        """A committer for this session."""
+        pending = set(work.pending.tolist())
+        return ShardCommitter(
+            store=self.store,
+            folder=self.folder,
+            plan=self.record.plan,
+            schema=self.schema,
+            committed={shard for shard in range(self.record.plan.num_shards) if shard not in pending},
+            kept_rows=lambda shard: work.kept_rows(self.store, shard, self.schema.names),
+        )
+
+    def verify(
+        self, observers: Sequence[Callable[[pa.Table], None]] = (), *, check: CheckShards | None = None
+    ) -> Manifest:
+        """Proves that every row is there once; nothing is published yet. Raises RunError if one is not.
+
+        Args:
+            observers: are shown every shard's table.
+            check: see `verify_shards`.
+        """
+        keys = list_committed(self.store, self.folder, self.record.plan)
+        if self._base:
+            keys = {file.shard: file.key for file in self._base.files} | keys
+        counts: dict[str, int] = {}
+
+        def count(table: pa.Table) -> None:
+            for entry in table["status"].value_counts().to_pylist():
+                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+            for observe in observers:
+                observe(table)
+
+        files = verify_shards(self.store, keys, self.record.plan, run_id=self.record.run_id, observe=count, check=check)
+        return Manifest(
+            run_id=self.record.run_id,
+            version=self.version,
+            num_rows=sum(file.num_rows for file in files),
+            status_counts=dict(sorted(counts.items())),
+            files=tuple(files),
+        )
+
+    def publish(self, manifest: Manifest) -> None:
+        """Writes the manifest: from now on readers see this version."""
+        key = _manifest_key(self.version)
+        if not self.store.put_if_absent(key, manifest.encode()):
+            there = read_manifest(self.store)
+            if there != manifest:
+                raise RunError(f"{key} exists and says something else; use an empty output folder")
+        self.published = manifest
+
+
+def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows: Callable[[pa.Table], None]) -> None:
+    """Commits a stream of row tables to its end. Raises RunError if rows that were promised did not come."""
+    for table in tables:
+        on_rows(table)
+        committer.add(table)
+    missing = committer.missing()
+    if missing:
+        raise RunError(
+            f"{sum(missing.values())} rows of {len(missing)} shards never arrived; what is committed stays, run the "
+            "same command again to do the rest"
+        )

@@ -1,0 +1,1 @@
+"""One file per layout of labels. `faceattr.data.sources.registry` lists them all."""

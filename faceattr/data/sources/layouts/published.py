@@ -1,0 +1,122 @@
+"""A published label or prediction run as a source: labels, soft scores, masses; rows without an image are rejects.
+
+The run's derived attributes are plain binary attributes here, without scores. Scores of binary attributes are moved so
+that 0.5 is the threshold by which the run made its labels; see `recentring.py`. Carried manifest columns `split` and
+`group` are taken as such.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.plan import PlanPart, read_part
+from faceattr.data.runs.run_attributes import read_decisions, read_run_attributes, scored_attributes
+from faceattr.data.runs.version import RunRecord, read_manifest, read_published, read_record
+from faceattr.data.sources.label_table import AGE_LIMIT, SourceLabels, check_first_rows, source_schema
+from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.recentring import recentre_scores
+from faceattr.data.sources.rejects import BadRow, Rejects
+from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.errors import ConfigError
+
+_CARRIED = ("group", "split")
+
+
+def open_labels(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+    """Opens the run folder of a label run; see the module.
+
+    Raises:
+        ConfigError: no published label run is there.
+    """
+    return read_label_run(open_store(root, storage), options, verify=storage.verify)
+
+
+def read_label_run(store: Store, options: SourceOptions | None = None, *, verify: bool = True) -> SourceLabels:
+    """The label run in a store; see `open_labels`. `verify`: see `read_published`."""
+    options = options or SourceOptions()
+    record = read_record(store)
+    if record is None or record.kind not in ("label", "prediction"):
+        raise ConfigError(f"{store.uri} holds no label run (no run.json of one); give the --output of one")
+    if read_manifest(store) is None:
+        raise ConfigError(f"{store.uri}: the label run is not published yet; run its command again to finish it")
+    available, asked = read_run_attributes(record), scored_attributes(record)
+    attributes = select_attributes(available, options.attributes, default=available, where=store.uri)
+    with_score = {name for name, each in asked.items() if each.kind in ("binary", "multiclass")}
+    scored = frozenset(with_score) & set(attributes.names)
+    schema = source_schema(attributes, scored)
+    decisions = {name: each for name, each in read_decisions(record).items() if name in attributes.names}
+    cuts = {
+        f"{name}_score": (name, each.threshold)
+        for name, each in decisions.items()
+        if attributes[name].kind == "binary" and each.threshold != DEFAULT_THRESHOLD
+    }
+    carried = [name for name in _CARRIED if name in record.carried_schema.names]
+
+    def read(rejects: Rejects) -> Iterator[pa.Table]:
+        source_rows = _SourceRows(store, record)
+        given = ["row", "image_id", "uri", "sha256", "status", "error", *carried, *attributes.names]
+        given += [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
+        for table in read_published(store, given, verify=verify):
+            _count_rejects(table, rejects, store.uri)
+            good = table.filter(pc.equal(table["status"], OK))
+            columns = [
+                recentre_scores(good[field.name], good[cuts[field.name][0]], cuts[field.name][1])
+                if field.name in cuts
+                else _column(good, field, source_rows)
+                for field in schema
+            ]
+            if len(good):
+                yield pa.table(columns, schema=schema)
+
+    source = SourceLabels(
+        kind="labels",
+        where=store.uri,
+        image_root=record.source["root"],
+        attributes=attributes,
+        read=read,
+        scored=scored,
+        bytes_column=record.source["bytes_column"],
+        decisions=decisions,
+    )
+    return check_first_rows(source, "a label run with at least one labelled image")
+
+
+def _count_rejects(table: pa.Table, rejects: Rejects, where: str) -> None:
+    bad = table.filter(pc.not_equal(table["status"], OK)).select(["image_id", "status", "error"])
+    for row in bad.to_pylist():
+        rejects.reject(BadRow(row["status"], row["error"] or ""), where=where, line=None, text=row["image_id"])
+
+
+def _column(table: pa.Table, field: pa.Field, source_rows: "_SourceRows") -> pa.ChunkedArray | pa.Array:
+    if field.name == "source_row":
+        return source_rows.of(table["row"].to_numpy())
+    years = field.name.removesuffix("_low").removesuffix("_high")
+    if years != field.name and years in table.column_names:  # an age as predicted: it counts as that year
+        low = pc.floor(pc.max_element_wise(pc.min_element_wise(table[years], AGE_LIMIT - 1), 0.0))
+        return (low if field.name.endswith("_low") else pc.add(low, 1.0)).cast(field.type)
+    if field.name not in table.column_names:
+        return pa.nulls(len(table), field.type)
+    return table[field.name].cast(field.type)
+
+
+class _SourceRows:
+    """Rows inside packed Parquet files, which only the plan knows. Holds one part: label files come in row order."""
+
+    def __init__(self, store: Store, record: RunRecord) -> None:
+        self._store = store
+        self._parts = record.plan.parts if record.source["kind"] == "packed" else ()
+        self._held: tuple[PlanPart, np.ndarray] | None = None
+
+    def of(self, rows: np.ndarray) -> pa.Array:
+        """`source_row` of plan rows that lie in one part, int64 [n]; null for images that are objects of their own."""
+        if not self._parts or not len(rows):
+            return pa.nulls(len(rows), pa.int64())
+        part = self._parts[bisect_right([each.first_row for each in self._parts], int(rows[0])) - 1]
+        if self._held is None or self._held[0] is not part:
+            self._held = (part, read_part(self._store, part)["source_row"].to_numpy())
+        return pa.array(self._held[1][rows - part.first_row], pa.int64())

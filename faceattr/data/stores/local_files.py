@@ -1,0 +1,107 @@
+"""Reading a file of a local folder: only regular files are opened, and what the system refuses is told apart."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError, RefusedObjectError
+from faceattr.errors import ConfigError, StorageError
+
+# Errors that can only be about this one name.
+_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOVERFLOW, errno.EINVAL})
+# Errors of one file (its rights, a bad sector) or of all files (the folder's rights, a dying disk).
+_OF_FILE_OR_FOLDER = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOKEY})
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
+    """The bytes of a regular file. A FIFO or a device, whose reading may never end, is not opened.
+
+    Args:
+        path: of the file.
+        max_bytes: what the reader has room for; a larger file is not read.
+
+    Raises:
+        LargeObjectError: the file has more than `max_bytes`.
+        MissingObjectError: there is no file of this name.
+        RefusedObjectError: it is no regular file, or the system refuses this file.
+        StorageError: the system gives another error, which says nothing about the file.
+    """
+    try:
+        _check_is_regular(path, os.stat(path))  # before it is opened: to open a device can do something already
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            _check_is_regular(path, status)
+            if max_bytes is None:
+                return file.read()
+            if status.st_size > max_bytes:
+                raise LargeObjectError(str(path), num_bytes=status.st_size, max_bytes=max_bytes)
+            # In pieces although the size is known: the file may grow while it is read.
+            return read_stream(file.read, str(path), max_bytes=max_bytes, piece_bytes=status.st_size + 1)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise MissingObjectError(str(path)) from error
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        code = error.errno
+        if code in _OF_THE_NAME or code in _OF_FILE_OR_FOLDER:
+            detail = f"{errno.errorcode[code]}: {error.strerror}"
+            raise RefusedObjectError(message, detail=detail, is_certain=code in _OF_THE_NAME) from error
+        raise StorageError(message) from error
+
+
+def read_stream(read: Callable[[int], bytes], name: str, *, max_bytes: int | None, piece_bytes: int = 2**20) -> bytes:
+    """What is left of a stream whose size is not known for certain before its end.
+
+    Args:
+        read: gives at most so many of the next bytes, and none at the end.
+        name: of the object, for the error.
+        max_bytes: after which reading stops.
+        piece_bytes: of one read.
+
+    Raises:
+        LargeObjectError: there are more than `max_bytes`; its `num_bytes` are those that were read.
+    """
+    pieces: list[bytes] = []
+    num_bytes = 0
+    while piece := read(piece_bytes):
+        pieces.append(piece)
+        num_bytes += len(piece)
+        if max_bytes is not None and num_bytes > max_bytes:
+            raise LargeObjectError(name, num_bytes=num_bytes, max_bytes=max_bytes)
+    return b"".join(pieces)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _check_is_regular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        detail = f"{kind}, not a regular file"
+        raise RefusedObjectError(f"cannot read {path}: it is {detail}", detail=detail, is_certain=True)
+
+
+def make_parent(path: Path, flag: str) -> None:
+    """Makes the folder that a file is to be written to, and checks that the file can be.
+
+    Raises:
+        ConfigError: it cannot, or the name is a folder's.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be made: {error.strerror}") from error
+    if path.is_dir():
+        raise ConfigError(f"{flag} {path}: expected a file's name, found a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be written")

@@ -1,0 +1,156 @@
+"""Reading images from a store: the bytes, or a reason that is proven to be a fact about this one image.
+
+A store that refuses to give an object ("AccessDenied", EACCES) may refuse this one or every one: rights can be lost in
+the middle of a run. Only the first is a rejected image. So after a refusal another object is read (the witness), and
+then the refused one once more: the image is `unreadable` only if the store gives others and still refuses this one.
+If it gives none, the run stops with the store's words, and its rows stay undone.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from faceattr.data.images.decode import ImageLimits, describe_too_large
+from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
+from faceattr.errors import ImageError, StorageError
+
+# Candidates for the witness among the given keys, and in the listing at growing distances, up to its 127,000th object.
+_MOST_OTHERS = 32
+_MOST_LISTED = 64
+_STRIDE = 1.2
+# A witness is read again for every refusal: rather a small object.
+_SMALL_BYTES = 2**20
+_LARGE_BYTES = 64 * 2**20
+
+
+class ObjectReader:
+    """Reads the images of one store; thread-safe.
+
+    Args:
+        store: where they are.
+        limits: of an encoded image; a larger object is not fetched. None reads all.
+    """
+
+    def __init__(self, store: Store, limits: ImageLimits | None = None) -> None:
+        self.store = store
+        self._limits = limits
+        self._witness: str | None = None
+
+    def read(
+        self,
+        uri: str,
+        others: Sequence[str] = (),
+        *,
+        room_bytes: int | None = None,
+        num_bytes: int | None = None,
+        etag: str | None = None,
+    ) -> bytes | ImageError:
+        """The bytes of an image, or why there are none.
+
+        Args:
+            uri: of the image, below the store's own.
+            others: URIs of other images of the store, some of which can probably be read.
+            room_bytes: what there is room for at the moment.
+            num_bytes: size in the listing, if the image was listed; a body of another size is not taken for the image
+                while its ETag is the listing's.
+            etag: in the listing.
+
+        Raises:
+            LargeObjectError: the image is within the limits and takes more than `room_bytes`; it was not fetched.
+            StorageError: an outage, or the store refuses other objects too; nothing is known about the image then.
+        """
+        key = self._key(uri)
+        listed = None
+        if num_bytes is not None and etag is not None:
+            listed = ObjectInfo(key=key, num_bytes=num_bytes, etag=etag, modified_s=0.0)
+        try:
+            data = self._get(key, room_bytes, listed)
+        except MissingObjectError:
+            return ImageError("missing", "there is no such object")
+        except RefusedObjectError as refusal:
+            return self._judge(key, others, refusal, room_bytes, listed)
+        if isinstance(data, ImageError):
+            return data
+        if self._witness is None or len(data) <= _SMALL_BYTES:
+            self._witness = key
+        return data
+
+    def _get(self, key: str, room_bytes: int | None, listed: ObjectInfo | None = None) -> bytes | ImageError:
+        """The object, or the error of one that is too large."""
+        get = self.store.get if listed is None else functools.partial(self.store.get, listed=listed)
+        if self._limits is None:
+            return get(key) if room_bytes is None else get(key, max_bytes=room_bytes)
+        max_bytes = self._limits.max_bytes
+        try:
+            return get(key, max_bytes=max_bytes if room_bytes is None else min(max_bytes, room_bytes))
+        except LargeObjectError as error:
+            if error.num_bytes <= max_bytes:
+                raise
+            return describe_too_large(error.num_bytes, self._limits)
+
+    def _key(self, uri: str) -> str:
+        return uri[len(self.store.uri.rstrip("/")) + 1 :]
+
+    def _judge(
+        self,
+        key: str,
+        others: Sequence[str],
+        refusal: RefusedObjectError,
+        room_bytes: int | None,
+        listed: ObjectInfo | None,
+    ) -> bytes | ImageError:
+        if refusal.is_certain:
+            return ImageError("unreadable", refusal.detail)
+        self._read_another(key, others, refusal)
+        try:
+            return self._get(key, room_bytes, listed)
+        except MissingObjectError:
+            return ImageError("missing", "there is no such object")
+        except RefusedObjectError as again:
+            return ImageError("unreadable", again.detail)
+
+    def _read_another(self, key: str, others: Sequence[str], refusal: RefusedObjectError) -> None:
+        num_tried = 0
+        for candidate in chain([self._witness], map(self._key, _spread(others)), self._listed_keys()):
+            if candidate in (None, key):
+                continue
+            try:
+                self._get(str(candidate), None if self._limits is None else _SMALL_BYTES)
+            except LargeObjectError:
+                pass  # a store that says how large an object is would give it
+            except MissingObjectError:
+                continue
+            except RefusedObjectError:
+                num_tried += 1
+                continue
+            self._witness = candidate
+            return
+        raise StorageError(
+            f"{refusal} ({refusal.detail}). None of {num_tried} other objects below {self.store.uri} could be read "
+            "either, so no image is rejected for it"
+        ) from refusal
+
+    def _listed_keys(self) -> Iterator[str]:
+        """Keys of the listing at growing distances, and its last one: a large folder that is refused is left behind."""
+        wanted, num_yielded, last = 0, 0, ""
+        try:
+            for number, entry in enumerate(self.store.list()):
+                if entry.num_bytes > _LARGE_BYTES:
+                    continue
+                last = entry.key
+                if number < wanted:
+                    continue
+                yield entry.key
+                wanted = max(wanted + 1, int(_STRIDE * wanted))
+                num_yielded += 1
+                if num_yielded == _MOST_LISTED:
+                    return
+        except StorageError:
+            return  # the right to list is another one; what was refused is the error that counts
+        if last:
+            yield last
+
+
+def _spread(uris: Sequence[str]) -> Sequence[str]:
+    return uris[:: -(-len(uris) // _MOST_OTHERS) or 1]

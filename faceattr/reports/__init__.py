@@ -1,0 +1,1 @@
+"""Everything that people read of a run: pages, pictures, tables, model cards."""
