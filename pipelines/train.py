@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
+from faceattr.config.train import TrainConfig
 from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.train.report import describe_plan, finish_train_run
@@ -20,7 +21,6 @@ from faceattr.jobs.train.run import run as train
 from faceattr.jobs.train.survey import DRAFTS
 from faceattr.logs import say
 from faceattr.training.presets import PRESETS_FOLDER
-from faceattr.training.train_config import TrainConfig
 
 
 def train_model(config: TrainConfig) -> int:

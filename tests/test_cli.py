@@ -11,9 +11,9 @@ import pytest
 
 from faceattr.cli import main, parse_config, run_job
 from faceattr.config import LabelConfig
+from faceattr.config.train import TrainConfig
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, ModelError, RunError, StorageError
-from faceattr.training.train_config import TrainConfig
 
 
 @pytest.fixture(autouse=True)

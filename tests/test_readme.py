@@ -14,12 +14,12 @@ import pytest
 from faceattr.cli import main as faceattr
 from faceattr.cli import parse_config
 from faceattr.config import EvalConfig, LabelConfig, PackConfig, PredictConfig
+from faceattr.config.search import SearchConfig
+from faceattr.config.train import TrainConfig
 from faceattr.data.images.decode import REASONS
 from faceattr.data.label_columns import label_schema
 from faceattr.demo.faces import write_faces
-from faceattr.search.config import SearchConfig
 from faceattr.training.presets import PRESETS_FOLDER
-from faceattr.training.train_config import TrainConfig
 from faceattr.vqa.question_files import builtin_sets, load_question_set, parse_question_set
 
 ROOT = Path(__file__).parents[1]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
+from faceattr.config.search import SearchConfig
 from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.search.finish import finish_search
@@ -22,7 +23,6 @@ from faceattr.jobs.search.run import job as search_job
 from faceattr.jobs.search.run import run as search
 from faceattr.jobs.train.survey import DRAFTS
 from faceattr.logs import say
-from faceattr.search.config import SearchConfig
 
 
 def search_settings(config: SearchConfig) -> int:

@@ -25,13 +25,13 @@ from faceattr.config import Precision
 from faceattr.data.images.decode import ImageLimits
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.stores.open import StorageOptions
+from faceattr.devices import resolve_device
 from faceattr.errors import ConfigError, ImageError
 from faceattr.inference.prediction import Prediction
 from faceattr.inference.predictor import Predictor, load_rgb
 from faceattr.inference.visualize import draw_prediction, save_picture
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, Normalise
-from faceattr.vqa.device import resolve_device
 
 MODEL_VARIABLE = "FACEATTR_MODEL"
 Model = MultiAttributeModel | str | Path

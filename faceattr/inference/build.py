@@ -5,11 +5,11 @@ import torch
 from faceattr.config import Precision
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.stores.open import StorageOptions
+from faceattr.devices import given_device
 from faceattr.errors import ModelError
-from faceattr.inference.model_facts import inspect_model
 from faceattr.inference.predictor import Predictor
+from faceattr.models.inspect import inspect_model
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.vqa.device import given_device
 
 
 def build_predictor(

@@ -15,14 +15,14 @@ from faceattr.config import Precision
 from faceattr.data.images.decode import ImageLimits, decode_image, describe_too_large
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
+from faceattr.devices import resolve_device
 from faceattr.errors import ImageError, ModelError, StorageError
 from faceattr.evaluation.judged import TOP
 from faceattr.evaluation.scores import Scores, score_outputs
-from faceattr.inference.pixels import resize_for
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.resize import resize_for
 from faceattr.training.forward import Forward
-from faceattr.vqa.device import resolve_device
 
 logger = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -82,7 +82,7 @@ class Predictor:
         """The model's own outputs, before calibration.
 
         Args:
-            pixels: uint8 [n, S, S, 3], from `faceattr.inference.pixels`.
+            pixels: uint8 [n, S, S, 3], from `faceattr.models.resize`.
 
         Returns:
             Attribute -> float32 [n, outputs]; see `faceattr.models.heads`.

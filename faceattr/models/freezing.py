@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.errors import ConfigError
-from faceattr.models.blocks import Backbone
+from faceattr.models.backbones.blocks import Backbone
 from faceattr.models.lora import has_lora
 from faceattr.models.multitask import MultiAttributeModel
 

@@ -30,11 +30,11 @@ from faceattr.attributes import AttributeSet
 from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES, SEED_004_CLASSES
 from faceattr.errors import ModelError
-from faceattr.models.backbones import build_backbone
-from faceattr.models.clip_backbones import read_clip_preprocessing, wrap_clip_tower
+from faceattr.models.backbones.from_transformers import read_clip_preprocessing, wrap_clip_tower
+from faceattr.models.backbones.names import build_backbone
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.heads import HeadConfig, head_configs
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.preprocessing import Preprocessing
 from faceattr.models.weights import load_exactly, read_state_dict
 
 # Both families have heads of 64 numbers in every size that was published; shapes alone do not tell.

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPVisionModel
 
 from faceattr.errors import ConfigError
-from faceattr.models.blocks import Backbone
+from faceattr.models.backbones.blocks import Backbone
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from faceattr.attributes import AttributeSet
 from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.errors import ConfigError
-from faceattr.models.backbones import restore_backbone
-from faceattr.models.blocks import Backbone
+from faceattr.models.backbones.blocks import Backbone
+from faceattr.models.backbones.names import restore_backbone
 from faceattr.models.heads import HeadConfig, build_head, head_configs
 from faceattr.models.lora import merged_copy
-from faceattr.models.model_files import ModelConfig, check_attributes, check_heads, read_config, write_model
-from faceattr.models.model_json import FILE_PATTERNS, find_weights
+from faceattr.models.saved import ModelConfig, check_attributes, check_heads, read_config, write_model
+from faceattr.models.saved_config import FILE_PATTERNS, find_weights
 from faceattr.models.weights import load_exactly, read_safetensors
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-from faceattr.models.augmentation import Augmentation
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.config.augmentation import Augmentation
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.weather import RandomFog, RandomRain
 
 # Longer side over the shorter one, up to which an image is resized whole.

@@ -7,15 +7,15 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from faceattr.config.overrides import override
+from faceattr.config.search import SearchConfig
+from faceattr.config.train import TrainConfig
 from faceattr.data.sources.options import near_hint
 from faceattr.data.stores.addresses import resolve_address
 from faceattr.data.stores.open import StorageOptions, open_store, split_uri
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError
-from faceattr.search.config import SearchConfig
-from faceattr.training.overrides import override
 from faceattr.training.presets import PRESETS_FOLDER
-from faceattr.training.train_config import TrainConfig
 from faceattr.yaml_files import load_yaml
 
 _Config = TypeVar("_Config")

@@ -15,13 +15,13 @@ from typing import Literal
 
 import torch
 
+from faceattr.config.search import FeaturesSettings
+from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import FrozenPrefix, resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.config import FeaturesSettings
 from faceattr.search.model_facts import BoundaryFacts, ModelFacts
 from faceattr.search.space import Space
 from faceattr.training.feature_key import FeatureKey, View
-from faceattr.training.train_config import TrainConfig
 
 _LEAST_SAVED = 0.25
 # What decides the numbers at every boundary; a cache would serve a fraction of the trials.

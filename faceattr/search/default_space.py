@@ -8,10 +8,10 @@ The settings of the train job itself are part of it, so that the first trial can
 
 from collections.abc import Sequence
 
+from faceattr.config.train import TrainConfig
 from faceattr.search.distributions import Choice, Uniform
 from faceattr.search.space import Searched, Space
 from faceattr.training.recipe import find_start
-from faceattr.training.train_config import TrainConfig
 
 # With more attributes a weight for each would be too many settings to search.
 _MOST_WEIGHTS = 8

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from faceattr.search.config import Algorithm
+from faceattr.config.search import Algorithm
 from faceattr.search.records import TrialRecord
 from faceattr.search.space import Space
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import optuna
 
+from faceattr.config.overrides import override, read_setting
+from faceattr.config.train import TrainConfig
 from faceattr.data.sources.options import near_hint
 from faceattr.errors import ConfigError
 from faceattr.search.distributions import Choice, Distribution, parse_distribution
-from faceattr.training.overrides import override, read_setting
-from faceattr.training.train_config import TrainConfig
 from faceattr.yaml_files import load_yaml  # noqa: F401 - what spaces are read with
 
 # Keys that say which data, where to and on what, not how to train; or that would change what trials are compared by.

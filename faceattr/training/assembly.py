@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.train import ModelSettings, TrainConfig
 from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.errors import ConfigError
-from faceattr.models.backbones import build_backbone, built_name
+from faceattr.models.backbones.names import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
 from faceattr.models.heads import NUM_YEARS, HeadConfig, head_configs
 from faceattr.models.lora import apply_lora
-from faceattr.models.model_files import check_attributes, read_config
-from faceattr.models.model_json import FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.saved import check_attributes, read_config
+from faceattr.models.saved_config import FILE_PATTERNS
 from faceattr.models.schedules import Stage, gradual_unfreezing, two_stages
 from faceattr.training.metrics import Metrics
 from faceattr.training.objective import build_objective, initialise_heads
 from faceattr.training.selection import Selection
-from faceattr.training.train_config import ModelSettings, TrainConfig
 from faceattr.training.validation import validation_figures
 
 

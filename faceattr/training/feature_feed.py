@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.train import FeedSettings
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import Cells, weigh_cells, weigh_rows
@@ -16,7 +17,6 @@ from faceattr.training.features import Features
 from faceattr.training.order import Indices, order_rows
 from faceattr.training.survey import SplitSurvey, label_columns
 from faceattr.training.targets import Batch, Targets, read_targets
-from faceattr.training.train_config import FeedSettings
 
 # Pooled features of a small data set are copied into memory, where rows are picked faster than from many files.
 _COPY_BYTES = 2**28

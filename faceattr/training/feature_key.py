@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from faceattr.config import Precision
+from faceattr.config.augmentation import Augmentation
+from faceattr.config.fit import compute_fingerprint
 from faceattr.errors import ConfigError
-from faceattr.models.augmentation import Augmentation
-from faceattr.models.preprocessing import Preprocessing
-from faceattr.training.config import compute_fingerprint
+from faceattr.models.backbones.preprocessing import Preprocessing
 
 FeatureType = Literal["float32", "float16", "bfloat16"]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.config import Precision
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import Normalise
 
 _AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config.fit import SelectionConfig
 from faceattr.data.packed.label_counts import UNKNOWN
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ConfigError
 from faceattr.models.heads import NUM_YEARS
-from faceattr.training.config import SelectionConfig
 from faceattr.training.metrics import Metrics
 from faceattr.training.selection import Selection
 from faceattr.training.targets import Targets

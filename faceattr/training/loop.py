@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from faceattr.config.fit import FitConfig, compute_fingerprint
 from faceattr.errors import ConfigError
 from faceattr.models.freezing import freeze
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import Stage, stage_at
 from faceattr.models.transforms import image_seed
-from faceattr.training.config import FitConfig, compute_fingerprint
 from faceattr.training.epoch import train_epoch
 from faceattr.training.forward import Forward
 from faceattr.training.metrics import Metrics

@@ -16,10 +16,10 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from faceattr.attributes import Attribute
+from faceattr.config.fit import ClassWeighting, LossConfig
 from faceattr.models.heads import NUM_YEARS, AgeOutput
 from faceattr.training.age import spread_ages, years_within
 from faceattr.training.class_weights import WeightKind, compute_class_weights, compute_pos_weight
-from faceattr.training.config import ClassWeighting, LossConfig
 from faceattr.training.targets import Targets
 
 # Prior losses are divisors. An attribute of which nearly all labels are alike would else drown the others.

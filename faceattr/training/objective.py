@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.fit import LossConfig
 from faceattr.errors import ConfigError
 from faceattr.models.heads import HeadConfig
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.config import LossConfig
 from faceattr.training.losses import AttributeLoss, build_attribute_loss
 from faceattr.training.targets import Targets
 

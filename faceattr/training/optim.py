@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from faceattr.config.fit import OptimConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import build_parameter_groups
-from faceattr.training.config import OptimConfig
 
 
 def build_optimizer(

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from faceattr.models.augmentation import ASPECT, Augmentation
-from faceattr.training.config import AUTO_OPTIM, LossConfig, OptimConfig, OptimSettings
-from faceattr.training.train_config import ModelSettings, TrainConfig
+from faceattr.config.augmentation import ASPECT, Augmentation
+from faceattr.config.fit import AUTO_OPTIM, LossConfig, OptimConfig, OptimSettings
+from faceattr.config.train import ModelSettings, TrainConfig
 
 Start = Literal["random", "trained"]
 Family = Literal["convolutions", "transformer"]

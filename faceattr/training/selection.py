@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from faceattr.config.fit import SelectionConfig
 from faceattr.errors import ConfigError, DivergedError
-from faceattr.training.config import SelectionConfig
 from faceattr.training.metrics import SMALLER_IS_BETTER
 
 

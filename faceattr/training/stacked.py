@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import stack_module_state
 from torch.nn import functional
 
-from faceattr.training.config import OptimConfig
+from faceattr.config.fit import OptimConfig
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from faceattr.config.fit import FitConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import image_seed
-from faceattr.training.config import FitConfig
 from faceattr.training.metrics import Metrics
 from faceattr.training.objective import MultiAttributeLoss, build_objective, compute_loss_weights
 from faceattr.training.optim import Schedule

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from faceattr.config.fit import OptimConfig
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.config import OptimConfig
 from faceattr.training.forward import Forward
 from faceattr.training.mixup import Blend, draw_blend
 from faceattr.training.objective import MultiAttributeLoss

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torchjd.scalarization import DWA, FAMO, UW
 
-from faceattr.training.config import LossConfig
+from faceattr.config.fit import LossConfig
 from faceattr.training.ranks import Reduce
 
 

@@ -4,14 +4,14 @@ import torch
 
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.stores.open import StorageOptions
+from faceattr.devices import given_device
 from faceattr.errors import ModelError
-from faceattr.vqa.blip import BlipScorer
-from faceattr.vqa.checkpoint import load_blip
-from faceattr.vqa.device import given_device
-from faceattr.vqa.hf_oracle import HfScorer
+from faceattr.vqa.blip.checkpoint import load_blip
+from faceattr.vqa.blip.reference import HfScorer
+from faceattr.vqa.blip.scorer import BlipScorer
+from faceattr.vqa.blip.tokens import QuestionStart
 from faceattr.vqa.questions import QuestionSet
 from faceattr.vqa.scorer import Scorer, self_test
-from faceattr.vqa.tokens import QuestionStart
 
 
 def build_scorer(

@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import faceattr
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.models.backbones import build_backbone
+from faceattr.models.backbones.names import build_backbone
 from faceattr.models.multitask import MultiAttributeModel
 from tests.benchmarks.steady import steady_rate
 

@@ -25,6 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from faceattr.config import RayConfig
+from faceattr.config.search import SearchConfig, TrialsSettings
 from faceattr.data.images.decode import ImageLimits, decode_image
 from faceattr.jobs.cluster.session import ray_session
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
@@ -32,9 +33,8 @@ from faceattr.jobs.search.run import job as search_job
 from faceattr.jobs.search.run import run as search
 from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
-from faceattr.models.class_token import ClassTokenSuffix
+from faceattr.models.backbones.class_token import ClassTokenSuffix
 from faceattr.models.transforms import EvalTransform
-from faceattr.search.config import SearchConfig, TrialsSettings
 from faceattr.training.assembly import build_stages
 from faceattr.training.feature_feed import FeatureFeed, order_epoch, read_labels
 from faceattr.training.loop import fit

@@ -31,10 +31,10 @@ from transformers import (
     BlipVisionConfig,
 )
 
-from faceattr.vqa.blip import BlipScorer
-from faceattr.vqa.checkpoint import BlipCheckpoint
-from faceattr.vqa.hf_oracle import HfScorer
-from faceattr.vqa.preprocess import Preprocessing
+from faceattr.vqa.blip.checkpoint import BlipCheckpoint
+from faceattr.vqa.blip.preprocess import Preprocessing
+from faceattr.vqa.blip.reference import HfScorer
+from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import self_test
 

@@ -35,9 +35,9 @@ def bare_worker(model: str, paths: list[Path], ready: Any, seconds: Any) -> None
     import torch
 
     from faceattr.data.images.decode import ImageLimits, decode_image
-    from faceattr.vqa.blip import BlipScorer
-    from faceattr.vqa.checkpoint import load_blip
-    from faceattr.vqa.preprocess import resize_rgb
+    from faceattr.vqa.blip.checkpoint import load_blip
+    from faceattr.vqa.blip.preprocess import resize_rgb
+    from faceattr.vqa.blip.scorer import BlipScorer
     from faceattr.vqa.question_files import parse_question_set
 
     torch.set_num_threads(1)

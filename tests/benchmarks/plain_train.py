@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.data.images.decode import ImageLimits, decode_image
-from faceattr.models.backbones import build_backbone
+from faceattr.models.backbones.names import build_backbone
 from faceattr.models.transforms import Normalise, TrainTransform
 
 NUM_OUTPUTS = 3

@@ -17,14 +17,14 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config.overrides import override
+from faceattr.config.train import ModelSettings, TrainConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
 from faceattr.training.assembly import build_model, build_stages
 from faceattr.training.loop import fit
-from faceattr.training.overrides import override
 from faceattr.training.recipe import resolve_recipe
 from faceattr.training.targets import Batch, Targets
-from faceattr.training.train_config import ModelSettings, TrainConfig
 
 PLAIN_BATCH = 32
 # What `pipelines/train.py` did without flags before recipes were chosen by the start.

@@ -14,8 +14,8 @@ import yaml
 
 from faceattr.cli import parse_config
 from faceattr.config import LabelConfig
-from faceattr.search.config import SearchConfig
-from faceattr.training.train_config import TrainConfig
+from faceattr.config.search import SearchConfig
+from faceattr.config.train import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster" / "kuberay"

@@ -6,9 +6,9 @@ from faceattr.cli import main, parse_config
 from faceattr.commands.predict import Predict
 from faceattr.config import EvalConfig, LabelConfig, PackConfig
 from faceattr.config.flags import gather_flags
+from faceattr.config.search import SearchConfig
+from faceattr.config.train import TrainConfig
 from faceattr.errors import ConfigError
-from faceattr.search.config import SearchConfig
-from faceattr.training.train_config import TrainConfig
 
 
 def train(*words):

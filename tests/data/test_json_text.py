@@ -17,8 +17,8 @@ OTHER_WRITERS = {
     "data/packed/reader.py",
     "data/formats/parquet.py",
     "data/sources/writers.py",
-    "models/model_files.py",
-    "training/config.py",
+    "models/saved.py",
+    "config/fit.py",
     "watch/write.py",
 }
 

@@ -10,8 +10,8 @@ from PIL import Image
 from faceattr.errors import ConfigError, ModelError
 from faceattr.inference import export
 from faceattr.inference.export import export_onnx
-from faceattr.inference.pixels import resize_for
 from faceattr.inference.predictor import Predictor
+from faceattr.models.resize import resize_for
 from faceattr.models.transforms import Normalise
 
 onnxruntime = pytest.importorskip("onnxruntime")

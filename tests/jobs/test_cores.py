@@ -6,20 +6,14 @@ import pytest
 import torch
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.augmentation import Augmentation
+from faceattr.config.train import FeedSettings, FreezeSettings, ModelSettings, TrainConfig, TrainWorkersSettings
 from faceattr.data.packed.reader import open_packed
 from faceattr.jobs.cluster.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
 from faceattr.jobs.train.feed import FeedPlan
 from faceattr.jobs.train.survey import survey_data
-from faceattr.models.augmentation import Augmentation
 from faceattr.training.assembly import build_model
 from faceattr.training.recipe import resolve_recipe
-from faceattr.training.train_config import (
-    FeedSettings,
-    FreezeSettings,
-    ModelSettings,
-    TrainConfig,
-    TrainWorkersSettings,
-)
 from tests.jobs.train_data import HAT, numbered_row
 from tests.packed_runs import write_packed_run
 

@@ -19,9 +19,9 @@ from faceattr.data.runs.version import read_manifest, read_published
 from faceattr.data.stores.open import LocalStore, open_store
 from faceattr.jobs.images import run as image_run
 from faceattr.jobs.images.label import prepare_label_job
-from faceattr.vqa.checkpoint import load_blip
-from faceattr.vqa.hf_oracle import HfScorer
-from faceattr.vqa.preprocess import resize_rgb
+from faceattr.vqa.blip.checkpoint import load_blip
+from faceattr.vqa.blip.preprocess import resize_rgb
+from faceattr.vqa.blip.reference import HfScorer
 from faceattr.vqa.questions import VqaQuestion
 from tests.checkpoints import SIZES, save_random_checkpoint
 

@@ -9,17 +9,17 @@ import torch
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import parse_config
+from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
 from faceattr.jobs.train.feed import cut_batches, to_batch
 from faceattr.jobs.train.stages import DecodeRows, Epoch, ReadStretches, ReadWindow
-from faceattr.models.backbones import build_backbone
+from faceattr.models.backbones.names import build_backbone
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
 from faceattr.training.loop import fit
 from faceattr.training.order import cut_windows
 from faceattr.training.presets import PRESETS_FOLDER
 from faceattr.training.survey import join_surveys, survey_file
-from faceattr.training.train_config import TrainConfig
 from tests.jobs.train_data import SIZE, png
 from tests.packed_runs import write_packed_run
 

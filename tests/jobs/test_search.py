@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from faceattr.cli import parse_config
+from faceattr.config.search import SearchConfig, StopSettings
 from faceattr.data.stores.open import LocalStore, StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
@@ -24,7 +25,6 @@ from faceattr.jobs.search.trial import train_trial
 from faceattr.jobs.search.tune import build_scheduler
 from faceattr.jobs.train.feed import Feed
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.config import SearchConfig, StopSettings
 from faceattr.search.records import Judgement, TrialRecord, number_or_nan, read_records
 from faceattr.training.features import features_uri, open_features
 from tests.jobs.train_data import ATTRIBUTES, SIZE, coloured_row

@@ -15,13 +15,13 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config.fit import OptimConfig
+from faceattr.config.train import ModelSettings, TrainConfig
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 from faceattr.jobs.train.run import begin_train_run, forget_untrained, prepare_train_job
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.config import OptimConfig
 from faceattr.training.run_notes import read_history
-from faceattr.training.train_config import ModelSettings, TrainConfig
 from tests.jobs.train_data import AGE, ATTRIBUTES, HAT, TINY, coloured_row, numbered_row, write_coloured
 from tests.packed_runs import write_packed_run
 

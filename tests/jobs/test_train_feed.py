@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.augmentation import Augmentation
+from faceattr.config.train import FeedSettings
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import RunError
 from faceattr.jobs.train.feed import Feed, FeedPlan, cut_batches, fill_gaps
 from faceattr.jobs.train.stages import POSITION
 from faceattr.jobs.train.survey import survey_data
-from faceattr.models.augmentation import Augmentation
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.targets import Batch, Targets
-from faceattr.training.train_config import FeedSettings
 from tests.jobs.train_data import HAT, SIZE, numbered_row
 from tests.packed_runs import write_packed_run
 

@@ -12,6 +12,8 @@ from sklearn.metrics import f1_score
 
 from faceattr.attributes import AttributeSet
 from faceattr.cli import parse_config
+from faceattr.config.search import SearchConfig
+from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import ConfigError
 from faceattr.evaluation.thresholds import Criterion
@@ -22,10 +24,8 @@ from faceattr.jobs.search.run import run as search
 from faceattr.jobs.train.run import describe_network, prepare_train_job
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.config import SearchConfig
 from faceattr.training.forward import Forward
 from faceattr.training.ranks import no_reduce
-from faceattr.training.train_config import TrainConfig
 from tests.jobs.train_data import SIZE, TINY, write_coloured
 from tests.models.tiny import build_model
 from tests.training.toy import HAT, TONE, binary, build_toy, make_batch, split

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPVisionModel
 
 from faceattr.errors import ConfigError, ModelError
-from faceattr.models.backbones import build_backbone, restore_backbone
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.names import build_backbone, restore_backbone
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform, Normalise
 from tests.models.tiny import FAMILIES, build, images_for, save_clip
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from faceattr.models.backbones import build_backbone
-from faceattr.models.class_token import ClassTokenSuffix, reads_class_token
+from faceattr.models.backbones.class_token import ClassTokenSuffix, reads_class_token
+from faceattr.models.backbones.names import build_backbone
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.lora import apply_lora
 from faceattr.models.multitask import MultiAttributeModel

@@ -7,8 +7,8 @@ import yaml
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from faceattr.errors import ConfigError
-from faceattr.models.backbones import build_backbone, built_name, restore_backbone
-from faceattr.models.blocks import BackboneConfig
+from faceattr.models.backbones.blocks import BackboneConfig
+from faceattr.models.backbones.names import build_backbone, built_name, restore_backbone
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.presets import PRESETS_FOLDER
 from tests.models.tiny import ATTRIBUTES, assert_same_outputs, images_for

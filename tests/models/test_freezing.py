@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from faceattr.errors import ConfigError
-from faceattr.models.backbones import build_backbone
+from faceattr.models.backbones.names import build_backbone
 from faceattr.models.freezing import describe_trainable, freeze, resolve_depth, split_at
 from faceattr.models.multitask import MultiAttributeModel
 from tests.models.tiny import ATTRIBUTES, FAMILIES, assert_same_outputs, build_model, images_for

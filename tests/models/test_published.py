@@ -4,7 +4,7 @@ import huggingface_hub.constants
 import pytest
 
 from faceattr.errors import ConfigError, ModelError
-from faceattr.models.published import check_published_weights
+from faceattr.models.backbones.published import check_published_weights
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
+from faceattr.config.augmentation import Augmentation
 from faceattr.errors import ConfigError
-from faceattr.models.augmentation import Augmentation
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
 from faceattr.models.weather import RandomFog, RandomRain, add_fog, add_rain
 

@@ -6,7 +6,7 @@ import torch
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
-from faceattr.models.backbones import build_backbone
+from faceattr.models.backbones.names import build_backbone
 from faceattr.models.multitask import MultiAttributeModel
 
 VISION = {

@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from faceattr.config.overrides import override
+from faceattr.config.search import FeaturesSettings
+from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import freeze
 from faceattr.search.cache_rule import CacheUse, choose_cache, plan_caches, possible_depths
-from faceattr.search.config import FeaturesSettings
 from faceattr.search.model_facts import BoundaryFacts, ModelFacts, inspect_model
 from faceattr.search.space import load_yaml, parse_space
-from faceattr.training.overrides import override
-from faceattr.training.train_config import TrainConfig
 from tests.models.tiny import build_model
 
 BASE = override(TrainConfig(data=("packed",), output="out"), {"augment.strength": 0.0, "augment.aspect": 0.15})

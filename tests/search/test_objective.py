@@ -3,8 +3,8 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
+from faceattr.config.search import ObjectiveSettings
 from faceattr.errors import ConfigError, RunError
-from faceattr.search.config import ObjectiveSettings
 from faceattr.search.final_figures import compute_final_figures
 from faceattr.search.objective import Judge, Recorder
 from tests.training.toy import ATTRIBUTES, ages, binary, classes

@@ -4,14 +4,14 @@ import numpy as np
 import optuna
 import pytest
 
+from faceattr.config.overrides import override, read_setting
+from faceattr.config.train import TrainConfig
 from faceattr.errors import ConfigError
 from faceattr.search.default_space import build_default_space
 from faceattr.search.distributions import Choice, RandInt, Uniform
 from faceattr.search.sampler import Sampler
 from faceattr.search.space import check_space, load_yaml, parse_space
-from faceattr.training.overrides import override, read_setting
 from faceattr.training.recipe import resolve_recipe
-from faceattr.training.train_config import TrainConfig
 
 BASE = TrainConfig(data=("packed",), output="out")
 NAMES = ("hat", "glasses", "age")

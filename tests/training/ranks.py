@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from faceattr.training.config import FitConfig, LossConfig, OptimConfig
+from faceattr.config.fit import FitConfig, LossConfig, OptimConfig
 from faceattr.training.loop import fit
 from faceattr.training.objective import build_objective
 from tests.training.toy import build_toy, count, make_batch, split

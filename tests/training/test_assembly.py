@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+from faceattr.config.overrides import override
+from faceattr.config.train import TrainConfig
 from faceattr.errors import ConfigError
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
 from faceattr.training.class_weights import LabelTotals
-from faceattr.training.overrides import override
 from faceattr.training.recipe import resolve_recipe
-from faceattr.training.train_config import TrainConfig
 
 AVAILABLE = AttributeSet(
     attributes=(

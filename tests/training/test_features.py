@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from faceattr.config.augmentation import Augmentation
 from faceattr.data.stores.open import LocalStore, StorageOptions, open_store
 from faceattr.errors import ConfigError, RunError
-from faceattr.models.augmentation import Augmentation
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.feature_key import FeatureKey, View
 from faceattr.training.features import (
     cut_parts,

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config.fit import SelectionConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import ConfigError
-from faceattr.training.config import SelectionConfig
 from faceattr.training.label_needs import best_figures, check_label_needs
 from tests.packed_runs import write_packed_run
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, SelectionConfig
 from faceattr.errors import ConfigError, RunError
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.schedules import Stage
 from faceattr.training.checkpoints import load_checkpoint, save_checkpoint
-from faceattr.training.config import FitConfig, LossConfig, OptimConfig, SelectionConfig
 from faceattr.training.loop import fit
 from faceattr.training.objective import build_objective, initialise_heads
 from faceattr.training.targets import Batch

@@ -1,7 +1,7 @@
 import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.training.config import LossConfig
+from faceattr.config.fit import LossConfig
 from faceattr.training.mixup import Blend, draw_blend
 from faceattr.training.objective import build_objective
 from tests.training.toy import HAT, TONE, binary, build_toy, classes

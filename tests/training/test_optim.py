@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, SelectionConfig, compute_fingerprint
 from faceattr.errors import ConfigError
 from faceattr.models.freezing import freeze
-from faceattr.training.config import FitConfig, LossConfig, OptimConfig, SelectionConfig, compute_fingerprint
 from faceattr.training.optim import Schedule, build_ema, build_optimizer
 from faceattr.training.selection import Selection
 from tests.training.toy import build_toy

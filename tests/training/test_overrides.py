@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from faceattr.cli import parse_config
+from faceattr.config.overrides import dump_config, override
+from faceattr.config.train import TrainConfig
 from faceattr.errors import ConfigError
-from faceattr.training.overrides import dump_config, override
 from faceattr.training.presets import PRESETS_FOLDER
-from faceattr.training.train_config import TrainConfig
 
 BASE = TrainConfig(data=("a", "s3://b/c"), output="out")
 CHANGES = {

@@ -5,12 +5,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from faceattr.config.augmentation import Augmentation
+from faceattr.config.fit import OptimConfig, compute_fingerprint, list_deciding
+from faceattr.config.overrides import override
+from faceattr.config.train import TrainConfig
 from faceattr.errors import ConfigError
-from faceattr.models.augmentation import Augmentation
-from faceattr.training.config import OptimConfig, compute_fingerprint, list_deciding
-from faceattr.training.overrides import override
 from faceattr.training.recipe import find_family, resolve_recipe
-from faceattr.training.train_config import TrainConfig
 
 BASE = TrainConfig(data=("packed",), output="out")
 RANDOM = override(BASE, {"model.backbone": "resnet18", "model.pretrained": False})

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, SelectionConfig
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.heads import HeadConfig
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.config import FitConfig, LossConfig, OptimConfig, SelectionConfig
 from faceattr.training.loop import fit
 from faceattr.training.stacked_fit import fit_stacked, shared_settings, why_not_stacked
 from faceattr.training.targets import Batch

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from faceattr.training.config import LossConfig
+from faceattr.config.fit import LossConfig
 from faceattr.training.ranks import no_reduce
 from faceattr.training.weighting import LossWeighting
 

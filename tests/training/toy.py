@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.models.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.heads import HeadConfig
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.preprocessing import Preprocessing
 from faceattr.training.class_weights import LabelTotals
 from faceattr.training.targets import Batch, Targets
 

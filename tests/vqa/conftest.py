@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from faceattr.vqa.checkpoint import BlipCheckpoint, load_blip
+from faceattr.vqa.blip.checkpoint import BlipCheckpoint, load_blip
 from tests.checkpoints import SIZES, save_random_checkpoint
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from faceattr.errors import ConfigError, ModelError
-from faceattr.vqa.blip import BlipScorer
-from faceattr.vqa.hf_oracle import HfScorer
-from faceattr.vqa.preprocess import resize_rgb
+from faceattr.vqa.blip.preprocess import resize_rgb
+from faceattr.vqa.blip.reference import HfScorer
+from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.questions import VqaQuestion
 
 # Short and long questions, one-token and longer answers, answers that begin alike, one answer that begins another,

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from faceattr.errors import ModelError
-from faceattr.vqa.checkpoint import load_blip
-from faceattr.vqa.facts import CheckpointFacts, compute_weights_id, inspect_checkpoint
+from faceattr.vqa.blip.checkpoint import load_blip
+from faceattr.vqa.blip.inspect import CheckpointFacts, compute_weights_id, inspect_checkpoint
 
 
 @pytest.fixture

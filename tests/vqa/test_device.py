@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from faceattr.vqa.device import given_device
+from faceattr.devices import given_device
 
 
 def test_without_a_gpu_the_cpu_is_taken_in_silence(caplog):

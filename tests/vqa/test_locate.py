@@ -9,7 +9,7 @@ import pytest
 
 from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ConfigError, ModelError
-from faceattr.vqa.locate import resolve_checkpoint
+from faceattr.vqa.blip.locate import resolve_checkpoint
 
 
 def test_a_uri_is_fetched_by_the_caller(tmp_path):
@@ -82,7 +82,7 @@ def hub():
 _ASK_HUB = """
 import json, sys, time
 from faceattr.errors import ModelError
-from faceattr.vqa.locate import resolve_checkpoint
+from faceattr.vqa.blip.locate import resolve_checkpoint
 answers = []
 for model, revision in json.loads(sys.argv[1]):
     start = time.monotonic()

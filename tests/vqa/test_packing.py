@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from faceattr.vqa.packing import UNSEEN, pack, plan_packs
-from faceattr.vqa.tokens import TokenizedQuestion
+from faceattr.vqa.blip.sequence import UNSEEN, pack, plan_packs
+from faceattr.vqa.blip.tokens import TokenizedQuestion
 
 DEC, SEP, YES, NO, DARK, RED, BROWN = 90, 3, 10, 11, 12, 13, 14
 HAT = TokenizedQuestion(token_ids=(2, 5, 3), answers=((YES, SEP), (NO, SEP)))

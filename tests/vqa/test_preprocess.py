@@ -6,9 +6,9 @@ import torch
 from transformers import BlipImageProcessor
 
 from faceattr.errors import ModelError
-from faceattr.vqa.preprocess import Preprocessing, normalise, resize_rgb
-from faceattr.vqa.processor import load_preprocessing
-from faceattr.vqa.vision import PIXEL_CENTRE, PIXEL_SCALE, fold_normalisation
+from faceattr.vqa.blip.preprocess import Preprocessing, normalise, resize_rgb
+from faceattr.vqa.blip.processor import load_preprocessing
+from faceattr.vqa.blip.vision import PIXEL_CENTRE, PIXEL_SCALE, fold_normalisation
 
 # Height, width: the data sets' own sizes, odd ones, one pixel, extreme shapes, enlarging, and the target itself.
 SHAPES = [(218, 178), (200, 200), (448, 448), (1, 1), (1, 700), (601, 3), (37, 53), (383, 385), (384, 384), (96, 96)]

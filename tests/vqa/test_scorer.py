@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from faceattr.errors import ModelError
-from faceattr.vqa.blip import BlipScorer
-from faceattr.vqa.hf_oracle import HfScorer
+from faceattr.vqa.blip.reference import HfScorer
+from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import self_test
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 import ray
 import torch
 
+from faceattr.config.train import TrainConfig
 from faceattr.jobs.train.feed import READ_CPUS, FeedPlan
 from faceattr.jobs.train.stages import IMAGE, POSITION, DecodeRows, Epoch, read_stretch
 from faceattr.models.freezing import resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.assembly import build_stages
 from faceattr.training.forward import Forward
-from faceattr.training.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 

@@ -37,11 +37,11 @@ from faceattr.evaluation.outputs import (
 from faceattr.evaluation.performance_report import write_performance_report
 from faceattr.evaluation.report import render_report
 from faceattr.evaluation.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
-from faceattr.inference.model_facts import ModelFacts, inspect_model
 from faceattr.jobs.evaluate.criterion import read_criterion
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits
-from faceattr.models.model_json import CONFIG_FILE, WEIGHTS_FILE
+from faceattr.models.inspect import ModelFacts, inspect_model
+from faceattr.models.saved_config import CONFIG_FILE, WEIGHTS_FILE
 
 FIT_SPLIT = "val"
 # The sample grid is no part of the page, which may be passed on.

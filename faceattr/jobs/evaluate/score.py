@@ -12,7 +12,6 @@ from faceattr.data.packed.reader import PackedData, PackedFile
 from faceattr.data.runs.commit import OK
 from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
-from faceattr.inference.model_facts import ModelFacts
 from faceattr.jobs.cluster.blocks import split_blocks
 from faceattr.jobs.cluster.progress import Progress
 from faceattr.jobs.cluster.session import cluster_errors, plan_actors
@@ -21,6 +20,7 @@ from faceattr.jobs.images.pipeline import DECODE_CPUS, READ_CPUS, map_on_actors
 from faceattr.jobs.images.predict import model_resizer, predictor_recipe
 from faceattr.jobs.images.predict_actor import OutputActor
 from faceattr.jobs.images.read import append_columns
+from faceattr.models.inspect import ModelFacts
 
 
 @dataclass(frozen=True)

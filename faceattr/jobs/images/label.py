@@ -16,7 +16,7 @@ from faceattr.jobs.cluster.session import ActorPlan
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.label_actor import BuildScorer, VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
-from faceattr.vqa.facts import CheckpointFacts, inspect_checkpoint
+from faceattr.vqa.blip.inspect import CheckpointFacts, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
 
@@ -47,7 +47,9 @@ class LabelJob(ImageJob):
     @property
     def resizer(self) -> Resizer:
         """See the base."""
-        return Resizer("faceattr.vqa.preprocess:resize_rgb", self.checkpoint.size_px, size_px=self.checkpoint.size_px)
+        return Resizer(
+            "faceattr.vqa.blip.preprocess:resize_rgb", self.checkpoint.size_px, size_px=self.checkpoint.size_px
+        )
 
     @property
     def fingerprint(self) -> dict[str, Any]:

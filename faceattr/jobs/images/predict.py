@@ -17,12 +17,12 @@ from faceattr.data.stores.open import StorageOptions, Store, open_output, open_s
 from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import Agreement
 from faceattr.evaluation.prediction_report import PredictionStatistics, report_key, write_prediction_report
-from faceattr.inference.model_facts import ModelFacts, inspect_model
 from faceattr.jobs.cluster.session import ActorPlan
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.label_actor import BuildScorer
 from faceattr.jobs.images.predict_actor import PredictActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
+from faceattr.models.inspect import ModelFacts, inspect_model
 
 # Raised by hand when a change of ours can change a score or a label.
 PREDICTION_VERSION = 1
@@ -88,7 +88,7 @@ class PredictJob(ImageJob):
 def model_resizer(model: ModelFacts) -> Resizer:
     """How decoded images become what a model takes."""
     preprocessing = model.preprocessing
-    return Resizer("faceattr.inference.pixels:resize_pixels", preprocessing.to_dict(), size_px=preprocessing.size_px)
+    return Resizer("faceattr.models.resize:resize_pixels", preprocessing.to_dict(), size_px=preprocessing.size_px)
 
 
 def predictor_recipe(

@@ -18,18 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.search import FeaturesSettings
+from faceattr.config.train import TrainConfig
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.devices import given_device
 from faceattr.errors import RunError
 from faceattr.jobs.train.stages import IMAGE, PIXELS, decode_packed, read_stretch
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.freezing import freeze, split_at
-from faceattr.models.model_files import FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.saved import FILE_PATTERNS
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
 from faceattr.search.cache_rule import boundary_keys
-from faceattr.search.config import FeaturesSettings
 from faceattr.search.model_facts import ModelFacts
 from faceattr.training.assembly import build_model
 from faceattr.training.feature_key import FeatureKey, View
@@ -44,8 +46,6 @@ from faceattr.training.features import (
 )
 from faceattr.training.forward import Forward
 from faceattr.training.survey import SplitSurvey
-from faceattr.training.train_config import TrainConfig
-from faceattr.vqa.device import given_device
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ import ray
 import torch
 import yaml
 
+from faceattr.config.overrides import dump_config, override
 from faceattr.data.formats.json_files import decode_object
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.parquet import encode_table
@@ -15,20 +16,19 @@ from faceattr.data.model_folders import fetch_folder
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.open import Store, join_uri
 from faceattr.data.stores.store import MissingObjectError
+from faceattr.devices import given_device
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.cores import count_decoders
 from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search.job import SearchJob
 from faceattr.jobs.train.feed import Feed, FeedPlan
-from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.search.final_figures import compute_final_figures
 from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_folder
 from faceattr.search.report import render_search_report
 from faceattr.training.forward import Forward
-from faceattr.training.overrides import dump_config, override
-from faceattr.vqa.device import given_device
 
 TRIALS_KEY = "trials.parquet"
 BEST_CONFIG_KEY = "best.yaml"

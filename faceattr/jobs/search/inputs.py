@@ -9,27 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.overrides import override
+from faceattr.config.search import FeaturesSettings, TrialsSettings
+from faceattr.config.train import TrainConfig
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.open import StorageOptions, join_uri
 from faceattr.jobs.cluster.cores import CoreShare, share_cores
 from faceattr.jobs.search.fill_cache import FeatureSource
 from faceattr.jobs.train.feed import Feed, FeedPlan
-from faceattr.models.class_token import ClassTokenSuffix, reads_class_token
+from faceattr.models.backbones.class_token import ClassTokenSuffix, reads_class_token
 from faceattr.models.freezing import Suffix
-from faceattr.models.model_files import FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.saved import FILE_PATTERNS
 from faceattr.search.cache_rule import CachePlan, CacheUse, choose_cache
-from faceattr.search.config import FeaturesSettings, TrialsSettings
 from faceattr.search.objective import Judge
 from faceattr.search.records import trial_folder
 from faceattr.training.assembly import build_model
 from faceattr.training.feature_feed import FeatureFeed, read_labels
 from faceattr.training.features import features_uri, open_features
-from faceattr.training.overrides import override
 from faceattr.training.survey import SplitSurvey
 from faceattr.training.targets import Targets, read_targets
-from faceattr.training.train_config import TrainConfig
 
 MODEL_FOLDER = "model"
 # Of the object store, over the trials that run at a time.

@@ -10,6 +10,9 @@ import pyarrow as pa
 
 import faceattr
 from faceattr.attributes import AttributeSet
+from faceattr.config.fit import list_deciding
+from faceattr.config.search import SearchConfig
+from faceattr.config.train import KEPT_THRESHOLDS, TrainConfig
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
@@ -17,22 +20,19 @@ from faceattr.data.runs.version import RunRecord, check_fingerprint, open_run, r
 from faceattr.data.stores.open import StorageOptions, Store, open_output
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.code_version import code_version
-from faceattr.models.backbones import built_name
-from faceattr.models.model_files import FILE_PATTERNS
-from faceattr.models.published import check_published_weights
+from faceattr.models.backbones.names import built_name
+from faceattr.models.backbones.published import check_published_weights
+from faceattr.models.saved import FILE_PATTERNS
 from faceattr.search.base import build_base, config_from_json, read_text, to_json
 from faceattr.search.cache_rule import CachePlan, plan_caches, possible_depths
-from faceattr.search.config import SearchConfig
 from faceattr.search.default_space import build_default_space
 from faceattr.search.model_facts import ModelFacts, inspect_model
 from faceattr.search.objective import Judge
 from faceattr.search.records import read_begun
 from faceattr.search.space import Space, check_space, parse_space
 from faceattr.training.assembly import build_untrained, choose_attributes, renamed_backbone
-from faceattr.training.config import list_deciding
 from faceattr.training.label_needs import best_figures, check_label_needs
 from faceattr.training.recipe import resolve_recipe
-from faceattr.training.train_config import KEPT_THRESHOLDS, TrainConfig
 from faceattr.yaml_files import load_yaml
 
 logger = logging.getLogger(__name__)

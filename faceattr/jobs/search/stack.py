@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faceattr.config.fit import FitConfig, compute_fingerprint
+from faceattr.config.train import TrainConfig
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
@@ -17,11 +19,9 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.cache_rule import CachePlan
 from faceattr.search.model_facts import ModelFacts
 from faceattr.search.records import TrialRecord
-from faceattr.training.config import FitConfig, compute_fingerprint
 from faceattr.training.feature_feed import FeatureFeed
 from faceattr.training.metrics import Metrics
 from faceattr.training.stacked_fit import StackedTrial, fit_stacked, shared_settings, why_not_stacked
-from faceattr.training.train_config import TrainConfig
 
 
 def stack_key(config: TrainConfig, facts: ModelFacts, caches: CachePlan) -> str | None:

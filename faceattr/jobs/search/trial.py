@@ -21,8 +21,8 @@ from faceattr.data.stores.open import Store, join_uri, open_store
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.train.worker import distribute_network
 from faceattr.models.heads import count_outputs
-from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.search.objective import Recorder
 from faceattr.search.records import Judgement, best_trial, decode_judgement, read_records
 from faceattr.training.assembly import build_stages

@@ -20,6 +20,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from faceattr.config.search import StopSettings
 from faceattr.data.stores.open import Store
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.metrics import SearchFigures
@@ -28,7 +29,6 @@ from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search.trial import discard_progress
 from faceattr.jobs.search.worker import run_work
 from faceattr.search.board import Board
-from faceattr.search.config import StopSettings
 from faceattr.search.records import TrialRecord, decode_judgement, decode_record, number_or_nan, trial_folder
 from faceattr.search.work import Work, WorkList
 

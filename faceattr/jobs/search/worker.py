@@ -10,6 +10,7 @@ import torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from faceattr.devices import given_device
 from faceattr.errors import FaceattrError
 from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.stack import train_stack
@@ -17,7 +18,6 @@ from faceattr.jobs.search.trial import train_trial
 from faceattr.jobs.train.worker import RankReduce
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
 from faceattr.search.work import Work
-from faceattr.vqa.device import given_device
 
 _PUT_DOWN_S = "60"
 

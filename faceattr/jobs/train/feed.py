@@ -19,15 +19,15 @@ import ray.data
 import torch
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.augmentation import Augmentation
+from faceattr.config.train import FeedSettings
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
 from faceattr.jobs.train.stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow
-from faceattr.models.augmentation import Augmentation
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.survey import SplitSurvey
 from faceattr.training.targets import Batch, read_targets
-from faceattr.training.train_config import FeedSettings
 
 READ_CPUS = 0.1
 _READERS = 2

@@ -5,6 +5,7 @@ import json
 import ray
 
 from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.config.overrides import dump_config
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.open import join_uri
@@ -13,8 +14,7 @@ from faceattr.evaluation.training_report import render_training_report
 from faceattr.evaluation.training_summary import best_record, describe_figures, encode_csv, encode_events
 from faceattr.jobs.train.run import TrainJob, check_room, survey_labels
 from faceattr.jobs.train.survey import load_surveys
-from faceattr.models.model_json import CONFIG_FILE
-from faceattr.training.overrides import dump_config
+from faceattr.models.saved_config import CONFIG_FILE
 from faceattr.training.run_notes import PROGRESS_KEY, read_history
 from faceattr.training.selection import find_best_epoch
 

@@ -25,6 +25,8 @@ from ray.train.torch import TorchTrainer
 
 import faceattr
 from faceattr.attributes import AttributeSet
+from faceattr.config.fit import list_deciding
+from faceattr.config.train import TrainConfig
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
@@ -39,9 +41,9 @@ from faceattr.jobs.train.progress import TrainProgress
 from faceattr.jobs.train.survey import load_surveys, survey_data
 from faceattr.jobs.train.worker import Ending, WorkerPlan, train_worker
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
+from faceattr.models.backbones.published import check_published_weights
 from faceattr.models.freezing import describe_trainable
-from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
-from faceattr.models.published import check_published_weights
+from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import (
     build_stages,
     build_untrained,
@@ -51,13 +53,11 @@ from faceattr.training.assembly import (
     renamed_backbone,
 )
 from faceattr.training.balance import Cells
-from faceattr.training.config import list_deciding
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
 from faceattr.training.recipe import resolve_recipe
 from faceattr.training.run_notes import METRICS_KEY
 from faceattr.training.state import FitResult
 from faceattr.training.survey import SplitSurvey
-from faceattr.training.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 KIND = "train"

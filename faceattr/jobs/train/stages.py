@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import torch
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.augmentation import Augmentation
 from faceattr.data.images.decode import ImageLimits, decode_image
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ImageError, RunError
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
-from faceattr.models.augmentation import Augmentation
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
 from faceattr.training.balance import Cells, weigh_cells, weigh_rows
 from faceattr.training.order import deal_rows, order_rows

@@ -17,17 +17,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.train import TrainConfig
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.devices import given_device
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
 from faceattr.jobs.cluster.cores import share_cores
 from faceattr.jobs.cluster.metrics import TrainFigures
 from faceattr.jobs.evaluate.criterion import read_criterion
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.jobs.train.thresholds import fit_thresholds
-from faceattr.models.model_files import CONFIG_FILE, FILE_PATTERNS
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import build_model, build_stages
 from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
 from faceattr.training.forward import Forward
@@ -35,8 +37,6 @@ from faceattr.training.loop import fit
 from faceattr.training.run_notes import ProgressNote, write_history
 from faceattr.training.state import EpochRecord, FitResult, TrainingState
 from faceattr.training.survey import SplitSurvey
-from faceattr.training.train_config import TrainConfig
-from faceattr.vqa.device import given_device
 
 # Of the object store, over all workers: the rest is for others.
 _STORE_SHARE = 0.4

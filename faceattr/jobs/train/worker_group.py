@@ -9,7 +9,7 @@ from typing import Any
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from faceattr.training.train_config import TrainWorkersSettings
+from faceattr.config.train import TrainWorkersSettings
 
 # How long room for the workers is waited for before it is asked for anew: what was asked for while Ray still believed
 # in a node that has died never comes.

@@ -25,9 +25,10 @@ from torch import Tensor
 from faceattr import __version__
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import ConfigError, ModelError
-from faceattr.models.blocks import BackboneConfig
+from faceattr.models.backbones.blocks import BackboneConfig
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.heads import HeadConfig
-from faceattr.models.model_json import (
+from faceattr.models.saved_config import (
     CONFIG_FILE,
     FILE_PATTERNS,
     MODEL_TYPE,
@@ -36,7 +37,6 @@ from faceattr.models.model_json import (
     parse_attributes,
     read_model_json,
 )
-from faceattr.models.preprocessing import Preprocessing
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 

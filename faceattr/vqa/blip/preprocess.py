@@ -1,7 +1,7 @@
 """RGB pixels -> the square uint8 image that BLIP takes, bit for bit what the Hugging Face processor makes.
 
-Rescaling and normalisation are folded into the model (`faceattr.vqa.vision`), so that images travel as uint8. This
-file is imported by every decoding worker and stays light; `faceattr.vqa.processor` reads a checkpoint's settings.
+Rescaling and normalisation are folded into the model (`faceattr.vqa.blip.vision`), so that images travel as uint8. This
+file is imported by every decoding worker and stays light; `faceattr.vqa.blip.processor` reads a checkpoint's settings.
 """
 
 from dataclasses import dataclass

@@ -16,8 +16,8 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from faceattr.data.checkpoint_files import WEIGHT_PATTERNS, clean_config, find_weight_files
 from faceattr.data.hub import FetchRemote, locate_folder
 from faceattr.errors import ConfigError, ModelError
-from faceattr.models.blocks import Backbone, BackboneConfig, Block
-from faceattr.models.preprocessing import Interpolation, Preprocessing
+from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.backbones.preprocessing import Interpolation, Preprocessing
 
 _CONFIG_PATTERNS = ("config.json", "preprocessor_config.json", "processor_config.json")
 # What a converted checkpoint is saved with.

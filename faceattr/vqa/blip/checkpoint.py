@@ -16,10 +16,10 @@ from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering
 
 from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ModelError
-from faceattr.vqa.facts import check_folder, compute_weights_id, weight_files
-from faceattr.vqa.locate import resolve_checkpoint
-from faceattr.vqa.preprocess import Preprocessing
-from faceattr.vqa.processor import load_preprocessing
+from faceattr.vqa.blip.inspect import check_folder, compute_weights_id, weight_files
+from faceattr.vqa.blip.locate import resolve_checkpoint
+from faceattr.vqa.blip.preprocess import Preprocessing
+from faceattr.vqa.blip.processor import load_preprocessing
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import timm
 
 from faceattr.data.hub import FetchRemote
 from faceattr.errors import ConfigError
-from faceattr.models.blocks import Backbone, BackboneConfig, Block
-from faceattr.models.clip_backbones import build_clip_backbone, restore_clip_backbone
-from faceattr.models.preprocessing import Preprocessing
-from faceattr.models.timm_backbones import build_timm_backbone, check_timm_name, native_name
+from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.backbones.from_timm import build_timm_backbone, check_timm_name, native_name
+from faceattr.models.backbones.from_transformers import build_clip_backbone, restore_clip_backbone
+from faceattr.models.backbones.preprocessing import Preprocessing
 
 __all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "built_name", "restore_backbone"]
 

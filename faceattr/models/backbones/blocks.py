@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.errors import ConfigError
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from timm.models import get_pretrained_cfg
 
 from faceattr.data.hub import OFFLINE_REMEDY, is_hub_id
 from faceattr.errors import ModelError
-from faceattr.models.backbones import HF_PREFIX, built_name, is_timm_name
+from faceattr.models.backbones.names import HF_PREFIX, built_name, is_timm_name
 
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
 _SHARDED = f"{_SAFE}.index.json"

@@ -7,7 +7,7 @@ import numpy as np
 from transformers import BlipImageProcessor
 
 from faceattr.errors import ModelError
-from faceattr.vqa.preprocess import Preprocessing, normalise, resize_rgb
+from faceattr.vqa.blip.preprocess import Preprocessing, normalise, resize_rgb
 
 
 def load_preprocessing(folder: Path) -> tuple[Preprocessing, Any]:
@@ -35,7 +35,7 @@ def _read_settings(folder: Path, processor: Any) -> Preprocessing:
 
 
 def _check_against(processor: Any, preprocessing: Preprocessing, folder: Path) -> None:
-    """Puts one noisy, oblong image through the processor and through `faceattr.vqa.preprocess`."""
+    """Puts one noisy, oblong image through the processor and through `faceattr.vqa.blip.preprocess`."""
     image = np.random.default_rng(0).integers(0, 256, size=(37, 53, 3), dtype=np.uint8)
     theirs = processor(images=[image], return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
     ours = normalise(resize_rgb(image, preprocessing.size_px), preprocessing).transpose(2, 0, 1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from faceattr.vqa.tokens import TokenizedQuestion
+from faceattr.vqa.blip.tokens import TokenizedQuestion
 
 MAX_PACK_TOKENS = 256
 """Tokens of a pack. Attention inside a pack is quadratic and mostly masked, so that longer packs only waste work."""

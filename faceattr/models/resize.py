@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
+from faceattr.config.augmentation import Augmentation, AugmentSettings
+from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, OptimSettings, SelectionConfig
 from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
-from faceattr.models.augmentation import Augmentation, AugmentSettings
-from faceattr.training.config import FitConfig, LossConfig, OptimConfig, OptimSettings, SelectionConfig
 
 KEPT_THRESHOLDS = ThresholdConfig(criterion="keep")
 HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]

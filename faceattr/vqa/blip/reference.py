@@ -10,17 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faceattr.devices import place, resolve_device
 from faceattr.vqa.batching import HalvingBatcher
-from faceattr.vqa.checkpoint import BlipCheckpoint
-from faceattr.vqa.device import place, resolve_device
+from faceattr.vqa.blip.checkpoint import BlipCheckpoint
+from faceattr.vqa.blip.tokens import QuestionStart, TokenizedQuestion, compute_answer_slices, tokenize_questions
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import check_images
-from faceattr.vqa.tokens import (
-    QuestionStart,
-    TokenizedQuestion,
-    compute_answer_slices,
-    tokenize_questions,
-)
 
 
 class HfScorer:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from faceattr.vqa.packing import PackedText
+from faceattr.vqa.blip.sequence import PackedText
 
 
 class _KeyValue(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 from faceattr.data.checkpoint_files import clean_config, find_weight_files
 from faceattr.data.hub import find_hub_commit
 from faceattr.errors import ModelError
-from faceattr.vqa.locate import FILE_PATTERNS, resolve_checkpoint
+from faceattr.vqa.blip.locate import FILE_PATTERNS, resolve_checkpoint
 
 _ARCHITECTURE = "BlipForQuestionAnswering"
 # What a converted checkpoint is saved with: the model, its tokenizer, its image processor.

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faceattr.devices import default_dtype, place, resolve_device
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.batching import HalvingBatcher
-from faceattr.vqa.checkpoint import BlipCheckpoint
-from faceattr.vqa.device import default_dtype, place, resolve_device
-from faceattr.vqa.packing import MAX_PACK_TOKENS, PackedText, pack, plan_packs
+from faceattr.vqa.blip.checkpoint import BlipCheckpoint
+from faceattr.vqa.blip.sequence import MAX_PACK_TOKENS, PackedText, pack, plan_packs
+from faceattr.vqa.blip.text import TextScorer
+from faceattr.vqa.blip.tokens import QuestionStart, compute_answer_slices, tokenize_questions
+from faceattr.vqa.blip.vision import VisionTower, fold_normalisation
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import check_images
-from faceattr.vqa.text import TextScorer
-from faceattr.vqa.tokens import QuestionStart, compute_answer_slices, tokenize_questions
-from faceattr.vqa.vision import VisionTower, fold_normalisation
 
 _log = logging.getLogger(__name__)
 

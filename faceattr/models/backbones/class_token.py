@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from faceattr.models.blocks import Backbone
-from faceattr.models.clip_backbones import ClipBackbone
+from faceattr.models.backbones.blocks import Backbone
+from faceattr.models.backbones.from_transformers import ClipBackbone
 from faceattr.models.freezing import Suffix
 
 

@@ -1,6 +1,6 @@
 """`config.json` of a saved model as JSON, checked to be ours. Without torch, whose import takes longer than all this.
 
-Its layout is in `faceattr.models.model_files`.
+Its layout is in `faceattr.models.saved`.
 """
 
 import json

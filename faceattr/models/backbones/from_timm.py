@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from faceattr.data.hub import OFFLINE_REMEDY
 from faceattr.errors import ConfigError, ModelError
-from faceattr.models.blocks import Backbone, BackboneConfig, Block
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.backbones.preprocessing import Preprocessing
 
 # Below this side an Inception v3 runs out of pixels; the other families shrink to one pixel and still work.
 _INCEPTION_MIN_PX = 75

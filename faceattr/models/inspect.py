@@ -12,8 +12,8 @@ from typing import Any
 from faceattr.attributes import AttributeSet
 from faceattr.data.hub import FetchRemote, find_hub_commit, locate_folder
 from faceattr.errors import ConfigError, ModelError
-from faceattr.models.model_json import CONFIG_FILE, FILE_PATTERNS, find_weights, parse_attributes, read_model_json
-from faceattr.models.preprocessing import Preprocessing
+from faceattr.models.backbones.preprocessing import Preprocessing
+from faceattr.models.saved_config import CONFIG_FILE, FILE_PATTERNS, find_weights, parse_attributes, read_model_json
 
 
 @dataclass(frozen=True, kw_only=True)

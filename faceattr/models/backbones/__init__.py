@@ -1,0 +1,1 @@
+"""Backbones by name, from timm and transformers, each as an ordered list of blocks."""

@@ -1,0 +1,1 @@
+"""BLIP VQA: its checkpoints, the packed scorer, and the Hugging Face modules as reference."""
