@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from sklearn.metrics import precision_recall_fscore_support
 
-from faceattr.evaluation.pages import render_page
+from faceattr.reports.pages import render_page
 
 _NUM_SHOWN = 60
 

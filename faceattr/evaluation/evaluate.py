@@ -13,17 +13,17 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
-from faceattr.evaluation.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
-from faceattr.evaluation.calibration import Method
-from faceattr.evaluation.calibration_choice import CalibrationTrial, choose_calibration
-from faceattr.evaluation.figure_intervals import compute_intervals
+from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_calibration
+from faceattr.evaluation.calibration.maps import Method
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
-from faceattr.evaluation.intervals import Interval, percentile_interval
 from faceattr.evaluation.judged import Judged, read_judged, read_outputs
 from faceattr.evaluation.leakage import check_disjoint
 from faceattr.evaluation.scores import score_outputs
 from faceattr.evaluation.thresholds import Criterion, choose_threshold
+from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
+from faceattr.evaluation.uncertainty.figure_intervals import compute_intervals
+from faceattr.evaluation.uncertainty.intervals import Interval, percentile_interval
 
 MIN_THRESHOLD_ROWS = 5
 """A threshold is chosen where validation has at least so many of both kinds."""

@@ -29,10 +29,10 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from faceattr.evaluation.calibration import compute_ece
+from faceattr.evaluation.calibration.log_loss import compute_log_losses
+from faceattr.evaluation.calibration.maps import compute_ece
+from faceattr.evaluation.calibration.reliability import compute_calibration_error, read_confidence
 from faceattr.evaluation.judged import Judged
-from faceattr.evaluation.losses import compute_log_losses
-from faceattr.evaluation.reliability import compute_calibration_error, read_confidence
 
 WITHIN_YEARS = 5
 COMBINED_WEIGHTS: Mapping[str, float] = {"gender": 0.3, "identity": 0.7}

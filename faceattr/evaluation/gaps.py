@@ -18,11 +18,11 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import studentized_range
 
-from faceattr.evaluation.bootstrap import Draws, Statistic, resample
-from faceattr.evaluation.cells import mean_over_classes, rank_places
-from faceattr.evaluation.clusters import number_clusters
-from faceattr.evaluation.intervals import LEVEL, UNKNOWN, Interval
 from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.uncertainty.bootstrap import Draws, Statistic, resample
+from faceattr.evaluation.uncertainty.clusters import number_clusters
+from faceattr.evaluation.uncertainty.intervals import LEVEL, UNKNOWN, Interval
+from faceattr.evaluation.uncertainty.outcome_counts import mean_over_classes, rank_places
 
 _ERROR_PLACES = 256
 _CHANCE_DRAWS = 4_000

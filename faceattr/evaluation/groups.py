@@ -23,9 +23,9 @@ from sklearn.metrics import (
 
 from faceattr.attributes import Attribute
 from faceattr.errors import ConfigError
-from faceattr.evaluation.clusters import Resampling, number_clusters
 from faceattr.evaluation.gaps import UNKNOWN_GAP, Gap, compute_gaps
 from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.uncertainty.clusters import Resampling, number_clusters
 
 UNKNOWN = "unknown"
 _DECADES = 10

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute
 from faceattr.errors import RunError
-from faceattr.evaluation.clusters import Resampling, read_clusters
-from faceattr.evaluation.labels import decide
+from faceattr.evaluation.decisions import decide
+from faceattr.evaluation.uncertainty.clusters import Resampling, read_clusters
 
 TOP = 5
 """How many of the likeliest persons count for top-5, and are kept."""

@@ -6,7 +6,7 @@
     age         years or logits   years
 
 T is a temperature, f a curve from isotonic regression: piecewise linear through its knots, flat outside. Which of them
-applies stands in the model's `calibration`, as `faceattr.evaluation.calibration` writes it.
+applies stands in the model's `calibration`, as `faceattr.evaluation.calibration.maps` writes it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -26,7 +26,7 @@ from faceattr import __version__
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.formats.json_text import encode_json
 from faceattr.errors import ConfigError, ModelError
-from faceattr.evaluation.labels import decide_labels, truth_table
+from faceattr.evaluation.decisions import decide_labels, truth_table
 from faceattr.evaluation.scores import Scores
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import Normalise

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.evaluation.labels import decide_labels
+from faceattr.evaluation.decisions import decide_labels
 
 _YES_NO = ("no", "yes")
 

@@ -22,7 +22,7 @@ from faceattr.evaluation.scores import Scores, score_outputs
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.resize import resize_for
-from faceattr.training.forward import Forward
+from faceattr.training.loop.forward import Forward
 
 logger = logging.getLogger(__name__)
 _Item = TypeVar("_Item")

@@ -57,7 +57,7 @@ def build_default_space(base: TrainConfig, attributes: Sequence[str], *, num_blo
     where_open = {"freeze.depth": open_depths}
     layer_decay = base.fit.optim.layer_decay
     searched["optim.layer_decay"] = Searched(_around(0.6, 1.0, layer_decay), where_open, (1.0,))
-    # Without augmentation frozen blocks are computed once; see `faceattr.search.cache_rule`.
+    # Without augmentation frozen blocks are computed once; see `faceattr.search.cache_choice`.
     searched["augment.strength"] = Searched(Choice(_ascending(0.0, 0.5, 1.0, strength)), where_open, (0.0,))
     return Space({}, searched)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from faceattr.attributes import Attribute
 from faceattr.evaluation.thresholds import criterion_value
-from faceattr.search.objective import Judge
+from faceattr.search.judge import Judge
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Targets
 

@@ -21,10 +21,10 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import check_attributes, read_config
 from faceattr.models.saved_config import FILE_PATTERNS
 from faceattr.models.schedules import Stage, gradual_unfreezing, two_stages
+from faceattr.training.loop.selection import Selection
+from faceattr.training.loop.validation import validation_figures
+from faceattr.training.losses.multi_loss import build_objective, initialise_heads
 from faceattr.training.metrics import Metrics
-from faceattr.training.objective import build_objective, initialise_heads
-from faceattr.training.selection import Selection
-from faceattr.training.validation import validation_figures
 
 
 def choose_attributes(available: AttributeSet, names: tuple[str, ...]) -> AttributeSet:

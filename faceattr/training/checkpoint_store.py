@@ -1,6 +1,6 @@
 """Checkpoints in a run folder, of which the last epoch's and the best one's are kept.
 
-    checkpoints/epoch-00007.*       files of `faceattr.training.checkpoints`, `epoch-00007.checkpoint.json` last
+    checkpoints/epoch-00007.*       files of `faceattr.training.loop.checkpoints`, `epoch-00007.checkpoint.json` last
 
 The number is that of finished epochs. One without `checkpoint.json` does not count, so a crash at any point leaves the
 checkpoint before it.
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from faceattr.data.stores.open import Store
 from faceattr.errors import ModelError
-from faceattr.training.checkpoints import INDEX_FILE, load_checkpoint, save_checkpoint
-from faceattr.training.state import TrainingState
+from faceattr.training.loop.checkpoints import INDEX_FILE, load_checkpoint, save_checkpoint
+from faceattr.training.loop.state import TrainingState
 
 logger = logging.getLogger(__name__)
 _FOLDER = "checkpoints/"

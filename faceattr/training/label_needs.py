@@ -13,10 +13,10 @@ from faceattr.data.packed.label_counts import UNKNOWN
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ConfigError
 from faceattr.models.heads import NUM_YEARS
+from faceattr.training.loop.selection import Selection
+from faceattr.training.loop.validation import validation_figures
 from faceattr.training.metrics import Metrics
-from faceattr.training.selection import Selection
 from faceattr.training.targets import Targets
-from faceattr.training.validation import validation_figures
 
 # So many rows of a class show whether a figure is defined; all figures that we have are then defined by one.
 _ROWS = 2

@@ -21,7 +21,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
 from faceattr.training.age import predict_age
 from faceattr.training.curves import NUM_BINS, add_logits, compute_auc, compute_average_precision
-from faceattr.training.ranks import Reduce
+from faceattr.training.loop.ranks import Reduce
 from faceattr.training.targets import Targets
 
 SMALLER_IS_BETTER = frozenset(["loss", "mae", "rmse"])

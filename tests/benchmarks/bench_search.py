@@ -36,8 +36,8 @@ from faceattr.jobs.search.trial import train_trial
 from faceattr.models.backbones.class_token import ClassTokenSuffix
 from faceattr.models.transforms import EvalTransform
 from faceattr.training.assembly import build_stages
-from faceattr.training.feature_feed import FeatureFeed, order_epoch, read_labels
-from faceattr.training.loop import fit
+from faceattr.training.features.feed import FeatureFeed, order_epoch, read_labels
+from faceattr.training.loop.fit import fit
 from faceattr.training.targets import Batch, read_targets
 from tests.jobs.train_data import ATTRIBUTES, coloured_row
 from tests.packed_runs import write_packed_run

@@ -77,7 +77,8 @@ def crop(image: np.ndarray, side: int) -> np.ndarray:
 def read_window(scratch: Path) -> Stage:
     """The first window of an epoch over 1,900 images of 411 KB, which `bench_memory.py` has packed there."""
     from faceattr.jobs.train.stages import Epoch, ReadWindow
-    from faceattr.training import order, survey
+    from faceattr.training import label_survey as survey
+    from faceattr.training import row_order as order
 
     data = open_packed([str(scratch / f"run{number}") for number in range(NUM_RUNS)], needs=("train",))
     files = range(len(data.splits["train"]))

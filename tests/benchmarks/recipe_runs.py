@@ -22,7 +22,7 @@ from faceattr.config.train import ModelSettings, TrainConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
 from faceattr.training.assembly import build_model, build_stages
-from faceattr.training.loop import fit
+from faceattr.training.loop.fit import fit
 from faceattr.training.recipe import resolve_recipe
 from faceattr.training.targets import Batch, Targets
 

@@ -16,7 +16,7 @@ from faceattr.data.stores.addresses import check_no_credentials, find_credential
 from faceattr.data.stores.open import StorageOptions, open_output, open_store
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ConfigError
-from faceattr.search.base import read_text
+from faceattr.search.shared_config import read_text
 
 SECRET = "t0psecret"
 WITH_SECRET = [

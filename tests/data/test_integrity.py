@@ -15,7 +15,7 @@ from faceattr.data.sources.registry import open_source
 from faceattr.data.stores.open import StorageOptions, open_store
 from faceattr.errors import FaceattrError, RunError
 from faceattr.jobs.train.survey import SURVEY_KEY, load_surveys
-from faceattr.training.run_notes import read_history
+from faceattr.training.history import read_history
 from tests.label_runs import write_label_run
 from tests.packed_runs import write_packed_run
 

@@ -10,8 +10,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss
 
 from faceattr.errors import ModelError
-from faceattr.evaluation.calibration import choose_method, compute_ece, fit_settings
-from faceattr.evaluation.calibration_choice import choose_calibration
+from faceattr.evaluation.calibration.choice import choose_calibration
+from faceattr.evaluation.calibration.maps import choose_method, compute_ece, fit_settings
 from faceattr.evaluation.judged import Judged
 from faceattr.evaluation.scores import score_outputs
 from tests.evaluation import judged_rows

@@ -11,10 +11,10 @@ from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.evaluate import Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import compute_group_tables, read_groups
 from faceattr.evaluation.leakage import check_disjoint
-from faceattr.evaluation.metrics_table import build_metrics
-from faceattr.evaluation.performance_report import write_performance_report
-from faceattr.evaluation.submissions import write_label_lines, write_submission
 from faceattr.evaluation.thresholds import Criterion, choose_threshold
+from faceattr.reports.tables.metrics import build_metrics
+from faceattr.reports.tables.performance import write_performance_report
+from faceattr.reports.tables.submissions import write_label_lines, write_submission
 from tests.evaluation import judged_rows
 
 GENDER = Attribute(name="gender", kind="multiclass", classes=("Male", "Female"))

@@ -16,12 +16,12 @@ from sklearn.metrics import (
 )
 
 from faceattr.attributes import Attribute
-from faceattr.evaluation.bootstrap import compute_difference_draws, compute_draws
-from faceattr.evaluation.calibration import compute_ece
-from faceattr.evaluation.cells import BinaryCells, build_cells
+from faceattr.evaluation.calibration.maps import compute_ece
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
-from faceattr.evaluation.intervals import percentile_interval
 from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.uncertainty.bootstrap import compute_difference_draws, compute_draws
+from faceattr.evaluation.uncertainty.intervals import percentile_interval
+from faceattr.evaluation.uncertainty.outcome_counts import BinaryCells, build_cells
 from tests.evaluation import judged_rows
 
 KINDS = [

@@ -7,13 +7,17 @@ from matplotlib.container import ErrorbarContainer
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
-from faceattr.evaluation.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
-from faceattr.evaluation.clusters import read_clusters
-from faceattr.evaluation.figure_intervals import compute_intervals
-from faceattr.evaluation.intervals import percentile_interval, wilson_interval
+from faceattr.evaluation.calibration.reliability import (
+    compute_calibration_error,
+    compute_reliability,
+    place_in_equal_bins,
+)
 from faceattr.evaluation.judged import Judged
-from faceattr.evaluation.plots import draw_reliability
-from faceattr.evaluation.reliability import compute_calibration_error, compute_reliability, place_in_equal_bins
+from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
+from faceattr.evaluation.uncertainty.clusters import read_clusters
+from faceattr.evaluation.uncertainty.figure_intervals import compute_intervals
+from faceattr.evaluation.uncertainty.intervals import percentile_interval, wilson_interval
+from faceattr.reports.plots.evaluation import draw_reliability
 from tests.evaluation import judged_rows
 
 SIMULATIONS = 200

@@ -9,12 +9,12 @@ from faceattr.config.overrides import override
 from faceattr.config.train import TrainConfig
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RunRecord
-from faceattr.evaluation.training_plots import draw_labels, draw_training, encode_picture
-from faceattr.evaluation.training_report import render_training_report
-from faceattr.evaluation.training_summary import describe_figures, encode_csv, figures_of
 from faceattr.jobs.train.progress import describe_epoch, describe_note
+from faceattr.reports.plots.training import draw_labels, draw_training, encode_picture
+from faceattr.reports.tables.training import describe_figures, encode_csv, figures_of
+from faceattr.reports.training import render_training_report
+from faceattr.training.loop.selection import find_best_epoch
 from faceattr.training.metrics import Metrics
-from faceattr.training.selection import find_best_epoch
 
 PERSON = Attribute(name="person", kind="identity", classes=tuple(f"p{n}" for n in range(30)))
 RACE = Attribute(name="race", kind="multiclass", classes=("a", "<b>"))

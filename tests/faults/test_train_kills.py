@@ -14,7 +14,7 @@ import pytest
 
 from faceattr.data.stores.open import open_store
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.run_notes import read_history
+from faceattr.training.history import read_history
 from tests.faults.nodes import two_nodes
 from tests.jobs.train_data import ATTRIBUTES, TINY, write_coloured
 from tests.processes import descendants

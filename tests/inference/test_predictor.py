@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 import faceattr
 from faceattr.data.images.decode import ImageLimits
 from faceattr.errors import ConfigError, ImageError
-from faceattr.evaluation.labels import decide_labels, truth_table
+from faceattr.evaluation.decisions import decide_labels, truth_table
 from faceattr.inference.prediction import Prediction
 from faceattr.inference.predictor import Predictor
 from faceattr.models.multitask import MultiAttributeModel

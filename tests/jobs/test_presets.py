@@ -16,10 +16,10 @@ from faceattr.jobs.train.feed import cut_batches, to_batch
 from faceattr.jobs.train.stages import DecodeRows, Epoch, ReadStretches, ReadWindow
 from faceattr.models.backbones.names import build_backbone
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
-from faceattr.training.loop import fit
-from faceattr.training.order import cut_windows
+from faceattr.training.label_survey import join_surveys, survey_file
+from faceattr.training.loop.fit import fit
 from faceattr.training.presets import PRESETS_FOLDER
-from faceattr.training.survey import join_surveys, survey_file
+from faceattr.training.row_order import cut_windows
 from tests.jobs.train_data import SIZE, png
 from tests.packed_runs import write_packed_run
 

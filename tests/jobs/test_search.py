@@ -26,7 +26,7 @@ from faceattr.jobs.search.tune import build_scheduler
 from faceattr.jobs.train.feed import Feed
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.records import Judgement, TrialRecord, number_or_nan, read_records
-from faceattr.training.features import features_uri, open_features
+from faceattr.training.features.cache import features_uri, open_features
 from tests.jobs.train_data import ATTRIBUTES, SIZE, coloured_row
 from tests.packed_runs import write_packed_run
 

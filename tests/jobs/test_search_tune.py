@@ -7,11 +7,11 @@ import pytest
 from faceattr.data.stores.open import LocalStore
 from faceattr.jobs.cluster.metrics import SearchFigures
 from faceattr.jobs.search.tune import WorkCallback, WorkSearcher
-from faceattr.search.board import Board
+from faceattr.search.progress_table import Board
 from faceattr.search.records import TrialRecord
 from faceattr.search.sampler import Sampler
 from faceattr.search.space import load_yaml, parse_space
-from faceattr.search.work import Work, WorkList
+from faceattr.search.trial_queue import Work, WorkList
 
 
 class Trial(NamedTuple):

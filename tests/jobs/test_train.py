@@ -21,7 +21,7 @@ from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 from faceattr.jobs.train.run import begin_train_run, forget_untrained, prepare_train_job
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.run_notes import read_history
+from faceattr.training.history import read_history
 from tests.jobs.train_data import AGE, ATTRIBUTES, HAT, TINY, coloured_row, numbered_row, write_coloured
 from tests.packed_runs import write_packed_run
 

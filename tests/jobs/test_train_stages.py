@@ -11,8 +11,8 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.packed.reader import open_packed
 from faceattr.jobs.search.fill_cache import read_images
 from faceattr.jobs.train.stages import IMAGE, POSITION, Epoch, ReadWindow
-from faceattr.training.order import order_rows
-from faceattr.training.survey import decode_surveys, encode_surveys, join_surveys, survey_file
+from faceattr.training.label_survey import decode_surveys, encode_surveys, join_surveys, survey_file
+from faceattr.training.row_order import order_rows
 from tests.packed_runs import write_packed_run
 
 ATTRIBUTES = AttributeSet(attributes=(Attribute(name="hat"),))

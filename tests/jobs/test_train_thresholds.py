@@ -24,8 +24,8 @@ from faceattr.jobs.search.run import run as search
 from faceattr.jobs.train.run import describe_network, prepare_train_job
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.forward import Forward
-from faceattr.training.ranks import no_reduce
+from faceattr.training.loop.forward import Forward
+from faceattr.training.loop.ranks import no_reduce
 from tests.jobs.train_data import SIZE, TINY, write_coloured
 from tests.models.tiny import build_model
 from tests.training.toy import HAT, TONE, binary, build_toy, make_batch, split

@@ -7,8 +7,8 @@ from faceattr.config.overrides import override
 from faceattr.config.search import FeaturesSettings
 from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import freeze
-from faceattr.search.cache_rule import CacheUse, choose_cache, plan_caches, possible_depths
-from faceattr.search.model_facts import BoundaryFacts, ModelFacts, inspect_model
+from faceattr.search.backbone_cuts import BoundaryFacts, ModelFacts, inspect_model
+from faceattr.search.cache_choice import CacheUse, choose_cache, plan_caches, possible_depths
 from faceattr.search.space import load_yaml, parse_space
 from tests.models.tiny import build_model
 

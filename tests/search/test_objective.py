@@ -6,7 +6,7 @@ from torch import nn
 from faceattr.config.search import ObjectiveSettings
 from faceattr.errors import ConfigError, RunError
 from faceattr.search.final_figures import compute_final_figures
-from faceattr.search.objective import Judge, Recorder
+from faceattr.search.judge import Judge, Recorder
 from tests.training.toy import ATTRIBUTES, ages, binary, classes
 
 TARGETS = {

@@ -16,7 +16,7 @@ from faceattr.search.records import (
 )
 from faceattr.search.sampler import Sampler, compute_importances
 from faceattr.search.space import load_yaml, parse_space
-from faceattr.search.work import Work, WorkList
+from faceattr.search.trial_queue import Work, WorkList
 
 SPACE = parse_space(
     load_yaml("optim.lr: {uniform: [0.1, 1]}\nfreeze.depth: {choice: [all, 3]}\nseed: {randint: [1, 9]}", ""), ""

@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from faceattr.config.fit import FitConfig, LossConfig, OptimConfig
-from faceattr.training.loop import fit
-from faceattr.training.objective import build_objective
+from faceattr.training.loop.fit import fit
+from faceattr.training.losses.multi_loss import build_objective
 from tests.training.toy import build_toy, count, make_batch, split
 
 WORLD = 2

@@ -8,7 +8,7 @@ from faceattr.config.overrides import override
 from faceattr.config.train import TrainConfig
 from faceattr.errors import ConfigError
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
-from faceattr.training.class_weights import LabelTotals
+from faceattr.training.losses.class_weights import LabelTotals
 from faceattr.training.recipe import resolve_recipe
 
 AVAILABLE = AttributeSet(

@@ -4,7 +4,7 @@ import torch
 
 from faceattr.data.stores.open import LocalStore
 from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
-from faceattr.training.state import TrainingState
+from faceattr.training.loop.state import TrainingState
 
 
 def state(epoch, best_epoch):

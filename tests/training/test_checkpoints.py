@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from faceattr.errors import ConfigError, ModelError
-from faceattr.training.checkpoints import load_checkpoint, save_checkpoint
-from faceattr.training.state import TrainingState
+from faceattr.training.loop.checkpoints import load_checkpoint, save_checkpoint
+from faceattr.training.loop.state import TrainingState
 
 STATE = TrainingState(
     fingerprint="f" * 64,

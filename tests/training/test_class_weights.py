@@ -4,11 +4,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from faceattr.errors import ConfigError
-from faceattr.training.class_weights import (
-    LabelTotals,
-    compute_class_weights,
-    compute_pos_weight,
-)
+from faceattr.training.losses.class_weights import LabelTotals, compute_class_weights, compute_pos_weight
 from tests.training.toy import ATTRIBUTES, ages, binary, classes
 
 

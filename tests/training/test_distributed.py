@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from faceattr.training.loop import fit
-from faceattr.training.ranks import average_buffers, no_reduce
+from faceattr.training.loop.fit import fit
+from faceattr.training.loop.ranks import average_buffers, no_reduce
 from tests.training.ranks import BATCHES, COUNTS, VAL, WEIGHTINGS, WORLD, config, gradients, part, run_rank
 from tests.training.toy import build_toy, join
 

@@ -10,8 +10,7 @@ from faceattr.config.augmentation import Augmentation
 from faceattr.data.stores.open import LocalStore, StorageOptions, open_store
 from faceattr.errors import ConfigError, RunError
 from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.training.feature_key import FeatureKey, View
-from faceattr.training.features import (
+from faceattr.training.features.cache import (
     cut_parts,
     features_uri,
     missing_parts,
@@ -20,6 +19,7 @@ from faceattr.training.features import (
     read_feature_manifest,
     write_part,
 )
+from faceattr.training.features.key import FeatureKey, View
 
 PLAIN = Preprocessing(size_px=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 KEY = FeatureKey(

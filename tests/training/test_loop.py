@@ -8,9 +8,9 @@ from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, SelectionCon
 from faceattr.errors import ConfigError, RunError
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.schedules import Stage
-from faceattr.training.checkpoints import load_checkpoint, save_checkpoint
-from faceattr.training.loop import fit
-from faceattr.training.objective import build_objective, initialise_heads
+from faceattr.training.loop.checkpoints import load_checkpoint, save_checkpoint
+from faceattr.training.loop.fit import fit
+from faceattr.training.losses.multi_loss import build_objective, initialise_heads
 from faceattr.training.targets import Batch
 from tests.training.toy import ATTRIBUTES, HAT, binary, build_toy, count, join, make_batch, split
 

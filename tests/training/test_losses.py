@@ -9,7 +9,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from faceattr.config.fit import LossConfig
 from faceattr.training.age import predict_age, spread_ages, years_within
-from faceattr.training.losses import AgeLoss, BinaryLoss, ClassLoss, build_attribute_loss
+from faceattr.training.losses.attribute_loss import AgeLoss, BinaryLoss, ClassLoss, build_attribute_loss
 from tests.training.toy import AGE, HAT, PERSON, TONE, ages, binary, classes
 
 PLAIN = LossConfig()

@@ -2,8 +2,8 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.config.fit import LossConfig
-from faceattr.training.mixup import Blend, draw_blend
-from faceattr.training.objective import build_objective
+from faceattr.training.loop.mixup import Blend, draw_blend
+from faceattr.training.losses.multi_loss import build_objective
 from tests.training.toy import HAT, TONE, binary, build_toy, classes
 
 BLEND = Blend(0.75, torch.tensor([2, 0, 1]))

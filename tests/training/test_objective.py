@@ -7,7 +7,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.config.fit import LossConfig
 from faceattr.errors import ConfigError
 from faceattr.models.heads import NUM_YEARS
-from faceattr.training.objective import build_objective, compute_loss_weights, initialise_heads
+from faceattr.training.losses.multi_loss import build_objective, compute_loss_weights, initialise_heads
 from tests.training.toy import AGE, ATTRIBUTES, HAT, TONE, binary, build_toy, classes, count, make_batch, split
 
 NAMES = ("label", "hat", "glasses")

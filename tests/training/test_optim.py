@@ -4,8 +4,8 @@ import torch
 from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, SelectionConfig, compute_fingerprint
 from faceattr.errors import ConfigError
 from faceattr.models.freezing import freeze
-from faceattr.training.optim import Schedule, build_ema, build_optimizer
-from faceattr.training.selection import Selection
+from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer
+from faceattr.training.loop.selection import Selection
 from tests.training.toy import build_toy
 
 

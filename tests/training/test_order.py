@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from faceattr.training.order import cut_windows, deal_rows, order_rows
+from faceattr.training.row_order import cut_windows, deal_rows, order_rows
 
 SIZES = np.array([7, 3, 5, 0, 8, 8, 1, 6, 8, 8, 4, 8])
 

@@ -7,8 +7,8 @@ from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, SelectionCon
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.heads import HeadConfig
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.loop import fit
-from faceattr.training.stacked_fit import fit_stacked, shared_settings, why_not_stacked
+from faceattr.training.features.stacked_fit import fit_stacked, shared_settings, why_not_stacked
+from faceattr.training.loop.fit import fit
 from faceattr.training.targets import Batch
 from tests.training.toy import ATTRIBUTES, ToyBackbone, count, make_batch
 

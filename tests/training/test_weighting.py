@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from faceattr.config.fit import LossConfig
-from faceattr.training.ranks import no_reduce
-from faceattr.training.weighting import LossWeighting
+from faceattr.training.loop.ranks import no_reduce
+from faceattr.training.losses.weighting import LossWeighting
 
 ALL = torch.tensor([True, True])
 

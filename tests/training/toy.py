@@ -8,7 +8,7 @@ from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.heads import HeadConfig
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.class_weights import LabelTotals
+from faceattr.training.losses.class_weights import LabelTotals
 from faceattr.training.targets import Batch, Targets
 
 HAT = Attribute(name="hat")

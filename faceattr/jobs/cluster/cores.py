@@ -21,7 +21,7 @@ from faceattr.jobs.train.stages import IMAGE, POSITION, DecodeRows, Epoch, read_
 from faceattr.models.freezing import resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.assembly import build_stages
-from faceattr.training.forward import Forward
+from faceattr.training.loop.forward import Forward
 
 logger = logging.getLogger(__name__)
 

@@ -94,7 +94,7 @@ class TrainFigures:
         self._gauges = KeptGauges(*(f"faceattr_train_{name}" for name in names))
 
     def show(self, record: Mapping[str, float]) -> None:
-        """Takes an `EpochRecord` of `faceattr.training.state`."""
+        """Takes an `EpochRecord` of `faceattr.training.loop.state`."""
         self._gauges.set("faceattr_train_epoch", record["epoch"] + 1)
         self._gauges.set("faceattr_train_images_per_second", record["images_per_s"])
         self._gauges.set("faceattr_train_data_wait_share", record["data_wait_share"])

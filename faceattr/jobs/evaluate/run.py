@@ -24,8 +24,14 @@ from faceattr.errors import ConfigError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups
 from faceattr.evaluation.leakage import check_disjoint
-from faceattr.evaluation.model_card import write_model_card
-from faceattr.evaluation.outputs import (
+from faceattr.jobs.evaluate.criterion import read_criterion
+from faceattr.jobs.evaluate.samples import draw_sample_grid
+from faceattr.jobs.evaluate.score import score_splits
+from faceattr.models.inspect import ModelFacts, inspect_model
+from faceattr.models.saved_config import CONFIG_FILE, WEIGHTS_FILE
+from faceattr.reports.evaluation import render_report
+from faceattr.reports.model_card import write_model_card
+from faceattr.reports.tables.evaluation import (
     DONE_KEY,
     OWN_KEYS,
     draw_pictures,
@@ -34,14 +40,8 @@ from faceattr.evaluation.outputs import (
     write_summary,
     write_tables,
 )
-from faceattr.evaluation.performance_report import write_performance_report
-from faceattr.evaluation.report import render_report
-from faceattr.evaluation.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
-from faceattr.jobs.evaluate.criterion import read_criterion
-from faceattr.jobs.evaluate.samples import draw_sample_grid
-from faceattr.jobs.evaluate.score import score_splits
-from faceattr.models.inspect import ModelFacts, inspect_model
-from faceattr.models.saved_config import CONFIG_FILE, WEIGHTS_FILE
+from faceattr.reports.tables.performance import write_performance_report
+from faceattr.reports.tables.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
 
 FIT_SPLIT = "val"
 # The sample grid is no part of the page, which may be passed on.

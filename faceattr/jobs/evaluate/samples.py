@@ -10,7 +10,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.images.decode import ImageLimits, decode_image
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ImageError
-from faceattr.evaluation.plots import draw_samples
+from faceattr.reports.plots.evaluation import draw_samples
 
 _NUM_SAMPLES = 24
 

@@ -11,11 +11,11 @@ from faceattr.data.model_folders import fetch_folder
 from faceattr.data.runs.version import Manifest, RunVersion
 from faceattr.data.stores.open import StorageOptions, open_output
 from faceattr.errors import ConfigError
-from faceattr.evaluation.label_report import LabelStatistics, report_key, write_label_report
 from faceattr.jobs.cluster.session import ActorPlan
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.label_actor import BuildScorer, VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
+from faceattr.reports.label import LabelStatistics, report_key, write_label_report
 from faceattr.vqa.blip.inspect import CheckpointFacts, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet

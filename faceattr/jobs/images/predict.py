@@ -16,13 +16,13 @@ from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read
 from faceattr.data.stores.open import StorageOptions, Store, open_output, open_store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import Agreement
-from faceattr.evaluation.prediction_report import PredictionStatistics, report_key, write_prediction_report
 from faceattr.jobs.cluster.session import ActorPlan
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.label_actor import BuildScorer
 from faceattr.jobs.images.predict_actor import PredictActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.models.inspect import ModelFacts, inspect_model
+from faceattr.reports.prediction import PredictionStatistics, report_key, write_prediction_report
 
 # Raised by hand when a change of ours can change a score or a label.
 PREDICTION_VERSION = 1

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from faceattr.data.label_columns import fit_schema
 from faceattr.data.runs.commit import OK
+from faceattr.evaluation.decisions import decide_labels
 from faceattr.evaluation.judged import output_columns
-from faceattr.evaluation.labels import decide_labels
 from faceattr.jobs.cluster.actor_metrics import ActorMetrics
 from faceattr.jobs.cluster.pixel_column import pixels_from_arrow
 from faceattr.jobs.images.label_actor import BuildScorer

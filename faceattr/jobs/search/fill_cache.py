@@ -31,11 +31,10 @@ from faceattr.models.freezing import freeze, split_at
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import FILE_PATTERNS
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
-from faceattr.search.cache_rule import boundary_keys
-from faceattr.search.model_facts import ModelFacts
+from faceattr.search.backbone_cuts import ModelFacts
+from faceattr.search.cache_choice import boundary_keys
 from faceattr.training.assembly import build_model
-from faceattr.training.feature_key import FeatureKey, View
-from faceattr.training.features import (
+from faceattr.training.features.cache import (
     Part,
     cut_parts,
     features_uri,
@@ -44,8 +43,9 @@ from faceattr.training.features import (
     read_feature_manifest,
     write_part,
 )
-from faceattr.training.forward import Forward
-from faceattr.training.survey import SplitSurvey
+from faceattr.training.features.key import FeatureKey, View
+from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.loop.forward import Forward
 
 logger = logging.getLogger(__name__)
 

@@ -25,10 +25,10 @@ from faceattr.jobs.search.job import SearchJob
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
+from faceattr.reports.search import render_search_report
 from faceattr.search.final_figures import compute_final_figures
 from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_folder
-from faceattr.search.report import render_search_report
-from faceattr.training.forward import Forward
+from faceattr.training.loop.forward import Forward
 
 TRIALS_KEY = "trials.parquet"
 BEST_CONFIG_KEY = "best.yaml"

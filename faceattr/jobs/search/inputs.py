@@ -22,13 +22,13 @@ from faceattr.models.backbones.class_token import ClassTokenSuffix, reads_class_
 from faceattr.models.freezing import Suffix
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import FILE_PATTERNS
-from faceattr.search.cache_rule import CachePlan, CacheUse, choose_cache
-from faceattr.search.objective import Judge
+from faceattr.search.cache_choice import CachePlan, CacheUse, choose_cache
+from faceattr.search.judge import Judge
 from faceattr.search.records import trial_folder
 from faceattr.training.assembly import build_model
-from faceattr.training.feature_feed import FeatureFeed, read_labels
-from faceattr.training.features import features_uri, open_features
-from faceattr.training.survey import SplitSurvey
+from faceattr.training.features.cache import features_uri, open_features
+from faceattr.training.features.feed import FeatureFeed, read_labels
+from faceattr.training.label_survey import SplitSurvey
 from faceattr.training.targets import Targets, read_targets
 
 MODEL_FOLDER = "model"

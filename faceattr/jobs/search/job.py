@@ -23,12 +23,12 @@ from faceattr.jobs.cluster.code_version import code_version
 from faceattr.models.backbones.names import built_name
 from faceattr.models.backbones.published import check_published_weights
 from faceattr.models.saved import FILE_PATTERNS
-from faceattr.search.base import build_base, config_from_json, read_text, to_json
-from faceattr.search.cache_rule import CachePlan, plan_caches, possible_depths
+from faceattr.search.backbone_cuts import ModelFacts, inspect_model
+from faceattr.search.cache_choice import CachePlan, plan_caches, possible_depths
 from faceattr.search.default_space import build_default_space
-from faceattr.search.model_facts import ModelFacts, inspect_model
-from faceattr.search.objective import Judge
+from faceattr.search.judge import Judge
 from faceattr.search.records import read_begun
+from faceattr.search.shared_config import build_base, config_from_json, read_text, to_json
 from faceattr.search.space import Space, check_space, parse_space
 from faceattr.training.assembly import build_untrained, choose_attributes, renamed_backbone
 from faceattr.training.label_needs import best_figures, check_label_needs

@@ -24,12 +24,12 @@ from faceattr.jobs.search.stack import stack_key
 from faceattr.jobs.search.tune import run_trials
 from faceattr.jobs.train.feed import READ_CPUS
 from faceattr.jobs.train.survey import load_surveys, survey_data
-from faceattr.search.cache_rule import all_cached, possible_depths
+from faceattr.search.cache_choice import all_cached, possible_depths
 from faceattr.search.records import TrialRecord, read_begun, read_records
 from faceattr.search.sampler import Sampler
-from faceattr.search.work import WorkList
+from faceattr.search.trial_queue import WorkList
 from faceattr.training.label_needs import refuse_unlabelled
-from faceattr.training.survey import SplitSurvey
+from faceattr.training.label_survey import SplitSurvey
 
 
 def survey_search(job: SearchJob) -> dict[str, SplitSurvey]:

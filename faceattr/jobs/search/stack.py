@@ -1,4 +1,4 @@
-"""Many trials of heads alone as one training; see `faceattr.training.stacked_fit`."""
+"""Many trials of heads alone as one training; see `faceattr.training.features.stacked_fit`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from faceattr.errors import RunError
 from faceattr.jobs.search.inputs import SearchPlan, open_inputs
 from faceattr.jobs.search.trial import ReportTrial, is_best, save_trial_model
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.cache_rule import CachePlan
-from faceattr.search.model_facts import ModelFacts
+from faceattr.search.backbone_cuts import ModelFacts
+from faceattr.search.cache_choice import CachePlan
 from faceattr.search.records import TrialRecord
-from faceattr.training.feature_feed import FeatureFeed
+from faceattr.training.features.feed import FeatureFeed
+from faceattr.training.features.stacked_fit import StackedTrial, fit_stacked, shared_settings, why_not_stacked
 from faceattr.training.metrics import Metrics
-from faceattr.training.stacked_fit import StackedTrial, fit_stacked, shared_settings, why_not_stacked
 
 
 def stack_key(config: TrainConfig, facts: ModelFacts, caches: CachePlan) -> str | None:

@@ -23,15 +23,15 @@ from faceattr.jobs.train.worker import distribute_network
 from faceattr.models.heads import count_outputs
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
-from faceattr.search.objective import Recorder
+from faceattr.search.judge import Recorder
 from faceattr.search.records import Judgement, best_trial, decode_judgement, read_records
 from faceattr.training.assembly import build_stages
 from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
-from faceattr.training.feature_feed import own_val_rows
-from faceattr.training.loop import fit
-from faceattr.training.order import Indices
-from faceattr.training.ranks import Reduce, no_reduce
-from faceattr.training.state import EpochRecord, TrainingState
+from faceattr.training.features.feed import own_val_rows
+from faceattr.training.loop.fit import fit
+from faceattr.training.loop.ranks import Reduce, no_reduce
+from faceattr.training.loop.state import EpochRecord, TrainingState
+from faceattr.training.row_order import Indices
 
 _PROGRESS_KEY = "progress.json"
 
@@ -71,7 +71,7 @@ def train_trial(
         plan: of the search.
         number: of the trial.
         values: key -> value.
-        report: gets what `faceattr.search.board` reads, after every epoch and at the end.
+        report: gets what `faceattr.search.progress_table` reads, after every epoch and at the end.
         device: that is computed on.
         rank: of this worker.
         world_size: workers of the trial.

@@ -28,9 +28,9 @@ from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search.trial import discard_progress
 from faceattr.jobs.search.worker import run_work
-from faceattr.search.board import Board
+from faceattr.search.progress_table import Board
 from faceattr.search.records import TrialRecord, decode_judgement, decode_record, number_or_nan, trial_folder
-from faceattr.search.work import Work, WorkList
+from faceattr.search.trial_queue import Work, WorkList
 
 logger = logging.getLogger(__name__)
 _NAME = "search"

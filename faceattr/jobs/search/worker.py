@@ -17,7 +17,7 @@ from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
 from faceattr.jobs.train.worker import RankReduce
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
-from faceattr.search.work import Work
+from faceattr.search.trial_queue import Work
 
 _PUT_DOWN_S = "60"
 

@@ -26,7 +26,7 @@ from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
 from faceattr.jobs.train.stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow
 from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.training.survey import SplitSurvey
+from faceattr.training.label_survey import SplitSurvey
 from faceattr.training.targets import Batch, read_targets
 
 READ_CPUS = 0.1

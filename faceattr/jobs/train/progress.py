@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from faceattr.data.stores.open import Store
 from faceattr.errors import StorageError
 from faceattr.jobs.cluster.progress import format_duration
-from faceattr.training.run_notes import read_history, read_progress
-from faceattr.training.state import EpochRecord
+from faceattr.training.history import read_history, read_progress
+from faceattr.training.loop.state import EpochRecord
 
 logger = logging.getLogger(__name__)
 _POLL_S = 1.0

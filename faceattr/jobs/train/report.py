@@ -9,14 +9,14 @@ from faceattr.config.overrides import dump_config
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.open import join_uri
-from faceattr.evaluation.training_plots import draw_training, encode_picture
-from faceattr.evaluation.training_report import render_training_report
-from faceattr.evaluation.training_summary import best_record, describe_figures, encode_csv, encode_events
 from faceattr.jobs.train.run import TrainJob, check_room, survey_labels
 from faceattr.jobs.train.survey import load_surveys
 from faceattr.models.saved_config import CONFIG_FILE
-from faceattr.training.run_notes import PROGRESS_KEY, read_history
-from faceattr.training.selection import find_best_epoch
+from faceattr.reports.plots.training import draw_training, encode_picture
+from faceattr.reports.tables.training import best_record, describe_figures, encode_csv, encode_events
+from faceattr.reports.training import render_training_report
+from faceattr.training.history import PROGRESS_KEY, read_history
+from faceattr.training.loop.selection import find_best_epoch
 
 REPORT_KEY = "report.html"
 _PICTURE_KEY = "training_metrics.png"

@@ -53,11 +53,11 @@ from faceattr.training.assembly import (
     renamed_backbone,
 )
 from faceattr.training.balance import Cells
+from faceattr.training.history import METRICS_KEY
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
+from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.loop.state import FitResult
 from faceattr.training.recipe import resolve_recipe
-from faceattr.training.run_notes import METRICS_KEY
-from faceattr.training.state import FitResult
-from faceattr.training.survey import SplitSurvey
 
 logger = logging.getLogger(__name__)
 KIND = "train"

@@ -20,8 +20,8 @@ from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
 from faceattr.training.balance import Cells, weigh_cells, weigh_rows
-from faceattr.training.order import deal_rows, order_rows
-from faceattr.training.survey import SplitSurvey, label_columns
+from faceattr.training.label_survey import SplitSurvey, label_columns
+from faceattr.training.row_order import deal_rows, order_rows
 
 # Place of a row in its epoch: orders the rows, tells their batch, and seeds their augmentation.
 POSITION = "position"

@@ -21,8 +21,8 @@ from faceattr.data.packed.reader import PackedData
 from faceattr.data.packed.splits import SPLITS
 from faceattr.data.stores.open import StorageOptions, Store, join_uri, open_store
 from faceattr.data.stores.store import MissingObjectError
-from faceattr.training.run_notes import PROGRESS_KEY
-from faceattr.training.survey import (
+from faceattr.training.history import PROGRESS_KEY
+from faceattr.training.label_survey import (
     FileSurvey,
     SplitSurvey,
     decode_surveys,

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from faceattr.evaluation.thresholds import Criterion, choose_threshold
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.training.forward import Forward
-from faceattr.training.ranks import Reduce
+from faceattr.training.loop.forward import Forward
+from faceattr.training.loop.ranks import Reduce
 from faceattr.training.targets import Batch
 
 # Of each kind, as a search wants them.

@@ -32,11 +32,11 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import build_model, build_stages
 from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
-from faceattr.training.forward import Forward
-from faceattr.training.loop import fit
-from faceattr.training.run_notes import ProgressNote, write_history
-from faceattr.training.state import EpochRecord, FitResult, TrainingState
-from faceattr.training.survey import SplitSurvey
+from faceattr.training.history import ProgressNote, write_history
+from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.loop.fit import fit
+from faceattr.training.loop.forward import Forward
+from faceattr.training.loop.state import EpochRecord, FitResult, TrainingState
 
 # Of the object store, over all workers: the rest is for others.
 _STORE_SHARE = 0.4

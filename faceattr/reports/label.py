@@ -1,0 +1,201 @@
+"""The page that a label run leaves: counts, reasons, score histograms, rate over time."""
+
+import base64
+import io
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.inputs.folder_files import describe_files
+from faceattr.data.runs.commit import OK
+from faceattr.data.runs.version import Manifest, RunRecord
+from faceattr.data.stores.open import Store, join_uri
+from faceattr.reports.pages import render_page
+from faceattr.vqa.questions import AskedAttribute, QuestionSet
+
+matplotlib.use("svg")
+
+_NUM_BINS = 50
+_MOST_RATES = 60
+_BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
+
+
+def report_key(version: int) -> str:
+    """Key of a version's report in the run folder."""
+    return "report.html" if version == 1 else f"report-v{version}.html"
+
+
+class LabelStatistics:
+    """Additive counts over label tables; memory does not depend on the number of rows."""
+
+    def __init__(self, questions: QuestionSet) -> None:
+        self.questions = questions
+        self.num_rows = 0
+        self.label_counts: dict[str, np.ndarray] = {
+            asked.attribute.name: np.zeros(len(asked.attribute.classes), np.int64) for asked in questions.asked
+        }
+        self.label_counts |= {rule.name: np.zeros(2, np.int64) for rule in questions.derived}
+        self.unknown: dict[str, int] = dict.fromkeys(self.label_counts, 0)
+        self.mass_sums: dict[str, float] = {asked.attribute.name: 0.0 for asked in questions.asked}
+        # Scores of binary attributes; of multiclass ones, the score of the chosen class.
+        self.histograms: dict[str, np.ndarray] = {
+            asked.attribute.name: np.zeros(_NUM_BINS, np.int64) for asked in questions.asked
+        }
+        self.examples: dict[str, list[tuple[str, str]]] = {}
+
+    @property
+    def num_labelled(self) -> int:
+        """Rows that were scored."""
+        name = self.questions.asked[0].attribute.name
+        return int(self.label_counts[name].sum()) + self.unknown[name]
+
+    def observe(self, table: pa.Table) -> None:
+        """Adds a label table."""
+        self.num_rows += len(table)
+        bad = table.filter(pc.not_equal(table["status"], OK))
+        for status, uri, error in zip(*(bad[name].to_pylist() for name in ("status", "uri", "error")), strict=True):
+            examples = self.examples.setdefault(status, [])
+            if len(examples) < 3:
+                examples.append((uri, error or ""))
+        good = table.filter(pc.equal(table["status"], OK))
+        for name in self.label_counts:
+            labels = good[name].drop_null().to_numpy()
+            self.label_counts[name] += np.bincount(labels, minlength=len(self.label_counts[name]))
+            self.unknown[name] += good[name].null_count
+        for asked in self.questions.asked:
+            name = asked.attribute.name
+            self.mass_sums[name] += pc.sum(good[f"{name}_mass"]).as_py() or 0.0
+            self.histograms[name] += np.histogram(_top_scores(good, asked), bins=_NUM_BINS, range=(0.0, 1.0))[0]
+
+    def positive_rate(self, name: str) -> float | None:
+        """Share of 1 among the known labels of a binary attribute."""
+        counts = self.label_counts[name]
+        return float(counts[1] / counts.sum()) if counts.sum() else None
+
+
+def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
+    scores = table[f"{asked.attribute.name}_score"]
+    if asked.attribute.kind == "binary":
+        return np.asarray(scores.to_numpy())
+    flat = scores.combine_chunks().flatten().to_numpy()
+    return np.asarray(flat.reshape(-1, len(asked.attribute.classes)).max(axis=1)) if len(flat) else flat
+
+
+def write_label_report(store: Store, record: RunRecord, manifest: Manifest, statistics: LabelStatistics) -> None:
+    """Draws the page into the run folder."""
+    keys = [entry.key for entry in store.list("sessions/")]
+    sessions = [decode_object(store.get(key), join_uri(store.uri, key)) for key in keys]
+    with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
+        sessions.sort(key=lambda session: float(session["started"]))
+    store.put(report_key(manifest.version), render_label_report(record, manifest, statistics, sessions).encode())
+
+
+def render_label_report(
+    record: RunRecord, manifest: Manifest, statistics: LabelStatistics, sessions: Sequence[dict[str, Any]]
+) -> str:
+    """The page as HTML, one file, pictures inside."""
+    attributes = []
+    for asked in statistics.questions.asked:
+        name = asked.attribute.name
+        counts = statistics.label_counts[name]
+        attributes.append(
+            {
+                "name": name,
+                "questions": asked.questions,
+                "classes": list(zip(asked.attribute.classes, counts.tolist(), strict=True)),
+                "unknown": statistics.unknown[name],
+                "mass": statistics.mass_sums[name] / max(1, statistics.num_labelled),
+                "histogram": _draw_histogram(statistics.histograms[name], asked),
+            }
+        )
+    derived = [
+        {
+            "name": rule.name,
+            "rule": rule.rule,
+            "classes": list(zip(("no", "yes"), statistics.label_counts[rule.name].tolist(), strict=True)),
+            "unknown": statistics.unknown[rule.name],
+        }
+        for rule in statistics.questions.derived
+    ]
+    return render_page(
+        "label_report.html",
+        record=record,
+        manifest=manifest,
+        num_labelled=manifest.status_counts.get(OK, 0),
+        reasons=[(status, count) for status, count in manifest.status_counts.items() if status != OK],
+        examples=statistics.examples,
+        other_files=describe_files(record.source.get("files")),
+        attributes=attributes,
+        derived=derived,
+        rate=_draw_rate(sessions),
+        mean_rate=_mean_rate(sessions),
+    )
+
+
+def _draw_histogram(counts: np.ndarray, asked: AskedAttribute) -> str:
+    figure = matplotlib.figure.Figure(figsize=(5.2, 1.9), layout="constrained")
+    axes = figure.subplots()
+    edges = np.linspace(0.0, 1.0, _NUM_BINS + 1)
+    binary = asked.attribute.kind == "binary"
+    colours = [_ORANGE if binary and edge >= asked.threshold else _BLUE for edge in edges[:-1]]
+    axes.bar(edges[:-1], counts, width=1 / _NUM_BINS, align="edge", color=colours)
+    if asked.abstain is not None and binary:
+        axes.axvspan(*asked.abstain, color=_GRAY, alpha=0.35, lw=0, label="abstain")
+        axes.legend(frameon=False, fontsize=8)
+    if counts.max() > 20 * max(1.0, float(np.median(counts))):
+        axes.set_yscale("symlog")  # sure answers pile up at the ends; the doubtful middle is what one looks for
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("P(yes)" if binary else "score of the chosen class", fontsize=8)
+    axes.set_ylabel("images", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _to_data_uri(figure)
+
+
+def _mean_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
+    """Images a second from the first rows of each session to its last: start-up is not counted."""
+    spans = [(session["samples"][0], session["samples"][-1]) for session in sessions if session["samples"]]
+    seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in spans)
+    return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds else None
+
+
+def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:
+    """Images a second over working time, sessions one after the other."""
+    times, rates, offset = [], [], 0.0
+    for session in sessions:
+        samples = _thin_out(session["samples"])
+        for (before_s, before), (after_s, after) in itertools.pairwise(samples):
+            if after_s > before_s:
+                times += [offset + before_s, offset + after_s]
+                rates += [(after - before) / (after_s - before_s)] * 2
+        offset += samples[-1][0] if samples else 0.0
+    if not times:
+        return None
+    figure = matplotlib.figure.Figure(figsize=(8, 2.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(times, rates, color=_BLUE, lw=1.4)
+    axes.set_xlabel("seconds of work", fontsize=8)
+    axes.set_ylabel("images/s", fontsize=8)
+    axes.set_ylim(bottom=0)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _to_data_uri(figure)
+
+
+def _thin_out(samples: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """First, last, and a few between: blocks come at once, and over short times a rate is noise."""
+    step = len(samples) // _MOST_RATES + 1
+    return [*samples[:-1:step], *samples[-1:]]
+
+
+def _to_data_uri(figure: matplotlib.figure.Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

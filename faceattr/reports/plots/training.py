@@ -1,0 +1,107 @@
+"""Pictures of a training: its curves, and how labels are spread over the splits."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+
+from faceattr.attributes import Attribute, AttributeSet
+from faceattr.reports.tables.training import MAIN_FIGURE
+from faceattr.training.loop.state import EpochRecord
+
+_BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
+_SPLIT_COLOURS = {"train": _BLUE, "val": _ORANGE, "test": _GRAY}
+# More classes than these are drawn as a curve of counts, the largest first.
+_MAX_BARS = 20
+
+
+def draw_training(
+    history: Sequence[EpochRecord], attributes: AttributeSet, best_epoch: int
+) -> matplotlib.figure.Figure:
+    """Losses, the chosen metric, the main figure of each attribute, learning rate and throughput over the epochs."""
+    figure = matplotlib.figure.Figure(figsize=(11, 7), layout="constrained")
+    (losses, chosen), (figures, speed) = figure.subplots(2, 2)
+    epochs = [record["epoch"] + 1 for record in history]
+    losses.plot(epochs, [record["train/loss"] for record in history], color=_BLUE, label="train")
+    losses.plot(epochs, [record["val/loss"] for record in history], color=_ORANGE, label="validation")
+    losses.set_ylabel("loss")
+    chosen.plot(epochs, [record["objective"] for record in history], color=_BLUE)
+    chosen.axvline(best_epoch + 1, color=_GRAY, lw=1, ls="--", label=f"best epoch {best_epoch + 1}")
+    chosen.set_ylabel("chosen metric")
+    ages = figures.twinx()
+    for attribute in attributes.attributes:
+        name = MAIN_FIGURE[attribute.kind]
+        values = [record[f"val/{attribute.name}/{name}"] for record in history]
+        if not any(math.isfinite(value) for value in values):
+            continue
+        is_age = attribute.kind == "age"
+        axes, style = (ages, "--") if is_age else (figures, "-")
+        axes.plot(epochs, values, style, label=f"{attribute.name} {name}{' (years, right)' if is_age else ''}")
+    figures.set_ylim(0, 1.02)
+    figures.set_ylabel("validation")
+    ages.set_visible(any(each.kind == "age" for each in attributes.attributes))
+    speed.plot(epochs, [record["images_per_s"] for record in history], color=_BLUE, label="images/s")
+    speed.set_ylim(bottom=0)
+    speed.set_ylabel("images/s")
+    rate = speed.twinx()
+    rate.plot(epochs, [record["lr"] for record in history], color=_ORANGE, label="learning rate (right)")
+    rate.set_ylim(bottom=0)
+    for axes, others in ((losses, ()), (chosen, ()), (figures, (ages,)), (speed, (rate,))):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        handles = [line for each in (axes, *others) for line in each.get_legend_handles_labels()[0]]
+        if handles:
+            axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    return figure
+
+
+def draw_labels(attribute: Attribute, counts: Mapping[str, Sequence[float]]) -> matplotlib.figure.Figure:
+    """Share of each class in every split.
+
+    Args:
+        attribute: whose labels they are.
+        counts: split -> labels by class; of an age, by year.
+    """
+    figure = matplotlib.figure.Figure(figsize=(6.4, 2.2), layout="constrained")
+    axes = figure.subplots()
+    names = list(attribute.classes) or [str(year) for year in range(len(next(iter(counts.values()))))]
+    shares = {split: np.array(each) / max(1.0, sum(each)) for split, each in counts.items()}
+    if len(names) > _MAX_BARS:
+        _draw_curves(axes, attribute, shares)
+    else:
+        places, width = np.arange(len(names)), 0.8 / len(shares)
+        for number, (split, values) in enumerate(shares.items()):
+            shift = (number - (len(shares) - 1) / 2) * width
+            axes.bar(places + shift, values, width, color=_SPLIT_COLOURS[split], label=split)
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 8 else {}
+        axes.set_xticks(places, names, **turned)
+    axes.set_ylabel("share of labels", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _draw_curves(axes: Any, attribute: Attribute, shares: Mapping[str, np.ndarray]) -> None:
+    for split, values in shares.items():
+        drawn = values if attribute.kind == "age" else np.sort(values)[::-1]
+        axes.step(range(len(drawn)), drawn, where="mid", color=_SPLIT_COLOURS[split], label=split)
+    axes.set_xlabel("years" if attribute.kind == "age" else "classes, the largest first", fontsize=8)
+
+
+def encode_picture(figure: matplotlib.figure.Figure, kind: Literal["png", "svg"]) -> bytes:
+    """The picture as a file's bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=110)
+    return buffer.getvalue()
+
+
+def to_data_uri(figure: matplotlib.figure.Figure) -> str:
+    """The picture as an address that holds it, for one-file pages."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(encode_picture(figure, 'svg')).decode()}"

@@ -1,0 +1,1 @@
+"""Tables of the reports, as Parquet, CSV and text files."""

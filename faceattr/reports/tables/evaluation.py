@@ -1,0 +1,130 @@
+"""The files of an evaluation.
+
+metrics.parquet            split, attribute, group, name, value, low, high, count
+scores.parquet             every scored row: its labels, `output_*` of the model, `predicted_*` and calibrated scores
+performance_report.txt  report.html  MODEL_CARD.md
+confusion_matrices.png  precision_recall.png  reliability.png  sample_grid.png (only when asked for)
+differences.parquet        against a second model
+test_labels.txt  submission.csv
+model/                     the model with the thresholds and calibration of this evaluation
+evaluation.json            last: config, fingerprint, what was fitted, every figure
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import pyarrow as pa
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.parquet import encode_table
+from faceattr.data.stores.open import Store
+from faceattr.evaluation.decisions import decide
+from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
+from faceattr.evaluation.judged import read_outputs
+from faceattr.reports.plots.evaluation import draw_confusions, draw_curves, draw_reliability, to_png
+from faceattr.reports.tables.metrics import build_metrics
+
+DONE_KEY = "evaluation.json"
+OWN_KEYS = frozenset(
+    [
+        "metrics.parquet",
+        "scores.parquet",
+        "differences.parquet",
+        "performance_report.txt",
+        "report.html",
+        "MODEL_CARD.md",
+        "confusion_matrices.png",
+        "precision_recall.png",
+        "reliability.png",
+        "sample_grid.png",
+        "test_labels.txt",
+        "submission.csv",
+        "model/model.safetensors",
+        "model/config.json",
+    ]
+)
+
+
+def predict_rows(table: pa.Table, attributes: AttributeSet, fitted: Fitted) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    """The scored table with `predicted_<name>` and `predicted_<name>_score`, and the predictions by attribute."""
+    labels: dict[str, np.ndarray] = {}
+    for each in attributes.attributes:
+        scores = score_table(table, each, fitted)
+        if each.kind == "identity":
+            labels[each.name] = read_outputs(table, each)[:, 0]
+        else:
+            labels[each.name] = decide(each, scores, fitted.thresholds)
+        table = table.append_column(f"predicted_{each.name}", pa.array(labels[each.name]))
+        if each.kind == "age":
+            continue
+        column = pa.array(scores.astype(np.float32).tolist(), pa.list_(pa.float32())) if scores.ndim == 2 else scores
+        table = table.append_column(f"predicted_{each.name}_score", pa.array(column))
+    return table, labels
+
+
+def draw_pictures(evaluation: Evaluation) -> dict[str, matplotlib.figure.Figure]:
+    """Key of the file -> picture."""
+    judged = [each for each in evaluation.judged.values() if len(each)]
+    named = [each for each in judged if each.attribute.kind in ("binary", "multiclass")]
+    pictures = {"confusion_matrices.png": draw_confusions(judged)}
+    if named:
+        before = [evaluation.uncalibrated[each.attribute.name] for each in named]
+        pictures["precision_recall.png"] = draw_curves(named, evaluation.fitted.thresholds)
+        pictures["reliability.png"] = draw_reliability(before, named)
+    return pictures
+
+
+def write_tables(store: Store, evaluation: Evaluation, scored: pa.Table, differences: Sequence[Difference]) -> None:
+    """The Parquet files."""
+    store.put("metrics.parquet", encode_table(build_metrics(evaluation)))
+    store.put("scores.parquet", encode_table(scored))
+    if differences:
+        rows = [
+            {
+                "attribute": each.attribute,
+                "name": each.name,
+                "first": each.first,
+                "second": each.second,
+                "difference": each.second - each.first,
+                "low": each.interval.low,
+                "high": each.interval.high,
+            }
+            for each in differences
+        ]
+        store.put("differences.parquet", encode_table(pa.Table.from_pylist(rows)))
+
+
+def write_pictures(store: Store, pictures: Mapping[str, matplotlib.figure.Figure]) -> None:
+    """The PNG files."""
+    for key, figure in pictures.items():
+        store.put(key, to_png(figure))
+
+
+def write_summary(
+    store: Store, evaluation: Evaluation, *, config: Mapping[str, Any], fingerprint: Mapping[str, Any]
+) -> None:
+    """evaluation.json, the last file: with it the evaluation is whole."""
+    rows = [
+        {key: row[key] for key in ("attribute", "group", "name", "value", "low", "high", "count")}
+        for row in build_metrics(evaluation).to_pylist()
+    ]
+    summary = {
+        "config": dict(config),
+        "fingerprint": dict(fingerprint),
+        "split": evaluation.split,
+        "thresholds": dict(evaluation.fitted.thresholds),
+        "calibration": {name: dict(each) for name, each in evaluation.fitted.calibration.items()},
+        "calibration_trials": {
+            name: {**asdict(each), "kept": each.kept} for name, each in evaluation.fitted.trials.items()
+        },
+        "notes": list(evaluation.fitted.notes),
+        "resampling": {
+            name: {"by": each.resampling.by, **asdict(each.resampling)} for name, each in evaluation.judged.items()
+        },
+        "figures": rows,
+    }
+    store.put(DONE_KEY, encode_json(summary, indent=1).encode())

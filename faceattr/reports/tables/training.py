@@ -1,0 +1,73 @@
+"""The figures of a training as tables: the best epoch for people, all epochs as CSV, and both for TensorBoard."""
+
+import csv
+import io
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from faceattr.attributes import Attribute, AttributeKind, AttributeSet
+from faceattr.training.loop.state import EpochRecord
+
+SHOWN_FIGURES: dict[AttributeKind, tuple[str, ...]] = {
+    "binary": ("accuracy", "balanced_accuracy", "f1", "ap", "auc"),
+    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1"),
+    "age": ("mae", "rmse", "within_5", "range_accuracy"),
+    "identity": ("top1", "top5", "macro_f1"),
+}
+"""Figures of an attribute, the most telling ones, by its kind."""
+MAIN_FIGURE: dict[AttributeKind, str] = {
+    "binary": "f1",
+    "multiclass": "macro_f1",
+    "age": "mae",
+    "identity": "top1",
+}
+"""The one that is drawn over the epochs."""
+
+
+def best_record(history: Sequence[EpochRecord], best_epoch: int) -> EpochRecord:
+    """The record of an epoch by its number."""
+    return next(record for record in history if int(record["epoch"]) == best_epoch)
+
+
+def figures_of(record: EpochRecord, attribute: Attribute) -> dict[str, float]:
+    """The shown figures of an attribute in validation that are defined."""
+    values = {name: record[f"val/{attribute.name}/{name}"] for name in SHOWN_FIGURES[attribute.kind]}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def describe_figures(record: EpochRecord, attributes: AttributeSet) -> str:
+    """One line an attribute: validation images with a label of it, then its figures."""
+    width = max(len(name) for name in attributes.names)
+    lines = []
+    for attribute in attributes.attributes:
+        count = int(record[f"val/{attribute.name}/count"])
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in figures_of(record, attribute).items())
+        lines.append(f"{attribute.name:<{width}}  {count:>9,}  {shown or 'no label in validation'}")
+    return "\n".join([f"{'attribute':<{width}}  {'images':>9}  validation", *lines])
+
+
+def encode_csv(history: Sequence[EpochRecord]) -> bytes:
+    """One row an epoch, one column a figure; empty where it is not defined."""
+    columns = list(dict.fromkeys(name for record in history for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    for record in history:
+        writer.writerow({name: repr(value) if math.isfinite(value) else "" for name, value in record.items()})
+    return text.getvalue().encode()
+
+
+def encode_events(history: Sequence[EpochRecord]) -> bytes:
+    """All epochs as one TensorBoard event file."""
+    with tempfile.TemporaryDirectory(prefix="faceattr-events-") as folder:
+        with SummaryWriter(folder) as writer:
+            for record in history:
+                for name, value in record.items():
+                    if math.isfinite(value) and name not in ("epoch", "ended"):
+                        writer.add_scalar(name, value, int(record["epoch"]), walltime=record["ended"])
+        (path,) = Path(folder).iterdir()
+        return path.read_bytes()

@@ -1,0 +1,67 @@
+"""The page that a training leaves: figures of the best epoch, curves, labels, settings."""
+
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.runs.version import RunRecord
+from faceattr.reports.pages import render_page
+from faceattr.reports.plots.training import draw_labels, draw_training, to_data_uri
+from faceattr.reports.tables.training import best_record, figures_of
+from faceattr.training.loop.state import EpochRecord
+
+
+def render_training_report(
+    record: RunRecord,
+    attributes: AttributeSet,
+    history: Sequence[EpochRecord],
+    counts: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    best_epoch: int,
+) -> str:
+    """The page as HTML, one file, pictures inside.
+
+    Args:
+        record: of the run.
+        attributes: of the model.
+        history: one record an epoch.
+        counts: split -> attribute -> labels by class.
+        best_epoch: counted from 0.
+    """
+    best = best_record(history, best_epoch)
+    shown = []
+    for attribute in attributes.attributes:
+        name = attribute.name
+        by_class = [
+            (label, best[f"val/{name}/f1/{label}"], best[f"val/{name}/recall/{label}"])
+            for label in attribute.classes
+            if attribute.kind == "multiclass"
+        ]
+        shown.append(
+            {
+                "name": name,
+                "kind": attribute.kind,
+                "count": int(best[f"val/{name}/count"]),
+                "figures": list(figures_of(best, attribute).items()),
+                "by_class": by_class,
+                "labels": to_data_uri(draw_labels(attribute, {split: each[name] for split, each in counts.items()})),
+            }
+        )
+    return render_page(
+        "training_report.html",
+        record=record,
+        best=best,
+        history=history,
+        attributes=shown,
+        curves=to_data_uri(draw_training(history, attributes, best_epoch)),
+        images=sum(each["images"] for each in history),
+        seconds=sum(each["train_s"] + each["val_s"] for each in history),
+        config=yaml.safe_dump(_plain(record.config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,167 @@
+"""Batches of cached activations, the same rows in the same order as the feed of images gives."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from faceattr.attributes import AttributeSet
+from faceattr.config.train import FeedSettings
+from faceattr.data.packed.reader import PackedData
+from faceattr.errors import RunError
+from faceattr.training.balance import Cells, weigh_cells, weigh_rows
+from faceattr.training.features.cache import Features
+from faceattr.training.label_survey import SplitSurvey, label_columns
+from faceattr.training.row_order import Indices, order_rows
+from faceattr.training.targets import Batch, Targets, read_targets
+
+# Pooled features of a small data set are copied into memory, where rows are picked faster than from many files.
+_COPY_BYTES = 2**28
+
+
+def read_labels(data: PackedData, split: str, attributes: AttributeSet) -> pa.Table:
+    """Label columns of a split, in the order of its rows."""
+    columns = label_columns(data, attributes)
+    schema = pa.schema([data.schema.field(name) for name in columns])
+    return pa.concat_tables([schema.empty_table(), *data.iter_split(split, columns)])
+
+
+def order_epoch(
+    survey: SplitSurvey,
+    settings: FeedSettings,
+    *,
+    seed: int,
+    epoch: int,
+    weights: npt.NDArray[np.float64] | None = None,
+) -> Indices:
+    """Indices of the training rows of an epoch, int64 [rows], in the order of their positions.
+
+    Args:
+        survey: of the split.
+        settings: of the feed.
+        seed: of the run.
+        epoch: counted from 0.
+        weights: float64 [rows], how often each is drawn; every one once by default.
+    """
+    sizes = survey.stretches.num_rows
+    starts = np.cumsum(sizes) - sizes
+    order = []
+    for window in survey.stretches.windows(seed=seed, epoch=epoch, window_rows=settings.shuffle_rows):
+        inside = None
+        if weights is not None:
+            inside = np.concatenate([weights[starts[each] : starts[each] + sizes[each]] for each in window.stretches])
+        stretch, row = order_rows(sizes[window.stretches], seed=seed, epoch=epoch, window=window.number, weights=inside)
+        order.append(starts[window.stretches[stretch]] + row)
+    return np.concatenate(order)
+
+
+def own_val_rows(survey: SplitSurvey, *, rank: int, world_size: int) -> Indices:
+    """Indices of the validation rows of a worker, int64, in the order in which both feeds give them."""
+    sizes = survey.stretches.num_rows
+    starts = np.cumsum(sizes) - sizes
+    mine = [np.arange(starts[each], starts[each] + sizes[each]) for each in range(rank, len(sizes), world_size)]
+    return np.concatenate([np.empty(0, np.int64), *mine])
+
+
+class FeatureFeed:
+    """Batches for `fit`: activations at a boundary, and labels."""
+
+    def __init__(
+        self,
+        views: Sequence[Features],
+        val: Features,
+        *,
+        train_labels: pa.Table,
+        val_labels: pa.Table,
+        surveys: Mapping[str, SplitSurvey],
+        attributes: AttributeSet,
+        settings: FeedSettings,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Takes the cache and the labels beside it.
+
+        Args:
+            views: of the training images; epoch e sees view e modulo their number.
+            val: validation images.
+            train_labels: from `read_labels`.
+            val_labels: likewise.
+            surveys: split -> what is known of it.
+            attributes: to learn.
+            settings: of the feed of images.
+            seed: of the run.
+            rank: of the worker.
+            world_size: number of workers.
+
+        Raises:
+            RunError: there are not as many labels as activations.
+        """
+        for split, features, labels in [*(("train", each, train_labels) for each in views), ("val", val, val_labels)]:
+            if len(features) != len(labels):
+                raise RunError(
+                    f"the feature cache has {len(features)} rows of {split}, the data {len(labels)}: the packed run "
+                    "was changed after the cache was made"
+                )
+        self._views = [_Rows(each) for each in views]
+        self._val = _Rows(val)
+        self._targets = read_targets(train_labels, attributes)
+        self._val_targets = read_targets(val_labels, attributes)
+        self._survey, self._settings, self._seed = surveys["train"], settings, seed
+        self._rank, self._world_size = rank, world_size
+        self._val_rows = own_val_rows(surveys["val"], rank=rank, world_size=world_size)
+        self._weights = None
+        if settings.balance:
+            cells = Cells(attributes, settings.balance)
+            counts = np.array(self._survey.cells, np.int64)
+            self._weights = weigh_rows(cells.find(train_labels), weigh_cells(counts))
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch; as many as the feed of images gives."""
+        return self._survey.stretches.total_rows // self._settings.batch_size
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """This worker's part of each batch of an epoch.
+
+        Raises:
+            RunError: it has none of some batch.
+        """
+        order = order_epoch(self._survey, self._settings, seed=self._seed, epoch=epoch, weights=self._weights)
+        rows, size = self._views[epoch % len(self._views)], self._settings.batch_size
+        if size < self._world_size:
+            raise RunError(f"--feed.batch-size {size}: {self._world_size} workers need an image each in every batch")
+        for start in range(0, self.num_batches * size, size):
+            yield _batch(rows, self._targets, order[start + self._rank : start + size : self._world_size])
+
+    def val_batches(self) -> Iterator[Batch]:
+        """This worker's validation rows, in order."""
+        size = self._settings.batch_size
+        for start in range(0, len(self._val_rows), size):
+            yield _batch(self._val, self._val_targets, self._val_rows[start : start + size])
+
+    def close(self) -> None:
+        """Nothing goes on behind this feed."""
+
+
+class _Rows:
+    """Activations by index, from memory where they are few."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        small = len(features) * int(np.prod(features.shape)) * 4 <= _COPY_BYTES
+        self._copied = features.load() if small else None
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def take(self, index: Indices) -> Tensor:
+        return self._features.take(index) if self._copied is None else self._copied[torch.from_numpy(index)]
+
+
+def _batch(rows: _Rows, targets: dict[str, Targets], index: Indices) -> Batch:
+    places = torch.from_numpy(index)
+    return Batch(inputs=rows.take(index), targets={name: each.take(places) for name, each in targets.items()})

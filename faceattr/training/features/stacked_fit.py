@@ -1,0 +1,261 @@
+"""`fit` for many trials at once: heads on cached features, with a learning rate and loss weights of each trial.
+
+Trials of a stack agree in all but what `_FREE` names. Each gets the numbers that `fit` gives it alone, up to rounding;
+so a trial that diverges, or has waited long enough, changes nothing for the others.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from faceattr.config.fit import FitConfig
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.transforms import image_seed
+from faceattr.training.features.stacked import StackedAdamW, StackedHeads
+from faceattr.training.loop.optim import Schedule
+from faceattr.training.loop.selection import Selection
+from faceattr.training.loop.state import EpochRecord
+from faceattr.training.loop.validation import validation_figures
+from faceattr.training.losses.multi_loss import MultiAttributeLoss, build_objective, compute_loss_weights
+from faceattr.training.metrics import Metrics
+from faceattr.training.targets import Batch, Targets
+
+# What may differ in a stack: (group, field).
+_FREE = {"loss": ("main", "label_weight", "aux_weight", "weights"), "optim": ("lr", "weight_decay")}
+
+
+@dataclass(kw_only=True)
+class StackedTrial:
+    """The end of one trial of a stack.
+
+    Attributes:
+        best_epoch: counted from 0.
+        objective: the chosen metric there.
+        history: records as those of `fit`, without the figures of `Metrics` unless one of them was chosen.
+        heads: state dict of the heads of the best epoch.
+        error: why the trial failed; the rest is then what it had by then.
+    """
+
+    best_epoch: int = -1
+    objective: float = math.nan
+    history: list[EpochRecord]
+    heads: dict[str, Tensor]
+    error: str | None = None
+
+
+def why_not_stacked(config: FitConfig) -> str | None:
+    """What of a training on features a stack cannot do; None if it can do all."""
+    optim = config.optim
+    for holds, what in (
+        (optim.name == "adamw", f"--optim.name {optim.name}"),
+        (optim.schedule != "plateau", "--optim.schedule plateau"),
+        (optim.accumulation == 1, "--optim.accumulation"),
+        (optim.ema_decay is None, "--optim.ema-decay"),
+        (optim.precision == "float32", f"--optim.precision {optim.precision}"),
+        (not optim.mixup_alpha, "--optim.mixup-alpha"),
+        (config.loss.weighting == "constant", f"--loss.weighting {config.loss.weighting}"),
+    ):
+        if not holds:
+            return what
+    return None
+
+
+def shared_settings(config: FitConfig) -> FitConfig:
+    """The config without what may differ in a stack: trials with equal ones can train together."""
+    plain = FitConfig()
+    for group, names in _FREE.items():
+        default = getattr(plain, group)
+        changed = replace(getattr(config, group), **{name: getattr(default, name) for name in names})
+        config = replace(config, **{group: changed})
+    return config
+
+
+def fit_stacked(
+    model: MultiAttributeModel,
+    train_batches: Callable[[int], Iterable[Batch]],
+    val_batches: Callable[[], Iterable[Batch]],
+    configs: Sequence[FitConfig],
+    *,
+    counts: Mapping[str, Tensor],
+    steps_per_epoch: int,
+    device: torch.device,
+    report: Callable[[int, Sequence[StackedTrial]], None] | None = None,
+) -> list[StackedTrial]:
+    """Trains the heads of a model once for every config.
+
+    Args:
+        model: whose heads every trial starts from; it is not changed.
+        train_batches: epoch number, from 0 -> batches of features float32 [n, F], on the CPU.
+        val_batches: batches for validation.
+        configs: of the trials; they share `shared_settings`, and `why_not_stacked` has nothing against them.
+        counts: attribute name -> labels by class in the training data.
+        steps_per_epoch: optimizer steps.
+        device: that is computed on.
+        report: gets the number of finished epochs and the trials so far after each epoch.
+
+    Returns:
+        One result a config, in order.
+
+    Raises:
+        ConfigError: a config does not fit the model.
+    """
+    stack = _Stack(model, configs, counts=counts, steps_per_epoch=steps_per_epoch, device=device)
+    for epoch in range(configs[0].optim.epochs):
+        if stack.is_over:
+            break
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(image_seed(configs[0].seed, epoch=epoch, row=0))
+            stack.train_epoch(train_batches(epoch))
+        stack.validate(val_batches(), epoch)
+        if report is not None:
+            report(epoch + 1, stack.trials)
+    return stack.trials
+
+
+class _Stack:
+    """The parts of a stacked training and how far it is."""
+
+    def __init__(
+        self,
+        model: MultiAttributeModel,
+        configs: Sequence[FitConfig],
+        *,
+        counts: Mapping[str, Tensor],
+        steps_per_epoch: int,
+        device: torch.device,
+    ) -> None:
+        config = configs[0]
+        self.trials = [StackedTrial(history=[], heads={}) for _ in configs]
+        self._model, self._device = model, device
+        self._cpu_objective = build_objective(model.attributes, model.head_configs, config.loss, counts)
+        self._objective = copy.deepcopy(self._cpu_objective).to(device)
+        weights = [compute_loss_weights(model.attributes.names, each.loss) for each in configs]
+        self._loss_weights = torch.stack(weights).to(device)
+        self._heads = StackedHeads([model.heads] * len(configs), model.attributes.names).to(device)
+        self._optimizer = StackedAdamW(self._heads, [each.optim for each in configs])
+        self._peaks = [each.optim.lr for each in configs]
+        # A learning rate of 1 makes the schedule give factors.
+        unit_lr = SGD([{"params": [nn.Parameter(torch.zeros(1))], "initial_lr": 1.0, "name": "heads"}], lr=1.0)
+        self._schedule = Schedule(
+            unit_lr,
+            config.optim,
+            steps_per_epoch=steps_per_epoch,
+            num_epochs=config.optim.epochs,
+            larger_is_better=False,
+        )
+        figures = validation_figures(Metrics(model.attributes, model.thresholds))
+        self._selections = [Selection(each.select, figures) for each in configs]
+        chosen = config.select.combine or [config.select.metric]
+        self._needs_metrics = any(name.rpartition("/")[2] != "loss" for name in chosen)
+        self._train_losses = self._train_labels = torch.zeros(0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial has any epoch to wait for."""
+        return not self._running()
+
+    def _running(self) -> list[int]:
+        return [
+            index
+            for index, trial in enumerate(self.trials)
+            if trial.error is None and not self._selections[index].is_over
+        ]
+
+    def train_epoch(self, batches: Iterable[Batch]) -> None:
+        """Takes a step on each batch."""
+        self._heads.train()
+        sums = torch.zeros(len(self.trials), len(self._objective.names), device=self._device, dtype=torch.float64)
+        totals = torch.zeros(len(self._objective.names), dtype=torch.float64)
+        for batch in batches:
+            denominators = self._cpu_objective.sum_weights(batch.targets)
+            losses = self._losses(batch, denominators)
+            (self._loss_weights * losses).sum().backward()
+            self._schedule.before_step()
+            self._optimizer.step(self._schedule.lr)
+            sums += losses.detach() * denominators.to(self._device)
+            totals += denominators
+        self._train_losses, self._train_labels = sums.cpu() / totals, totals
+
+    def _losses(self, batch: Batch, denominators: Tensor) -> Tensor:
+        """Normalised loss of each trial and attribute, float32 [T, A]; 0 where the batch has no label."""
+        outputs = self._heads(batch.inputs.to(self._device, non_blocking=True))
+        targets = {name: each.to(self._device) for name, each in batch.targets.items()}
+        return _sum_losses(self._objective, outputs, targets, denominators)
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Batch], epoch: int) -> None:
+        """Judges all trials, keeps the weights of those that are better than before."""
+        self._heads.eval()
+        running = self._running()
+        names = self._objective.names
+        sums = torch.zeros(len(self.trials), len(names), dtype=torch.float64)
+        totals = torch.zeros(len(names), dtype=torch.float64)
+        metrics = {index: self._metrics() for index in running} if self._needs_metrics else {}
+        for batch in batches:
+            given = self._heads(batch.inputs.to(self._device, non_blocking=True))
+            outputs = {name: each.cpu() for name, each in given.items()}
+            sums += _sum_losses(self._cpu_objective, outputs, batch.targets, torch.ones(len(names)))
+            totals += self._cpu_objective.sum_weights(batch.targets)
+            for index, each in metrics.items():
+                if all(bool(output[index].isfinite().all()) for output in outputs.values()):
+                    each.add({name: output[index] for name, output in outputs.items()}, batch.targets)
+        losses = sums / totals
+        for index in running:
+            trained = self._train_losses[index]
+            diverged = ~trained.isfinite() & (self._train_labels > 0) | ~losses[index].isfinite() & (totals > 0)
+            if diverged.any():
+                self.trials[index].error = (
+                    f"epoch {epoch}: the loss of attribute {names[int(diverged.nonzero()[0])]!r} is not finite. "
+                    "Training diverged: lower --optim.lr, or set --optim.clip-norm"
+                )
+                continue
+            figures = self._figures(losses[index], totals > 0, index)
+            if index in metrics:
+                figures |= metrics[index].finish()
+            self._update(index, figures, epoch)
+
+    def _figures(self, losses: Tensor, labelled: Tensor, index: int) -> dict[str, float]:
+        weighted = (losses * self._loss_weights[index].double().cpu())[labelled]
+        named = zip(self._objective.names, losses.tolist(), strict=True)
+        return {"loss": float(weighted.sum()), **{f"{name}/loss": loss for name, loss in named}}
+
+    def _update(self, index: int, figures: Mapping[str, float], epoch: int) -> None:
+        trial, selection = self.trials[index], self._selections[index]
+        value = selection.value_of(figures, epoch)
+        train = dict(zip(self._objective.names, self._train_losses[index].tolist(), strict=True))
+        record = {"epoch": float(epoch), "lr": self._peaks[index] * self._schedule.lr, "objective": value}
+        record |= {f"train/{name}/loss": loss for name, loss in train.items()}
+        trial.history.append(record | {f"val/{name}": figure for name, figure in figures.items()})
+        if selection.update(value, epoch):
+            trial.best_epoch, trial.objective = epoch, value
+            trial.heads = self._heads.state_of(index)
+
+    def _metrics(self) -> Metrics:
+        return Metrics(self._model.attributes, self._model.thresholds)
+
+
+def _sum_losses(
+    objective: MultiAttributeLoss,
+    outputs: Mapping[str, Tensor],
+    targets: Mapping[str, Targets],
+    denominators: Tensor,
+) -> Tensor:
+    """As `MultiAttributeLoss.forward`, for outputs [T, n, outputs]: float32 [T, A]."""
+    sums = []
+    for name in objective.names:
+        num_trials = len(outputs[name])
+        rows = outputs[name].flatten(0, 1)
+        losses = objective.loss_of(name).losses(rows, _repeat(targets[name], num_trials))
+        sums.append(losses.view(num_trials, -1).sum(1))
+    divisors = denominators.to(sums[0])
+    return torch.stack(sums, 1) / torch.where(divisors > 0, divisors, 1) / objective.priors.to(sums[0])
+
+
+def _repeat(targets: Targets, times: int) -> Targets:
+    """The same rows once for every trial."""
+    return targets.map(lambda each: each.repeat(times, *[1] * (each.ndim - 1)))

@@ -1,0 +1,1 @@
+"""The training loop: stages of epochs, steps, validation, the best epoch."""

@@ -1,0 +1,134 @@
+"""One pass over the training data: batches into steps, equally many on every rank, and what was seen on the way."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from faceattr.errors import DivergedError, RunError
+from faceattr.training.loop.ranks import Reduce, count_ranks
+from faceattr.training.loop.state import EpochRecord
+from faceattr.training.loop.step import TrainStep
+from faceattr.training.losses.multi_loss import MultiAttributeLoss
+from faceattr.training.targets import Batch
+
+_CHECK_STEPS = 16
+"""Losses stay on the device for so many steps before they are added over ranks and looked at."""
+
+
+class LossLog:
+    """Losses of the steps of an epoch.
+
+    Attributes:
+        sums: float64 [2, A], loss times denominator and denominator, over steps and ranks.
+    """
+
+    def __init__(self, names: tuple[str, ...], reduce: Reduce, *, epoch: int) -> None:
+        self.sums = torch.zeros(2, len(names), dtype=torch.float64)
+        self._names = names
+        self._reduce = reduce
+        self._epoch = epoch
+        self._num_checked = 0
+        self._shares: list[Tensor] = []
+        self._denominators: list[Tensor] = []
+
+    def add(self, shares: Tensor, denominators: Tensor) -> None:
+        """Takes this rank's shares [A] and the global denominators [A] of a step.
+
+        Raises:
+            DivergedError: see `check`.
+        """
+        self._shares.append(shares)
+        self._denominators.append(denominators)
+        if len(self._shares) == _CHECK_STEPS:
+            self.check()
+
+    def check(self) -> None:
+        """Adds the steps since the last check over ranks; all ranks come to the same conclusion.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        if not self._shares:
+            return
+        losses = self._reduce(torch.stack(self._shares).double().cpu())
+        for step, attribute in (~losses.isfinite()).nonzero().tolist()[:1]:
+            raise DivergedError(
+                f"epoch {self._epoch}, step {self._num_checked + step}: the loss of attribute "
+                f"{self._names[attribute]!r} is {float(losses[step, attribute])}. Training diverged: lower --optim.lr, "
+                "set --optim.clip-norm, or use --optim.precision bfloat16 or float32; then resume from the last "
+                "checkpoint"
+            )
+        denominators = torch.stack(self._denominators)
+        self.sums += torch.stack([(losses * denominators).sum(0), denominators.sum(0)])
+        self._num_checked += len(losses)
+        self._shares.clear()
+        self._denominators.clear()
+
+
+def train_epoch(
+    step: TrainStep,
+    batches: Iterable[Batch],
+    objective: MultiAttributeLoss,
+    *,
+    accumulation: int,
+    reduce: Reduce,
+    epoch: int,
+) -> EpochRecord:
+    """Trains on the batches.
+
+    The epoch ends on all ranks when the first one has no batch left: a rank that went on would wait for it forever.
+    What the others had taken in for that step is dropped.
+
+    Args:
+        step: takes the batches of one step.
+        batches: of this rank, on the CPU.
+        objective: on the CPU, for the denominators.
+        accumulation: batches in a step; the last step may have fewer.
+        reduce: sum over ranks.
+        epoch: for messages.
+
+    Returns:
+        `train/loss`, `train/<attribute>/loss` (normalised; NaN without any label), `steps`, `images` (of all ranks),
+        `train_s`, `images_per_s` (of all ranks), `data_wait_share` (of this rank's time).
+
+    Raises:
+        RunError: there is no batch at all, or a loss is not finite.
+    """
+    log = LossLog(objective.names, reduce, epoch=epoch)
+    world_size = count_ranks(reduce)
+    num_steps, num_images, wait_s, start_s = 0, 0, 0.0, time.perf_counter()
+    source: Iterator[Batch] = iter(batches)
+    while True:
+        before_s = time.perf_counter()
+        taken = list(islice(source, accumulation))
+        wait_s += time.perf_counter() - before_s
+        own = (
+            torch.stack([objective.sum_weights(batch.targets) for batch in taken]).sum(0) if taken else log.sums[0] * 0
+        )
+        rows = sum(len(batch) for batch in taken)
+        seen = reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
+        if seen[-2] < world_size:
+            break
+        denominators = seen[:-2]
+        log.add(step(taken, denominators), denominators)
+        num_steps += 1
+        num_images += round(float(seen[-1]))
+    log.check()
+    if not num_steps:
+        raise RunError(f"epoch {epoch}: a worker got no batch; use fewer workers, smaller batches, or more data")
+    train_s = time.perf_counter() - start_s
+    losses = log.sums[0] / log.sums[1]
+    weighted = losses * objective.loss_weights.double()
+    record = {"train/loss": float(weighted[log.sums[1] > 0].sum()) if log.sums[1].any() else math.nan}
+    record |= {f"train/{name}/loss": float(loss) for name, loss in zip(objective.names, losses, strict=True)}
+    return record | {
+        "steps": float(num_steps),
+        "images": float(num_images),
+        "train_s": train_s,
+        "images_per_s": num_images / train_s,
+        "data_wait_share": wait_s / train_s,
+    }

@@ -1,0 +1,1 @@
+"""Losses: of one attribute with missing labels, and of all attributes together."""

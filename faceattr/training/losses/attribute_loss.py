@@ -1,0 +1,255 @@
+"""The loss of one attribute over rows of which some have no label.
+
+A loss gives numerators and denominators apart, so that they can be added over batches and ranks before the division:
+
+    loss = sum_i losses_i / sum_i weights_i
+
+Both are 0 in rows without a label, which makes the loss equal to that of the labelled rows alone.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from timm.loss import AsymmetricLossMultiLabel
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import sigmoid_focal_loss
+
+from faceattr.attributes import Attribute
+from faceattr.config.fit import ClassWeighting, LossConfig
+from faceattr.models.heads import NUM_YEARS, AgeOutput
+from faceattr.training.age import spread_ages, years_within
+from faceattr.training.losses.class_weights import WeightKind, compute_class_weights, compute_pos_weight
+from faceattr.training.targets import Targets
+
+# Prior losses are divisors. An attribute of which nearly all labels are alike would else drown the others.
+_SMALLEST_PRIOR = 0.01
+_TINY = 1e-12
+_WEIGHT_KINDS: dict[ClassWeighting, WeightKind] = {"root": "root", "balanced": "balanced", "effective": "effective"}
+
+
+class AttributeLoss(nn.Module, ABC):
+    """Numerators and denominators of the loss of one attribute.
+
+    Attributes:
+        is_entropy: whether it is in nats, as cross entropies are, and so of one scale with them.
+    """
+
+    is_entropy = True
+
+    @abstractmethod
+    def weights(self, targets: Targets) -> Tensor:
+        """How much each row counts: float32 [n], 0 where there is nothing to learn from. Does not need the model."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """Weighted loss of each row: float32 [n], 0 where `weights` is, from outputs [n, outputs] of any float type."""
+
+    @abstractmethod
+    def constant_outputs(self, counts: Tensor) -> Tensor:
+        """What a head would give that knows nothing but label counts [C]: float32 [outputs]."""
+
+    @abstractmethod
+    def examples(self) -> Targets:
+        """One row for each of the counted labels."""
+
+    def compute_prior(self, counts: Tensor) -> float:
+        """Loss of `constant_outputs` on the counted labels: their entropy, or the variance of an age in years."""
+        targets = self.examples()
+        outputs = self.constant_outputs(counts).expand(len(targets), -1)
+        total = (counts * self.losses(outputs, targets)).sum() / (counts * self.weights(targets)).sum()
+        return max(float(total), _SMALLEST_PRIOR)
+
+
+class BinaryLoss(AttributeLoss):
+    """Cross entropy of one logit, or its asymmetric (timm) or focal (torchvision) variant.
+
+    A score p is the target where there is one, and counts mass * |2p - 1| ** gamma. `pos_weight` multiplies the part of
+    the loss that belongs to yes, as in `torch.nn.BCEWithLogitsLoss`; the focal loss has its alpha instead.
+    """
+
+    pos_weight: Tensor
+
+    def __init__(self, config: LossConfig, pos_weight: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("pos_weight", torch.tensor(1.0) if pos_weight is None else pos_weight)
+        negative, positive = config.asymmetric_gammas
+        self._asymmetric = AsymmetricLossMultiLabel(
+            gamma_neg=negative, gamma_pos=positive, reduction="none", pos_weight=self.pos_weight
+        )
+
+    def weights(self, targets: Targets) -> Tensor:
+        """See the base."""
+        known = targets.known.float()
+        if targets.score is None or not self.config.soft_labels:
+            return known
+        confidence = targets.weight * (2 * targets.score - 1).abs() ** self.config.confidence_gamma
+        return torch.where(targets.score.isnan(), known, confidence)
+
+    def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """See the base."""
+        config, logits = self.config, outputs.float()[:, 0]
+        target = targets.value
+        if targets.score is not None and config.soft_labels:
+            target = torch.where(targets.score.isnan(), target, targets.score)
+        target = target * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
+        match config.binary:
+            case "bce":
+                loss = functional.binary_cross_entropy_with_logits(
+                    logits, target, pos_weight=self.pos_weight, reduction="none"
+                )
+            case "asymmetric":
+                loss = self._asymmetric(logits[:, None], target[:, None])[:, 0]
+            case "focal":
+                loss = sigmoid_focal_loss(logits, target, alpha=config.focal_alpha, gamma=config.focal_gamma)
+        return loss * self.weights(targets)
+
+    def constant_outputs(self, counts: Tensor) -> Tensor:
+        """See the base: the log odds of yes."""
+        smoothing = self.config.label_smoothing
+        no, yes = (counts * (1 - smoothing) + counts.sum() * smoothing / 2).clamp(min=_TINY)
+        return (self.pos_weight * yes / no).log().float().reshape(1)
+
+    def examples(self) -> Targets:
+        """See the base: a no and a yes."""
+        return Targets(value=torch.tensor([0.0, 1.0]), known=torch.ones(2, dtype=torch.bool), weight=torch.ones(2))
+
+
+class ClassLoss(AttributeLoss):
+    """Cross entropy over classes, for multiclass and identity attributes.
+
+    exact    -w_y log p_y                          as torch.nn.CrossEntropyLoss, whose smoothing it has too
+    soft     -sum_c w_c s_c log p_c
+    coarse   -w log sum_{c possible} p_c           marginal likelihood; w is the mean weight of these classes
+    """
+
+    class_weights: Tensor
+
+    def __init__(self, config: LossConfig, num_classes: int, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("class_weights", torch.ones(num_classes) if class_weights is None else class_weights)
+
+    def weights(self, targets: Targets) -> Tensor:
+        """See the base."""
+        weights = torch.where(targets.known, self.class_weights[targets.value], 0)
+        if targets.coarse is not None:
+            possible = targets.coarse.float()
+            weights = weights + possible @ self.class_weights / possible.sum(1).clamp(min=1)
+        score = self._scores(targets)
+        if score is not None:
+            soft = targets.weight * (score.nan_to_num() @ self.class_weights)
+            weights = torch.where(score.isnan().any(1), weights, soft)
+        return weights
+
+    def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """See the base."""
+        logits = outputs.float()
+        losses = torch.where(targets.known, self._cross_entropy(logits, targets.value), 0)
+        if targets.coarse is not None:
+            is_coarse = targets.coarse.any(1)
+            # All classes are possible in the other rows, which gives 0 and a finite gradient.
+            impossible = ~targets.coarse & is_coarse[:, None]
+            marginal = -logits.log_softmax(1).masked_fill(impossible, -torch.inf).logsumexp(1)
+            possible = targets.coarse.float()
+            weight = possible @ self.class_weights / possible.sum(1).clamp(min=1)
+            losses = losses + torch.where(is_coarse, marginal * weight, 0)
+        score = self._scores(targets)
+        if score is not None:
+            soft = targets.weight * self._cross_entropy(logits, score.nan_to_num())
+            losses = torch.where(score.isnan().any(1), losses, soft)
+        return losses
+
+    def _scores(self, targets: Targets) -> Tensor | None:
+        return targets.score if self.config.soft_labels else None
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits, target, weight=self.class_weights, label_smoothing=self.config.label_smoothing, reduction="none"
+        )
+
+    def constant_outputs(self, counts: Tensor) -> Tensor:
+        """See the base: the log frequencies."""
+        smoothing = self.config.label_smoothing
+        smoothed = counts * (1 - smoothing) + counts.sum() * smoothing / len(counts)
+        return (self.class_weights * smoothed).clamp(min=_TINY).log().float()
+
+    def examples(self) -> Targets:
+        """See the base: every class once."""
+        num = len(self.class_weights)
+        return Targets(value=torch.arange(num), known=torch.ones(num, dtype=torch.bool), weight=torch.ones(num))
+
+
+class AgeLoss(AttributeLoss):
+    """Loss of an age head in years (regression) or over years (distribution; see `faceattr.training.age`).
+
+    In years: the squared distance to the age, or to the nearest completed year of the range.
+    """
+
+    def __init__(self, config: LossConfig, output: AgeOutput) -> None:
+        super().__init__()
+        self.config = config
+        self.output = output
+        self.is_entropy = output != "regression"
+
+    def weights(self, targets: Targets) -> Tensor:
+        """See the base."""
+        return targets.known.float()
+
+    def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """See the base; in years squared, or in nats."""
+        outputs = outputs.float()
+        low, high = targets.value.unbind(1)
+        if self.output == "regression":
+            years = outputs[:, 0]
+            distance = years - years.detach().clamp(low, high - 1)
+            return torch.where(targets.known, distance**2, 0)
+        log_p = outputs.log_softmax(1)
+        soft = spread_ages(low, self.config.age_sigma_years)
+        exact = functional.kl_div(log_p, soft, reduction="none").sum(1)
+        # Rows without a label have the empty range [0, 0); all years in its place keep the gradient finite.
+        within = years_within(targets.value) | ~targets.known[:, None]
+        ranged = -log_p.masked_fill(~within, -torch.inf).logsumexp(1)
+        return torch.where(targets.known, torch.where(high - low <= 1, exact, ranged), 0)
+
+    def constant_outputs(self, counts: Tensor) -> Tensor:
+        """See the base: the mean age, or the log frequencies of the soft labels."""
+        years = torch.arange(NUM_YEARS)
+        share = (counts / counts.sum()).float()
+        if self.output == "regression":
+            return (share @ years.float()).reshape(1)
+        return (share @ spread_ages(years, self.config.age_sigma_years)).clamp(min=_TINY).log()
+
+    def examples(self) -> Targets:
+        """See the base: every year once."""
+        years = torch.arange(NUM_YEARS).float()
+        known = torch.ones(NUM_YEARS, dtype=torch.bool)
+        return Targets(value=torch.stack([years, years + 1], 1), known=known, weight=torch.ones(NUM_YEARS))
+
+
+def build_attribute_loss(
+    attribute: Attribute, config: LossConfig, counts: Tensor, *, age_output: AgeOutput
+) -> AttributeLoss:
+    """The loss of an attribute, with class weights where the config asks for them.
+
+    Args:
+        attribute: whose loss.
+        config: settings.
+        counts: [C] labels by class, as `LabelTotals` counts them.
+        age_output: of an age attribute's head.
+    """
+    weighed = attribute.name in (config.class_weighted or (attribute.name,))
+    kind = _WEIGHT_KINDS.get(config.class_weights) if weighed else None
+    ratio = config.max_class_weight
+    match attribute.kind:
+        case "binary":
+            # The cut on the score does what softer weights would.
+            if kind is None or kind == "root":
+                return BinaryLoss(config, None)
+            return BinaryLoss(config, compute_pos_weight(counts, kind, max_ratio=ratio))
+        case "age":
+            return AgeLoss(config, age_output)
+        case "multiclass" | "identity":
+            weights = None if kind is None else compute_class_weights(counts, kind, max_ratio=ratio)
+            return ClassLoss(config, len(attribute.classes), weights)

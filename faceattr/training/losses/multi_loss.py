@@ -1,0 +1,150 @@
+"""The losses of all attributes, over all ranks.
+
+    loss_a = sum over ranks and rows of losses / sum over ranks and rows of weights / prior_a
+    total  = label_weight * loss_main + aux_weight * sum of loss_aux,  each times its own factor
+
+prior_a brings unlike units together: that of an age in years is the variance of the ages, so that its loss starts at 1
+beside cross entropies of ln 2 to ln 10. Cross entropies are alike and have a prior of 1, unless --loss.normalised all.
+
+The denominators do not depend on the model. They are added over the batches of a step and over ranks first, so that
+each rank gives its share of loss_a, and accumulated gradients, added over ranks, are those of one large batch.
+"""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from faceattr.attributes import AttributeSet
+from faceattr.config.fit import LossConfig
+from faceattr.errors import ConfigError
+from faceattr.models.heads import HeadConfig
+from faceattr.models.multitask import MultiAttributeModel
+from faceattr.training.losses.attribute_loss import AttributeLoss, build_attribute_loss
+from faceattr.training.targets import Targets
+
+
+class MultiAttributeLoss(nn.Module):
+    """Loss of each attribute.
+
+    Attributes:
+        names: attributes in the order of all vectors [A].
+        loss_weights: float32 [A], what the losses are multiplied with in the total.
+        priors: float32 [A], what they are divided by.
+    """
+
+    loss_weights: Tensor
+    priors: Tensor
+
+    def __init__(self, losses: Mapping[str, AttributeLoss], *, loss_weights: Tensor, priors: Tensor) -> None:
+        super().__init__()
+        self.names = tuple(losses)
+        # As with heads, a bare name could be one of nn.Module's own.
+        self._losses = nn.ModuleDict({f"{name}_loss": loss for name, loss in losses.items()})
+        self.register_buffer("loss_weights", loss_weights)
+        self.register_buffer("priors", priors)
+
+    def sum_weights(self, targets: Mapping[str, Targets]) -> Tensor:
+        """Denominators of one batch: float64 [A]. Sum them over the batches of a step and over ranks."""
+        return torch.stack([self.loss_of(name).weights(targets[name]).double().sum() for name in self.names])
+
+    def forward(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets], denominators: Tensor) -> Tensor:
+        """This batch's share of each normalised loss; the sum over batches and ranks is the loss.
+
+        An attribute without any label gives 0 with a gradient of 0, so that DDP finds every parameter in use.
+
+        Args:
+            outputs: attribute name -> [n, outputs], of the model.
+            targets: attribute name -> labels of the same rows.
+            denominators: [A], global `sum_weights`.
+
+        Returns:
+            float32 [A].
+        """
+        sums = torch.stack([self.loss_of(name).losses(outputs[name], targets[name]).sum() for name in self.names])
+        divisors = denominators.to(sums)
+        return sums / torch.where(divisors > 0, divisors, 1) / self.priors
+
+    def loss_of(self, name: str) -> AttributeLoss:
+        """The loss of one attribute."""
+        loss = self._losses[f"{name}_loss"]
+        assert isinstance(loss, AttributeLoss)
+        return loss
+
+
+def build_objective(
+    attributes: AttributeSet, heads: Mapping[str, HeadConfig], config: LossConfig, counts: Mapping[str, Tensor]
+) -> MultiAttributeLoss:
+    """The losses that a config describes.
+
+    Args:
+        attributes: of the model.
+        heads: attribute name -> shape; tells how an age is given.
+        config: settings.
+        counts: attribute name -> labels by class in the training data, from `LabelTotals`.
+
+    Raises:
+        ConfigError: the config names an attribute that the model does not have, all weights are 0, or an attribute
+            has no label.
+    """
+    losses, priors = {}, []
+    for attribute in attributes.attributes:
+        count = counts[attribute.name]
+        if not count.sum() > 0:
+            raise ConfigError(
+                f"attribute {attribute.name!r}: the training data has no label of it; leave it out of the model"
+            )
+        head = heads[attribute.name]
+        loss = build_attribute_loss(attribute, config, count, age_output=head.age_output)
+        losses[attribute.name] = loss
+        divided = config.normalise and (config.normalised == "all" or not loss.is_entropy)
+        priors.append(loss.compute_prior(count) if divided else 1.0)
+    return MultiAttributeLoss(
+        losses, loss_weights=compute_loss_weights(attributes.names, config), priors=torch.tensor(priors)
+    )
+
+
+def compute_loss_weights(names: tuple[str, ...], config: LossConfig) -> Tensor:
+    """Loss weights float32 [A] by the config.
+
+    Raises:
+        ConfigError: the config names an attribute that is not among `names`, or nothing has a weight.
+    """
+    for key, named in (
+        ("loss.main", [] if config.main is None else [config.main]),
+        ("loss.weights", list(config.weights)),
+        ("loss.class-weighted", list(config.class_weighted)),
+    ):
+        unknown = [name for name in named if name not in names]
+        if unknown:
+            raise ConfigError(f"--{key}: {unknown} are none of the model's attributes {list(names)}")
+    base = {name: config.label_weight if name == config.main else config.aux_weight for name in names}
+    weights = torch.tensor(
+        [(1.0 if config.main is None else base[name]) * config.weights.get(name, 1.0) for name in names]
+    )
+    if not weights.sum() > 0:
+        raise ConfigError("--loss.weights: expected at least one attribute with a weight above 0, found none")
+    return weights
+
+
+def initialise_heads(
+    model: MultiAttributeModel,
+    objective: MultiAttributeLoss,
+    counts: Mapping[str, Tensor],
+    *,
+    names: Collection[str] | None = None,
+) -> None:
+    """Sets the last bias of heads to what label counts alone predict, so that training starts near a loss of 1.
+
+    Without it a head in years starts at 0, and a rare attribute at one half (Lin et al. 2017).
+
+    Args:
+        model: whose heads they are.
+        objective: its losses.
+        counts: attribute name -> labels by class in the training data.
+        names: attributes with new heads; all by default.
+    """
+    for name in objective.names if names is None else names:
+        last = [module for module in model.head(name).modules() if isinstance(module, nn.Linear)][-1]
+        with torch.no_grad():
+            last.bias.copy_(objective.loss_of(name).constant_outputs(counts[name]))
