@@ -156,7 +156,7 @@ def test_the_wheel_exposes_faceattr_alone(tmp_path):
         "faceattr/py.typed",
         "faceattr/demo/assets/tiny-blip/model.safetensors",
         "faceattr/vqa/sets/clear_face.yaml",
-        "faceattr/evaluation/templates/label_report.html",
+        "faceattr/reports/templates/label_report.html",
     ):
         assert needed in names
 

@@ -38,7 +38,7 @@ def write_model_card(
         counts: split -> images.
         versions: of the packages.
     """
-    template = resources.files("faceattr.evaluation").joinpath("templates/model_card.md").read_text("utf-8")
+    template = resources.files("faceattr.reports").joinpath("templates/model_card.md").read_text("utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown
     attributes = []
     for name, judged in evaluation.judged.items():

@@ -5,7 +5,7 @@ from typing import Any
 import jinja2
 
 
-def render_page(template: str, *, package: str = "faceattr.evaluation", **values: Any) -> str:
+def render_page(template: str, *, package: str = "faceattr.reports", **values: Any) -> str:
     """A page as HTML, escaped; a name that the template uses and `values` lacks is an error.
 
     Args:
@@ -15,7 +15,7 @@ def render_page(template: str, *, package: str = "faceattr.evaluation", **values
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader(name, "templates") for name in dict.fromkeys([package, "faceattr.evaluation"])]
+            [jinja2.PackageLoader(name, "templates") for name in dict.fromkeys([package, "faceattr.reports"])]
         ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,

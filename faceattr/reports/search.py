@@ -41,7 +41,6 @@ def render_search_report(
     with_auxiliary = [trial for trial in judged if trial.judgement and trial.judgement.auxiliary is not None]
     return render_page(
         "search_report.html",
-        package="faceattr.search",
         record=record,
         keys=list(space.searched),
         ranked=ranked[:_MOST_ROWS],
