@@ -1,6 +1,6 @@
 """`faceattr export labels`: a published label run as a file that other tools read."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ from faceattr.config import StorageConfig
 from faceattr.data.exports import describe_export, export_labels, write_conflicts
 from faceattr.data.stores.addresses import local_path
 from faceattr.data.stores.local_files import make_parent
-from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.open import open_store
 from faceattr.logs import say
 
 
@@ -34,7 +34,7 @@ class ExportLabels:
         """Exports, and compares label columns that the run's manifest had with ours."""
         path = local_path(self.output or f"labels.{self.format}", "--output")
         make_parent(path, "--output")
-        options = StorageOptions(**asdict(self.storage))
+        options = self.storage
         summary = export_labels(
             open_store(self.run, options),
             path,

@@ -1,16 +1,14 @@
 """`faceattr export model`: a trained model as a file that other runtimes read."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from faceattr.config import StorageConfig
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.stores.addresses import local_path
 from faceattr.data.stores.local_files import make_parent
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.export import DEFAULT_OPSET, export_onnx
 from faceattr.logs import say
@@ -41,10 +39,8 @@ class ExportModel:
 
     def __call__(self) -> int:
         """Exports and compares."""
-        options = StorageOptions(**asdict(self.storage))
-        model = MultiAttributeModel.from_pretrained(
-            self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
-        )
+        options = self.storage
+        model = MultiAttributeModel.from_pretrained(self.model, revision=self.revision, storage=options)
         path = local_path(self.output or "model.onnx", "--output")
         make_parent(path, "--output")
         differences = export_onnx(model, path, input_type=self.input, opset=self.opset)

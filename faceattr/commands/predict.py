@@ -1,7 +1,7 @@
 """`faceattr predict`: what a trained model says of a picture, or of every picture of a folder."""
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +9,7 @@ import tyro
 
 from faceattr.config import ImageLimitsConfig, Precision, StorageConfig
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.images.decode import ImageLimits
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.stores.addresses import local_path
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 from faceattr.inference.detect import DEFAULT_MARGIN, FaceDetector
 from faceattr.inference.folder import find_images
@@ -66,11 +63,9 @@ class Predict:
         from faceattr.inference.predictor import Predictor  # noqa: PLC0415
         from faceattr.models.multitask import MultiAttributeModel  # noqa: PLC0415
 
-        options = StorageOptions(**asdict(self.storage))
-        model = MultiAttributeModel.from_pretrained(
-            self.model, revision=self.revision, fetch_remote=lambda uri: fetch_folder(uri, options)
-        )
-        limits = ImageLimits(max_bytes=self.decode.max_bytes, max_pixels=self.decode.max_pixels)
+        options = self.storage
+        model = MultiAttributeModel.from_pretrained(self.model, revision=self.revision, storage=options)
+        limits = self.decode
         predictor = Predictor(
             model, device=self.device, batch_size=self.batch_size, precision=self.precision, limits=limits
         )

@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import tyro
 
@@ -12,7 +12,7 @@ from faceattr.config import StorageConfig
 from faceattr.data.formats.integrity import REMEDY
 from faceattr.data.runs.status import RunStatus, read_run_status
 from faceattr.data.runs.verification import verify_published
-from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.data.stores.open import Store, open_store
 from faceattr.logs import say
 from faceattr.search.records import TrialRecord, best_trial, read_records
 
@@ -35,14 +35,14 @@ class Status:
 
     def __call__(self) -> int:
         """Prints the status; with `verify`, what is damaged."""
-        options = StorageOptions(**asdict(self.storage))
+        options = self.storage
         store = open_store(self.run, options)
         most = 2**31 if self.rejects else 64
         status = read_run_status(store, storage=options, count_rejects_in=most)
         say(describe_status(store.uri, status, read_records(store) if status.kind == "search" else ()))
         return self._verify(store, options) if self.verify else 0
 
-    def _verify(self, store: Store, options: StorageOptions) -> int:
+    def _verify(self, store: Store, options: StorageConfig) -> int:
         found = verify_published(store, options, _show_bytes if sys.stderr.isatty() else lambda done, total: None)
         for problem in found.problems:
             say(f"damaged    {problem}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config.checks import check
+from faceattr.config.criterion import Criterion, CriterionName
 from faceattr.config.flags import check_each_once
 from faceattr.config.shared import DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
 
@@ -25,7 +26,7 @@ class BootstrapConfig:
 class ThresholdConfig:
     """How the cuts on binary scores are chosen, on the validation split alone."""
 
-    criterion: Literal["f1", "balanced_accuracy", "youden", "precision_at_recall", "cost", "keep"] = "f1"
+    criterion: CriterionName | Literal["keep"] = "f1"
     """What a threshold is best for; `keep` takes the model's own, which are 0.5 in a new one."""
     min_recall: float = 0.9
     """For precision_at_recall: the recall that must be reached."""
@@ -38,6 +39,17 @@ class ThresholdConfig:
         check(0 < self.min_recall <= 1, "thresholds.min-recall", self.min_recall, "more than 0, at most 1")
         costs = (self.cost_false_positive, self.cost_false_negative)
         check(min(costs) >= 0 and max(costs) > 0, "thresholds.cost-false-positive", costs, "costs of 0 or more")
+
+    def to_criterion(self) -> Criterion | None:
+        """The criterion; None where thresholds stay what they are."""
+        if self.criterion == "keep":
+            return None
+        return Criterion(
+            name=self.criterion,
+            min_recall=self.min_recall,
+            cost_false_positive=self.cost_false_positive,
+            cost_false_negative=self.cost_false_negative,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
+from faceattr.config.criterion import Criterion, CriterionName
 from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
-from faceattr.evaluation.thresholds import Criterion, CriterionName
 
 Algorithm = Literal["tpe", "random"]
 
@@ -47,7 +47,7 @@ class ObjectiveSettings:
         )
 
     def to_criterion(self) -> Criterion:
-        """For `faceattr.evaluation.thresholds`."""
+        """The criterion of thresholds, for `faceattr.evaluation.thresholds`."""
         return Criterion(
             name=self.criterion,
             min_recall=self.min_recall,

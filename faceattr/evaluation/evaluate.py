@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config.criterion import Criterion
 from faceattr.errors import RunError
 from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_calibration
 from faceattr.evaluation.calibration.maps import Method
@@ -20,7 +21,7 @@ from faceattr.evaluation.groups import GroupTable, compute_group_tables
 from faceattr.evaluation.judged import Judged, read_judged, read_outputs
 from faceattr.evaluation.leakage import check_disjoint
 from faceattr.evaluation.scores import score_outputs
-from faceattr.evaluation.thresholds import Criterion, choose_threshold
+from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
 from faceattr.evaluation.uncertainty.figure_intervals import compute_intervals
 from faceattr.evaluation.uncertainty.intervals import Interval, percentile_interval

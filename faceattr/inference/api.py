@@ -21,10 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from faceattr.config import Precision
-from faceattr.data.images.decode import ImageLimits
-from faceattr.data.model_folders import fetch_folder
-from faceattr.data.stores.open import StorageOptions
+from faceattr.config import ImageLimitsConfig, Precision, StorageConfig
 from faceattr.devices import resolve_device
 from faceattr.errors import ConfigError, ImageError
 from faceattr.inference.prediction import Prediction
@@ -59,9 +56,7 @@ def load_model(
     if source is None:
         raise ConfigError(f"no model is given: pass one, or name its folder in the variable {MODEL_VARIABLE}")
     place = resolve_device(str(device or "auto"))
-    loaded = MultiAttributeModel.from_pretrained(
-        source, revision=revision, fetch_remote=lambda uri: fetch_folder(uri, StorageOptions())
-    )
+    loaded = MultiAttributeModel.from_pretrained(source, revision=revision, storage=StorageConfig())
     return loaded.to(place), place
 
 
@@ -85,7 +80,7 @@ def predict_image(
     transform: Transform | None = None,
     return_confidence: bool = False,
     *,
-    limits: ImageLimits | None = None,
+    limits: ImageLimitsConfig | None = None,
 ) -> dict[str, Any]:
     """What a model says of one picture of one face.
 
@@ -119,7 +114,7 @@ def predict_batch(
     batch_size: int = 32,
     return_confidence: bool = False,
     precision: Precision = "float32",
-    limits: ImageLimits | None = None,
+    limits: ImageLimitsConfig | None = None,
 ) -> list[dict[str, Any]]:
     """What a model says of many pictures.
 
@@ -177,7 +172,7 @@ def _predictor(
     batch_size: int,
     precision: Precision = "float32",
     *,
-    limits: ImageLimits | None,
+    limits: ImageLimitsConfig | None,
 ) -> Predictor:
     loaded = _resolve(model, device)
     place = device or next(loaded.parameters()).device

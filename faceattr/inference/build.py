@@ -2,9 +2,7 @@
 
 import torch
 
-from faceattr.config import Precision
-from faceattr.data.model_folders import fetch_folder
-from faceattr.data.stores.open import StorageOptions
+from faceattr.config import Precision, StorageConfig
 from faceattr.devices import given_device
 from faceattr.errors import ModelError
 from faceattr.inference.predictor import Predictor
@@ -21,7 +19,7 @@ def build_predictor(
     batch_size: int,
     threads: int,
     on_gpu: bool,
-    storage: StorageOptions,
+    storage: StorageConfig,
 ) -> Predictor:
     """Loads a trained model.
 
@@ -39,7 +37,7 @@ def build_predictor(
         ConfigError, ModelError: the model cannot be loaded, or is another one.
     """
     torch.set_num_threads(threads)
-    facts = inspect_model(model, revision=revision, fetch_remote=lambda uri: fetch_folder(uri, storage))
+    facts = inspect_model(model, revision=revision, storage=storage)
     if facts.weights_id != weights_id:
         raise ModelError(
             f"{model}: this node has the model {facts.weights_id[:12]}, the driver {weights_id[:12]}. Use object "

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig
 from faceattr.errors import ConfigError, ImageError, escape
 from faceattr.inference.detect import Detector, crop_face
 from faceattr.inference.folder import find_namesakes, place_beside
@@ -92,7 +92,7 @@ class Pictures:
     root: Path
     output: Path
     confidence: bool
-    limits: ImageLimits = field(default_factory=ImageLimits)
+    limits: ImageLimitsConfig = field(default_factory=ImageLimitsConfig)
 
     def predict(self, predictor: Predictor, *, visualize: bool) -> Iterator[Picture]:
         """One prediction a picture; `visualize` saves each as <name>_pred.jpg."""

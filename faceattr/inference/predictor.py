@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceattr.config import Precision
-from faceattr.data.images.decode import ImageLimits, decode_image, describe_too_large
+from faceattr.config import ImageLimitsConfig, Precision
+from faceattr.data.images.decode import decode_image, describe_too_large
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.devices import resolve_device
@@ -47,7 +47,7 @@ class Predictor:
         device: str | torch.device = "auto",
         batch_size: int | None = None,
         precision: Precision = "float32",
-        limits: ImageLimits | None = None,
+        limits: ImageLimitsConfig | None = None,
     ) -> None:
         """Moves the model to the device.
 
@@ -65,7 +65,7 @@ class Predictor:
         self.device = resolve_device(str(device))
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # not in its stubs
         self.batch_size = batch_size or (64 if self.device.type == "cuda" else 16)
-        self._limits = limits or ImageLimits()
+        self._limits = limits or ImageLimitsConfig()
         preprocessing = model.backbone.preprocessing
         self._compute = Forward(preprocessing, precision=precision, device=self.device)
         self._compute_exactly = (
@@ -267,7 +267,7 @@ def _describe_not_finite(what: str, num_images: int) -> str:
     )
 
 
-def load_rgb(image: ImageSource, limits: ImageLimits | None = None) -> np.ndarray:
+def load_rgb(image: ImageSource, limits: ImageLimitsConfig | None = None) -> np.ndarray:
     """RGB pixels uint8 [H, W, 3] of a path, of encoded bytes, or of pixels as they are.
 
     Raises:
@@ -277,7 +277,7 @@ def load_rgb(image: ImageSource, limits: ImageLimits | None = None) -> np.ndarra
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"expected RGB pixels uint8 [H, W, 3], found {image.dtype} {list(image.shape)}")
         return image
-    limits = limits or ImageLimits()
+    limits = limits or ImageLimitsConfig()
     if isinstance(image, bytes):
         return decode_image(image, limits)
     try:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.hub import FetchRemote, find_hub_commit, locate_folder
+from faceattr.config import StorageConfig
+from faceattr.data.model_folders import find_hub_commit, locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.saved_config import CONFIG_FILE, FILE_PATTERNS, find_weights, parse_attributes, read_model_json
@@ -42,14 +43,14 @@ class ModelFacts:
 
 
 def inspect_model(
-    model: str | Path, *, revision: str | None = None, fetch_remote: FetchRemote | None = None
+    model: str | Path, *, revision: str | None = None, storage: StorageConfig | None = None
 ) -> ModelFacts:
     """Finds and checks a model as `MultiAttributeModel.from_pretrained` does, and leaves its weights on disk.
 
     Raises:
         ConfigError, ModelError: it cannot be found, or is not a model of ours.
     """
-    folder = locate_folder(model, patterns=FILE_PATTERNS, revision=revision, fetch_remote=fetch_remote)
+    folder = locate_folder(model, patterns=FILE_PATTERNS, revision=revision, storage=storage)
     content = read_model_json(folder)
     weights = find_weights(folder)
     path = folder / CONFIG_FILE

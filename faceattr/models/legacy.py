@@ -27,7 +27,8 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.hub import FetchRemote, locate_folder
+from faceattr.config import StorageConfig
+from faceattr.data.model_folders import locate_folder
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES, SEED_004_CLASSES
 from faceattr.errors import ModelError
 from faceattr.models.backbones.from_transformers import read_clip_preprocessing, wrap_clip_tower
@@ -83,7 +84,7 @@ def load_fairface_clip(
     source: str | Path,
     *,
     revision: str | None = None,
-    fetch_remote: FetchRemote | None = None,
+    storage: StorageConfig | None = None,
     num_attention_heads: int | None = None,
 ) -> MultiAttributeModel:
     """Loads seed 004's layout: a CLIP vision tower and linear heads age, gender and race.
@@ -91,7 +92,7 @@ def load_fairface_clip(
     Args:
         source: a weights file, or a folder, hub id or URI with one.
         revision: for hub ids.
-        fetch_remote: copies the folder behind a URI to this machine and returns its path.
+        storage: how object storage is reached, where the source is a URI.
         num_attention_heads: of the tower; one per 64 numbers of its width by default, as in every CLIP.
 
     Returns:
@@ -100,7 +101,7 @@ def load_fairface_clip(
     Raises:
         ConfigError, ModelError: it cannot be found, or is not of this layout.
     """
-    path = _find_file(source, revision, fetch_remote)
+    path = _find_file(source, revision, storage)
     tensors = rename(read_state_dict(path), FAIRFACE_CLIP_NAMES, str(path))
     for theirs, ours in FAIRFACE_CLIP_HEADS.items():
         _reorder_classes(tensors, ours, theirs, path)
@@ -135,7 +136,7 @@ def load_utkface_vit(
     source: str | Path,
     *,
     revision: str | None = None,
-    fetch_remote: FetchRemote | None = None,
+    storage: StorageConfig | None = None,
     num_attention_heads: int | None = None,
 ) -> MultiAttributeModel:
     """Loads seed 003's layout: a ViT of torchvision or timm and MLP heads age, gender and race.
@@ -143,7 +144,7 @@ def load_utkface_vit(
     Args:
         source: a weights file, or a folder, hub id or URI with one.
         revision: for hub ids.
-        fetch_remote: copies the folder behind a URI to this machine and returns its path.
+        storage: how object storage is reached, where the source is a URI.
         num_attention_heads: of the ViT; one per 64 numbers of its width by default.
 
     Returns:
@@ -153,7 +154,7 @@ def load_utkface_vit(
     Raises:
         ConfigError, ModelError: it cannot be found, or is not of this layout.
     """
-    path = _find_file(source, revision, fetch_remote)
+    path = _find_file(source, revision, storage)
     state = read_state_dict(path)
     is_torchvision = any(".encoder_layer_" in name or name.endswith("class_token") for name in state)
     tensors = rename(state, TORCHVISION_VIT_NAMES if is_torchvision else TIMM_VIT_NAMES, str(path))
@@ -204,11 +205,11 @@ def rename(tensors: Mapping[str, Tensor], renames: Renames, where: str) -> dict[
     return renamed
 
 
-def _find_file(source: str | Path, revision: str | None, fetch_remote: FetchRemote | None) -> Path:
+def _find_file(source: str | Path, revision: str | None, storage: StorageConfig | None) -> Path:
     if Path(source).expanduser().is_file():
         return Path(source).expanduser()
     patterns = (*_WEIGHT_FILES, *_PROCESSOR_FILES)
-    folder = locate_folder(source, patterns=patterns, revision=revision, fetch_remote=fetch_remote)
+    folder = locate_folder(source, patterns=patterns, revision=revision, storage=storage)
     for pattern in _WEIGHT_FILES:
         found = sorted(folder.glob(pattern))
         if len(found) > 1:

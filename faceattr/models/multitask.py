@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.hub import FetchRemote, locate_folder
+from faceattr.config import StorageConfig
+from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone
 from faceattr.models.backbones.names import restore_backbone
@@ -125,7 +126,7 @@ class MultiAttributeModel(nn.Module):
         *,
         revision: str | None = None,
         expected: AttributeSet | None = None,
-        fetch_remote: FetchRemote | None = None,
+        storage: StorageConfig | None = None,
     ) -> "MultiAttributeModel":
         """Loads what `save_pretrained` wrote: evaluation mode, float32, on the CPU.
 
@@ -133,12 +134,12 @@ class MultiAttributeModel(nn.Module):
             source: local folder, Hugging Face hub id, or URI of a folder.
             revision: for hub ids: branch, tag or commit.
             expected: attributes that the model must have, with these kinds and class orders; it may have more.
-            fetch_remote: copies the folder behind a URI to this machine and returns its path.
+            storage: how object storage is reached, where the source is a URI.
 
         Raises:
             ConfigError, ModelError: it cannot be found, is not a model of ours, or its attributes differ.
         """
-        folder = locate_folder(source, patterns=FILE_PATTERNS, revision=revision, fetch_remote=fetch_remote)
+        folder = locate_folder(source, patterns=FILE_PATTERNS, revision=revision, storage=storage)
         config = read_config(folder)
         if expected is not None:
             check_attributes(config.attributes, expected, str(folder))

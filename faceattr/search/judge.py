@@ -16,9 +16,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config.criterion import Criterion
 from faceattr.config.search import ObjectiveSettings
 from faceattr.errors import ConfigError, RunError
-from faceattr.evaluation.thresholds import Criterion, cross_fit
+from faceattr.evaluation.thresholds import cross_fit
 from faceattr.search.records import Judgement
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Targets

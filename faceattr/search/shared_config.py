@@ -7,12 +7,13 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from faceattr.config import StorageConfig
 from faceattr.config.overrides import override
 from faceattr.config.search import SearchConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.sources.options import near_hint
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import StorageOptions, open_store, split_uri
+from faceattr.data.stores.open import open_store, split_uri
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError
 from faceattr.training.presets import PRESETS_FOLDER
@@ -22,7 +23,7 @@ _Config = TypeVar("_Config")
 _OWN_KEYS = ("data", "output", "preset", "dry_run", "config")
 
 
-def build_base(config: SearchConfig, storage: StorageOptions) -> TrainConfig:
+def build_base(config: SearchConfig, storage: StorageConfig) -> TrainConfig:
     """The train config of the search, without what its space fixes.
 
     Raises:
@@ -45,7 +46,7 @@ def build_base(config: SearchConfig, storage: StorageOptions) -> TrainConfig:
     return base
 
 
-def _layers(config: SearchConfig, storage: StorageOptions) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _layers(config: SearchConfig, storage: StorageConfig) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if config.train is not None:
         where = f"--train {config.train}"
         content = load_yaml(_read_train(config.train, storage), where)
@@ -58,7 +59,7 @@ def _layers(config: SearchConfig, storage: StorageOptions) -> Iterator[tuple[str
         yield f"--set {each}", load_yaml(f"{key}: {text}", f"--set {each}")
 
 
-def _read_train(name: str, storage: StorageOptions) -> str:
+def _read_train(name: str, storage: StorageConfig) -> str:
     return read_text(name, storage, "--train") if name.endswith((".yaml", ".yml")) else _read_preset(name)
 
 
@@ -69,7 +70,7 @@ def _read_preset(name: str) -> str:
     return known[name].read_text("utf-8")
 
 
-def read_text(address: str, storage: StorageOptions, flag: str) -> str:
+def read_text(address: str, storage: StorageConfig, flag: str) -> str:
     """A small text file, local or in object storage.
 
     Raises:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.config.train import ModelSettings, TrainConfig
-from faceattr.data.hub import FetchRemote, locate_folder
+from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.names import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
@@ -55,7 +56,7 @@ def build_model(
     *,
     counts: Mapping[str, Tensor],
     pretrained: bool | None = None,
-    fetch_remote: FetchRemote | None = None,
+    storage: StorageConfig | None = None,
 ) -> MultiAttributeModel:
     """The model before its first step, on the CPU, in training mode, frozen as in the config.
 
@@ -64,7 +65,7 @@ def build_model(
         attributes: to learn.
         counts: attribute name -> labels by class, from `LabelTotals`, for the biases of new heads.
         pretrained: whether the backbone's published weights are loaded; by default as the config says.
-        fetch_remote: copies the model folder behind a URI to this machine.
+        storage: how object storage is reached, where the source is a URI.
 
     Raises:
         ConfigError, ModelError: the backbone, a head or the checkpoint cannot be had or do not fit the data.
@@ -72,10 +73,10 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.model.checkpoint is not None:
-            model, fresh = _continue_model(config.model, attributes, fetch_remote)
+            model, fresh = _continue_model(config.model, attributes, storage)
         else:
             wanted = config.model.pretrained if pretrained is None else pretrained
-            model, fresh = _new_model(config.model, attributes, wanted, fetch_remote), attributes.names
+            model, fresh = _new_model(config.model, attributes, wanted, storage), attributes.names
         _set_crop(model, config.model.crop_fraction)
         freeze(model, config.freeze.depth)
         if config.lora.rank:
@@ -94,7 +95,7 @@ def build_model(
 
 
 def build_untrained(
-    config: TrainConfig, attributes: AttributeSet, *, fetch_remote: FetchRemote | None = None
+    config: TrainConfig, attributes: AttributeSet, *, storage: StorageConfig | None = None
 ) -> MultiAttributeModel:
     """The model with random weights, for its shapes: shows before any label is read whether the settings fit it.
 
@@ -106,18 +107,18 @@ def build_untrained(
         each.name: torch.ones(NUM_YEARS if each.kind == "age" else len(each.classes), dtype=torch.float64)
         for each in attributes.attributes
     }
-    return build_model(config, attributes, counts=counts, pretrained=False, fetch_remote=fetch_remote)
+    return build_model(config, attributes, counts=counts, pretrained=False, storage=storage)
 
 
 def _new_model(
-    settings: ModelSettings, attributes: AttributeSet, pretrained: bool, fetch_remote: FetchRemote | None
+    settings: ModelSettings, attributes: AttributeSet, pretrained: bool, storage: StorageConfig | None
 ) -> MultiAttributeModel:
     backbone = build_backbone(
         settings.backbone,
         pretrained=pretrained,
         image_size=settings.image_size,
         args={name: _read_argument(value) for name, value in settings.args.items()},
-        fetch_remote=fetch_remote,
+        storage=storage,
     )
     return MultiAttributeModel(backbone, attributes, heads=_choose_heads(settings, attributes))
 
@@ -159,11 +160,11 @@ def _choose_heads(settings: ModelSettings, attributes: AttributeSet) -> dict[str
 
 
 def _continue_model(
-    settings: ModelSettings, attributes: AttributeSet, fetch_remote: FetchRemote | None
+    settings: ModelSettings, attributes: AttributeSet, storage: StorageConfig | None
 ) -> tuple[MultiAttributeModel, tuple[str, ...]]:
     """A trained model with heads for these attributes, and which of the heads are new."""
     source = str(settings.checkpoint)
-    old = MultiAttributeModel.from_pretrained(source, fetch_remote=fetch_remote)
+    old = MultiAttributeModel.from_pretrained(source, storage=storage)
     shared = tuple(each for each in attributes.attributes if each.name in old.attributes.names)
     if shared:
         check_attributes(old.attributes, AttributeSet(attributes=shared), f"--model.checkpoint {source}")
@@ -175,7 +176,7 @@ def _continue_model(
     return model, fresh
 
 
-def describe_forgotten(settings: ModelSettings, *, fetch_remote: FetchRemote | None = None) -> list[str]:
+def describe_forgotten(settings: ModelSettings, *, storage: StorageConfig | None = None) -> list[str]:
     """What of `--model.checkpoint` a training does not go on with, for people: cuts and calibration of its old scores.
 
     Raises:
@@ -183,7 +184,7 @@ def describe_forgotten(settings: ModelSettings, *, fetch_remote: FetchRemote | N
     """
     if settings.checkpoint is None:
         return []
-    old = read_config(locate_folder(settings.checkpoint, patterns=FILE_PATTERNS, fetch_remote=fetch_remote))
+    old = read_config(locate_folder(settings.checkpoint, patterns=FILE_PATTERNS, storage=storage))
     found = [f"threshold of {name} {cut:g}" for name, cut in old.thresholds.items()]
     found += [f"calibration of {name}" for name in old.calibration]
     if not found:

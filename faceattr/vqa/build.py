@@ -2,8 +2,7 @@
 
 import torch
 
-from faceattr.data.model_folders import fetch_folder
-from faceattr.data.stores.open import StorageOptions
+from faceattr.config import StorageConfig
 from faceattr.devices import given_device
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.checkpoint import load_blip
@@ -25,7 +24,7 @@ def build_scorer(
     batch_size: int,
     threads: int,
     on_gpu: bool,
-    storage: StorageOptions,
+    storage: StorageConfig,
 ) -> Scorer:
     """Loads the checkpoint and, for the packed engine, proves it against the plain path on two images.
 
@@ -45,7 +44,7 @@ def build_scorer(
         ModelError: the checkpoint cannot be loaded, is another one, or gives wrong numbers.
     """
     torch.set_num_threads(threads)
-    checkpoint = load_blip(model, revision=revision, fetch_remote=lambda uri: fetch_folder(uri, storage))
+    checkpoint = load_blip(model, revision=revision, storage=storage)
     if checkpoint.weights_id != weights_id:
         raise ModelError(
             f"{model}: this node has weights {checkpoint.weights_id[:12]}, the driver {weights_id[:12]}. Use object "

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import decode_image
 from faceattr.data.images.decoder import IsolatedDecoder
 
 FAIRFACE = Path(__file__).resolve().parents[3] / "shared" / "fairface"
-LIMITS = ImageLimits()
+LIMITS = ImageLimitsConfig()
 
 
 def load_jpegs(count: int) -> tuple[str, list[bytes]]:

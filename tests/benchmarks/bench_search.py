@@ -24,9 +24,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from faceattr.config import RayConfig
+from faceattr.config import ImageLimitsConfig, RayConfig
 from faceattr.config.search import SearchConfig, TrialsSettings
-from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.data.images.decode import decode_image
 from faceattr.jobs.cluster.session import ray_session
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.search.run import job as search_job
@@ -57,7 +57,7 @@ class MemoryFeed:
         self._plan, self._config = plan, config
         plain = EvalTransform(model.backbone.preprocessing)
         self._images, self._targets = {}, {}
-        limits = ImageLimits(max_bytes=2**30, max_pixels=2**26)
+        limits = ImageLimitsConfig(max_bytes=2**30, max_pixels=2**26)
         for split in ("train", "val"):
             rows = [data for table in plan.data.iter_split(split, ["image"]) for data in table["image"].to_pylist()]
             decoded = [torch.from_numpy(decode_image(data, limits)).permute(2, 0, 1).contiguous() for data in rows]

@@ -34,7 +34,8 @@ def bare_worker(model: str, paths: list[Path], ready: Any, seconds: Any) -> None
     """Reads, decodes and scores on one core. Uses our own parts: what is compared is all that is around them."""
     import torch
 
-    from faceattr.data.images.decode import ImageLimits, decode_image
+    from faceattr.config import ImageLimitsConfig
+    from faceattr.data.images.decode import decode_image
     from faceattr.vqa.blip.checkpoint import load_blip
     from faceattr.vqa.blip.preprocess import resize_rgb
     from faceattr.vqa.blip.scorer import BlipScorer
@@ -43,7 +44,7 @@ def bare_worker(model: str, paths: list[Path], ready: Any, seconds: Any) -> None
     torch.set_num_threads(1)
     questions = parse_question_set(QUESTIONS, name="bench", where="bench").vqa_questions()
     scorer = BlipScorer(load_blip(model), questions, device="cpu", batch_size=8)
-    limits = ImageLimits()
+    limits = ImageLimitsConfig()
     scorer.score(np.zeros((8, scorer.image_size_px, scorer.image_size_px, 3), np.uint8))  # warm, as the actors are
     ready.wait()
     started = time.perf_counter()

@@ -30,8 +30,7 @@ def bench_scaling(*, milliseconds: float) -> None:
     """Prints images/s with 1, 2, 4 and 8 actors whose scorer sleeps, and what `faceattr plan` gives for the same."""
     import ray
 
-    from faceattr.config import LabelConfig
-    from faceattr.data.images.decode import ImageLimits
+    from faceattr.config import ImageLimitsConfig, LabelConfig
     from faceattr.jobs.cluster.session import ActorPlan
     from faceattr.jobs.images import label
     from faceattr.jobs.images import run as image_run
@@ -57,7 +56,7 @@ def bench_scaling(*, milliseconds: float) -> None:
                     root=str(images),
                     bytes_column=None,
                     storage=job.storage,
-                    limits=ImageLimits(),
+                    limits=ImageLimitsConfig(),
                     decode_timeout_s=30,
                     resizer=job.resizer,
                 ),

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.packed.reader import open_packed
-from faceattr.data.stores.open import StorageOptions
 from faceattr.jobs.images.decode import DecodeImages, Resizer
 from faceattr.jobs.images.read import ReadImages
 
@@ -46,7 +45,7 @@ def read_photos(scratch: Path) -> Stage:
     """128 files of 6 MB."""
     for number in range(128):
         (scratch / f"{number:03}.jpg").write_bytes(os.urandom(6 * MB))
-    read = ReadImages(str(scratch), StorageOptions(), ImageLimits())
+    read = ReadImages(str(scratch), StorageConfig(), ImageLimitsConfig())
     return lambda: read(plan_rows([str(path) for path in sorted(scratch.iterdir())]))
 
 
@@ -56,7 +55,7 @@ def read_packed(scratch: Path) -> Stage:
     writer = pq.ParquetWriter(path, pa.schema([("image", pa.binary())]))
     with writer:
         writer.write_table(pa.table({"image": [os.urandom(46_000) for _ in range(1_000)]}), row_group_size=1_000)
-    read = ReadImages(str(scratch), StorageOptions(), ImageLimits(), "image")
+    read = ReadImages(str(scratch), StorageConfig(), ImageLimitsConfig(), "image")
     return lambda: read(plan_rows([str(path)] * 256, range(256)))
 
 
@@ -66,7 +65,7 @@ def decode_plain(scratch: Path) -> Stage:
     Image.new("RGB", (5_000, 4_000), "gray").save(buffer, "PNG")
     data = pa.array([buffer.getvalue()] * 8, pa.large_binary())
     rows = pa.table({"data": data, "status": ["ok"] * 8, "error": pa.nulls(8, pa.string())})
-    return lambda: DecodeImages(ImageLimits(), 60.0, Resizer("memory_stages:crop", 224, 224))(rows)
+    return lambda: DecodeImages(ImageLimitsConfig(), 60.0, Resizer("memory_stages:crop", 224, 224))(rows)
 
 
 def crop(image: np.ndarray, side: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import decode_image
 from faceattr.models.backbones.names import build_backbone
 from faceattr.models.transforms import Normalise, TrainTransform
 
@@ -37,7 +38,7 @@ class Images(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int):
-        pixels = decode_image(self.paths[index].read_bytes(), ImageLimits())
+        pixels = decode_image(self.paths[index].read_bytes(), ImageLimitsConfig())
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         return self.transform(image, seed=index), self.labels[index]
 

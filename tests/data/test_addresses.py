@@ -6,14 +6,13 @@ import logging
 import pytest
 
 from faceattr.cli import main, run_job
-from faceattr.config import LabelConfig
-from faceattr.data.hub import locate_folder
+from faceattr.config import LabelConfig, StorageConfig
 from faceattr.data.inputs.open import open_input
-from faceattr.data.model_folders import fetch_folder
+from faceattr.data.model_folders import fetch_folder, locate_folder
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.stores.addresses import check_no_credentials, find_credentials
-from faceattr.data.stores.open import StorageOptions, open_output, open_store
+from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ConfigError
 from faceattr.search.shared_config import read_text
@@ -88,14 +87,14 @@ def test_what_is_no_credential(address):
 DOORS = {
     "store": open_store,
     "output": open_output,
-    "file": lambda address: open_ranged(address, StorageOptions()),
+    "file": lambda address: open_ranged(address, StorageConfig()),
     "images": open_input,
     "manifest": lambda address: open_input(f"{address}/list.csv"),
     "packed": lambda address: open_input(f"{address}/a.parquet"),
     "root": lambda address: open_input("list.csv", root=address),
-    "fetched folder": lambda address: fetch_folder(address, StorageOptions()),
+    "fetched folder": lambda address: fetch_folder(address, StorageConfig()),
     "model": lambda address: locate_folder(address, patterns=["*"]),
-    "text": lambda address: read_text(address, StorageOptions(), "--space"),
+    "text": lambda address: read_text(address, StorageConfig(), "--space"),
     "source": lambda address: open_source("table", address),
     "label files": lambda address: open_source("table", ".", options=SourceOptions(files=(address,))),
     "image folder": lambda address: open_source("utkface", ".", options=SourceOptions(image_folder=address)),

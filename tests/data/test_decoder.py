@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import decode_image
 from faceattr.data.images.decoder import IsolatedDecoder, process_decoder
 from faceattr.errors import ConfigError, ImageError, RunError
 
-LIMITS = ImageLimits(max_bytes=4 * 2**20, max_pixels=4_000_000)
+LIMITS = ImageLimitsConfig(max_bytes=4 * 2**20, max_pixels=4_000_000)
 
 
 def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
@@ -130,7 +131,7 @@ def test_images_at_the_limits_and_batches_beyond_the_shared_memory(decoder: Isol
 
 
 def test_a_tiny_limit_leaves_room_for_reasons() -> None:
-    with IsolatedDecoder(ImageLimits(max_bytes=100, max_pixels=1)) as small, pytest.raises(ImageError) as caught:
+    with IsolatedDecoder(ImageLimitsConfig(max_bytes=100, max_pixels=1)) as small, pytest.raises(ImageError) as caught:
         small.decode(b"<html>")
     assert caught.value.reason == "not_an_image"
 
@@ -205,7 +206,7 @@ def test_the_deadline_is_for_each_image_and_not_for_the_batch(tmp_path: Path) ->
 
 
 def test_memory_is_limited() -> None:
-    limits = ImageLimits(max_pixels=40_000_000)
+    limits = ImageLimitsConfig(max_pixels=40_000_000)
     data = encode(Image.new("RGBA", (6000, 6000)), "PNG", compress_level=1)
     with IsolatedDecoder(limits, memory_bytes=400 * 2**20) as made:
         with pytest.raises(ImageError) as caught:

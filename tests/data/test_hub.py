@@ -1,7 +1,7 @@
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from faceattr.data import hub
+from faceattr.data import model_folders as hub
 from faceattr.errors import ModelError
 from faceattr.models.multitask import MultiAttributeModel
 from tests.models.tiny import ATTRIBUTES, build_model

@@ -7,13 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ImageError, RunError, StorageError
 
 MIB = 2**20
-STORAGE = StorageOptions()
+STORAGE = StorageConfig()
 HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -42,7 +41,7 @@ def test_rows_of_any_row_group_come_in_order(tmp_path, kind, kept_bytes):
     uri = write(tmp_path / "a.parquet", kind, 500, row_group_size=150)
     column = ImageColumn(uri=uri, name="image", storage=STORAGE, batch_bytes=500, kept_bytes=kept_bytes)
     rows = [0, 1, 7, 9, 148, 149, 150, 310, 444, 449, 499]
-    found = list(column.read(rows, ImageLimits()))
+    found = list(column.read(rows, ImageLimitsConfig()))
     for row, value in zip(rows, found, strict=True):
         if row % 10 == 9:
             assert isinstance(value, ImageError)
@@ -57,7 +56,7 @@ def test_an_image_over_the_limit_is_a_reason_among_the_others(tmp_path):
         column = ImageColumn(
             uri=str(tmp_path / "a.parquet"), name="image", storage=STORAGE, batch_bytes=1, kept_bytes=kept_bytes
         )
-        one, large, three = column.read([0, 1, 2], ImageLimits(max_bytes=4))
+        one, large, three = column.read([0, 1, 2], ImageLimitsConfig(max_bytes=4))
         assert (one, three) == (b"1", b"3")
         assert isinstance(large, ImageError)
         assert str(large) == "too_large: 5 bytes, over the limit of 4 (--decode.max-bytes)"
@@ -74,14 +73,14 @@ def test_a_file_with_one_row_group_is_read_once_and_a_few_images_are_in_memory(t
     pool, usual = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
     pa.set_memory_pool(pool)
     try:
-        for number, found in enumerate(column.read(range(160), ImageLimits())):
+        for number, found in enumerate(column.read(range(160), ImageLimitsConfig())):
             assert found == images[number]
     finally:
         pa.set_memory_pool(usual)
     assert bytes_read() - before < 1.2 * path.stat().st_size
     assert 0 < pool.max_memory() < 16 * MIB
     before = bytes_read()
-    (first,) = column.read([0], ImageLimits())
+    (first,) = column.read([0], ImageLimitsConfig())
     assert first == images[0]
     assert bytes_read() - before < path.stat().st_size / 4
 
@@ -96,6 +95,6 @@ def test_a_damaged_file_and_a_lost_one_are_named(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 and nothing else")
     with pytest.raises(RunError, match=r"a\.parquet is damaged"):
-        list(ImageColumn(uri=str(path), name="image", storage=STORAGE).read([0], ImageLimits()))
+        list(ImageColumn(uri=str(path), name="image", storage=STORAGE).read([0], ImageLimitsConfig()))
     with pytest.raises(StorageError, match=r"b\.parquet"):
-        list(ImageColumn(uri=str(tmp_path / "b.parquet"), name="image", storage=STORAGE).read([0], ImageLimits()))
+        list(ImageColumn(uri=str(tmp_path / "b.parquet"), name="image", storage=STORAGE).read([0], ImageLimitsConfig()))

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from faceattr.data.images.decode import REASONS, ImageLimits, decode_image
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import REASONS, decode_image
 from faceattr.data.images.heif import register_heif
 from faceattr.errors import ConfigError, ImageError
 
 # Pillow warns of damaged metadata, of which there is much here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
-LIMITS = ImageLimits()
+LIMITS = ImageLimitsConfig()
 ORIENTATION_TAG = 0x0112
 
 
@@ -39,7 +40,7 @@ def read_with_pillow(data: bytes) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def find_reason(data: bytes, limits: ImageLimits = LIMITS) -> str:
+def find_reason(data: bytes, limits: ImageLimitsConfig = LIMITS) -> str:
     with pytest.raises(ImageError) as caught:
         decode_image(data, limits)
     assert caught.value.reason in REASONS
@@ -239,12 +240,12 @@ def test_bombs_are_refused_on_their_header() -> None:
 def test_limits_count_to_the_last_byte_and_pixel() -> None:
     num_pixels = 61 * 37
     for data in (JPEG, PNG, WEBP):
-        decode_image(data, ImageLimits(max_bytes=len(data), max_pixels=num_pixels))
-        assert find_reason(data, ImageLimits(max_bytes=len(data) - 1)) == "too_large"
-        assert find_reason(data, ImageLimits(max_pixels=num_pixels - 1)) == "too_many_pixels"
+        decode_image(data, ImageLimitsConfig(max_bytes=len(data), max_pixels=num_pixels))
+        assert find_reason(data, ImageLimitsConfig(max_bytes=len(data) - 1)) == "too_large"
+        assert find_reason(data, ImageLimitsConfig(max_pixels=num_pixels - 1)) == "too_many_pixels"
     for wrong in ({"max_bytes": 0}, {"max_pixels": 0}, {"max_pixels": 10**9}):
         with pytest.raises(ConfigError):
-            ImageLimits(**wrong)
+            ImageLimitsConfig(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +433,7 @@ def test_flipped_bytes_raise_nothing_but_image_errors(which: int, flips: list[tu
     for place, value in flips:
         data[int(place * (min(400, len(data)) if early else len(data)))] = value
     try:
-        pixels = decode_image(bytes(data), ImageLimits(max_pixels=1_000_000))
+        pixels = decode_image(bytes(data), ImageLimitsConfig(max_pixels=1_000_000))
     except ImageError as error:
         assert error.reason in REASONS  # noqa: PT017
     else:
@@ -446,5 +447,5 @@ def test_a_cut_photo_of_a_phone_is_truncated_and_a_large_one_is_refused_on_its_h
     assert {find_reason(data[:cut]) for cut in range(len(data) - 300, len(data), 37)} == {"truncated"}
     assert {find_reason(data[:cut]) for cut in range(20, 200, 13)} <= {"truncated", "unsupported"}
     with pytest.raises(ImageError) as caught:
-        decode_image(data, ImageLimits(max_pixels=100))
+        decode_image(data, ImageLimitsConfig(max_pixels=100))
     assert caught.value.reason == "too_many_pixels"

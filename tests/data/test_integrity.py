@@ -9,10 +9,11 @@ import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import main as faceattr
+from faceattr.config import StorageConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.runs.version import read_published, read_record
 from faceattr.data.sources.registry import open_source
-from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.open import open_store
 from faceattr.errors import FaceattrError, RunError
 from faceattr.jobs.train.survey import SURVEY_KEY, load_surveys
 from faceattr.training.history import read_history
@@ -112,7 +113,7 @@ def test_who_wants_to_read_what_is_left_can(labels):
     labels.put("_manifest.json", json.dumps(data).encode())
     with pytest.raises(RunError, match="is damaged"):
         open_source("labels", labels.uri).read_all()
-    table, _ = open_source("labels", labels.uri, storage=StorageOptions(verify=False)).read_all()
+    table, _ = open_source("labels", labels.uri, storage=StorageConfig(verify=False)).read_all()
     assert len(table) == 40
     assert labels.get(SHARD) == good
 

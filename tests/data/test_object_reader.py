@@ -2,7 +2,7 @@
 
 import pytest
 
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig
 from faceattr.data.stores.object_reader import ObjectReader
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import RefusedObjectError
@@ -38,7 +38,7 @@ def test_one_refused_image_among_others_is_unreadable_in_the_words_of_the_store(
 
 
 def test_an_object_that_is_too_large_is_an_error_and_a_witness_all_the_same():
-    reader = ObjectReader(refuse({"a.jpg"}), ImageLimits(max_bytes=4))
+    reader = ObjectReader(refuse({"a.jpg"}), ImageLimitsConfig(max_bytes=4))
     found = reader.read(uri("b.jpg"))
     assert isinstance(found, ImageError)
     assert (found.reason, found.detail) == ("too_large", "5 bytes, over the limit of 4 (--decode.max-bytes)")

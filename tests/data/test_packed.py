@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.runs.version import read_manifest
-from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, RunError, StorageError
 from tests.packed_runs import write_packed_run
 
@@ -203,7 +204,7 @@ def test_columns_that_are_not_there(tmp_path):
 
 def test_files_that_are_gone_damaged_or_out_of_reach(tmp_path):
     uri = write(tmp_path / "run")
-    data = open_packed([uri], StorageOptions(deadline_s=0.1))
+    data = open_packed([uri], StorageConfig(deadline_s=0.1))
     (file,) = data.splits["train"]
     path = tmp_path / "run" / "packed" / "split=train" / "shard-00000000.parquet"
     whole = path.read_bytes()

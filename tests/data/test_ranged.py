@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.data.inputs.open import open_input
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.rejects import Rejects
 from faceattr.data.stores import ranged
-from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.open import open_store
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.data.stores.s3 import S3Store, _make_client
 from faceattr.errors import ConfigError, StorageError
@@ -73,7 +74,7 @@ def test_a_manifest_is_read_from_the_endpoint_of_the_profile(configured, s3_uri)
 
 def test_a_table_of_labels_is_read_from_the_endpoint_of_the_profile(configured, s3_uri):
     open_store(s3_uri).put("labels.csv", b"image,hat\na.jpg,1\n")
-    labels = open_source("table", s3_uri, options=SourceOptions(), storage=StorageOptions())
+    labels = open_source("table", s3_uri, options=SourceOptions(), storage=StorageConfig())
     assert sum(len(table) for table in labels.tables(Rejects())) == 1
 
 
@@ -96,7 +97,7 @@ def test_the_addressing_style_is_one_for_objects_and_ranges(configured, s3_uri, 
     config = tmp_path / ".aws" / "config"
     open_store(s3_uri).put("a.bin", b"abc")
     config.write_text(config.read_text().replace("= path", f"= {style}").replace("127.0.0.1", "localhost"))
-    options = StorageOptions(deadline_s=0.2)
+    options = StorageConfig(deadline_s=0.2)
     _make_client.cache_clear()  # the file changed, not the environment
     for read in (
         lambda: open_store(s3_uri, options).get("a.bin"),
@@ -116,7 +117,7 @@ def test_requester_pays_is_asked_for_by_objects_and_ranges_alike(s3_uri, monkeyp
     seen = []
     store._client.meta.events.register("before-send.s3", lambda request, **_: seen.append(dict(request.headers)))
     store.put("a.bin", b"abc")
-    assert store.get("a.bin") == open_ranged(f"{s3_uri}/a.bin", StorageOptions()).read() == b"abc"
+    assert store.get("a.bin") == open_ranged(f"{s3_uri}/a.bin", StorageConfig()).read() == b"abc"
     list(store.list())
     assert len(seen) == 4
     assert all(headers.get("x-amz-request-payer") in (b"requester", "requester") for headers in seen)
@@ -135,7 +136,7 @@ def test_any_range_of_a_large_object_is_what_was_written(s3_uri, monkeypatch):
     monkeypatch.setattr(ranged, "_AHEAD_BYTES", 2**20)
     open_store(s3_uri).put("large.bin", DATA)
     draw = random.Random(3)
-    with open_ranged(f"{s3_uri}/large.bin", StorageOptions()) as file:
+    with open_ranged(f"{s3_uri}/large.bin", StorageConfig()) as file:
         assert file.size() == len(DATA)
         for size in (1, 100, 70_000, 2**20, 5 * 2**20, 18 * 2**20):
             for _ in range(4):
@@ -149,15 +150,15 @@ def test_any_range_of_a_large_object_is_what_was_written(s3_uri, monkeypatch):
 
 def test_an_empty_object_and_one_that_is_not_there(s3_uri):
     open_store(s3_uri).put("empty", b"")
-    with open_ranged(f"{s3_uri}/empty", StorageOptions()) as file:
+    with open_ranged(f"{s3_uri}/empty", StorageConfig()) as file:
         assert (file.size(), file.read()) == (0, b"")
     with pytest.raises(FileNotFoundError):
-        open_ranged(f"{s3_uri}/missing", StorageOptions())
+        open_ranged(f"{s3_uri}/missing", StorageConfig())
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset", "short", "error"])
 def test_a_range_survives_a_bad_network(s3_uri, proxy, kind):
-    options = StorageOptions(endpoint_url=proxy.url, deadline_s=20)
+    options = StorageConfig(endpoint_url=proxy.url, deadline_s=20)
     open_store(s3_uri).put("a.bin", DATA[:200_000])
     proxy.add(Fault(kind, "GET", path="a.bin", times=2))
     with open_ranged(f"{s3_uri}/a.bin", options) as file:
@@ -168,7 +169,7 @@ def test_a_range_survives_a_bad_network(s3_uri, proxy, kind):
 
 def test_an_outage_while_a_file_is_read_is_an_error_of_the_store(s3_uri, proxy):
     open_store(s3_uri).put("a.parquet", parquet({"n": list(range(100_000))}))
-    options = StorageOptions(endpoint_url=proxy.url, deadline_s=0.3)
+    options = StorageConfig(endpoint_url=proxy.url, deadline_s=0.3)
     with open_ranged(f"{s3_uri}/a.parquet", options) as file:
         table = pq.ParquetFile(file, pre_buffer=True)
         proxy.outage = True
@@ -179,7 +180,7 @@ def test_an_outage_while_a_file_is_read_is_an_error_of_the_store(s3_uri, proxy):
 def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed_with_the_old_one(s3_uri):
     store = open_store(s3_uri)
     store.put("a.bin", DATA[:300_000])
-    with open_ranged(f"{s3_uri}/a.bin", StorageOptions()) as file:
+    with open_ranged(f"{s3_uri}/a.bin", StorageConfig()) as file:
         store.put("a.bin", DATA[1:300_001])
         with pytest.raises(StorageError, match="was replaced while it was read"):
             file.read(10)
@@ -188,7 +189,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed_with_the_old_o
 def test_a_small_read_of_a_large_file_fetches_little(s3_uri, proxy):
     columns = {"big": [DATA[start : start + 50_000] for start in range(0, 10_000_000, 50_000)], "n": list(range(200))}
     open_store(s3_uri).put("a.parquet", parquet(columns))
-    with open_ranged(f"{s3_uri}/a.parquet", StorageOptions(endpoint_url=proxy.url)) as file:
+    with open_ranged(f"{s3_uri}/a.parquet", StorageConfig(endpoint_url=proxy.url)) as file:
         assert pq.ParquetFile(file).read(["n"])["n"].to_pylist() == list(range(200))
     assert proxy.count("GET", "a.parquet") <= 2
 
@@ -196,6 +197,6 @@ def test_a_small_read_of_a_large_file_fetches_little(s3_uri, proxy):
 def test_a_csv_of_many_blocks_is_read_in_few_requests(s3_uri, proxy):
     lines = b"n\n" + b"".join(b"%d\n" % number for number in range(1_000_000))
     open_store(s3_uri).put("a.csv", lines)
-    with open_ranged(f"{s3_uri}/a.csv", StorageOptions(endpoint_url=proxy.url)) as file:
+    with open_ranged(f"{s3_uri}/a.csv", StorageConfig(endpoint_url=proxy.url)) as file:
         assert sum(len(batch) for batch in pa.csv.open_csv(file)) == 1_000_000
     assert proxy.count("GET", "a.csv") <= 4

@@ -5,11 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from faceattr.config import StorageConfig
 from faceattr.data.runs.commit import commit_shard, shard_key
 from faceattr.data.runs.plan import plan_schema, write_plan
 from faceattr.data.runs.reject_counts import count_rejected
 from faceattr.data.runs.version import RunVersion, open_run
-from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.open import open_store
 
 SCHEMA = pa.schema(
     [
@@ -62,7 +63,7 @@ def test_only_shards_that_were_committed_before_the_session_are_counted(version)
     work = version.work()
     assert work.pending.tolist() == [3]
     commit(version, 3, BAD[3])  # by this session: its rows are judged as they come
-    assert count_rejected(version, work, StorageOptions()) == 2 + 256
+    assert count_rejected(version, work, StorageConfig()) == 2 + 256
 
 
 def test_in_a_retry_the_rows_that_are_done_again_are_not_counted(version):
@@ -70,11 +71,11 @@ def test_in_a_retry_the_rows_that_are_done_again_are_not_counted(version):
         commit(version, shard, bad)
     version.publish(version.verify())
     retry = RunVersion(version.store, version.record, SCHEMA, retry_failed=True)
-    assert count_rejected(retry, retry.work(), StorageOptions()) == 0
+    assert count_rejected(retry, retry.work(), StorageConfig()) == 0
     commit(retry, 2, BAD[2][:10])  # an earlier session of the retry mended most
     work = retry.work()
     assert work.pending.tolist() == [1, 3]
-    assert count_rejected(retry, work, StorageOptions()) == 10
+    assert count_rejected(retry, work, StorageConfig()) == 10
 
 
 def test_files_without_statistics_are_counted_by_their_status(version, tmp_path):
@@ -85,4 +86,4 @@ def test_files_without_statistics_are_counted_by_their_status(version, tmp_path)
     )
     pq.write_table(table, sink, write_statistics=False)
     version.store.put(key, sink.getvalue().to_pybytes())
-    assert count_rejected(version, version.work(), StorageOptions()) == 56
+    assert count_rejected(version, version.work(), StorageConfig()) == 56

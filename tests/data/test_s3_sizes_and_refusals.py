@@ -4,11 +4,10 @@ import time
 
 import pytest
 
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.runs.version import probe_store
 from faceattr.data.stores.object_reader import ObjectReader
-from faceattr.data.stores.open import StorageOptions
 from faceattr.data.stores.s3 import S3Store
 from faceattr.errors import ImageError, StorageError
 from tests.fakes.proxy import Fault, serve_faults
@@ -36,7 +35,7 @@ def store(proxy, s3, request):
 
 def read_listed(store, key):
     (listed,) = [entry for entry in store.list() if entry.key == key]
-    reader = ObjectReader(store, ImageLimits())
+    reader = ObjectReader(store, ImageLimitsConfig())
     return reader.read(f"{store.uri}/{key}", num_bytes=listed.num_bytes, etag=listed.etag)
 
 
@@ -62,7 +61,7 @@ def test_an_object_that_was_replaced_since_the_listing_is_taken_as_it_is(store):
     store.put("a.jpg", DATA)
     (listed,) = store.list()
     store.put("a.jpg", b"new")
-    reader = ObjectReader(store, ImageLimits())
+    reader = ObjectReader(store, ImageLimitsConfig())
     assert reader.read(f"{store.uri}/a.jpg", num_bytes=listed.num_bytes, etag=listed.etag) == b"new"
 
 
@@ -70,7 +69,7 @@ def test_a_file_of_a_model_that_comes_short_is_fetched_again(store, proxy, tmp_p
     monkeypatch.setenv("FACEATTR_CACHE", str(tmp_path))
     store.put("model.bin", DATA)
     proxy.add(Fault("short", "GET", path="model.bin"))
-    folder = fetch_folder(store.uri, StorageOptions(endpoint_url=proxy.url))
+    folder = fetch_folder(store.uri, StorageConfig(endpoint_url=proxy.url))
     assert (folder / "model.bin").read_bytes() == DATA
 
 

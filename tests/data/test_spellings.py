@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.data.inputs.open import open_input
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RunRecord, check_fingerprint
 from faceattr.data.sources.image_names import find_files, find_image_root
 from faceattr.data.stores.addresses import key_below, local_path, normalise_address, resolve_distinct
-from faceattr.data.stores.open import StorageOptions, open_output, open_store
+from faceattr.data.stores.open import open_output, open_store
 from faceattr.errors import ConfigError
 from tests.packed_runs import write_packed_run
 
@@ -122,7 +123,7 @@ def test_an_image_of_a_manifest_may_be_written_with_any_spelling_of_the_root(fac
     source = open_input(str(tmp_path / "list.parquet"), root=root.format(faces=faces))
     (row,) = [row for table in source.tables for row in table.to_pylist()]
     assert (row["image_id"], row["uri"]) == ("a.jpg", f"{faces}/a.jpg")
-    assert find_image_root(root.format(faces=faces), StorageOptions(), None)[1].columns(name.format(faces=faces)) == {
+    assert find_image_root(root.format(faces=faces), StorageConfig(), None)[1].columns(name.format(faces=faces)) == {
         "image_id": "a.jpg",
         "uri": f"{faces}/a.jpg",
     }

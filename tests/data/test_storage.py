@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from faceattr.data.stores.open import ArrowStore, LocalStore, StorageOptions, check_key, join_uri, open_store, split_uri
+from faceattr.config import StorageConfig
+from faceattr.data.stores.open import ArrowStore, LocalStore, check_key, join_uri, open_store, split_uri
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.errors import ConfigError, StorageError
@@ -186,7 +187,7 @@ def test_a_store_below_a_prefix_sees_only_its_own(s3, s3_uri):
 
 def test_an_endpoint_may_be_given_instead_of_the_environments(s3, s3_uri, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    store = open_store(s3_uri, StorageOptions(endpoint_url=s3.endpoint_url, deadline_s=5))
+    store = open_store(s3_uri, StorageConfig(endpoint_url=s3.endpoint_url, deadline_s=5))
     store.put("a", b"1")
     assert store.get("a") == b"1"
 

@@ -7,14 +7,14 @@ import random
 
 import pytest
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import read_header, read_rows, read_tables, sniff_delimiter
 from faceattr.data.inputs.open import open_input
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
-STORAGE = StorageOptions()
+STORAGE = StorageConfig()
 
 
 def write(folder, content, name="list.csv"):

@@ -6,12 +6,13 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config.criterion import Criterion
 from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.evaluate import Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import compute_group_tables, read_groups
 from faceattr.evaluation.leakage import check_disjoint
-from faceattr.evaluation.thresholds import Criterion, choose_threshold
+from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.reports.tables.metrics import build_metrics
 from faceattr.reports.tables.performance import write_performance_report
 from faceattr.reports.tables.submissions import write_label_lines, write_submission

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import faceattr
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig
 from faceattr.errors import ConfigError, ImageError
 from faceattr.evaluation.decisions import decide_labels, truth_table
 from faceattr.inference.prediction import Prediction
@@ -256,10 +256,10 @@ def test_the_package_has_these_names_and_no_others():
 
 def test_a_picture_over_the_limit_is_an_error_at_its_own_place(model_folder, photos, monkeypatch):
     monkeypatch.setenv("FACEATTR_MODEL", str(model_folder))
-    limits = ImageLimits(max_bytes=(photos / "a.JPG").stat().st_size)
+    limits = ImageLimitsConfig(max_bytes=(photos / "a.JPG").stat().st_size)
     over = next(path for path in sorted(photos.iterdir()) if path.stat().st_size > limits.max_bytes)
     first, second = faceattr.predict_batch([over, photos / "a.JPG"], limits=limits)
     assert first["error"].startswith("too_large: ")
     assert "hat" in second
     with pytest.raises(ImageError, match=r"over the limit of 1 \(--decode\.max-bytes\)"):
-        faceattr.predict_image(photos / "a.JPG", limits=ImageLimits(max_bytes=1))
+        faceattr.predict_image(photos / "a.JPG", limits=ImageLimitsConfig(max_bytes=1))

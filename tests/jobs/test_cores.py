@@ -28,7 +28,7 @@ def make_config(size_px=32, **groups):
 
 
 def make_model(config):
-    return build_model(config, ATTRIBUTES, counts=COUNTS, fetch_remote=lambda uri: uri)
+    return build_model(config, ATTRIBUTES, counts=COUNTS)
 
 
 @pytest.mark.parametrize(

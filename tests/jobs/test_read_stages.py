@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from faceattr.data.images.decode import ImageLimits
-from faceattr.data.stores.open import StorageOptions
+from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.jobs.images.read import ReadImages, cut_at_row_groups
 
 MIB = 2**20
@@ -31,7 +30,7 @@ def test_a_huge_object_behind_a_manifest_is_a_row_and_is_not_read(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"a")
     with (tmp_path / "film.jpg").open("wb") as file:
         file.truncate(2**31)
-    read = ReadImages(str(tmp_path), StorageOptions(), ImageLimits(max_bytes=10))
+    read = ReadImages(str(tmp_path), StorageConfig(), ImageLimitsConfig(max_bytes=10))
     tracemalloc.start()
     rows = pa.concat_tables(read(plan_rows(tmp_path, ["a.jpg", "film.jpg", "none.jpg"])))
     peak = tracemalloc.get_traced_memory()[1]
@@ -48,7 +47,7 @@ def test_a_block_of_large_images_is_passed_on_in_tables_of_a_few_bytes(tmp_path,
     for name in names:
         (tmp_path / name).write_bytes(os.urandom(MIB))
     (tmp_path / "05.jpg").unlink()
-    read = ReadImages(str(tmp_path), StorageOptions(), ImageLimits(), table_bytes=3 * MIB, room_bytes=4 * MIB)
+    read = ReadImages(str(tmp_path), StorageConfig(), ImageLimitsConfig(), table_bytes=3 * MIB, room_bytes=4 * MIB)
     rows = plan_rows(tmp_path, names, num_bytes=[MIB] * 40 if known else None)
     next(iter(read(rows)))  # what is imported on the way
     tracemalloc.start()
@@ -66,7 +65,7 @@ def test_a_block_of_large_images_is_passed_on_in_tables_of_a_few_bytes(tmp_path,
 
 
 def test_a_block_without_rows_has_the_columns_of_others(tmp_path):
-    read = ReadImages(str(tmp_path), StorageOptions(), ImageLimits())
+    read = ReadImages(str(tmp_path), StorageConfig(), ImageLimitsConfig())
     (table,) = read(plan_rows(tmp_path, []))
     assert len(table) == 0
     assert {"data", "sha256", "status", "error"} <= set(table.column_names)
@@ -85,7 +84,7 @@ def test_rows_of_packed_input_are_cut_at_row_groups_and_small_ones_stay_together
     pq.write_table(pa.table({"image": [b"a"] * 250}), large, row_group_size=100)
     pq.write_table(pa.table({"image": [b"b"] * 25}), small, row_group_size=10)
     rows = packed_rows([(large, 250), (small, 25)])
-    units = list(cut_at_row_groups(rows.filter(pa.array([row != 3 for row in range(275)])), StorageOptions(), 20))
+    units = list(cut_at_row_groups(rows.filter(pa.array([row != 3 for row in range(275)])), StorageConfig(), 20))
     assert [len(unit) for unit in units] == [99, 100, 50, 20, 5]
     assert pa.concat_tables(units)["image_id"].to_pylist() == [
         each for each in rows["image_id"].to_pylist() if each != f"{large}#3"
@@ -99,7 +98,7 @@ def test_packed_rows_in_any_order_keep_their_own_image(tmp_path):
         pq.write_table(pa.table({"image": [f"{uri}#{row}".encode() for row in range(40)]}), uri, row_group_size=9)
     rows = packed_rows([(uri, 40) for uri in uris])
     mixed = rows.take(pa.array([(place * 37) % 80 for place in range(80)]))
-    read = ReadImages(str(tmp_path), StorageOptions(), ImageLimits(), bytes_column="image", table_bytes=200)
+    read = ReadImages(str(tmp_path), StorageConfig(), ImageLimitsConfig(), bytes_column="image", table_bytes=200)
     tables = list(read(mixed))
     found = pa.concat_tables(tables)
     assert len(tables) > 10

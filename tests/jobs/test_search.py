@@ -13,8 +13,9 @@ import torch
 import yaml
 
 from faceattr.cli import parse_config
+from faceattr.config import StorageConfig
 from faceattr.config.search import SearchConfig, StopSettings
-from faceattr.data.stores.open import LocalStore, StorageOptions
+from faceattr.data.stores.open import LocalStore
 from faceattr.errors import ConfigError
 from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
 from faceattr.jobs.search.finish import finish_search
@@ -136,7 +137,7 @@ def test_random_views_are_cached_and_differ(packed, tmp_path):
     tasks = plan_feature_tasks(plan.source, plan.caches.boundaries, plain=False, num_views=2)
     assert [task.splits for task in tasks] == [("val",), ("train",), ("train",)]
     first, second = (
-        open_features(features_uri(plan.output_uri, task.keys[0]), StorageOptions())["train"].load()
+        open_features(features_uri(plan.output_uri, task.keys[0]), StorageConfig())["train"].load()
         for task in tasks[1:]
     )
     assert not torch.allclose(first, second, atol=1e-3)

@@ -12,11 +12,11 @@ from sklearn.metrics import f1_score
 
 from faceattr.attributes import AttributeSet
 from faceattr.cli import parse_config
+from faceattr.config.criterion import Criterion
 from faceattr.config.search import SearchConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import ConfigError
-from faceattr.evaluation.thresholds import Criterion
 from faceattr.inference.predictor import Predictor
 from faceattr.jobs.search.finish import finish_search
 from faceattr.jobs.search.run import job as search_job

@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.attributes import Attribute
+from faceattr.config import StorageConfig
 from faceattr.data.exports import export_labels
 from faceattr.data.label_columns import label_schema
 from faceattr.data.runs.plan import plan_schema, write_plan
 from faceattr.data.runs.version import RunVersion, commit_all, open_run
 from faceattr.data.sources.layouts.published import open_labels
 from faceattr.data.sources.options import SourceOptions
-from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.open import open_store
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
@@ -84,6 +85,6 @@ def test_a_late_class_keeps_its_number_and_its_name(tmp_path, num_answers, likel
     export_labels(store, tmp_path / "out.json", export_format="json", class_names=True)
     exported = json.loads((tmp_path / "out.json").read_text())
     assert [row["brand"] for row in exported] == [f"brand {answer}" for answer in likely]
-    packed, rejects = open_labels(store.uri, SourceOptions(), StorageOptions()).read_all()
+    packed, rejects = open_labels(store.uri, SourceOptions(), StorageConfig()).read_all()
     assert packed["brand"].to_pylist() == likely
     assert not rejects.total

@@ -19,6 +19,7 @@ from faceattr.models.backbones.names import build_backbone, restore_backbone
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform, Normalise
 from tests.models.tiny import FAMILIES, build, images_for, save_clip
+from tests.stores import upload_folder
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "vgg"])
@@ -159,18 +160,15 @@ def test_clip_images_are_those_of_its_processor(clip_folder):
     torch.testing.assert_close(Normalise(backbone.preprocessing)(pixels), theirs, rtol=0, atol=1e-5)
 
 
-def test_clip_behind_a_uri(clip_folder):
-    build("clip", clip_folder)
-    asked = []
-
-    def fetch(uri):
-        asked.append(uri)
-        return clip_folder
-
-    build_backbone("hf:s3://models/clip", pretrained=True, fetch_remote=fetch)
-    assert asked == ["s3://models/clip"]
-    with pytest.raises(ConfigError, match="found a URI"):
-        build_backbone("hf:s3://models/clip", pretrained=True)
+def test_clip_behind_a_uri(clip_folder, s3_uri, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEATTR_CACHE", str(tmp_path))
+    local = build("clip", clip_folder)
+    upload_folder(clip_folder, s3_uri)
+    remote = build_backbone(f"hf:{s3_uri}", pretrained=True)
+    images = images_for(local)
+    assert torch.equal(remote.eval()(images), local.eval()(images))
+    with pytest.raises(ConfigError, match="is empty or does not exist"):
+        build_backbone(f"hf:{s3_uri}-none", pretrained=True)
 
 
 def test_damaged_clip_folders(tmp_path):

@@ -12,6 +12,7 @@ from faceattr.errors import ConfigError, ModelError
 from faceattr.models.heads import NUM_YEARS, HeadConfig, build_head, count_outputs, head_configs
 from faceattr.models.multitask import MultiAttributeModel
 from tests.models.tiny import ATTRIBUTES, assert_same_outputs, build, build_model, images_for, save_clip
+from tests.stores import upload_folder
 
 
 def test_outputs_follow_the_kinds():
@@ -112,13 +113,15 @@ def test_clip_model_needs_no_second_look_at_its_hub(tmp_path):
     assert_same_outputs(MultiAttributeModel.from_pretrained(tmp_path / "m")(images), model(images))
 
 
-def test_object_storage_and_revisions(tmp_path):
+def test_object_storage_and_revisions(tmp_path, s3_uri, monkeypatch):
+    monkeypatch.setenv("FACEATTR_CACHE", str(tmp_path / "cache"))
     model = build_model("vit", None)
     model.save_pretrained(tmp_path / "m")
-    loaded = MultiAttributeModel.from_pretrained("s3://models/m", fetch_remote=lambda uri: tmp_path / uri[-1])
-    assert loaded.attributes == ATTRIBUTES
-    with pytest.raises(ConfigError, match="found a URI"):
-        MultiAttributeModel.from_pretrained("s3://models/m")
+    (tmp_path / "m" / "notes.txt").write_text("not read, so not downloaded")
+    upload_folder(tmp_path / "m", s3_uri)
+    assert MultiAttributeModel.from_pretrained(s3_uri).attributes == ATTRIBUTES
+    (copy,) = (tmp_path / "cache").iterdir()
+    assert sorted(path.name for path in copy.iterdir()) == ["config.json", "model.safetensors"]
     with pytest.raises(ConfigError, match="for hub ids only"):
         MultiAttributeModel.from_pretrained(tmp_path / "m", revision="main")
     with pytest.raises(ModelError, match="no such folder"):

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from faceattr.config import StorageConfig
 from faceattr.config.augmentation import Augmentation
-from faceattr.data.stores.open import LocalStore, StorageOptions, open_store
+from faceattr.data.stores.open import LocalStore, open_store
 from faceattr.errors import ConfigError, RunError
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.features.cache import (
@@ -46,7 +47,7 @@ CHANGES = {
     "seed": {"view": dataclasses.replace(KEY.view, seed=43)},
     "augmentation": {"view": dataclasses.replace(KEY.view, augment=Augmentation(strength=0.5))},
 }
-STORAGE = StorageOptions()
+STORAGE = StorageConfig()
 
 
 def fill(uri, key, values):

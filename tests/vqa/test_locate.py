@@ -7,22 +7,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from faceattr.data.hub import find_hub_commit
+from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.blip.locate import resolve_checkpoint
+from tests.stores import upload_folder
 
 
-def test_a_uri_is_fetched_by_the_caller(tmp_path):
-    asked = []
-
-    def fetch(uri):
-        asked.append(uri)
-        return tmp_path
-
-    assert resolve_checkpoint("s3://models/blip", fetch_remote=fetch) == tmp_path
-    assert asked == ["s3://models/blip"]
-    with pytest.raises(ConfigError, match="expected a local folder or a hub id here, found a URI"):
-        resolve_checkpoint("s3://models/blip")
+def test_a_uri_is_fetched(tmp_path, s3_uri, monkeypatch):
+    monkeypatch.setenv("FACEATTR_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "blip").mkdir()
+    for name in ("config.json", "model-00001-of-00002.safetensors", "readme.md"):
+        (tmp_path / "blip" / name).write_text(name)
+    upload_folder(tmp_path / "blip", s3_uri)
+    copy = resolve_checkpoint(s3_uri)
+    assert sorted(path.name for path in copy.iterdir()) == ["config.json", "model-00001-of-00002.safetensors"]
 
 
 def test_a_revision_belongs_to_a_hub_id(tmp_path):
@@ -82,6 +80,7 @@ def hub():
 _ASK_HUB = """
 import json, sys, time
 from faceattr.errors import ModelError
+from tests.stores import upload_folder
 from faceattr.vqa.blip.locate import resolve_checkpoint
 answers = []
 for model, revision in json.loads(sys.argv[1]):

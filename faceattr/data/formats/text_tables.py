@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_structure import NUL_PROBLEM, TextBlock, split_rows, table_error
-from faceattr.data.stores.open import StorageOptions
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ConfigError, StorageError
 
@@ -55,7 +55,7 @@ class TextRow:
 
 
 @contextmanager
-def table_file(uri: str, storage: StorageOptions) -> Iterator[pa.NativeFile]:
+def table_file(uri: str, storage: StorageConfig) -> Iterator[pa.NativeFile]:
     """A file of a store, seekable; what goes wrong with it becomes an error that names it."""
     try:
         with open_ranged(uri, storage) as file:
@@ -81,7 +81,7 @@ def check_header(names: Sequence[str], uri: str) -> None:
             raise table_error(uri, 1, problem)
 
 
-def sniff_delimiter(uri: str, storage: StorageOptions) -> str:
+def sniff_delimiter(uri: str, storage: StorageConfig) -> str:
     """Comma, semicolon or tab: whichever the header has most of, outside of quotes."""
     text = next(_read_chunks(uri, storage), b"").decode("utf-8", "surrogateescape").lstrip("\r\n \ufeff")
     match = _HEADER.match(text)
@@ -90,7 +90,7 @@ def sniff_delimiter(uri: str, storage: StorageOptions) -> str:
     return max((default, *_DELIMITERS), key=header.count)
 
 
-def read_rows(uri: str, storage: StorageOptions, *, delimiter: str) -> Iterator[TextRow]:
+def read_rows(uri: str, storage: StorageConfig, *, delimiter: str) -> Iterator[TextRow]:
     """All rows that are not blank, the header among them.
 
     Raises:
@@ -109,7 +109,7 @@ def read_rows(uri: str, storage: StorageOptions, *, delimiter: str) -> Iterator[
             yield TextRow(line=line, cells=cells)
 
 
-def read_text_lines(uri: str, storage: StorageOptions) -> Iterator[tuple[int, str]]:
+def read_text_lines(uri: str, storage: StorageConfig) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, counted from 1, without their ends; quotes mean nothing here.
 
     Raises:
@@ -127,7 +127,7 @@ def read_text_lines(uri: str, storage: StorageOptions) -> Iterator[tuple[int, st
             raise table_error(uri, number + 1, f"a line of more than {MAX_ROW_BYTES:,} bytes")
 
 
-def read_header(uri: str, storage: StorageOptions, *, delimiter: str) -> list[str]:
+def read_header(uri: str, storage: StorageConfig, *, delimiter: str) -> list[str]:
     """Names of the columns, without white space around them.
 
     Raises:
@@ -145,7 +145,7 @@ def read_header(uri: str, storage: StorageOptions, *, delimiter: str) -> list[st
     return names
 
 
-def read_tables(uri: str, storage: StorageOptions, *, delimiter: str, names: Sequence[str]) -> Iterator[pa.Table]:
+def read_tables(uri: str, storage: StorageConfig, *, delimiter: str, names: Sequence[str]) -> Iterator[pa.Table]:
     """Rows behind the header as tables of texts, a few MiB at a time; values stand as they are.
 
     Raises:
@@ -219,7 +219,7 @@ def _select(block: TextBlock, rows: np.ndarray) -> TextBlock:
     )
 
 
-def _read_chunks(uri: str, storage: StorageOptions) -> Iterator[bytes]:
+def _read_chunks(uri: str, storage: StorageConfig) -> Iterator[bytes]:
     """The text in chunks that never part the two characters of a line end, unpacked, without a byte order mark."""
     with table_file(uri, storage) as raw:
         head = raw.read(4)
@@ -239,7 +239,7 @@ def _read_chunks(uri: str, storage: StorageOptions) -> Iterator[bytes]:
             raise table_error(uri, None, f"the gzip file is cut or damaged ({error})") from error
 
 
-def _read_blocks(uri: str, storage: StorageOptions, delimiter: str) -> Iterator[TextBlock]:
+def _read_blocks(uri: str, storage: StorageConfig, delimiter: str) -> Iterator[TextBlock]:
     chunks = _read_chunks(uri, storage)
     rest, line, is_end = b"", 1, False
     while not is_end:

@@ -33,10 +33,11 @@ from PIL import (  # noqa: F401  each plugin registers its format; without it Pi
 )
 from PIL.ExifTags import Base as ExifTag
 
+from faceattr.config import ImageLimitsConfig
 from faceattr.data.images.heif import is_cut_heif, register_heif
 from faceattr.data.images.kinds import announced_format
 from faceattr.data.images.png_chunks import without_metadata
-from faceattr.errors import ConfigError, ImageError
+from faceattr.errors import ImageError
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -55,24 +56,7 @@ REASONS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageLimits:
-    """What an image may cost before it is refused.
-
-    Attributes:
-        max_bytes: encoded size, at least 1.
-        max_pixels: width times height in the header, 1 to 89,478,485, from where on Pillow itself objects.
-    """
-
-    max_bytes: int = 64 * 2**20
-    max_pixels: int = 50_000_000
-
-    def __post_init__(self) -> None:
-        if self.max_bytes < 1 or not 1 <= self.max_pixels <= _PILLOW_MAX_PIXELS:
-            raise ConfigError(f"{self}: expected max_bytes from 1 on and max_pixels from 1 to {_PILLOW_MAX_PIXELS}")
-
-
-def decode_image(data: bytes, limits: ImageLimits, *, buffer: Pixels | None = None) -> Pixels:
+def decode_image(data: bytes, limits: ImageLimitsConfig, *, buffer: Pixels | None = None) -> Pixels:
     """Decodes one image of any supported format.
 
     Args:
@@ -116,7 +100,7 @@ def decode_image(data: bytes, limits: ImageLimits, *, buffer: Pixels | None = No
         raise ImageError(reason, f"{image_format} decoder: {type(error).__name__}") from error
 
 
-def find_size_fault(data: bytes, limits: ImageLimits) -> ImageError | None:
+def find_size_fault(data: bytes, limits: ImageLimitsConfig) -> ImageError | None:
     """The error of data that are empty or longer than the limit; None for others."""
     if not data:
         return ImageError("empty", "0 bytes")
@@ -125,7 +109,7 @@ def find_size_fault(data: bytes, limits: ImageLimits) -> ImageError | None:
     return None
 
 
-def describe_too_large(num_bytes: int, limits: ImageLimits) -> ImageError:
+def describe_too_large(num_bytes: int, limits: ImageLimitsConfig) -> ImageError:
     """The error of an encoded image with more bytes than the limit."""
     return ImageError("too_large", f"{num_bytes:,} bytes, over the limit of {limits.max_bytes:,} (--decode.max-bytes)")
 
@@ -159,7 +143,7 @@ class _JpegHeader:
     may_be_rotated: bool
 
 
-def _read_jpeg_header(data: bytes, limits: ImageLimits) -> _JpegHeader:
+def _read_jpeg_header(data: bytes, limits: ImageLimitsConfig) -> _JpegHeader:
     """Walks the markers to the end of the image: it must be there, and the size within the limits on the way."""
     frame: tuple[int, int, int, int, int] | None = None
     may_be_rotated, position, num_scans = False, 2, 0
@@ -186,7 +170,7 @@ def _read_jpeg_header(data: bytes, limits: ImageLimits) -> _JpegHeader:
     raise ImageError("truncated", f"JPEG of {len(data)} bytes without its end marker")
 
 
-def _decode_jpeg(data: bytes, limits: ImageLimits, buffer: Pixels | None) -> Pixels:
+def _decode_jpeg(data: bytes, limits: ImageLimitsConfig, buffer: Pixels | None) -> Pixels:
     header = _read_jpeg_header(data, limits)
     if header.frame not in _HUFFMAN_FRAMES or header.bits != 8:
         # Pillow reads some of these; what it does not read is rare rather than damaged.
@@ -226,17 +210,17 @@ def _decode_with_simplejpeg(data: bytes, space: str, header: _JpegHeader, buffer
     return None
 
 
-def _check_num_pixels(image_format: str, width: int, height: int, limits: ImageLimits) -> None:
+def _check_num_pixels(image_format: str, width: int, height: int, limits: ImageLimitsConfig) -> None:
     if width * height > limits.max_pixels:
         found = f"{image_format} header announces {width} x {height} pixels"
         raise ImageError("too_many_pixels", f"{found}, over the limit of {_name_max_pixels(limits)}")
 
 
-def _name_max_pixels(limits: ImageLimits) -> str:
+def _name_max_pixels(limits: ImageLimitsConfig) -> str:
     return f"{limits.max_pixels:,} (--decode.max-pixels)"
 
 
-def _read_png(data: bytes, limits: ImageLimits) -> bytes:
+def _read_png(data: bytes, limits: ImageLimitsConfig) -> bytes:
     """A PNG without metadata; its decoder would be content with the pixels of a cut one, so that is refused here."""
     if len(data) >= 24:
         width, height = struct.unpack_from(">II", data, 16)
@@ -251,7 +235,7 @@ def _ends_early(data: bytes, image_format: str) -> ImageError:
     return ImageError("truncated", f"{image_format} that ends after {len(data)} bytes, before its announced end")
 
 
-def _decode_with_pillow(data: bytes, image_format: str, limits: ImageLimits) -> Pixels:
+def _decode_with_pillow(data: bytes, image_format: str, limits: ImageLimitsConfig) -> Pixels:
     with Image.open(io.BytesIO(data), formats=[image_format]) as image:
         _check_num_pixels(image_format, *image.size, limits)
         if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_camera_raw(image):

@@ -23,11 +23,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from faceattr.data.images.decode import ImageLimits, Pixels, find_size_fault
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import Pixels, find_size_fault
 from faceattr.data.images.decoder_child import DONE, EXIT_OUT_OF_MEMORY, MAX_BATCH, READY, Decoded, SharedExchange
 from faceattr.errors import ConfigError, ImageError, RunError
 
-DEFAULT_LIMITS = ImageLimits()
+DEFAULT_LIMITS = ImageLimitsConfig()
 DEFAULT_DEADLINE_S = 30.0
 DEFAULT_MEMORY_BYTES = 2 * 2**30
 
@@ -55,7 +56,7 @@ class IsolatedDecoder:
 
     def __init__(
         self,
-        limits: ImageLimits = DEFAULT_LIMITS,
+        limits: ImageLimitsConfig = DEFAULT_LIMITS,
         *,
         deadline_s: float = DEFAULT_DEADLINE_S,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
@@ -287,12 +288,12 @@ def _build_environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-_process_decoders: dict[tuple[int, ImageLimits, float, int], IsolatedDecoder] = {}
+_process_decoders: dict[tuple[int, ImageLimitsConfig, float, int], IsolatedDecoder] = {}
 _process_decoders_lock = threading.Lock()
 
 
 def process_decoder(
-    limits: ImageLimits = DEFAULT_LIMITS,
+    limits: ImageLimitsConfig = DEFAULT_LIMITS,
     *,
     deadline_s: float = DEFAULT_DEADLINE_S,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,

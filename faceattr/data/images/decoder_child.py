@@ -26,7 +26,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import AvifImagePlugin
 
-from faceattr.data.images.decode import ImageLimits, Pixels, decode_image
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import Pixels, decode_image
 from faceattr.errors import ImageError
 
 MAX_BATCH = 127
@@ -57,14 +58,14 @@ class SharedExchange:
         num_used_bytes: of the batch last written and the answers last read, in the parent.
     """
 
-    def __init__(self, descriptor: int, limits: ImageLimits) -> None:
+    def __init__(self, descriptor: int, limits: ImageLimitsConfig) -> None:
         self._limits = limits
         self._map = mmap.mmap(descriptor, self.compute_size(limits))
         self._answers_at = _PAGE_BYTES + limits.max_bytes
         self.num_used_bytes = 0
 
     @staticmethod
-    def compute_size(limits: ImageLimits) -> int:
+    def compute_size(limits: ImageLimitsConfig) -> int:
         """Bytes of the memory file; only the pages that are written take memory."""
         return _PAGE_BYTES + limits.max_bytes + max(3 * limits.max_pixels, _MAX_TEXT_BYTES)
 
@@ -142,7 +143,7 @@ class SharedExchange:
 
 
 def run_child(
-    request_fd: int, reply_fd: int, memory_fd: int, *, parent_pid: int, memory_bytes: int, limits: ImageLimits
+    request_fd: int, reply_fd: int, memory_fd: int, *, parent_pid: int, memory_bytes: int, limits: ImageLimitsConfig
 ) -> None:
     """Serves batches until the parent closes its end of the pipe or dies.
 
@@ -180,7 +181,7 @@ def main(arguments: Sequence[str]) -> None:
     """Reads the parameters of `run_child` from the command line, all integers."""
     *numbers, max_bytes, max_pixels = map(int, arguments)
     request_fd, reply_fd, memory_fd, parent_pid, memory_bytes = numbers
-    limits = ImageLimits(max_bytes=max_bytes, max_pixels=max_pixels)
+    limits = ImageLimitsConfig(max_bytes=max_bytes, max_pixels=max_pixels)
     run_child(request_fd, reply_fd, memory_fd, parent_pid=parent_pid, memory_bytes=memory_bytes, limits=limits)
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from faceattr.data.images.decode import ImageLimits, describe_too_large
-from faceattr.data.stores.open import StorageOptions
+from faceattr.config import ImageLimitsConfig, StorageConfig
+from faceattr.data.images.decode import describe_too_large
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ImageError, RunError, StorageError
 
@@ -44,7 +44,7 @@ class RowGroup:
 
 
 @functools.lru_cache(maxsize=64)
-def read_row_groups(uri: str, storage: StorageOptions) -> tuple[RowGroup, ...]:
+def read_row_groups(uri: str, storage: StorageConfig) -> tuple[RowGroup, ...]:
     """The row groups of a file, from its footer.
 
     Raises:
@@ -75,11 +75,11 @@ class ImageColumn:
 
     uri: str
     name: str
-    storage: StorageOptions
+    storage: StorageConfig
     batch_bytes: int = _BATCH_BYTES
     kept_bytes: int = _KEPT_BYTES
 
-    def read(self, rows: Sequence[int], limits: ImageLimits) -> Iterator[bytes | ImageError]:
+    def read(self, rows: Sequence[int], limits: ImageLimitsConfig) -> Iterator[bytes | ImageError]:
         """The images of some rows of the file, in their order.
 
         Args:
@@ -140,7 +140,7 @@ def _bytes_of(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.struct_field(values, "bytes") if pa.types.is_struct(values.type) else values
 
 
-def _to_image(value: pa.Scalar, limits: ImageLimits) -> bytes | ImageError:
+def _to_image(value: pa.Scalar, limits: ImageLimitsConfig) -> bytes | ImageError:
     if not value.is_valid:
         return ImageError("missing", "the row holds no image")
     buffer = value.as_buffer()

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import check_no_credentials, key_below
-from faceattr.data.stores.open import StorageOptions, check_key, join_uri, open_store
+from faceattr.data.stores.open import check_key, join_uri, open_store
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ConfigError, StorageError
 
@@ -30,7 +31,7 @@ class TableInput:
     """Opens input that is given as tables; the fields are those of `inputs.open_input`."""
 
     root: str | None
-    storage: StorageOptions
+    storage: StorageConfig
     reserved: frozenset[str]
     bytes_column: str | None
 

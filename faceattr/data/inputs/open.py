@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import TEXT_ENDINGS
 from faceattr.data.inputs.folder_files import (
     DECODED_EXTENSIONS,
@@ -21,7 +22,7 @@ from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.manifests import TableInput
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import StorageOptions, Store, join_uri, open_store, split_uri
+from faceattr.data.stores.open import Store, join_uri, open_store, split_uri
 from faceattr.data.stores.store import ObjectInfo
 from faceattr.errors import ConfigError
 
@@ -32,7 +33,7 @@ def open_input(
     images: str,
     *,
     root: str | None = None,
-    storage: StorageOptions | None = None,
+    storage: StorageConfig | None = None,
     reserved: Iterable[str] = (),
     bytes_column: str | None = None,
 ) -> ImageInput:
@@ -50,7 +51,7 @@ def open_input(
     """
     images = resolve_address(images, "--images")
     root = None if root is None else resolve_address(root, "--root")
-    storage = storage or StorageOptions()
+    storage = storage or StorageConfig()
     tables = TableInput(root=root, storage=storage, reserved=frozenset(reserved), bytes_column=bytes_column)
     folder, name = split_uri(images)
     if name.lower().endswith((*TEXT_ENDINGS, ".parquet")) and not _holds_objects(
@@ -86,11 +87,11 @@ def open_input(
     )
 
 
-def _holds_objects(uri: str, storage: StorageOptions) -> bool:
+def _holds_objects(uri: str, storage: StorageConfig) -> bool:
     return next(iter(open_store(uri, storage).list()), None) is not None
 
 
-def _open_single(folder: str, name: str, storage: StorageOptions) -> ImageInput | None:
+def _open_single(folder: str, name: str, storage: StorageConfig) -> ImageInput | None:
     """The one image that `--images` names."""
     store = open_store(folder, storage)
     if not any(entry.key == name and FolderFiles().add(name) for entry in store.list(name)):

@@ -1,6 +1,7 @@
 """Byte-identical images in one table: labels that cannot all be true, and rows of several tables over one image.
 
-Copies are found by sha256, so a table must hold all copies of what it holds one of, as a bucket of `data/packed/shuffle.py`.
+Copies are found by sha256, so a table must hold all copies of what it holds one of, as a bucket of
+`data/packed/shuffle.py`.
 """
 
 import csv

@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.data.formats.integrity import REMEDY, check_footer, check_whole
 from faceattr.data.formats.json_files import damage_named, describe_cause
 from faceattr.data.packed.label_counts import COUNT_SCHEMA
@@ -32,7 +33,7 @@ from faceattr.data.runs.version import RUN_KEY, Manifest, RunRecord, read_manife
 from faceattr.data.sources.label_table import label_fields, read_attributes
 from faceattr.data.sources.options import near_hint
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import StorageOptions, Store, join_uri, open_store
+from faceattr.data.stores.open import Store, join_uri, open_store
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError, RunError, StorageError
@@ -110,7 +111,7 @@ class PackedData:
     splits: Mapping[str, tuple[PackedFile, ...]]
     fingerprint: str
     label_counts: pa.Table
-    storage: StorageOptions
+    storage: StorageConfig
 
     @property
     def schema(self) -> pa.Schema:
@@ -183,7 +184,7 @@ class PackedData:
 
 
 def open_packed(
-    uris: Sequence[str], storage: StorageOptions | None = None, *, needs: Sequence[str] = ("train", "val")
+    uris: Sequence[str], storage: StorageConfig | None = None, *, needs: Sequence[str] = ("train", "val")
 ) -> PackedData:
     """Opens published packed runs as one data set; reads their run.json, manifest and label counts, and no shard.
 
@@ -196,7 +197,7 @@ def open_packed(
         ConfigError: one is no packed run or not published, a split that is needed is empty, or an attribute means
             different things in two of them.
     """
-    storage = storage or StorageOptions()
+    storage = storage or StorageConfig()
     if not uris:
         raise ConfigError("no packed run was named; expected the --output of pipelines/pack.py")
     runs = [_read_run(open_store(resolve_address(uri, "--data"), storage), verify=storage.verify) for uri in uris]
@@ -355,7 +356,7 @@ def _column(table: pa.Table, field: pa.Field, split: str) -> pa.ChunkedArray | p
 
 
 def _read_row_groups(
-    packed: PackedFile, names: Sequence[str], storage: StorageOptions, *, groups: range | None = None
+    packed: PackedFile, names: Sequence[str], storage: StorageConfig, *, groups: range | None = None
 ) -> Iterator[tuple[pa.Table, int]]:
     """Row groups with those of the columns that the file has, and `status`; and the bytes of their images."""
     uri = packed.uri

@@ -3,16 +3,17 @@
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named
 from faceattr.data.runs.commit import OK, read_ahead, shard_key
 from faceattr.data.runs.pending import Work
 from faceattr.data.runs.version import RunVersion
-from faceattr.data.stores.open import StorageOptions, join_uri
+from faceattr.data.stores.open import join_uri
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import StorageError
 
 
-def count_rejected(version: RunVersion, work: Work, storage: StorageOptions) -> int:
+def count_rejected(version: RunVersion, work: Work, storage: StorageConfig) -> int:
     """Rows with an error status in the shards that were committed before this session began its `work`.
 
     Shards that a retry does again are not among them: their rows are judged as they come. Every row with an error
@@ -34,7 +35,7 @@ def count_rejected(version: RunVersion, work: Work, storage: StorageOptions) -> 
     return sum(count for _, count in read_ahead(lambda uri: _count_in_file(uri, storage), uris))
 
 
-def _count_in_file(uri: str, storage: StorageOptions) -> int:
+def _count_in_file(uri: str, storage: StorageConfig) -> int:
     try:
         with damage_named(uri), open_ranged(uri, storage) as file:
             parquet = pq.ParquetFile(file)

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named, decode_object
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.lease import find_driver, find_stop_reason
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RUN_KEY, Manifest, read_manifest
-from faceattr.data.stores.open import StorageOptions, Store, join_uri
+from faceattr.data.stores.open import Store, join_uri
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.data.stores.store import ObjectInfo
 from faceattr.errors import ConfigError
@@ -66,7 +67,7 @@ class RunStatus:
 def read_run_status(
     store: Store,
     *,
-    storage: StorageOptions | None = None,
+    storage: StorageConfig | None = None,
     count_rejects_in: int = 64,
     find_driver: Callable[[Store], dict[str, Any] | None] = find_driver,
 ) -> RunStatus:
@@ -106,7 +107,7 @@ def read_run_status(
         num_shards=len(manifest.files) if manifest and not driver else len(shards),
         rate=_commit_rate(shards, rows) if driver else _session_rate(sessions),
         sessions=tuple((each["started"], each["rows"]) for each in sessions),
-        rejects=_count_rejects(store, storage or StorageOptions(), manifest, shards, count_rejects_in),
+        rejects=_count_rejects(store, storage or StorageConfig(), manifest, shards, count_rejects_in),
         metrics=_last_metrics(store) if METRICS_KEY in entries else None,
         versions=record.get("versions", {}),
         stop_reason=find_stop_reason(store) if state == "stopped" else None,
@@ -157,7 +158,7 @@ def _session_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _count_rejects(
-    store: Store, storage: StorageOptions, manifest: Manifest | None, shards: Sequence[ObjectInfo], most: int
+    store: Store, storage: StorageConfig, manifest: Manifest | None, shards: Sequence[ObjectInfo], most: int
 ) -> dict[str, int] | None:
     if manifest is not None:
         return {status: count for status, count in manifest.status_counts.items() if status != OK}

@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from faceattr.config import StorageConfig
 from faceattr.data.runs.version import read_manifest, read_record
-from faceattr.data.stores.open import StorageOptions, Store, join_uri
+from faceattr.data.stores.open import Store, join_uri
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ConfigError, StorageError
 
@@ -32,7 +33,7 @@ class Verification:
 
 
 def verify_published(
-    store: Store, storage: StorageOptions, on_bytes: OnBytes = lambda done, total: None
+    store: Store, storage: StorageConfig, on_bytes: OnBytes = lambda done, total: None
 ) -> Verification:
     """Compares all files of the latest published version that have a hash, and the parts of the plan; holds a few MB.
 
@@ -79,7 +80,7 @@ def verify_published(
     )
 
 
-def _read_chunks(uri: str, storage: StorageOptions) -> Iterator[bytes]:
+def _read_chunks(uri: str, storage: StorageConfig) -> Iterator[bytes]:
     try:
         with open_ranged(uri, storage) as file:
             while chunk := file.read(_CHUNK_BYTES):

@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.config import StorageConfig
 from faceattr.data.runs.version import RunRecord, read_manifest, read_record
 from faceattr.data.sources.combine import combine_sources
 from faceattr.data.sources.label_table import SourceLabels
 from faceattr.data.sources.options import SourceOptions, near_hint
 from faceattr.data.sources.registry import open_source
-from faceattr.data.stores.open import StorageOptions, open_store
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 
 
@@ -60,7 +61,7 @@ def gather_labels(
     source: str | None,
     root: str | None,
     options: SourceOptions,
-    storage: StorageOptions,
+    storage: StorageConfig,
 ) -> GatheredLabels:
     """Opens label runs and, if there is one, a foreign source.
 
@@ -86,12 +87,12 @@ def gather_labels(
     return GatheredLabels(labels=combine_sources(opened), places=places, hashed=source is None, names=tuple(opened))
 
 
-def _open_run(uri: str, storage: StorageOptions, attributes: tuple[str, ...] = ()) -> SourceLabels:
+def _open_run(uri: str, storage: StorageConfig, attributes: tuple[str, ...] = ()) -> SourceLabels:
     return open_source("labels", uri, options=SourceOptions(attributes=attributes), storage=storage)
 
 
 def _choose_attributes(
-    opened: Mapping[str, SourceLabels], label_runs: Sequence[str], options: SourceOptions, storage: StorageOptions
+    opened: Mapping[str, SourceLabels], label_runs: Sequence[str], options: SourceOptions, storage: StorageConfig
 ) -> dict[str, SourceLabels]:
     if replace(options, attributes=()) != SourceOptions():
         raise ConfigError("--source-options: label runs know `attributes` only; the others belong to a --source")
@@ -116,7 +117,7 @@ def _run_name(uri: str, label_runs: Sequence[str]) -> str:
     return name if Counter(names)[name] == 1 else f"{name}-{label_runs.index(uri) + 1}"
 
 
-def identify_label_run(uri: str, storage: StorageOptions) -> dict[str, Any]:
+def identify_label_run(uri: str, storage: StorageConfig) -> dict[str, Any]:
     """What tells whether a label run is still the one that it was.
 
     Raises:

@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from faceattr.config import StorageConfig
 from faceattr.data.inputs.folder_files import FolderFiles, is_image_name
 from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow
 from faceattr.data.stores.addresses import check_no_credentials, find_credentials, key_below, normalise_address
-from faceattr.data.stores.open import StorageOptions, Store, check_key, join_uri, open_store
+from faceattr.data.stores.open import Store, check_key, join_uri, open_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class ImageRoot:
 
 
 def find_image_root(
-    root: str, storage: StorageOptions, folder: str | None, *, usual: Sequence[str] = ()
+    root: str, storage: StorageConfig, folder: str | None, *, usual: Sequence[str] = ()
 ) -> tuple[Store, ImageRoot]:
     """The store of a source and where its images lie.
 

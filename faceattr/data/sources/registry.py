@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields
 
+from faceattr.config import StorageConfig
 from faceattr.data.sources.label_table import SourceLabels
 from faceattr.data.sources.layouts.celeba import open_celeba
 from faceattr.data.sources.layouts.facecom import open_facecom
@@ -12,10 +13,9 @@ from faceattr.data.sources.layouts.published import open_labels
 from faceattr.data.sources.layouts.table import open_table
 from faceattr.data.sources.layouts.utkface import open_utkface
 from faceattr.data.sources.options import SourceOptions, near_hint
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
-OpenSource = Callable[[str, SourceOptions, StorageOptions], SourceLabels]
+OpenSource = Callable[[str, SourceOptions, StorageConfig], SourceLabels]
 
 # Kind: how it is opened, and the options that it knows.
 _SOURCES: dict[str, tuple[OpenSource, frozenset[str]]] = {
@@ -31,7 +31,7 @@ SOURCE_KINDS = tuple(_SOURCES)
 
 
 def open_source(
-    kind: str, root: str, *, options: SourceOptions | None = None, storage: StorageOptions | None = None
+    kind: str, root: str, *, options: SourceOptions | None = None, storage: StorageConfig | None = None
 ) -> SourceLabels:
     """Opens the labels of a source and reads as far as its first good rows.
 
@@ -51,4 +51,4 @@ def open_source(
     for field in fields(options):
         if field.name not in known and getattr(options, field.name) != field.default:
             raise ConfigError(f"source {kind!r} has no option {field.name!r}; it knows {', '.join(sorted(known))}")
-    return open_kind(root, options, storage or StorageOptions())
+    return open_kind(root, options, storage or StorageConfig())

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import read_rows, read_text_lines
 from faceattr.data.sources.label_table import FoundRow
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 
@@ -14,14 +14,14 @@ def layout_error(where: str, line: int | None, *, found: str, expected: str) -> 
     return ConfigError(f"{place}: found {found}; expected {expected}")
 
 
-def read_lines(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
+def read_lines(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     """Lines that are not blank, without their ends; `value` is the line stripped of white space around it."""
     for line, text in read_text_lines(uri, storage):
         if text.strip():
             yield FoundRow(where=uri, line=line, text=text, value=text.strip())
 
 
-def read_csv(uri: str, storage: StorageOptions, *, delimiter: str = ",") -> Iterator[FoundRow]:
+def read_csv(uri: str, storage: StorageConfig, *, delimiter: str = ",") -> Iterator[FoundRow]:
     """Rows of a CSV, strictly read (`text_tables`), that are not blank; `value` is the list of cells as they stand."""
     for row in read_rows(uri, storage, delimiter=delimiter):
         if row.cells and "".join(row.cells).strip():

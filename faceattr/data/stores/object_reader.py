@@ -10,7 +10,8 @@ import functools
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from faceattr.data.images.decode import ImageLimits, describe_too_large
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import describe_too_large
 from faceattr.data.stores.open import Store
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import ImageError, StorageError
@@ -32,7 +33,7 @@ class ObjectReader:
         limits: of an encoded image; a larger object is not fetched. None reads all.
     """
 
-    def __init__(self, store: Store, limits: ImageLimits | None = None) -> None:
+    def __init__(self, store: Store, limits: ImageLimitsConfig | None = None) -> None:
         self.store = store
         self._limits = limits
         self._witness: str | None = None

@@ -12,12 +12,12 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow.fs
 
+from faceattr.config import StorageConfig
 from faceattr.data.stores.addresses import check_no_credentials, local_part, normalise_address, resolve_address
 from faceattr.data.stores.local_files import read_regular_file, read_stream
 from faceattr.data.stores.s3 import S3Store
@@ -29,21 +29,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,255}")
 _TEMPORARY_PREFIX = ".tmp-"
 _TEMPORARY_NAME = re.compile(re.escape(_TEMPORARY_PREFIX) + "[0-9a-f]+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StorageOptions:
-    """How to reach a store; picklable and free of secrets.
-
-    Attributes:
-        endpoint_url: S3 endpoint; None takes `AWS_ENDPOINT_URL` or AWS itself.
-        deadline_s: how long one operation is retried before it counts as an outage, seconds.
-        verify: whether files of published runs are compared with their manifest as they are read.
-    """
-
-    endpoint_url: str | None = None
-    deadline_s: float = 300.0
-    verify: bool = True
 
 
 class Store(Protocol):
@@ -83,14 +68,14 @@ class Store(Protocol):
         ...
 
 
-def open_store(uri: str, options: StorageOptions | None = None) -> Store:
+def open_store(uri: str, options: StorageConfig | None = None) -> Store:
     """The store rooted at `uri`: a local path, `file://`, `s3://bucket/prefix` or anything pyarrow can open.
 
     Raises:
         ConfigError: the URI cannot be used: unknown scheme, credentials inside it, no bucket.
     """
     check_no_credentials(uri, "a store's URI")
-    options = options or StorageOptions()
+    options = options or StorageConfig()
     scheme = _SCHEME.match(normalise_address(uri))
     if scheme is None:
         # Not normalised any further: the roots in the plans of earlier runs may hold `..`.
@@ -106,7 +91,7 @@ def open_store(uri: str, options: StorageOptions | None = None) -> Store:
             return ArrowStore(uri)
 
 
-def open_output(uri: str, options: StorageOptions | None = None) -> Store:
+def open_output(uri: str, options: StorageConfig | None = None) -> Store:
     """The store of a run folder: `open_store`, for places that can be written exactly once.
 
     Raises:

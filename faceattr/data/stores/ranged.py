@@ -1,7 +1,8 @@
 """Ranged reading of Parquet and text files: the footer and single row groups, not whole objects.
 
-S3 is read through the client that reads and writes all else (`faceattr.data.stores.s3`), not through pyarrow's own: that one
-resolves endpoint, region, profile and addressing style differently, so the two would speak to different stores.
+S3 is read through the client that reads and writes all else (`faceattr.data.stores.s3`), not through pyarrow's own:
+that one resolves endpoint, region, profile and addressing style differently, so the two would speak to different
+stores.
 """
 
 import io
@@ -11,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs
 
+from faceattr.config import StorageConfig
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import StorageOptions, join_uri, open_store, split_uri
+from faceattr.data.stores.open import join_uri, open_store, split_uri
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import StorageError
@@ -25,7 +27,7 @@ _PART_BYTES = 8 * 2**20
 _CONNECTIONS = 4
 
 
-def open_ranged(uri: str, storage: StorageOptions) -> pa.NativeFile:
+def open_ranged(uri: str, storage: StorageConfig) -> pa.NativeFile:
     """A seekable file that reads only what is asked for.
 
     Raises:

@@ -1,7 +1,8 @@
 """Rows that are no independent observations: the photos of one person, the copies of one image.
 
-A cluster is what the split keeps together (`faceattr.data.packed.splits`): the rows of one `group`, and where no group is
-known those of equal bytes. Intervals resample clusters, not rows: ten photos of a person tell little more than one.
+A cluster is what the split keeps together (`faceattr.data.packed.splits`): the rows of one `group`, and where no
+group is known those of equal bytes. Intervals resample clusters, not rows: ten photos of a person tell little more than
+one.
 """
 
 from dataclasses import dataclass

@@ -14,17 +14,14 @@ import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import EvalConfig
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.images.decode import ImageLimits
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.layouts.label_list import detect_layout
-from faceattr.data.stores.open import StorageOptions, Store, open_output
+from faceattr.data.stores.open import Store, open_output
 from faceattr.errors import ConfigError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups
 from faceattr.evaluation.leakage import check_disjoint
-from faceattr.jobs.evaluate.criterion import read_criterion
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits
 from faceattr.models.inspect import ModelFacts, inspect_model
@@ -95,18 +92,15 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     Raises:
         ConfigError, ModelError: it cannot run as given.
     """
-    storage = StorageOptions(**asdict(config.storage))
+    storage = config.storage
     output = open_output(config.output, storage)
     there = {entry.key for entry in output.list() if not entry.key.startswith("_lease/")}
     # What an interrupted evaluation left is written again; a finished one, and what is not ours, stays as it is.
     if DONE_KEY in there or not there <= OWN_KEYS:
         raise ConfigError(f"--output {config.output}: holds files already, and nothing is overwritten; choose another")
 
-    def fetch(uri: str) -> Any:
-        return fetch_folder(uri, storage)
-
-    model = inspect_model(config.model, revision=config.revision, fetch_remote=fetch)
-    second = inspect_model(config.compare, fetch_remote=fetch) if config.compare is not None else None
+    model = inspect_model(config.model, revision=config.revision, storage=storage)
+    second = inspect_model(config.compare, storage=storage) if config.compare is not None else None
     needs = ("val", "test") if config.split == "test" else (config.split,)
     packed = open_packed(config.data, storage, needs=needs)
     for each in (model, second):
@@ -200,7 +194,7 @@ def _evaluate(job: EvalJob, scored: pa.Table, model: ModelFacts) -> Evaluation:
 
 
 def _fit(config: EvalConfig, table: pa.Table, attributes: AttributeSet, stored: Fitted) -> Fitted:
-    criterion = read_criterion(config.thresholds)
+    criterion = config.thresholds.to_criterion()
     method = config.calibration
     if method == "keep":
         # The stored calibration stays; thresholds are chosen on the scores that it gives.
@@ -218,7 +212,7 @@ def _write(job: EvalJob, scored: pa.Table, evaluation: Evaluation, differences: 
     write_tables(store, evaluation, predicted, differences)
     pictures = draw_pictures(evaluation)
     if config.samples:
-        limits = ImageLimits(max_bytes=config.decode.max_bytes, max_pixels=config.decode.max_pixels)
+        limits = config.decode
         shown = _labelled(attributes, job.packed)
         pictures["sample_grid.png"] = draw_sample_grid(job.packed, predicted, shown, split=config.split, limits=limits)
     write_pictures(store, pictures)

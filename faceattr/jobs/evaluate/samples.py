@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.config import ImageLimitsConfig
+from faceattr.data.images.decode import decode_image
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ImageError
 from faceattr.reports.plots.evaluation import draw_samples
@@ -16,7 +17,7 @@ _NUM_SAMPLES = 24
 
 
 def draw_sample_grid(
-    packed: PackedData, predicted: pa.Table, attributes: AttributeSet, *, split: str, limits: ImageLimits
+    packed: PackedData, predicted: pa.Table, attributes: AttributeSet, *, split: str, limits: ImageLimitsConfig
 ) -> matplotlib.figure.Figure:
     """The first images of a split, in row order.
 

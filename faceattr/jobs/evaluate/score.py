@@ -7,7 +7,6 @@ import pyarrow as pa
 import ray.data
 
 from faceattr.config import EvalConfig
-from faceattr.data.images.decode import ImageLimits
 from faceattr.data.packed.reader import PackedData, PackedFile
 from faceattr.data.runs.commit import OK
 from faceattr.data.stores.open import open_store
@@ -71,7 +70,7 @@ def score_splits(
     actors = plan_actors(config.workers)
     block_rows = actors.block_rows(total, config.workers.block_rows)
     ray.data.DataContext.get_current().wait_for_min_actors_s = int(config.workers.wait_s)
-    limits = ImageLimits(max_bytes=config.decode.max_bytes, max_pixels=config.decode.max_pixels)
+    limits = config.decode
     read = ray.data.from_items([{"file": place} for place in range(len(files))], override_num_blocks=len(files))
     read = read.map_batches(ReadPacked(packed, files), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
     dataset = split_blocks(read, block_rows).map_batches(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig
 from faceattr.data.images.decoder import process_decoder
 from faceattr.data.runs.commit import OK
 from faceattr.errors import ImageError
@@ -46,7 +46,7 @@ class DecodeImages:
     Decoding happens in a disposable child process; resizing is the model's own.
     """
 
-    limits: ImageLimits
+    limits: ImageLimitsConfig
     timeout_s: float
     resizer: Resizer
     table_bytes: int = _TABLE_BYTES

@@ -8,7 +8,6 @@ import pyarrow as pa
 import ray
 import yaml
 
-from faceattr.data.images.decode import ImageLimits
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.label_columns import label_schema
@@ -85,7 +84,7 @@ def _describe_done(job: ImageJob) -> list[str]:
 
 def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorPlan) -> tuple[float, float, float]:
     """Seconds one image takes to read, to decode and to score, on the cluster and warm."""
-    limits = ImageLimits(max_bytes=job.config.decode.max_bytes, max_pixels=job.config.decode.max_pixels)
+    limits = job.config.decode
     read = ReadImages(images.root, job.storage, limits, images.bytes_column)
     decode = DecodeImages(limits, job.config.decode.timeout_s, job.resizer)
     decoded, read_s, decode_s = ray.get(ray.remote(num_cpus=1)(_prepare).remote(read, decode, rows))

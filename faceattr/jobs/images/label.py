@@ -1,15 +1,14 @@
 """The label run: images in a store -> BLIP VQA actors -> a published table of labels."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.runs.version import Manifest, RunVersion
-from faceattr.data.stores.open import StorageOptions, open_output
+from faceattr.data.stores.open import open_output
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.session import ActorPlan
 from faceattr.jobs.images.decode import Resizer
@@ -100,11 +99,9 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
             "places (EU AI Act Art. 5(1)(g)). If you may do it, give the reason, which is recorded in the run: "
             '--allow-sensitive "..."'
         )
-    storage = StorageOptions(**asdict(config.storage))
+    storage = config.storage
     output = open_output(config.output, storage)
-    checkpoint = inspect_checkpoint(
-        config.model, revision=config.revision, fetch_remote=lambda uri: fetch_folder(uri, storage)
-    )
+    checkpoint = inspect_checkpoint(config.model, revision=config.revision, storage=storage)
     job = LabelJob(config=config, questions=questions, checkpoint=checkpoint, storage=storage, output=output)
     check_output(job)
     return job

@@ -7,9 +7,8 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.runs.pending import Work
-from faceattr.data.stores.open import StorageOptions
 from faceattr.jobs.cluster.blocks import bundle_rows, split_blocks
 from faceattr.jobs.cluster.session import ActorPlan
 from faceattr.jobs.images.decode import DecodeImages, Resizer
@@ -38,8 +37,8 @@ class ImageStream:
     run_uri: str
     root: str
     bytes_column: str | None
-    storage: StorageOptions
-    limits: ImageLimits
+    storage: StorageConfig
+    limits: ImageLimitsConfig
     decode_timeout_s: float
     resizer: Resizer
 

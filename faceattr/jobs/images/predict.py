@@ -3,17 +3,16 @@
 Plan, resume, rejects and publishing are the label run's own (`image_run`).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.config import Precision, PredictConfig
-from faceattr.data.model_folders import fetch_folder
+from faceattr.config import Precision, PredictConfig, StorageConfig
 from faceattr.data.runs.run_attributes import describe_attributes, read_run_attributes
 from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
-from faceattr.data.stores.open import StorageOptions, Store, open_output, open_store
+from faceattr.data.stores.open import Store, open_output, open_store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import Agreement
 from faceattr.jobs.cluster.session import ActorPlan
@@ -92,7 +91,7 @@ def model_resizer(model: ModelFacts) -> Resizer:
 
 
 def predictor_recipe(
-    source: str, model: ModelFacts, precision: Precision, actors: ActorPlan, storage: StorageOptions
+    source: str, model: ModelFacts, precision: Precision, actors: ActorPlan, storage: StorageConfig
 ) -> BuildScorer:
     """The recipe that each actor makes its predictor by."""
     return BuildScorer(
@@ -117,10 +116,10 @@ def prepare_predict_job(config: PredictConfig) -> PredictJob:
         ConfigError, ModelError: it cannot run as given.
         StorageError: the output store refuses.
     """
-    storage = StorageOptions(**asdict(config.storage))
+    storage = config.storage
     output = open_output(config.output, storage)
     labels = open_store(config.labels, storage) if config.labels is not None else None
-    model = inspect_model(config.model, revision=config.revision, fetch_remote=lambda uri: fetch_folder(uri, storage))
+    model = inspect_model(config.model, revision=config.revision, storage=storage)
     if labels is not None:
         _check_labels(labels, model.attributes)
     job = PredictJob(config=config, model=model, storage=storage, output=output, labels=labels)

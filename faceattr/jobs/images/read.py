@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.images.decode import ImageLimits, describe_too_large
+from faceattr.config import ImageLimitsConfig, StorageConfig
+from faceattr.data.images.decode import describe_too_large
 from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.pending import Work
 from faceattr.data.runs.plan import Plan, read_shards
 from faceattr.data.stores.bounded_reads import read_within
 from faceattr.data.stores.object_reader import ObjectReader
-from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.data.stores.open import Store, open_store
 from faceattr.errors import ImageError
 
 # Of encoded images that are being read or wait for their turn, and in a table that is passed on. A process that reads
@@ -32,13 +33,13 @@ _TABLE_BYTES = 32 * 2**20
 
 
 @functools.lru_cache(maxsize=16)
-def process_store(uri: str, options: StorageOptions) -> Store:
+def process_store(uri: str, options: StorageConfig) -> Store:
     """One client a process: connections are reused over the blocks that a worker handles."""
     return open_store(uri, options)
 
 
 @functools.lru_cache(maxsize=16)
-def _process_reader(uri: str, options: StorageOptions, limits: ImageLimits) -> ObjectReader:
+def _process_reader(uri: str, options: StorageConfig, limits: ImageLimitsConfig) -> ObjectReader:
     """One reader a process: it remembers an object that could be read."""
     return ObjectReader(process_store(uri, options), limits)
 
@@ -48,7 +49,7 @@ class ListRows:
     """Numbers of plan parts -> the plan rows in them that are still to be done."""
 
     run_uri: str
-    storage: StorageOptions
+    storage: StorageConfig
     work: Work
 
     def __call__(self, parts: pa.Table) -> pa.Table:
@@ -78,7 +79,7 @@ class ListRowGroups:
         return pa.table({"rows": pa.array(map(_to_stream, units), pa.large_binary())})
 
 
-def cut_at_row_groups(rows: pa.Table, storage: StorageOptions, least_rows: int) -> Iterator[pa.Table]:
+def cut_at_row_groups(rows: pa.Table, storage: StorageConfig, least_rows: int) -> Iterator[pa.Table]:
     """Plan rows of packed input, in order, cut where a row group ends, into tables of at least `least_rows`."""
     files = rows["uri"].combine_chunks().dictionary_encode()
     file = files.indices.to_numpy()
@@ -126,8 +127,8 @@ class ReadImages:
     """
 
     root: str
-    storage: StorageOptions
-    limits: ImageLimits
+    storage: StorageConfig
+    limits: ImageLimitsConfig
     bytes_column: str | None = None
     table_bytes: int = _TABLE_BYTES
     room_bytes: int = _ROOM_BYTES

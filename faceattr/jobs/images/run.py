@@ -15,9 +15,8 @@ import pyarrow as pa
 
 import faceattr
 from faceattr.attributes import AttributeSet
-from faceattr.config import LabelConfig, PredictConfig
+from faceattr.config import LabelConfig, PredictConfig, StorageConfig
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.images.decode import ImageLimits
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
@@ -36,7 +35,7 @@ from faceattr.data.runs.version import (
     read_published,
     read_record,
 )
-from faceattr.data.stores.open import StorageOptions, Store, join_uri
+from faceattr.data.stores.open import Store, join_uri
 from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.jobs.cluster.metrics import RunRows
 from faceattr.jobs.cluster.progress import ErrorBudget, Progress
@@ -62,7 +61,7 @@ class ImageJob(ABC):
     kind: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
     config: LabelConfig | PredictConfig
-    storage: StorageOptions
+    storage: StorageConfig
     output: Store
 
     @property
@@ -214,7 +213,7 @@ def _stream(job: ImageJob, record: RunRecord, version: RunVersion, work: Work, a
             root=record.source["root"],
             bytes_column=record.source["bytes_column"],
             storage=job.storage,
-            limits=ImageLimits(max_bytes=config.decode.max_bytes, max_pixels=config.decode.max_pixels),
+            limits=config.decode,
             decode_timeout_s=config.decode.timeout_s,
             resizer=job.resizer,
         ),

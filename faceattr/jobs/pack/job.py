@@ -8,8 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.attributes import DEFAULT_THRESHOLD
-from faceattr.config import PackConfig
-from faceattr.data.images.decode import ImageLimits
+from faceattr.config import ImageLimitsConfig, PackConfig, StorageConfig
 from faceattr.data.packed.plan import SplitRules
 from faceattr.data.packed.reader import KIND
 from faceattr.data.packed.selection import SelectionCounts, select_labels
@@ -19,7 +18,7 @@ from faceattr.data.runs.version import RunRecord, check_fingerprint, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.addresses import resolve_address, resolve_distinct
-from faceattr.data.stores.open import StorageOptions, Store, open_output, open_store
+from faceattr.data.stores.open import Store, open_output, open_store
 from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
 
 # Raised by hand when a change of ours can change a row of a packed run.
@@ -42,7 +41,7 @@ class PackJob:
     """
 
     config: PackConfig
-    storage: StorageOptions
+    storage: StorageConfig
     output: Store
     label_runs: dict[str, dict[str, Any]]
     gathered: GatheredLabels | None
@@ -113,9 +112,9 @@ class PackJob:
         return Encoding(short_side_px=self.config.short_side_px, quality=quality)
 
     @property
-    def limits(self) -> ImageLimits:
+    def limits(self) -> ImageLimitsConfig:
         """What an image may be."""
-        return ImageLimits(max_bytes=self.config.decode.max_bytes, max_pixels=self.config.decode.max_pixels)
+        return self.config.decode
 
     def split_rules(self, gathered: GatheredLabels) -> SplitRules:
         """How the splits are drawn."""
@@ -145,7 +144,7 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
         ConfigError: it cannot run as given.
         StorageError: a store refuses.
     """
-    storage = StorageOptions(**asdict(config.storage))
+    storage = config.storage
     output = open_output(config.output, storage)
     resolve_distinct(config.labels, "--labels")
     job = PackJob(
@@ -164,7 +163,7 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
     return replace(job, gathered=gathered, selection=selection)
 
 
-def _gather(config: PackConfig, storage: StorageOptions) -> tuple[GatheredLabels, SelectionCounts | None]:
+def _gather(config: PackConfig, storage: StorageConfig) -> tuple[GatheredLabels, SelectionCounts | None]:
     gathered = gather_labels(
         resolve_distinct(config.labels, "--labels"),
         source=config.source,

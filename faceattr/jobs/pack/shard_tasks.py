@@ -14,11 +14,11 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from faceattr.config import StorageConfig
 from faceattr.data.runs.commit import CheckShards, CommittedFile, ShardCommitter, check_shard
 from faceattr.data.runs.pending import Work
 from faceattr.data.runs.plan import Plan, read_part
 from faceattr.data.runs.version import RunVersion, commit_all
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import RunError
 from faceattr.jobs.images.read import process_store
 
@@ -37,7 +37,7 @@ class MakeShards:
     """Places in the list of pending shards -> `row, image_id, status, error` of every row that was made."""
 
     run_uri: str
-    storage: StorageOptions
+    storage: StorageConfig
     work: Work
     folder: str
     schema: pa.Schema
@@ -74,13 +74,13 @@ class MakeShards:
 
 
 @functools.lru_cache(maxsize=2)
-def _read_part(run_uri: str, storage: StorageOptions, plan: Plan, place: int) -> pa.Table:
+def _read_part(run_uri: str, storage: StorageConfig, plan: Plan, place: int) -> pa.Table:
     """A process makes shards of the same part one after the other."""
     return read_part(process_store(run_uri, storage), plan.parts[place])
 
 
 def make_shards(
-    work: Work, version: RunVersion, make: MakeRows, *, storage: StorageOptions, cpus: float, name: str
+    work: Work, version: RunVersion, make: MakeRows, *, storage: StorageConfig, cpus: float, name: str
 ) -> Iterator[pa.Table]:
     """Makes the pending shards on the cluster; yields what `MakeShards` does, in any order.
 
@@ -112,7 +112,7 @@ class CheckShardFiles:
     """Shards and their keys -> a row for each: the manifest's entry, and the small columns as an Arrow stream."""
 
     run_uri: str
-    storage: StorageOptions
+    storage: StorageConfig
     plan: Plan
     run_id: str
 
@@ -144,7 +144,7 @@ def _to_stream(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def checker_on_cluster(version: RunVersion, storage: StorageOptions, *, name: str) -> CheckShards:
+def checker_on_cluster(version: RunVersion, storage: StorageConfig, *, name: str) -> CheckShards:
     """Has shards checked by tasks, so that their images do not travel through the driver; see `verify_shards`."""
 
     def check(keys: Mapping[int, str]) -> Iterator[tuple[CommittedFile, pa.Table]]:

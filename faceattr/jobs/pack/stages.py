@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from faceattr.data.images.decode import ImageLimits, Pixels
+from faceattr.config import ImageLimitsConfig, StorageConfig
+from faceattr.data.images.decode import Pixels
 from faceattr.data.images.decoder import process_decoder
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.gather import ImagePlace
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ImageError
 from faceattr.jobs.images.read import ReadImages
 
@@ -30,8 +30,8 @@ class ReadPlaces:
     """Plan rows -> the same with `data`, `sha256` (of the bytes now), `status` and `error`, in another order."""
 
     places: tuple[ImagePlace, ...]
-    storage: StorageOptions
-    limits: ImageLimits
+    storage: StorageConfig
+    limits: ImageLimitsConfig
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Reads rows, and passes them on in tables of a few MB of images. Raises StorageError on an outage."""

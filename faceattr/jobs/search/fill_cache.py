@@ -18,18 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.config.search import FeaturesSettings
 from faceattr.config.train import TrainConfig
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData
-from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.data.stores.open import Store, open_store
 from faceattr.devices import given_device
 from faceattr.errors import RunError
 from faceattr.jobs.train.stages import IMAGE, PIXELS, decode_packed, read_stretch
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.saved import FILE_PATTERNS
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
 from faceattr.search.backbone_cuts import ModelFacts
 from faceattr.search.cache_choice import boundary_keys
@@ -75,7 +74,7 @@ class FeatureSource:
     attributes: AttributeSet
     surveys: dict[str, SplitSurvey]
     root_uri: str
-    storage: StorageOptions
+    storage: StorageConfig
     settings: FeaturesSettings
 
     @property
@@ -90,7 +89,7 @@ class FeatureSource:
             self.config,
             self.attributes,
             counts=counts,
-            fetch_remote=lambda uri: fetch_folder(uri, self.storage, only=FILE_PATTERNS),
+            storage=self.storage,
         )
         freeze(model, "all")
         return model.eval()

@@ -12,7 +12,6 @@ from faceattr.config.overrides import dump_config, override
 from faceattr.data.formats.json_files import decode_object
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.parquet import encode_table
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.open import Store, join_uri
 from faceattr.data.stores.store import MissingObjectError
@@ -139,7 +138,7 @@ def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
     """Runs the winner over the test images, in a task of the cluster."""
     model = MultiAttributeModel.from_pretrained(
         join_uri(plan.output_uri, BEST_FOLDER),
-        fetch_remote=lambda uri: fetch_folder(uri, plan.storage, only=FILE_PATTERNS),
+        storage=plan.storage,
     )
     device = given_device(plan.trials.gpus > 0)
     forward = Forward(model.backbone.preprocessing, precision=plan.base.optim.precision, device=device)

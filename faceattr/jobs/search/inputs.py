@@ -9,19 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.config.overrides import override
 from faceattr.config.search import FeaturesSettings, TrialsSettings
 from faceattr.config.train import TrainConfig
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData
-from faceattr.data.stores.open import StorageOptions, join_uri
+from faceattr.data.stores.open import join_uri
 from faceattr.jobs.cluster.cores import CoreShare, share_cores
 from faceattr.jobs.search.fill_cache import FeatureSource
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.models.backbones.class_token import ClassTokenSuffix, reads_class_token
 from faceattr.models.freezing import Suffix
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.saved import FILE_PATTERNS
 from faceattr.search.cache_choice import CachePlan, CacheUse, choose_cache
 from faceattr.search.judge import Judge
 from faceattr.search.records import trial_folder
@@ -59,7 +58,7 @@ class SearchPlan:
     attributes: AttributeSet
     surveys: dict[str, SplitSurvey]
     output_uri: str
-    storage: StorageOptions
+    storage: StorageConfig
     judge: Judge
     caches: CachePlan
     features: FeaturesSettings
@@ -100,7 +99,7 @@ class SearchPlan:
             config,
             self.attributes,
             counts=self.counts,
-            fetch_remote=lambda uri: fetch_folder(uri, self.storage, only=FILE_PATTERNS),
+            storage=self.storage,
         )
 
     def val_targets(self) -> dict[str, Targets]:

@@ -10,19 +10,18 @@ import pyarrow as pa
 
 import faceattr
 from faceattr.attributes import AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.config.fit import list_deciding
 from faceattr.config.search import SearchConfig
 from faceattr.config.train import KEPT_THRESHOLDS, TrainConfig
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RunRecord, check_fingerprint, open_run, read_record
-from faceattr.data.stores.open import StorageOptions, Store, open_output
+from faceattr.data.stores.open import Store, open_output
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.models.backbones.names import built_name
 from faceattr.models.backbones.published import check_published_weights
-from faceattr.models.saved import FILE_PATTERNS
 from faceattr.search.backbone_cuts import ModelFacts, inspect_model
 from faceattr.search.cache_choice import CachePlan, plan_caches, possible_depths
 from faceattr.search.default_space import build_default_space
@@ -70,7 +69,7 @@ class SearchJob:
     facts: ModelFacts
     data: PackedData
     attributes: AttributeSet
-    storage: StorageOptions
+    storage: StorageConfig
     output: Store
 
     @property
@@ -127,7 +126,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
         ConfigError, ModelError: it cannot run as given.
         StorageError: a store refuses.
     """
-    storage = StorageOptions(**asdict(config.storage))
+    storage = config.storage
     output = open_output(config.resume or config.output, storage)
     record = read_record(output)
     content: Mapping[str, Any] | None
@@ -154,7 +153,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     begun = record.notes["base"] if record is not None and record.kind == KIND else None
     recipe = resolve_recipe(base, num_images=data.num_rows("train"), begun=begun)
     base = recipe.config
-    model = build_untrained(base, attributes, fetch_remote=lambda uri: fetch_folder(uri, storage, only=FILE_PATTERNS))
+    model = build_untrained(base, attributes, storage=storage)
     backbone = model.backbone
     space = parsed or build_default_space(
         base, attributes.names, num_blocks=backbone.num_blocks, can_split=backbone.can_split
@@ -204,7 +203,7 @@ def check_weights(job: SearchJob) -> None:
             check_published_weights(name)
 
 
-def _load_space(address: str, storage: StorageOptions) -> Mapping[str, Any]:
+def _load_space(address: str, storage: StorageConfig) -> Mapping[str, Any]:
     return load_yaml(read_text(address, storage, "--space"), f"--space {address}")
 
 

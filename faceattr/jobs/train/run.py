@@ -15,7 +15,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,13 +24,13 @@ from ray.train.torch import TorchTrainer
 
 import faceattr
 from faceattr.attributes import AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.config.fit import list_deciding
 from faceattr.config.train import TrainConfig
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
-from faceattr.data.stores.open import StorageOptions, Store, open_output
+from faceattr.data.stores.open import Store, open_output
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
@@ -43,7 +42,7 @@ from faceattr.jobs.train.worker import Ending, WorkerPlan, train_worker
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
 from faceattr.models.backbones.published import check_published_weights
 from faceattr.models.freezing import describe_trainable
-from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.saved import CONFIG_FILE
 from faceattr.training.assembly import (
     build_stages,
     build_untrained,
@@ -88,7 +87,7 @@ class TrainJob:
     recipe: tuple[str, ...]
     data: PackedData
     attributes: AttributeSet
-    storage: StorageOptions
+    storage: StorageConfig
     output: Store
 
     @property
@@ -120,7 +119,7 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
         ConfigError: it cannot run as given.
         StorageError: a store refuses.
     """
-    storage = StorageOptions(**asdict(config.storage))
+    storage = config.storage
     output = open_output(config.output, storage)
     data = open_packed(config.data, storage, needs=("train", "val"))
     attributes = choose_attributes(data.attributes, config.attributes)
@@ -205,16 +204,13 @@ def describe_network(job: TrainJob) -> str:
     if settings.pretrained and settings.checkpoint is None and not _has_trained(job.output):
         check_published_weights(settings.backbone)
 
-    def fetch(uri: str) -> Path:
-        return fetch_folder(uri, job.storage, only=FILE_PATTERNS)
-
-    model = build_untrained(job.config, job.attributes, fetch_remote=fetch)
+    model = build_untrained(job.config, job.attributes, storage=job.storage)
     stages = build_stages(job.config, model)
     lines = [
         f"stage {number}: {stage.num_epochs} epochs, freeze depth {stage.freeze_depth}, lr {stage.lr:g}"
         for number, stage in enumerate(stages)
     ]
-    forgotten = describe_forgotten(settings, fetch_remote=fetch)
+    forgotten = describe_forgotten(settings, storage=job.storage)
     size = model.backbone.preprocessing.size_px
     return "\n".join([str(describe_trainable(model)), f"images of {size} px", *lines, *forgotten])
 

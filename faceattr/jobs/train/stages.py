@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import torch
 
 from faceattr.attributes import AttributeSet
+from faceattr.config import ImageLimitsConfig
 from faceattr.config.augmentation import Augmentation
-from faceattr.data.images.decode import ImageLimits, decode_image
+from faceattr.data.images.decode import decode_image
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ImageError, RunError
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
@@ -28,7 +29,7 @@ POSITION = "position"
 PIXELS = "pixels"
 IMAGE = "image"
 # Those of the packed run were kept when it was made.
-_LIMITS = ImageLimits(max_bytes=2**31, max_pixels=89_478_485)
+_LIMITS = ImageLimitsConfig(max_bytes=2**31, max_pixels=89_478_485)
 # Of encoded images in a table that is passed on: a block has fewer rows where they are large.
 _TABLE_BYTES = 16 * 2**20
 

@@ -14,12 +14,13 @@ import pyarrow.csv
 import ray.data
 
 from faceattr.attributes import AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.data.formats.csv_cells import neutralise_table
 from faceattr.data.formats.json_files import damage_named
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.packed.splits import SPLITS
-from faceattr.data.stores.open import StorageOptions, Store, join_uri, open_store
+from faceattr.data.stores.open import Store, join_uri, open_store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.training.history import PROGRESS_KEY
 from faceattr.training.label_survey import (
@@ -54,7 +55,7 @@ class SurveyFiles:
     attributes: AttributeSet
     balance: tuple[str, ...]
     output_uri: str | None
-    storage: StorageOptions
+    storage: StorageConfig
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """One row a file: split, place, survey."""
@@ -90,7 +91,7 @@ def load_surveys(output: Store) -> dict[str, SplitSurvey] | None:
 
 
 def survey_data(
-    data: PackedData, attributes: AttributeSet, balance: Sequence[str], output: Store | None, storage: StorageOptions
+    data: PackedData, attributes: AttributeSet, balance: Sequence[str], output: Store | None, storage: StorageConfig
 ) -> dict[str, SplitSurvey]:
     """What is known of each split with images.
 

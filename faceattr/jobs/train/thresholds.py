@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceattr.evaluation.thresholds import Criterion, choose_threshold
+from faceattr.config.criterion import Criterion
+from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.ranks import Reduce

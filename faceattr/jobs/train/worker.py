@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceattr.attributes import AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.config.train import TrainConfig
-from faceattr.data.model_folders import fetch_folder
 from faceattr.data.packed.reader import PackedData
-from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.data.stores.open import Store, open_store
 from faceattr.devices import given_device
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
 from faceattr.jobs.cluster.cores import share_cores
 from faceattr.jobs.cluster.metrics import TrainFigures
-from faceattr.jobs.evaluate.criterion import read_criterion
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
@@ -60,7 +59,7 @@ class WorkerPlan:
     attributes: AttributeSet
     surveys: dict[str, SplitSurvey]
     output_uri: str
-    storage: StorageOptions
+    storage: StorageConfig
 
     @property
     def counts(self) -> dict[str, Tensor]:
@@ -103,7 +102,7 @@ def _train(plan: WorkerPlan) -> FitResult:
         plan.attributes,
         counts=plan.counts,
         pretrained=None if state is None else False,
-        fetch_remote=lambda uri: fetch_folder(uri, plan.storage, only=FILE_PATTERNS),
+        storage=plan.storage,
     )
     stages = build_stages(config, model)
     num_epochs = sum(stage.num_epochs for stage in stages)
@@ -168,7 +167,7 @@ def _train(plan: WorkerPlan) -> FitResult:
             report=report,
             state=state,
         )
-        criterion = read_criterion(config.thresholds)
+        criterion = config.thresholds.to_criterion()
         if criterion is not None:
             model.thresholds = fit_thresholds(
                 model,

@@ -13,7 +13,7 @@ from timm.models.vgg import VGG
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from faceattr.data.hub import OFFLINE_REMEDY
+from faceattr.data.model_folders import OFFLINE_REMEDY
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.backbones.preprocessing import Preprocessing

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPVisionConfig, CLIPVisionModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from faceattr.config import StorageConfig
 from faceattr.data.checkpoint_files import WEIGHT_PATTERNS, clean_config, find_weight_files
-from faceattr.data.hub import FetchRemote, locate_folder
+from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.backbones.preprocessing import Interpolation, Preprocessing
@@ -50,7 +51,7 @@ class ClipBackbone(Backbone):
 
 
 def build_clip_backbone(
-    source: str, *, pretrained: bool, image_size: int | None, name: str, fetch_remote: FetchRemote | None = None
+    source: str, *, pretrained: bool, image_size: int | None, name: str, storage: StorageConfig | None = None
 ) -> ClipBackbone:
     """Builds the vision tower of a CLIP model in transformers' layout.
 
@@ -59,13 +60,13 @@ def build_clip_backbone(
         pretrained: False takes the architecture from `config.json` and leaves the weights random.
         image_size: side in px; if it is not the checkpoint's, the position embeddings are interpolated, once.
         name: as the user gave it, for messages and to be stored.
-        fetch_remote: needed for URIs.
+        storage: how object storage is reached, where the source is a URI.
 
     Raises:
         ConfigError, ModelError: it cannot be found, is no CLIP model, is incomplete, or cannot take this size.
     """
     patterns = (*_CONFIG_PATTERNS, *WEIGHT_PATTERNS) if pretrained else _CONFIG_PATTERNS
-    folder = locate_folder(source, patterns=patterns, fetch_remote=fetch_remote)
+    folder = locate_folder(source, patterns=patterns, storage=storage)
     vision = _read_config(folder)
     preprocessing = read_clip_preprocessing(folder)
     module = _load_tower(folder, vision) if pretrained else CLIPVisionModel(vision)

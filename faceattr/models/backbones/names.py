@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 
-from faceattr.data.hub import FetchRemote
+from faceattr.config import StorageConfig
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.backbones.from_timm import build_timm_backbone, check_timm_name, native_name
@@ -30,7 +30,7 @@ def build_backbone(
     pretrained: bool,
     image_size: int | None = None,
     args: Mapping[str, Any] | None = None,
-    fetch_remote: FetchRemote | None = None,
+    storage: StorageConfig | None = None,
 ) -> Backbone:
     """Builds an image network without classifier, in training mode, float32, on the CPU.
 
@@ -41,7 +41,7 @@ def build_backbone(
         pretrained: whether weights are downloaded or read; random otherwise.
         image_size: side of the images in px; the model's own by default.
         args: further arguments of timm's constructor, JSON values only.
-        fetch_remote: copies the folder behind a URI to this machine and returns its path.
+        storage: how object storage is reached, where the source is a URI.
 
     Raises:
         ConfigError: unknown name (near names are given), weights tag, argument or size.
@@ -59,7 +59,7 @@ def build_backbone(
         pretrained=pretrained,
         image_size=image_size,
         name=name,
-        fetch_remote=fetch_remote,
+        storage=storage,
     )
 
 

@@ -9,7 +9,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_c
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from timm.models import get_pretrained_cfg
 
-from faceattr.data.hub import OFFLINE_REMEDY, is_hub_id
+from faceattr.data.model_folders import OFFLINE_REMEDY, is_hub_id
 from faceattr.errors import ModelError
 from faceattr.models.backbones.names import HF_PREFIX, built_name, is_timm_name
 

@@ -21,10 +21,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named, decode_object
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.model_folders import fetch_folder
-from faceattr.data.stores.open import LocalStore, StorageOptions, Store, join_uri, open_store
+from faceattr.data.stores.open import LocalStore, Store, join_uri, open_store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import RunError
 from faceattr.training.features.key import FeatureKey, FeatureType
@@ -210,7 +211,7 @@ def _map_part(path: Path, part: Part, shape: Sequence[int]) -> npt.NDArray[Any]:
     return values.reshape(part.num_rows, *shape)
 
 
-def open_features(uri: str, storage: StorageOptions) -> Mapping[str, Features] | None:
+def open_features(uri: str, storage: StorageConfig) -> Mapping[str, Features] | None:
     """Split -> activations, on this machine's disk; None if there is no complete cache.
 
     A cache in object storage is downloaded once a machine: the first process does it, the others wait.

@@ -4,7 +4,6 @@ Nothing from a checkpoint is executed: weights are read from safetensors only, c
 and the image processor are data.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering
 
-from faceattr.data.hub import find_hub_commit
+from faceattr.config import StorageConfig
+from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.inspect import check_folder, compute_weights_id, weight_files
 from faceattr.vqa.blip.locate import resolve_checkpoint
@@ -47,20 +47,18 @@ class BlipCheckpoint:
     preprocessing: Preprocessing
 
 
-def load_blip(
-    model: str, *, revision: str | None = None, fetch_remote: Callable[[str], Path] | None = None
-) -> BlipCheckpoint:
+def load_blip(model: str, *, revision: str | None = None, storage: StorageConfig | None = None) -> BlipCheckpoint:
     """Loads a BLIP VQA checkpoint.
 
     Args:
         model: see `resolve_checkpoint`.
         revision: likewise.
-        fetch_remote: likewise.
+        storage: likewise.
 
     Raises:
         ConfigError, ModelError: it cannot be found, is no BLIP VQA checkpoint, or is incomplete.
     """
-    folder = resolve_checkpoint(model, revision, fetch_remote=fetch_remote)
+    folder = resolve_checkpoint(model, revision, storage=storage)
     blip = _load_model(folder, check_folder(folder))
     tokenizer = _load_tokenizer(folder, blip.config.text_config)
     preprocessing, image_processor = load_preprocessing(folder)

@@ -5,13 +5,13 @@ Without torch and transformers, whose import takes longer than all else that a d
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faceattr.config import StorageConfig
 from faceattr.data.checkpoint_files import clean_config, find_weight_files
-from faceattr.data.hub import find_hub_commit
+from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.locate import FILE_PATTERNS, resolve_checkpoint
 
@@ -38,14 +38,14 @@ class CheckpointFacts:
 
 
 def inspect_checkpoint(
-    model: str, *, revision: str | None = None, fetch_remote: Callable[[str], Path] | None = None
+    model: str, *, revision: str | None = None, storage: StorageConfig | None = None
 ) -> CheckpointFacts:
     """Finds and checks a checkpoint as `load_blip` does, and leaves its weights on disk.
 
     Raises:
         ConfigError, ModelError: it cannot be found or is no BLIP VQA checkpoint.
     """
-    folder = resolve_checkpoint(model, revision, fetch_remote=fetch_remote)
+    folder = resolve_checkpoint(model, revision, storage=storage)
     config = check_folder(folder)
     return CheckpointFacts(
         revision=find_hub_commit(folder),

@@ -3,7 +3,8 @@
 import importlib.resources
 from pathlib import Path
 
-from faceattr.data.hub import FetchRemote, locate_folder, refuse_revision
+from faceattr.config import StorageConfig
+from faceattr.data.model_folders import locate_folder, refuse_revision
 
 TINY_MODEL = "tiny"
 """Name of the small checkpoint that ships inside the package, trained on drawn faces."""
@@ -27,13 +28,13 @@ _OFFLINE_REMEDY = (
 )
 
 
-def resolve_checkpoint(model: str, revision: str | None = None, *, fetch_remote: FetchRemote | None = None) -> Path:
+def resolve_checkpoint(model: str, revision: str | None = None, *, storage: StorageConfig | None = None) -> Path:
     """The local folder of a checkpoint, downloaded first where it must be.
 
     Args:
         model: `tiny`, a local folder, a Hugging Face hub id, or a URI such as `s3://bucket/folder`.
         revision: branch, tag or commit hash; for hub ids only.
-        fetch_remote: copies the folder behind a URI to this machine and returns its path.
+        storage: how object storage is reached, where the source is a URI.
 
     Raises:
         ConfigError, ModelError: there is no such model, or it cannot be reached.
@@ -41,6 +42,4 @@ def resolve_checkpoint(model: str, revision: str | None = None, *, fetch_remote:
     if model == TINY_MODEL:
         refuse_revision(model, revision)
         return Path(str(importlib.resources.files("faceattr"))) / "demo" / "assets" / "tiny-blip"
-    return locate_folder(
-        model, patterns=FILE_PATTERNS, revision=revision, fetch_remote=fetch_remote, remedy=_OFFLINE_REMEDY
-    )
+    return locate_folder(model, patterns=FILE_PATTERNS, revision=revision, storage=storage, remedy=_OFFLINE_REMEDY)

@@ -2,11 +2,11 @@
 
 import pytest
 
+from faceattr.config import StorageConfig
 from faceattr.data.sources.layouts.label_list import detect_layout
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.writers import write_label_list, write_labeled_data
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 PATHS = ["faces/a.jpg", "faces/b.jpg", "faces/c.jpg"]
@@ -39,7 +39,7 @@ def test_every_layout_gives_one_table_and_round_trips(tmp_path, layout):
     assert rejects.total == 0
     assert source.attributes.names == ("label",)
     assert table.select(["image_id", "label"]).to_pydict() == {"image_id": PATHS, "label": [1, 0, 1]}
-    detected = detect_layout(f"{root}/label_train.txt", StorageOptions())
+    detected = detect_layout(f"{root}/label_train.txt", StorageConfig())
     write_label_list([table], tmp_path / "test_labels.txt", layout=detected)
     assert (tmp_path / "test_labels.txt").read_text() == LAYOUTS[layout]
 
@@ -122,7 +122,7 @@ def test_wrong_layouts_are_refused(tmp_path, text, message):
 def test_an_unknown_label_does_not_fit_a_list_without_empty_cells(tmp_path):
     table, _ = open_source("label_list", write(tmp_path, "image_path,label\na.jpg,1\nb.jpg,\n")).read_all()
     (tmp_path / "plain.txt").write_text("a.jpg 1\n")
-    layout = detect_layout(str(tmp_path / "plain.txt"), StorageOptions())
+    layout = detect_layout(str(tmp_path / "plain.txt"), StorageConfig())
     with pytest.raises(ConfigError, match=r"b.jpg has an unknown label"):
         write_label_list([table], tmp_path / "out.txt", layout=layout)
     assert not (tmp_path / "out.txt").exists()

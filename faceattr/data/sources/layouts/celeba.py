@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from faceattr.attributes import Attribute, DerivedAttribute
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import is_index_name
 from faceattr.data.sources.image_names import ImageRoot, find_files, find_image_root, match_ending
 from faceattr.data.sources.label_table import (
@@ -31,7 +32,6 @@ from faceattr.data.sources.layouts.celeba_json import JSON_ATTRIBUTES, read_cele
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error, read_csv, read_lines
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 USUAL_FILES = tuple(f"{folder}list_attr_celeba.{ending}" for folder in ("", "Anno/") for ending in ("txt", "csv"))
@@ -61,7 +61,7 @@ CELEBA_RULES: dict[str, str] = {
 }
 
 
-def open_celeba(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+def open_celeba(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
     """Opens a CelebA folder; see the module. `files` names another attribute list, or seed 002's JSON.
 
     Raises:
@@ -108,7 +108,7 @@ def split_cells(line: str) -> list[str]:
     return re.split(r"[,\s]+", line)
 
 
-def _read_cells(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
+def _read_cells(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     """Rows with their cells as `value`: of a CSV strictly, without pandas' index; else as `split_cells` gives them."""
     head = [row.text for row in islice(read_lines(uri, storage), 2)]
     delimiter = next((mark for mark in ",;" if any(mark in text for text in head)), None)
@@ -138,7 +138,7 @@ class _Header:
     line: int
 
 
-def _read_header(uri: str, storage: StorageOptions) -> _Header:
+def _read_header(uri: str, storage: StorageConfig) -> _Header:
     lines = _read_cells(uri, storage)
     first = next(lines, None)
     if first is None:
@@ -155,7 +155,7 @@ def _read_header(uri: str, storage: StorageOptions) -> _Header:
     return _Header(count=count, names=tuple(map(attribute_name, names)), line=header.line or 1)
 
 
-def _read_rows(uri: str, storage: StorageOptions, rejects: Rejects) -> Iterator[FoundRow]:
+def _read_rows(uri: str, storage: StorageConfig, rejects: Rejects) -> Iterator[FoundRow]:
     """Rows; `value` is the image name and the values."""
     header = _read_header(uri, storage)
     num_rows = 0
@@ -173,7 +173,7 @@ class _SideFiles:
 
     identities: str | None
     splits: str | None
-    storage: StorageOptions
+    storage: StorageConfig
 
     def read_identities(self, rejects: Rejects) -> dict[str, str]:
         return self._read(self.identities, rejects, lambda text: text if text.isalnum() else None)

@@ -3,17 +3,17 @@
 import json
 from collections.abc import Iterator
 
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import table_file
 from faceattr.data.sources.label_table import FoundRow
 from faceattr.data.sources.label_values import text_of
 from faceattr.data.sources.text_files import layout_error
-from faceattr.data.stores.open import StorageOptions
 
 JSON_ATTRIBUTES = ("eyeglasses", "mustache", "beard", "hat")
 _EXPECTED = 'an object such as {"000001": ["1","0","0","1"]}: Eyeglasses, Mustache, Beard, Hat'
 
 
-def read_celeba_json(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
+def read_celeba_json(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     """Entries; `value` is the image name and the values. The whole file is held. Entries are counted as lines are.
 
     Raises:

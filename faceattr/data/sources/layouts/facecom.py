@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from faceattr.attributes import Attribute
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import table_file
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES, GENDERS
 from faceattr.data.sources.image_names import find_files, find_image_root, image_keys
@@ -31,7 +32,6 @@ from faceattr.data.sources.label_values import identity_classes, text_of
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 USUAL_FILES = ("annotations.json",)
@@ -43,7 +43,7 @@ _EXPECTED_FOLDERS = (
 _IN_FOLDERS = re.compile(r"(?:.*/)?(train|val)/([^/]+)/(?:distortion/)?[^/]+")
 
 
-def open_facecom(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+def open_facecom(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
     """Opens a FaceCom folder; see the module.
 
     Raises:
@@ -100,7 +100,7 @@ def _seen(rows: Iterator[LabelRow]) -> set[tuple[str | None, bool]]:
     return {(row.get("group"), row.get("gender") is not None) for row in rows}
 
 
-def _read_annotations(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
+def _read_annotations(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     """Entries of the JSON; the whole file is held. Entries are counted as lines are."""
     with table_file(uri, storage) as file:
         data = file.read()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import check_header, sniff_delimiter
 from faceattr.data.sources.face_classes import (
     AGE_GROUPS,
@@ -37,7 +38,6 @@ from faceattr.data.sources.label_table import (
 from faceattr.data.sources.options import SourceOptions, near_hint, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error, read_csv
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 USUAL_FILES = ("fairface_label_train.csv", "fairface_label_val.csv")
@@ -52,7 +52,7 @@ _DAMAGED_AGES = {date: age for age, dates in _DATES.items() for date in dates}
 _OPEN_AGES = frozenset(["70+", ">70", "morethan70", "more than 70+"])
 
 
-def open_fairface(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+def open_fairface(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
     """Opens a FairFace folder; see the module.
 
     Raises:
@@ -83,7 +83,7 @@ def _sorted_classes(class_order: str) -> dict[str, Attribute]:
     return {**FACE_ATTRIBUTES, **reordered}
 
 
-def _read_file(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
+def _read_file(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     """Rows of one CSV; `value` is the cells by column name."""
     delimiter = sniff_delimiter(uri, storage)
     rows = read_csv(uri, storage, delimiter=delimiter)

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Literal
 
 from faceattr.attributes import Attribute
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import check_header, is_index_name
 from faceattr.data.inputs.folder_files import is_image_name
 from faceattr.data.sources.image_names import ImageRoot, find_files, find_image_root, image_keys
@@ -30,7 +31,6 @@ from faceattr.data.sources.label_values import attribute_name, is_binary, is_unk
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error, read_csv, read_lines
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 USUAL_FILES = ("labeled_data.csv", "label_train.txt")
@@ -67,7 +67,7 @@ class ListLayout:
         return tuple(name for name in self.columns if name not in ("image", INDEX) and name not in _PLAIN_COLUMNS)
 
 
-def detect_layout(uri: str, storage: StorageOptions) -> ListLayout:
+def detect_layout(uri: str, storage: StorageConfig) -> ListLayout:
     """Looks at the first rows of a list.
 
     Raises:
@@ -115,7 +115,7 @@ def _name_columns(header: list[str]) -> tuple[str, ...]:
     )
 
 
-def open_label_list(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+def open_label_list(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
     """Opens a list of seed 000; see the module.
 
     Raises:
@@ -142,7 +142,7 @@ def open_label_list(root: str, options: SourceOptions, storage: StorageOptions) 
 
 
 def _rows(
-    uri: str, storage: StorageOptions, layout: ListLayout, list_images: Callable[[], Iterator[str]]
+    uri: str, storage: StorageConfig, layout: ListLayout, list_images: Callable[[], Iterator[str]]
 ) -> Iterator[FoundRow]:
     """Rows of a list; `value` is the list of cells."""
     if layout.delimiter in (",", ";", "\t"):

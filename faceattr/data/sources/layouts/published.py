@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.config import StorageConfig
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import PlanPart, read_part
 from faceattr.data.runs.run_attributes import read_decisions, read_run_attributes, scored_attributes
@@ -21,13 +22,13 @@ from faceattr.data.sources.label_table import AGE_LIMIT, SourceLabels, check_fir
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.recentring import recentre_scores
 from faceattr.data.sources.rejects import BadRow, Rejects
-from faceattr.data.stores.open import StorageOptions, Store, open_store
+from faceattr.data.stores.open import Store, open_store
 from faceattr.errors import ConfigError
 
 _CARRIED = ("group", "split")
 
 
-def open_labels(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+def open_labels(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
     """Opens the run folder of a label run; see the module.
 
     Raises:

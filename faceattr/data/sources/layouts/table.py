@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from faceattr.attributes import Attribute
+from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import is_index_name, read_header, sniff_delimiter, table_file
 from faceattr.data.sources.image_names import find_files, find_image_root
 from faceattr.data.sources.label_table import (
@@ -45,7 +46,6 @@ from faceattr.data.sources.layouts.label_list import IMAGE_COLUMNS
 from faceattr.data.sources.options import SourceOptions, near_hint, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error, read_csv
-from faceattr.data.stores.open import StorageOptions
 from faceattr.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def parse_mapping(entry: str) -> MappedColumn:
     return MappedColumn(name=name, column=column, kind=kind)
 
 
-def open_table(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+def open_table(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
     """Opens a CSV or Parquet file by a mapping; see the module.
 
     Raises:
@@ -166,7 +166,7 @@ def _distinct(rows: Iterator[FoundRow], column: str) -> set[str]:
 
 
 def _resolve_mapping(
-    entries: tuple[str, ...], files: tuple[str, ...], storage: StorageOptions
+    entries: tuple[str, ...], files: tuple[str, ...], storage: StorageConfig
 ) -> tuple[MappedColumn, ...]:
     """The mapping with an entry for the image, checked against the columns of every file."""
     mapping = [parse_mapping(entry) for entry in entries]
@@ -200,14 +200,14 @@ def _is_parquet(uri: str) -> bool:
     return uri.lower().endswith(".parquet")
 
 
-def _column_names(uri: str, storage: StorageOptions) -> list[str]:
+def _column_names(uri: str, storage: StorageConfig) -> list[str]:
     if _is_parquet(uri):
         with table_file(uri, storage) as file:
             return list(pq.read_schema(file).names)
     return read_header(uri, storage, delimiter=sniff_delimiter(uri, storage))
 
 
-def _read_rows(uri: str, storage: StorageOptions, mapping: tuple[MappedColumn, ...]) -> Iterator[FoundRow]:
+def _read_rows(uri: str, storage: StorageConfig, mapping: tuple[MappedColumn, ...]) -> Iterator[FoundRow]:
     """Rows; `value` is the cells by column name. Of a Parquet file, rows are counted as lines are."""
     if not _is_parquet(uri):
         yield from _read_csv_rows(uri, storage)
@@ -220,7 +220,7 @@ def _read_rows(uri: str, storage: StorageOptions, mapping: tuple[MappedColumn, .
             yield FoundRow(where=uri, line=number, text=str(cells), value=cells)
 
 
-def _read_csv_rows(uri: str, storage: StorageOptions) -> Iterator[FoundRow]:
+def _read_csv_rows(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     rows = read_csv(uri, storage, delimiter=sniff_delimiter(uri, storage))
     names = [cell.strip() for cell in next(rows).value]
     for row in rows:

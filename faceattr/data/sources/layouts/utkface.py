@@ -9,6 +9,7 @@ gender and race_group by default; age_group and race (with masks) when asked for
 
 from collections.abc import Iterator
 
+from faceattr.config import StorageConfig
 from faceattr.data.sources.face_classes import (
     FACE_ATTRIBUTES,
     GENDERS,
@@ -30,13 +31,12 @@ from faceattr.data.sources.label_table import (
 )
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.rejects import BadRow, Rejects
-from faceattr.data.stores.open import StorageOptions
 
 DEFAULT_ATTRIBUTES = ("age", "gender", "race_group")
 _EXPECTED = "image names such as 25_0_2_20170116174525125.jpg ([age]_[gender]_[race]_[date&time])"
 
 
-def open_utkface(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
+def open_utkface(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
     """Opens a folder of UTKFace images, at any depth; see the module.
 
     Raises:
