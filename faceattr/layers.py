@@ -10,7 +10,8 @@ from typing import Any
 
 from faceattr.config.flags import flag_kind
 from faceattr.data.stores.addresses import normalise_address
-from faceattr.data.stores.open import open_store, split_uri
+from faceattr.data.stores.keys import split_uri
+from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError
 from faceattr.yaml_files import load_yaml

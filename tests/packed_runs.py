@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
+from faceattr.data.label_columns import source_schema
 from faceattr.data.packed.splits import SPLITS
 from faceattr.data.packed.writer import (
     carried_schema,
@@ -18,7 +19,6 @@ from faceattr.data.packed.writer import (
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import plan_schema, write_sectioned_plan
 from faceattr.data.runs.version import commit_all, open_run
-from faceattr.data.sources.label_table import source_schema
 from faceattr.data.stores.open import open_store
 
 _HEAD = {"image_id", "uri", "source_row", "sha256", "group", "split"}

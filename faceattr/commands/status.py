@@ -12,7 +12,8 @@ from faceattr.config import StorageConfig
 from faceattr.data.formats.integrity import REMEDY
 from faceattr.data.runs.status import RunStatus, read_run_status
 from faceattr.data.runs.verification import verify_published
-from faceattr.data.stores.open import Store, open_store
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 from faceattr.logs import say
 from faceattr.search.records import TrialRecord, best_trial, read_records
 

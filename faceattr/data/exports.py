@@ -19,7 +19,7 @@ from faceattr.data.formats.csv_cells import neutralise
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.runs.run_attributes import read_run_attributes, scored_attributes
 from faceattr.data.runs.version import read_published, read_record
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 
 ExportFormat = Literal["csv", "json"]

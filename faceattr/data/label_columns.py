@@ -1,18 +1,14 @@
-"""Columns of the published tables: one explicit Arrow schema each. Null is unknown, 0 is no.
-
-The types of labels are decided here and nowhere else: published tables, packed tables and model outputs take them from
-`label_type` and `score_type`, and `check_values` looks at every table before it is committed.
-"""
+"""KEEP"""
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.errors import RunError
+from faceattr.data.formats.json_text import encode_json
+from faceattr.errors import ConfigError
 
 _HEAD = (
     pa.field("row", pa.int64(), nullable=False),
@@ -69,74 +65,6 @@ def attribute_fields(attribute: Attribute) -> tuple[pa.Field, ...]:
     return (label, score, pa.field(f"{name}_mass", pa.float32()))
 
 
-def fit_schema(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """The table in the schema's columns and types, where every value keeps its meaning.
-
-    Raises:
-        RunError: a value does not fit its column; see also `check_values`.
-    """
-    columns = []
-    for field in schema:
-        try:
-            columns.append(table[field.name].cast(field.type))
-        except pa.ArrowInvalid as error:
-            raise RunError(
-                f"{where}: column {field.name!r} is {field.type}, which cannot hold a value: {error}"
-            ) from error
-    fitting = pa.table(columns, schema=schema)
-    check_values(fitting, where)
-    return fitting
-
-
-def check_values(table: pa.Table, where: str) -> None:
-    """Checks the columns of attributes: labels are indexes of their classes, scores and masses are numbers.
-
-    Raises:
-        RunError: one is not; the text names the column, the value and its row.
-    """
-    for field in table.schema:
-        num_classes = _count_classes(field)
-        if not num_classes:
-            continue
-        labels = table[field.name]
-        outside = pc.or_(pc.less(labels, 0), pc.greater_equal(labels, num_classes))
-        _refuse_first(table, field.name, outside, f"expected a class index from 0 to {num_classes - 1}", where)
-        for name in (f"{field.name}_score", f"{field.name}_mass"):
-            if name in table.column_names:
-                _refuse_first(table, name, _is_no_number(table[name]), "expected a number", where)
-
-
-def _count_classes(field: pa.Field) -> int:
-    """Classes of a column of labels; 0 for other columns, and for ages."""
-    metadata = field.metadata or {}
-    if _CLASSES_KEY in metadata:
-        return len(metadata[_CLASSES_KEY].split(b"\n"))
-    return len(json.loads(metadata[ATTRIBUTE_KEY])["classes"]) if ATTRIBUTE_KEY in metadata else 0
-
-
-def _is_no_number(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Rows with a value that is NaN or infinite, bool [n]; null where the row is null."""
-    if not pa.types.is_list(column.type):
-        return pc.invert(pc.is_finite(column))
-    column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    bad = pc.invert(pc.is_finite(pc.list_flatten(column)))
-    rows = pc.unique(pc.list_parent_indices(column).filter(pc.fill_null(bad, False)))
-    return pc.is_in(pa.array(np.arange(len(column))), value_set=rows.cast(pa.int64()))
-
-
-def _refuse_first(table: pa.Table, name: str, is_wrong: pa.ChunkedArray, expected: str, where: str) -> None:
-    if not pc.any(is_wrong).as_py():
-        return
-    place = pc.index(pc.fill_null(is_wrong, False), True).as_py()
-    row = table["row"][place].as_py() if "row" in table.column_names else place
-    raise RunError(f"{where}: row {row}, column {name!r}: {expected}, found {_brief(table[name][place].as_py())}")
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def label_schema(attributes: AttributeSet, carried: Iterable[pa.Field] = ()) -> pa.Schema:
     """Schema of a label table: key, attributes, derived attributes, facts about the image, status, carried columns."""
     fields = [*_HEAD]
@@ -144,3 +72,101 @@ def label_schema(attributes: AttributeSet, carried: Iterable[pa.Field] = ()) -> 
         fields += attribute_fields(attribute)
     fields += [pa.field(rule.name, pa.int8()) for rule in attributes.derived]
     return pa.schema([*fields, *_TAIL, *carried])
+
+
+AGE_LIMIT = 117.0
+
+
+MAX_MASK_CLASSES = 63
+
+
+HEAD_FIELDS = (
+    pa.field("image_id", pa.string(), nullable=False),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("source_row", pa.int64()),
+    pa.field("sha256", pa.string()),
+    pa.field("group", pa.string()),
+    pa.field("split", pa.string()),
+)
+
+
+# What a layout's parser gives for one image: column name to value; columns that are not in the schema are left out.
+LabelRow = dict[str, Any]
+
+
+def label_fields(attribute: Attribute, *, scored: bool = False) -> list[pa.Field]:
+    """Columns of one attribute; the first carries the attribute itself in its metadata."""
+    name = attribute.name
+    # One type for all usual class counts, so that packed runs of either read alike.
+    kind = label_type(attribute, at_least=pa.int16() if attribute.kind == "multiclass" else None)
+    definition = {"name": name, "kind": attribute.kind, "classes": list(attribute.classes)}
+    metadata = {ATTRIBUTE_KEY: encode_json(definition)}
+    if attribute.kind == "age":
+        return [pa.field(f"{name}_low", kind, metadata=metadata), pa.field(f"{name}_high", kind)]
+    fields = [pa.field(name, kind, metadata=metadata)]
+    if attribute.kind == "multiclass" and len(attribute.classes) <= MAX_MASK_CLASSES:
+        fields.append(pa.field(f"{name}_mask", pa.int64()))
+    if scored:
+        fields += [pa.field(f"{name}_score", score_type(attribute)), pa.field(f"{name}_mass", pa.float32())]
+    return fields
+
+
+def source_schema(attributes: AttributeSet, scored: Iterable[str] = ()) -> pa.Schema:
+    """Schema of a source's tables; `scored` names the attributes with soft scores.
+
+    Raises:
+        ConfigError: two attributes need a column of one name, such as `age` (an age) and `age_low`.
+    """
+    with_score = frozenset(scored)
+    fields = [*HEAD_FIELDS]
+    for attribute in attributes.attributes:
+        fields += label_fields(attribute, scored=attribute.name in with_score)
+    names = [each.name for each in fields]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"attributes meet in the columns {repeated}; rename one of them")
+    return pa.schema(fields)
+
+
+def read_attributes(schema: pa.Schema) -> AttributeSet:
+    """The attributes of a table in a source's schema, class order included: inverse of `source_schema`.
+
+    Raises:
+        ConfigError: no column carries an attribute.
+    """
+    found = [json.loads(each.metadata[ATTRIBUTE_KEY]) for each in schema if ATTRIBUTE_KEY in (each.metadata or {})]
+    if not found:
+        raise ConfigError(f"no column carries an attribute definition; found {schema.names}")
+    return AttributeSet(attributes=tuple(Attribute(**{**each, "classes": tuple(each["classes"])}) for each in found))
+
+
+def class_label(name: str, classes: Iterable[int]) -> LabelRow:
+    """Columns of a multiclass label by the classes it leaves possible: one is exact, several are a mask."""
+    possible = sorted(set(classes))
+    if len(possible) == 1:
+        return {name: possible[0]}
+    return {f"{name}_mask": sum(1 << index for index in possible)}
+
+
+def age_label(name: str, low: float, high: float | None = None) -> LabelRow:
+    """Columns of an age in completed years (`high` None), or of a range `low <= age < high`."""
+    return {f"{name}_low": low, f"{name}_high": low + 1.0 if high is None else high}
+
+
+TOP = 5
+"""How many of the likeliest persons count for top-5, and are kept."""
+
+
+def output_columns(attribute: Attribute) -> tuple[pa.Field, ...]:
+    """Columns in which a scored table holds a model's outputs for one attribute."""
+    name = attribute.name
+    match attribute.kind:
+        case "binary":
+            return (pa.field(f"output_{name}", pa.float32()),)
+        case "multiclass":
+            return (pa.field(f"output_{name}", pa.list_(pa.float32(), len(attribute.classes))),)
+        case "age":
+            return (pa.field(f"output_{name}", pa.float32()),)
+        case "identity":
+            kept = min(TOP, len(attribute.classes))
+            return (pa.field(f"output_{name}", pa.list_(pa.int32(), kept)), pa.field(f"certainty_{name}", pa.float32()))

@@ -22,7 +22,8 @@ from huggingface_hub.errors import (
 
 from faceattr.config import StorageConfig
 from faceattr.data.stores.addresses import check_no_credentials, normalise_address
-from faceattr.data.stores.open import check_key, open_store
+from faceattr.data.stores.keys import check_key
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, ModelError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.runs.run_attributes import read_run_attributes
 from faceattr.data.runs.version import read_published, read_record
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 
 

@@ -12,9 +12,6 @@ from faceattr.errors import RunError
 from faceattr.evaluation.decisions import decide
 from faceattr.evaluation.uncertainty.clusters import Resampling, read_clusters
 
-TOP = 5
-"""How many of the likeliest persons count for top-5, and are kept."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
@@ -64,21 +61,6 @@ class Judged:
         )
 
 
-def output_columns(attribute: Attribute) -> tuple[pa.Field, ...]:
-    """Columns in which a scored table holds a model's outputs for one attribute."""
-    name = attribute.name
-    match attribute.kind:
-        case "binary":
-            return (pa.field(f"output_{name}", pa.float32()),)
-        case "multiclass":
-            return (pa.field(f"output_{name}", pa.list_(pa.float32(), len(attribute.classes))),)
-        case "age":
-            return (pa.field(f"output_{name}", pa.float32()),)
-        case "identity":
-            kept = min(TOP, len(attribute.classes))
-            return (pa.field(f"output_{name}", pa.list_(pa.int32(), kept)), pa.field(f"certainty_{name}", pa.float32()))
-
-
 def read_judged(
     table: pa.Table,
     attribute: Attribute,
@@ -90,7 +72,7 @@ def read_judged(
 
     Args:
         table: N rows, with label columns and `output_columns`.
-        attribute: which; its label columns are those of `faceattr.data.sources.label_table`.
+        attribute: which; its label columns are those of `faceattr.data.sources.source`.
         scores: [N] or [N, C], calibrated, of all rows; of an identity the certainty.
         thresholds: binary attribute -> cut.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faceattr.data.inputs.folder_files import DECODED_EXTENSIONS, FolderFiles, describe_files
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from faceattr.config import ImageLimitsConfig, Precision
 from faceattr.data.images.decode import decode_image, describe_too_large
+from faceattr.data.label_columns import TOP
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.devices import resolve_device
 from faceattr.errors import ImageError, ModelError, StorageError
-from faceattr.evaluation.judged import TOP
 from faceattr.evaluation.scores import Scores, score_outputs
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel

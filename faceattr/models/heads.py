@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.sources.label_table import AGE_LIMIT
+from faceattr.data.label_columns import AGE_LIMIT
 from faceattr.errors import ConfigError
 
 Activation = Literal["relu", "gelu"]

@@ -16,7 +16,8 @@ from faceattr.data.formats.json_files import damage_named, decode_object
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.version import Manifest, RunRecord
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import Store
 from faceattr.reports.pages import render_page
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 

@@ -17,6 +17,7 @@ import pyarrow.csv
 
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.formats.csv_cells import neutralise, neutralise_table
+from faceattr.data.label_columns import read_attributes
 from faceattr.data.packed.label_counts import UNKNOWN
 from faceattr.data.packed.plan import CONFLICTS_KEY
 from faceattr.data.packed.reader import FOLDER, SECTION_PREFIX, read_label_counts, split_of_shard
@@ -26,9 +27,9 @@ from faceattr.data.packed.writer import PackedStatistics
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import PlanPart, read_part
 from faceattr.data.runs.version import RunRecord, RunVersion, has_object, read_published
-from faceattr.data.sources.label_table import read_attributes
 from faceattr.data.sources.label_texts import label_texts
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import Store
 from faceattr.errors import RunError
 
 STRATIFICATION_KEY = "stratification.csv"

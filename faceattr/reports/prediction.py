@@ -8,7 +8,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.version import Manifest, RunRecord
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.evaluation.agreement import Agreement
 from faceattr.reports.pages import render_page
 from faceattr.reports.plots.evaluation import draw_score_histogram

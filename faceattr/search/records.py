@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from faceattr.data.formats.json_files import damage_named, decode_object
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.stores.open import Store, join_uri
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
 

@@ -13,7 +13,8 @@ from faceattr.config.search import SearchConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.sources.options import near_hint
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import open_store, split_uri
+from faceattr.data.stores.keys import split_uri
+from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError
 from faceattr.training.presets import PRESETS_FOLDER

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.search.records import TrialRecord, begin_trial, end_trial, read_begun, read_records, trial_id
 from faceattr.search.sampler import Sampler

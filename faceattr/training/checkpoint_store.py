@@ -11,7 +11,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ModelError
 from faceattr.training.loop.checkpoints import INDEX_FILE, load_checkpoint, save_checkpoint
 from faceattr.training.loop.state import TrainingState

@@ -11,8 +11,8 @@ from typing import Any
 
 from faceattr.data.formats.json_files import decode_lines, decode_object
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.stores.open import Store, join_uri
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.training.loop.state import EpochRecord
 from faceattr.training.targets import Batch
 

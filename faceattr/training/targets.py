@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.sources.label_table import AGE_LIMIT
+from faceattr.data.label_columns import AGE_LIMIT
 from faceattr.errors import RunError
 
 
@@ -103,7 +103,7 @@ def read_targets(table: pa.Table | pa.RecordBatch, attributes: AttributeSet) -> 
     """Labels by attribute, in the order of `attributes`, on the CPU.
 
     Args:
-        table: n rows with the label columns of `faceattr.data.sources.label_table`.
+        table: n rows with the label columns of `faceattr.data.sources.source`.
         attributes: which to read.
 
     Raises:

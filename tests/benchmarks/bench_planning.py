@@ -21,7 +21,8 @@ from faceattr.data.label_columns import label_schema
 from faceattr.data.runs.commit import OK, list_committed, verify_shards
 from faceattr.data.runs.plan import plan_schema, write_plan
 from faceattr.data.runs.version import RunVersion, open_run
-from faceattr.data.stores.open import LocalStore, open_store
+from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.open import open_store
 from faceattr.demo.store import serve_s3
 
 NUM_ROWS, NUM_GETS, NUM_ATTRIBUTES = 1_000_000, 4_000, 3

@@ -4,7 +4,7 @@ import pytest
 
 from faceattr.data.inputs.folder_files import FolderFiles, describe_files, extension_of, is_image_name, is_table_name
 from faceattr.data.sources.image_names import image_keys
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.store import ObjectInfo
 from faceattr.inference.folder import find_images
 

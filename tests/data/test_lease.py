@@ -9,7 +9,7 @@ import time
 import pytest
 
 from faceattr.data.runs.lease import acquire_lease, hold_lease, is_alive, process_identity
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from faceattr.errors import RunError, StorageError
 from tests.fakes.stores import HookedStore, LossyStore, MemoryStore
 

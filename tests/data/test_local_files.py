@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.local_files import read_regular_file
-from faceattr.data.stores.open import LocalStore
 from faceattr.data.stores.store import MissingObjectError, RefusedObjectError
 from faceattr.errors import StorageError
 

@@ -3,7 +3,7 @@
 import pytest
 
 from faceattr.config import ImageLimitsConfig
-from faceattr.data.stores.object_reader import ObjectReader
+from faceattr.data.inputs.object_reader import ObjectReader
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import RefusedObjectError
 from faceattr.errors import ImageError, StorageError

@@ -14,7 +14,7 @@ from faceattr.data.inputs.open import open_input
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.sources.rejects import Rejects
+from faceattr.data.sources.source import Rejects
 from faceattr.data.stores import ranged
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.ranged import open_ranged

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from faceattr.config import StorageConfig
-from faceattr.data.stores.open import ArrowStore, LocalStore, check_key, join_uri, open_store, split_uri
+from faceattr.data.stores.arrow import ArrowStore
+from faceattr.data.stores.keys import check_key, join_uri, split_uri
+from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.open import open_store
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.errors import ConfigError, StorageError

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.label_columns import attribute_fields, check_values, fit_schema, label_schema, label_type
-from faceattr.data.sources.label_table import label_fields
+from faceattr.data.label_columns import attribute_fields, label_fields, label_schema, label_type
+from faceattr.data.table_checks import check_values, fit_schema
 from faceattr.errors import RunError
 
 

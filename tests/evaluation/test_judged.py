@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import Attribute
-from faceattr.data.sources.label_table import label_fields
-from faceattr.evaluation.judged import output_columns, read_judged
+from faceattr.data.label_columns import label_fields, output_columns
+from faceattr.evaluation.judged import read_judged
 
 
 def test_a_coarse_label_of_sixty_classes_keeps_its_last_and_its_first_class():

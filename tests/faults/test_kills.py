@@ -17,7 +17,7 @@ import pytest
 import simplejpeg
 
 from faceattr.data.runs.version import read_manifest, read_published
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
 from tests.faults.nodes import two_nodes
 from tests.processes import descendants

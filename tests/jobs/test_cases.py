@@ -12,7 +12,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import main as faceattr
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.runs.version import read_published
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
 from tests.models.tiny import build_model
 

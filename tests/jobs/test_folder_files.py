@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from faceattr.data.runs.version import read_published
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

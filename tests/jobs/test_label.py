@@ -16,7 +16,8 @@ from PIL import Image
 from faceattr.cli import main as faceattr
 from faceattr.config import LabelConfig
 from faceattr.data.runs.version import read_manifest, read_published
-from faceattr.data.stores.open import LocalStore, open_store
+from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.open import open_store
 from faceattr.jobs.images import run as image_run
 from faceattr.jobs.images.label import prepare_label_job
 from faceattr.vqa.blip.checkpoint import load_blip

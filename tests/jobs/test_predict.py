@@ -13,10 +13,11 @@ from sklearn.metrics import cohen_kappa_score
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import main as faceattr
+from faceattr.data.label_columns import AGE_LIMIT
 from faceattr.data.runs.version import read_manifest, read_published
-from faceattr.data.sources.label_table import AGE_LIMIT
 from faceattr.data.sources.layouts.published import read_label_run
-from faceattr.data.stores.open import LocalStore, open_store
+from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ImageError, RunError
 from faceattr.evaluation.agreement import Agreement
 from faceattr.inference.predictor import Predictor

@@ -15,7 +15,7 @@ import yaml
 from faceattr.cli import parse_config
 from faceattr.config import StorageConfig
 from faceattr.config.search import SearchConfig, StopSettings
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
 from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
 from faceattr.jobs.search.finish import finish_search

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from faceattr.jobs.cluster.metrics import SearchFigures
 from faceattr.jobs.search.tune import WorkCallback, WorkSearcher
 from faceattr.search.progress_table import Board

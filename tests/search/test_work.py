@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
 from faceattr.search.records import (
     Judgement,

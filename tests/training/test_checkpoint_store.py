@@ -2,7 +2,7 @@
 
 import torch
 
-from faceattr.data.stores.open import LocalStore
+from faceattr.data.stores.local import LocalStore
 from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.state import TrainingState
 

@@ -8,7 +8,8 @@ import torch
 
 from faceattr.config import StorageConfig
 from faceattr.config.augmentation import Augmentation
-from faceattr.data.stores.open import LocalStore, open_store
+from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, RunError
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.features.cache import (

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.sources.label_table import source_schema
+from faceattr.data.label_columns import source_schema
 from faceattr.errors import RunError
 from faceattr.training.targets import Batch, read_targets
 from tests.training.toy import make_batch

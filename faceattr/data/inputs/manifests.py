@@ -14,7 +14,8 @@ from faceattr.data.formats.text_tables import is_index_name, read_header, read_t
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import check_no_credentials, key_below
-from faceattr.data.stores.open import check_key, join_uri, open_store
+from faceattr.data.stores.keys import check_key, join_uri
+from faceattr.data.stores.open import open_store
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ConfigError, StorageError
 

@@ -22,8 +22,9 @@ from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.manifests import TableInput
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import Store, join_uri, open_store, split_uri
-from faceattr.data.stores.store import ObjectInfo
+from faceattr.data.stores.keys import join_uri, split_uri
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import ObjectInfo, Store
 from faceattr.errors import ConfigError
 
 _BATCH_ROWS = 8_192

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.formats.csv_cells import neutralise
+from faceattr.data.label_columns import label_fields
 from faceattr.data.packed.duplicates import find_duplicates
-from faceattr.data.sources.label_table import label_fields
 from faceattr.data.sources.label_texts import label_texts
 
 Policy = Literal["mask", "keep", "drop"]

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.attributes import AttributeSet
+from faceattr.data.label_columns import HEAD_FIELDS, source_schema
 from faceattr.data.packed.copies import CopyResolver, Policy, encode_conflicts
 from faceattr.data.packed.label_counts import LabelCounts
 from faceattr.data.packed.shuffle import ShuffledRows
 from faceattr.data.packed.splits import SPLITS, SplitAssignment, SplitRatios, count_moved, plan_splits
 from faceattr.data.packed.writer import carried_schema, split_section
 from faceattr.data.runs.plan import Plan, choose_shard_size, plan_schema, write_sectioned_plan
-from faceattr.data.sources.label_table import HEAD_FIELDS, source_schema
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 
 CONFLICTS_KEY = "conflicts.csv"
 # Columns of the rows that a plan is made of, in front of the labels.

@@ -25,17 +25,18 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.data.formats.integrity import REMEDY, check_footer, check_whole
 from faceattr.data.formats.json_files import damage_named, describe_cause
+from faceattr.data.label_columns import label_fields, read_attributes
 from faceattr.data.packed.label_counts import COUNT_SCHEMA
 from faceattr.data.packed.splits import SPLITS
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RUN_KEY, Manifest, RunRecord, read_manifest, read_record
-from faceattr.data.sources.label_table import label_fields, read_attributes
 from faceattr.data.sources.options import near_hint
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import Store, join_uri, open_store
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.open import open_store
 from faceattr.data.stores.ranged import open_ranged
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, RunError, StorageError
 
 KIND = "pack"

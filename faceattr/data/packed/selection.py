@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.sources.label_table import SourceLabels
 from faceattr.data.sources.options import near_hint
-from faceattr.data.sources.rejects import Rejects
+from faceattr.data.sources.source import Rejects, SourceLabels
 from faceattr.errors import ConfigError
 
 

@@ -14,6 +14,7 @@ import pyarrow.csv
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.formats.integrity import hash_bytes
+from faceattr.data.label_columns import read_attributes
 from faceattr.data.packed.label_counts import LabelCounts
 from faceattr.data.packed.reader import (
     FOLDER,
@@ -26,8 +27,7 @@ from faceattr.data.packed.reader import (
 from faceattr.data.runs.commit import OK, CheckShards
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import Manifest, RunRecord, RunVersion
-from faceattr.data.sources.label_table import read_attributes
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 
 # What a plan of a packed run carries beside the labels: the content that the split was drawn by, null where the image
 # could not be read then, and which of the run's places the image lies in.

@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from faceattr.data.formats.integrity import REMEDY, check_whole, hash_bytes, hash_footer
 from faceattr.data.formats.parquet import decode_table, encode_table, read_provenance
-from faceattr.data.label_columns import fit_schema
 from faceattr.data.runs.plan import Plan
-from faceattr.data.stores.open import Store, join_uri
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import MissingObjectError, Store
+from faceattr.data.table_checks import fit_schema
 from faceattr.errors import RunError
 
 OK = "ok"

@@ -22,9 +22,9 @@ from typing import Any
 
 from faceattr.data.formats.json_files import decode_object
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.patience import write_on_the_way_out
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import FaceattrError, RunError, StorageError
 
 logger = logging.getLogger(__name__)

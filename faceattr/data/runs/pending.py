@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from faceattr.data.formats.parquet import decode_table
 from faceattr.data.runs.commit import OK, CommittedFile, read_file
 from faceattr.data.runs.plan import Plan
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from faceattr.data.formats.json_files import damage_named
 from faceattr.data.runs.commit import OK, read_ahead, shard_key
 from faceattr.data.runs.pending import Work
 from faceattr.data.runs.version import RunVersion
-from faceattr.data.stores.open import join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import StorageError
 

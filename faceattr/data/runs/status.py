@@ -17,9 +17,9 @@ from faceattr.data.runs.commit import OK
 from faceattr.data.runs.lease import find_driver, find_stop_reason
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RUN_KEY, Manifest, read_manifest
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.ranged import open_ranged
-from faceattr.data.stores.store import ObjectInfo
+from faceattr.data.stores.store import ObjectInfo, Store
 from faceattr.errors import ConfigError
 
 State = Literal["planning", "stopped", "running", "published"]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from faceattr.config import StorageConfig
 from faceattr.data.runs.version import read_manifest, read_record
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.ranged import open_ranged
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError, StorageError
 
 _CHUNK_BYTES = 8 * 2**20

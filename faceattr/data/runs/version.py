@@ -36,9 +36,9 @@ from faceattr.data.runs.pending import Work
 from faceattr.data.runs.plan import Plan
 from faceattr.data.stores.addresses import with_addresses
 from faceattr.data.stores.bounded_reads import read_objects
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.patience import write_on_the_way_out
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, RunError
 
 SCHEMA_VERSION = 1

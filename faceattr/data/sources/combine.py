@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.data.sources.label_table import SourceLabels, source_schema
-from faceattr.data.sources.rejects import Rejects
+from faceattr.data.label_columns import source_schema
+from faceattr.data.sources.source import Rejects, SourceLabels
 from faceattr.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ Latino_Hispanic or Middle Eastern. Orders are those of FairFace's own predict.py
 from bisect import bisect_right
 
 from faceattr.attributes import Attribute
-from faceattr.data.sources.label_table import AGE_LIMIT, LabelRow, class_label
+from faceattr.data.label_columns import AGE_LIMIT, LabelRow, class_label
 
 GENDERS = ("Male", "Female")
 AGE_GROUPS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")

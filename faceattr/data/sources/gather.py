@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from faceattr.config import StorageConfig
 from faceattr.data.runs.version import RunRecord, read_manifest, read_record
 from faceattr.data.sources.combine import combine_sources
-from faceattr.data.sources.label_table import SourceLabels
 from faceattr.data.sources.options import SourceOptions, near_hint
 from faceattr.data.sources.registry import open_source
+from faceattr.data.sources.source import SourceLabels
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 

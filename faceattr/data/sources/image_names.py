@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 from faceattr.config import StorageConfig
 from faceattr.data.inputs.folder_files import FolderFiles, is_image_name
-from faceattr.data.sources.rejects import REFUSED_WITH_CREDENTIALS, BadRow
+from faceattr.data.sources.source import REFUSED_WITH_CREDENTIALS, BadRow
 from faceattr.data.stores.addresses import check_no_credentials, find_credentials, key_below, normalise_address
-from faceattr.data.stores.open import Store, check_key, join_uri, open_store
+from faceattr.data.stores.keys import check_key, join_uri
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

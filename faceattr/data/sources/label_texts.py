@@ -6,7 +6,7 @@ binary 1 or 0; multiclass and identity the class name, coarse ones joined by `|`
 import pyarrow as pa
 
 from faceattr.attributes import Attribute
-from faceattr.data.sources.label_table import AGE_LIMIT
+from faceattr.data.label_columns import AGE_LIMIT
 
 
 def label_texts(attribute: Attribute, table: pa.Table) -> list[str]:

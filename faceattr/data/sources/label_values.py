@@ -4,8 +4,8 @@ import math
 import re
 from typing import Any
 
-from faceattr.data.sources.label_table import AGE_LIMIT, LabelRow, age_label
-from faceattr.data.sources.rejects import BadRow
+from faceattr.data.label_columns import AGE_LIMIT, LabelRow, age_label
+from faceattr.data.sources.source import BadRow
 
 # -1 is no: that is how CelebA and seed 000 write it. A file in which it means unknown must say so with an empty cell.
 _BINARY = {"1": 1, "0": 0, "-1": 0, "true": 1, "false": 0, "yes": 1, "no": 0}

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from faceattr.config import StorageConfig
-from faceattr.data.sources.label_table import SourceLabels
 from faceattr.data.sources.layouts.celeba import open_celeba
 from faceattr.data.sources.layouts.facecom import open_facecom
 from faceattr.data.sources.layouts.fairface import open_fairface
@@ -13,6 +12,7 @@ from faceattr.data.sources.layouts.published import open_labels
 from faceattr.data.sources.layouts.table import open_table
 from faceattr.data.sources.layouts.utkface import open_utkface
 from faceattr.data.sources.options import SourceOptions, near_hint
+from faceattr.data.sources.source import SourceLabels
 from faceattr.errors import ConfigError
 
 OpenSource = Callable[[str, SourceOptions, StorageConfig], SourceLabels]

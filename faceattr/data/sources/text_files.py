@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import read_rows, read_text_lines
-from faceattr.data.sources.label_table import FoundRow
+from faceattr.data.sources.source import FoundRow
 from faceattr.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from faceattr.attributes import Attribute
-from faceattr.data.sources.label_table import read_attributes
+from faceattr.data.label_columns import read_attributes
 from faceattr.data.sources.layouts.celeba_json import JSON_ATTRIBUTES
 from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError

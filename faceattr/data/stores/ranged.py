@@ -14,7 +14,8 @@ import pyarrow.fs
 
 from faceattr.config import StorageConfig
 from faceattr.data.stores.addresses import resolve_address
-from faceattr.data.stores.open import join_uri, open_store, split_uri
+from faceattr.data.stores.keys import join_uri, split_uri
+from faceattr.data.stores.open import open_store
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import StorageError

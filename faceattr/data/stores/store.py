@@ -1,6 +1,8 @@
-"""What every store speaks of: objects, the absence of one, and the refusal of one."""
+"""The interface of every store, and what stores speak of: objects, the absence of one, and the refusal of one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from faceattr.errors import StorageError
 
@@ -54,3 +56,40 @@ class RefusedObjectError(StorageError):
         super().__init__(message)
         self.detail = detail
         self.is_certain = is_certain
+
+
+class Store(Protocol):
+    """A rooted key-value store of whole objects. All methods raise StorageError on outage or refusal."""
+
+    uri: str
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects whose key starts with `prefix`, recursively, streaming, in no promised order; no folder markers."""
+        ...
+
+    def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
+        """The whole object.
+
+        Args:
+            key: of the object.
+            max_bytes: what the reader has room for; a larger object is not fetched.
+            listed: what a listing said of it; a body of another size is not taken while the object is the same.
+
+        Raises:
+            MissingObjectError: there is none.
+            RefusedObjectError: it is kept back.
+            LargeObjectError: it has more than `max_bytes`.
+        """
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Writes a new object. Returns False, writing nothing, if the key exists (perhaps by our own lost answer)."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes or replaces an object, atomically for readers. For files that one writer owns."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Removes an object; no error if there is none."""
+        ...

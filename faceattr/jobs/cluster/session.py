@@ -20,8 +20,9 @@ from faceattr import errors
 from faceattr.config import RayConfig, WorkersConfig
 from faceattr.data.runs.lease import LEASE_FOLDER, find_driver, hold_lease
 from faceattr.data.runs.version import read_record
-from faceattr.data.stores.open import LocalStore, Store
+from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.patience import is_leaving, leave
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError, FaceattrError, RunError, StorageError
 from faceattr.jobs.cluster.code_version import check_nodes
 from faceattr.jobs.cluster.surroundings import check_surroundings

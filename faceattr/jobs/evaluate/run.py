@@ -17,7 +17,8 @@ from faceattr.data.formats.json_text import encode_json
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.layouts.label_list import detect_layout
-from faceattr.data.stores.open import Store, open_output
+from faceattr.data.stores.open import open_output
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.label_columns import fit_schema
 from faceattr.data.runs.commit import OK
+from faceattr.data.table_checks import fit_schema
 from faceattr.jobs.cluster.actor_metrics import ActorMetrics
 from faceattr.jobs.cluster.code_version import CodeHere, check_same_code, describe_code
 from faceattr.jobs.cluster.pixel_column import pixels_from_arrow

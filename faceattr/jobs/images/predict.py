@@ -12,7 +12,8 @@ from faceattr.attributes import AttributeSet
 from faceattr.config import Precision, PredictConfig, StorageConfig
 from faceattr.data.runs.run_attributes import describe_attributes, read_run_attributes
 from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
-from faceattr.data.stores.open import Store, open_output, open_store
+from faceattr.data.stores.open import open_output, open_store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import Agreement
 from faceattr.jobs.cluster.session import ActorPlan

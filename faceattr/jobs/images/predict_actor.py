@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.label_columns import fit_schema
+from faceattr.data.label_columns import output_columns
 from faceattr.data.runs.commit import OK
+from faceattr.data.table_checks import fit_schema
 from faceattr.evaluation.decisions import decide_labels
-from faceattr.evaluation.judged import output_columns
 from faceattr.jobs.cluster.actor_metrics import ActorMetrics
 from faceattr.jobs.cluster.pixel_column import pixels_from_arrow
 from faceattr.jobs.images.label_actor import BuildScorer

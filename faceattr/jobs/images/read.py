@@ -18,12 +18,13 @@ import pyarrow as pa
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.images.decode import describe_too_large
 from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
+from faceattr.data.inputs.object_reader import ObjectReader
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.pending import Work
 from faceattr.data.runs.plan import Plan, read_shards
 from faceattr.data.stores.bounded_reads import read_within
-from faceattr.data.stores.object_reader import ObjectReader
-from faceattr.data.stores.open import Store, open_store
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ImageError
 
 # Of encoded images that are being read or wait for their turn, and in a table that is passed on. A process that reads

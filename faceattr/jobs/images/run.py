@@ -35,8 +35,9 @@ from faceattr.data.runs.version import (
     read_published,
     read_record,
 )
-from faceattr.data.stores.open import Store, join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.patience import write_on_the_way_out
+from faceattr.data.stores.store import Store
 from faceattr.jobs.cluster.metrics import RunRows
 from faceattr.jobs.cluster.progress import ErrorBudget, Progress
 from faceattr.jobs.cluster.session import ActorPlan, cluster_errors, plan_actors

@@ -13,7 +13,7 @@ from faceattr.data.packed.plan import ROW_FIELDS, count_splits, label_fields_of
 from faceattr.data.packed.reader import STATUS_FIELDS, packed_schema
 from faceattr.data.runs.plan import choose_shard_size
 from faceattr.data.sources.gather import GatheredLabels
-from faceattr.data.sources.rejects import Rejects
+from faceattr.data.sources.source import Rejects
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.progress import format_duration
 from faceattr.jobs.cluster.session import cluster_errors

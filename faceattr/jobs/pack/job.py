@@ -18,7 +18,8 @@ from faceattr.data.runs.version import RunRecord, check_fingerprint, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.addresses import resolve_address, resolve_distinct
-from faceattr.data.stores.open import Store, open_output, open_store
+from faceattr.data.stores.open import open_output, open_store
+from faceattr.data.stores.store import Store
 from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
 
 # Raised by hand when a change of ours can change a row of a packed run.

@@ -20,8 +20,10 @@ from faceattr.data.packed.reader import STATUS_FIELDS, packed_schema
 from faceattr.data.runs.plan import Plan, plan_schema, write_plan
 from faceattr.data.runs.version import RunVersion, open_run, read_published
 from faceattr.data.sources.gather import GatheredLabels
-from faceattr.data.sources.rejects import Rejects
-from faceattr.data.stores.open import Store, join_uri, open_output
+from faceattr.data.sources.source import Rejects
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.open import open_output
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.progress import ErrorBudget, Progress
 from faceattr.jobs.cluster.session import cluster_errors

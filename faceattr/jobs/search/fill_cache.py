@@ -22,7 +22,8 @@ from faceattr.config import StorageConfig
 from faceattr.config.search import FeaturesSettings
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
-from faceattr.data.stores.open import Store, open_store
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 from faceattr.devices import given_device
 from faceattr.errors import RunError
 from faceattr.jobs.train.stages import IMAGE, PIXELS, decode_packed, read_stretch

@@ -13,8 +13,8 @@ from faceattr.data.formats.json_files import decode_object
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.parquet import encode_table
 from faceattr.data.runs.version import RunRecord
-from faceattr.data.stores.open import Store, join_uri
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.devices import given_device
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.cores import count_decoders

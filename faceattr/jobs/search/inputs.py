@@ -14,7 +14,7 @@ from faceattr.config.overrides import override
 from faceattr.config.search import FeaturesSettings, TrialsSettings
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
-from faceattr.data.stores.open import join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.jobs.cluster.cores import CoreShare, share_cores
 from faceattr.jobs.search.fill_cache import FeatureSource
 from faceattr.jobs.train.feed import Feed, FeedPlan

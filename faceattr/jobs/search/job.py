@@ -17,7 +17,8 @@ from faceattr.config.train import KEPT_THRESHOLDS, TrainConfig
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RunRecord, check_fingerprint, open_run, read_record
-from faceattr.data.stores.open import Store, open_output
+from faceattr.data.stores.open import open_output
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.models.backbones.names import built_name

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from faceattr.data.formats.json_files import damage_named
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.stores.open import Store, join_uri, open_store
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.train.worker import distribute_network
 from faceattr.models.heads import count_outputs

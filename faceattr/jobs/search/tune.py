@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from faceattr.config.search import StopSettings
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.metrics import SearchFigures
 from faceattr.jobs.cluster.session import cluster_errors

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.errors import StorageError
 from faceattr.jobs.cluster.progress import format_duration
 from faceattr.training.history import read_history, read_progress

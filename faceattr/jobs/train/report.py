@@ -8,7 +8,7 @@ from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config.overrides import dump_config
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.runs.version import RunRecord
-from faceattr.data.stores.open import join_uri
+from faceattr.data.stores.keys import join_uri
 from faceattr.jobs.train.run import TrainJob, check_room, survey_labels
 from faceattr.jobs.train.survey import load_surveys
 from faceattr.models.saved_config import CONFIG_FILE

@@ -30,8 +30,8 @@ from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
-from faceattr.data.stores.open import Store, open_output
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.open import open_output
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.jobs.cluster.session import cluster_errors

@@ -20,8 +20,9 @@ from faceattr.data.formats.json_files import damage_named
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.packed.splits import SPLITS
-from faceattr.data.stores.open import Store, join_uri, open_store
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.training.history import PROGRESS_KEY
 from faceattr.training.label_survey import (
     FileSurvey,

@@ -20,7 +20,8 @@ from faceattr.attributes import AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
-from faceattr.data.stores.open import Store, open_store
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 from faceattr.devices import given_device
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
 from faceattr.jobs.cluster.cores import share_cores

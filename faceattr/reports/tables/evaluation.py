@@ -21,7 +21,7 @@ import pyarrow as pa
 from faceattr.attributes import AttributeSet
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.parquet import encode_table
-from faceattr.data.stores.open import Store
+from faceattr.data.stores.store import Store
 from faceattr.evaluation.decisions import decide
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
 from faceattr.evaluation.judged import read_outputs

@@ -25,8 +25,10 @@ from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named, decode_object
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.model_folders import fetch_folder
-from faceattr.data.stores.open import LocalStore, Store, join_uri, open_store
-from faceattr.data.stores.store import MissingObjectError
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import RunError
 from faceattr.training.features.key import FeatureKey, FeatureType
 from faceattr.training.row_order import Indices

@@ -5,7 +5,7 @@ import pytest
 from faceattr.data.sources.combine import combine_sources
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.sources.rejects import Rejects
+from faceattr.data.sources.source import Rejects
 from faceattr.errors import ConfigError
 
 

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.label_columns import source_schema
 from faceattr.data.packed.copies import CopyResolver, encode_conflicts
-from faceattr.data.sources.label_table import source_schema
 
 RACE = Attribute(name="race", kind="multiclass", classes=("White", "Black", "Asian"))
 ATTRIBUTES = AttributeSet(attributes=(Attribute(name="hat"), RACE, Attribute(name="age", kind="age", classes=())))

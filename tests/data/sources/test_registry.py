@@ -4,12 +4,12 @@ import pyarrow as pa
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.label_columns import class_label, read_attributes, source_schema
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
-from faceattr.data.sources.label_table import class_label, read_attributes, source_schema
 from faceattr.data.sources.label_values import attribute_name, identity_classes, parse_age
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import SOURCE_KINDS, open_source
-from faceattr.data.sources.rejects import BadRow, Rejects
+from faceattr.data.sources.source import BadRow, Rejects
 from faceattr.errors import ConfigError
 
 

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.label_columns import source_schema
 from faceattr.data.packed.selection import select_labels
-from faceattr.data.sources.label_table import SourceLabels, source_schema
+from faceattr.data.sources.source import SourceLabels
 from faceattr.errors import ConfigError
 
 ATTRIBUTES = AttributeSet(

@@ -17,20 +17,20 @@ from itertools import islice
 from faceattr.attributes import Attribute, DerivedAttribute
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import is_index_name
+from faceattr.data.label_columns import LabelRow, source_schema
 from faceattr.data.sources.image_names import ImageRoot, find_files, find_image_root, match_ending
-from faceattr.data.sources.label_table import (
+from faceattr.data.sources.label_values import attribute_name, identity_classes, is_binary, parse_binary
+from faceattr.data.sources.layouts.celeba_json import JSON_ATTRIBUTES, read_celeba_json
+from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.source import (
+    BadRow,
     FoundRow,
-    LabelRow,
+    Rejects,
     SourceLabels,
     check_first_rows,
     parse_rows,
     row_tables,
-    source_schema,
 )
-from faceattr.data.sources.label_values import attribute_name, identity_classes, is_binary, parse_binary
-from faceattr.data.sources.layouts.celeba_json import JSON_ATTRIBUTES, read_celeba_json
-from faceattr.data.sources.options import SourceOptions, select_attributes
-from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error, read_csv, read_lines
 from faceattr.errors import ConfigError
 

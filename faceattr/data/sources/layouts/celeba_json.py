@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import table_file
-from faceattr.data.sources.label_table import FoundRow
 from faceattr.data.sources.label_values import text_of
+from faceattr.data.sources.source import FoundRow
 from faceattr.data.sources.text_files import layout_error
 
 JSON_ATTRIBUTES = ("eyeglasses", "mustache", "beard", "hat")

@@ -17,20 +17,20 @@ from typing import Any
 from faceattr.attributes import Attribute
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import table_file
+from faceattr.data.label_columns import LabelRow, source_schema
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES, GENDERS
 from faceattr.data.sources.image_names import find_files, find_image_root, image_keys
-from faceattr.data.sources.label_table import (
+from faceattr.data.sources.label_values import identity_classes, text_of
+from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.source import (
+    BadRow,
     FoundRow,
-    LabelRow,
+    Rejects,
     SourceLabels,
     check_first_rows,
     parse_rows,
     row_tables,
-    source_schema,
 )
-from faceattr.data.sources.label_values import identity_classes, text_of
-from faceattr.data.sources.options import SourceOptions, select_attributes
-from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error
 from faceattr.errors import ConfigError
 

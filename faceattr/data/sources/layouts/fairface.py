@@ -15,6 +15,7 @@ from dataclasses import replace
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import check_header, sniff_delimiter
+from faceattr.data.label_columns import LabelRow, age_label, source_schema
 from faceattr.data.sources.face_classes import (
     AGE_GROUPS,
     FACE_ATTRIBUTES,
@@ -25,18 +26,16 @@ from faceattr.data.sources.face_classes import (
     fine_race_labels,
 )
 from faceattr.data.sources.image_names import ImageRoot, find_files, find_image_root
-from faceattr.data.sources.label_table import (
+from faceattr.data.sources.options import SourceOptions, near_hint, select_attributes
+from faceattr.data.sources.source import (
+    BadRow,
     FoundRow,
-    LabelRow,
+    Rejects,
     SourceLabels,
-    age_label,
     check_first_rows,
     parse_rows,
     row_tables,
-    source_schema,
 )
-from faceattr.data.sources.options import SourceOptions, near_hint, select_attributes
-from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error, read_csv
 from faceattr.errors import ConfigError
 

@@ -17,19 +17,19 @@ from faceattr.attributes import Attribute
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import check_header, is_index_name
 from faceattr.data.inputs.folder_files import is_image_name
+from faceattr.data.label_columns import LabelRow, source_schema
 from faceattr.data.sources.image_names import ImageRoot, find_files, find_image_root, image_keys
-from faceattr.data.sources.label_table import (
+from faceattr.data.sources.label_values import attribute_name, is_binary, is_unknown, parse_binary
+from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.source import (
+    BadRow,
     FoundRow,
-    LabelRow,
+    Rejects,
     SourceLabels,
     check_first_rows,
     parse_rows,
     row_tables,
-    source_schema,
 )
-from faceattr.data.sources.label_values import attribute_name, is_binary, is_unknown, parse_binary
-from faceattr.data.sources.options import SourceOptions, select_attributes
-from faceattr.data.sources.rejects import BadRow, Rejects
 from faceattr.data.sources.text_files import layout_error, read_csv, read_lines
 from faceattr.errors import ConfigError
 

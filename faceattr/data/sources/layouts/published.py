@@ -14,15 +14,16 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import StorageConfig
+from faceattr.data.label_columns import AGE_LIMIT, source_schema
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import PlanPart, read_part
 from faceattr.data.runs.run_attributes import read_decisions, read_run_attributes, scored_attributes
 from faceattr.data.runs.version import RunRecord, read_manifest, read_published, read_record
-from faceattr.data.sources.label_table import AGE_LIMIT, SourceLabels, check_first_rows, source_schema
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.recentring import recentre_scores
-from faceattr.data.sources.rejects import BadRow, Rejects
-from faceattr.data.stores.open import Store, open_store
+from faceattr.data.sources.source import BadRow, Rejects, SourceLabels, check_first_rows
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 
 _CARRIED = ("group", "split")

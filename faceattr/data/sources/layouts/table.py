@@ -22,17 +22,8 @@ import pyarrow.parquet as pq
 from faceattr.attributes import Attribute
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import is_index_name, read_header, sniff_delimiter, table_file
+from faceattr.data.label_columns import LabelRow, class_label, source_schema
 from faceattr.data.sources.image_names import find_files, find_image_root
-from faceattr.data.sources.label_table import (
-    FoundRow,
-    LabelRow,
-    SourceLabels,
-    check_first_rows,
-    class_label,
-    parse_rows,
-    row_tables,
-    source_schema,
-)
 from faceattr.data.sources.label_values import (
     attribute_name,
     identity_classes,
@@ -44,7 +35,15 @@ from faceattr.data.sources.label_values import (
 )
 from faceattr.data.sources.layouts.label_list import IMAGE_COLUMNS
 from faceattr.data.sources.options import SourceOptions, near_hint, select_attributes
-from faceattr.data.sources.rejects import BadRow, Rejects
+from faceattr.data.sources.source import (
+    BadRow,
+    FoundRow,
+    Rejects,
+    SourceLabels,
+    check_first_rows,
+    parse_rows,
+    row_tables,
+)
 from faceattr.data.sources.text_files import layout_error, read_csv
 from faceattr.errors import ConfigError
 

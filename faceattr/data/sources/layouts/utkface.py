@@ -10,6 +10,7 @@ gender and race_group by default; age_group and race (with masks) when asked for
 from collections.abc import Iterator
 
 from faceattr.config import StorageConfig
+from faceattr.data.label_columns import AGE_LIMIT, LabelRow, age_label, source_schema
 from faceattr.data.sources.face_classes import (
     FACE_ATTRIBUTES,
     GENDERS,
@@ -18,19 +19,16 @@ from faceattr.data.sources.face_classes import (
     coarse_race_labels,
 )
 from faceattr.data.sources.image_names import find_image_root, image_keys
-from faceattr.data.sources.label_table import (
-    AGE_LIMIT,
+from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.source import (
+    BadRow,
     FoundRow,
-    LabelRow,
+    Rejects,
     SourceLabels,
-    age_label,
     check_first_rows,
     parse_rows,
     row_tables,
-    source_schema,
 )
-from faceattr.data.sources.options import SourceOptions, select_attributes
-from faceattr.data.sources.rejects import BadRow, Rejects
 
 DEFAULT_ATTRIBUTES = ("age", "gender", "race_group")
 _EXPECTED = "image names such as 25_0_2_20170116174525125.jpg ([age]_[gender]_[race]_[date&time])"

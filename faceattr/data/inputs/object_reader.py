@@ -12,8 +12,7 @@ from itertools import chain
 
 from faceattr.config import ImageLimitsConfig
 from faceattr.data.images.decode import describe_too_large
-from faceattr.data.stores.open import Store
-from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError, Store
 from faceattr.errors import ImageError, StorageError
 
 # Candidates for the witness among the given keys, and in the listing at growing distances, up to its 127,000th object.

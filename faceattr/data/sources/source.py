@@ -1,0 +1,211 @@
+"""KEEP"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from faceattr.attributes import AttributeSet
+from faceattr.data.inputs.folder_files import FolderFiles, describe_files
+from faceattr.data.label_columns import LabelRow, source_schema
+from faceattr.data.runs.run_attributes import Decision
+from faceattr.data.stores.addresses import find_credentials
+from faceattr.errors import ConfigError, escape
+
+MAX_EXAMPLES = 3
+# The reason of a row that stops the command, and is never shown: it holds credentials.
+REFUSED_WITH_CREDENTIALS = "credentials"
+_MAX_TEXT = 120
+
+
+class BadRow(Exception):  # noqa: N818 - it is data about one row, not a failure of the program
+    """One row cannot be used. Raised by a layout's parser, caught where its rows are counted.
+
+    Attributes:
+        reason: one word: `columns`, `value`, `path`, `parts`, `entry`, `no_label`, `encoding`, or a label run's status.
+        detail: what was found and what was expected.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectExample:
+    """One rejected row.
+
+    Attributes:
+        where: file, or folder for layouts without one.
+        line: counted from 1; None where rows are file names.
+        text: the row as found, shortened.
+        detail: what is wrong with it.
+    """
+
+    where: str
+    line: int | None
+    text: str
+    detail: str
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else f" line {self.line}"
+        return f"{escape(self.where)}{line}: {escape(self.detail)}: {self.text!r}"
+
+
+@dataclass
+class Rejects:
+    """Counts of what was not taken as it stands.
+
+    Attributes:
+        counts: rejected rows by reason.
+        examples: up to MAX_EXAMPLES of each reason, the first ones met.
+        repairs: known damage that was undone, or found and lived with, by kind; no row is lost by it.
+        files: of folders whose files are the rows: what is in them and is no image.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[RejectExample]] = field(default_factory=dict)
+    repairs: dict[str, int] = field(default_factory=dict)
+    files: FolderFiles = field(default_factory=FolderFiles)
+
+    @property
+    def total(self) -> int:
+        """Rejected rows."""
+        return sum(self.counts.values())
+
+    def reject(self, problem: BadRow, *, where: str, line: int | None, text: str) -> None:
+        """Counts a row that is left out."""
+        self.counts[problem.reason] = self.counts.get(problem.reason, 0) + 1
+        shown = self.examples.setdefault(problem.reason, [])
+        if len(shown) < MAX_EXAMPLES:
+            if find_credentials(text) is not None:
+                text = "(not shown, since it holds credentials)"
+            brief = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."
+            shown.append(RejectExample(where=where, line=line, text=brief, detail=problem.detail))
+
+    def repair(self, kind: str) -> None:
+        """Counts a known damage that cost no row."""
+        self.repairs[kind] = self.repairs.get(kind, 0) + 1
+
+    def describe(self) -> str:
+        """What the user reads: one line a reason, its examples below it; empty if there is nothing to say."""
+        lines = []
+        for reason, count in sorted(self.counts.items()):
+            lines.append(f"rejected {count:,} rows: {reason}")
+            lines += [f"  {example}" for example in self.examples[reason]]
+        lines += [f"repaired {count:,} times: {kind}" for kind, count in sorted(self.repairs.items())]
+        return "\n".join([*lines, *describe_files(self.files.to_json())])
+
+
+_BATCH_ROWS = 8_192
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceLabels:
+    """The labels of one source.
+
+    Attributes:
+        kind: of source, as in `registry.SOURCE_KINDS`.
+        where: what was read, for messages.
+        image_root: URI below which the images lie.
+        attributes: what the columns are, with class order; rules of a label run are plain binary attributes here.
+        read: a new pass over the rows; rejected ones go to the `Rejects` that it is given.
+        scored: names of the attributes with soft scores.
+        bytes_column: for label runs over packed Parquet, the column that holds the images.
+        decisions: name of an attribute (in front of it that of its source and `/`, where several are combined) to how
+            its teacher made labels of its own scores, where that is unusual; the scores here are recentred.
+    """
+
+    kind: str
+    where: str
+    image_root: str
+    attributes: AttributeSet
+    read: Callable[[Rejects], Iterator[pa.Table]] = field(repr=False)
+    scored: frozenset[str] = frozenset()
+    bytes_column: str | None = None
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of every table."""
+        return source_schema(self.attributes, self.scored)
+
+    def tables(self, rejects: Rejects) -> Iterator[pa.Table]:
+        """The rows, a few thousand a table, in the source's own order. May be called again for another pass."""
+        return self.read(rejects)
+
+    def read_all(self) -> tuple[pa.Table, Rejects]:
+        """Everything at once, for small sources."""
+        rejects = Rejects()
+        tables = list(self.tables(rejects))
+        return pa.concat_tables(tables) if tables else self.schema.empty_table(), rejects
+
+
+def row_tables(rows: Iterable[LabelRow], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Rows as tables; a column that a row lacks is null in it."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, _BATCH_ROWS)):
+        yield pa.Table.from_pylist(batch, schema=schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundRow:
+    """One row of a foreign layout, before it is understood.
+
+    Attributes:
+        where: file, or folder.
+        line: counted from 1; None where rows are file names.
+        text: the row as found, for messages.
+        value: what the layout's parser takes.
+    """
+
+    where: str
+    line: int | None
+    text: str
+    value: Any
+
+
+def parse_rows(
+    rows: Iterable[FoundRow], parse: Callable[[Any], Mapping[str, Any] | None], rejects: Rejects
+) -> Iterator[LabelRow]:
+    """Parses row by row. A BadRow is counted and left out; None is left out without a count.
+
+    Raises:
+        ConfigError: the image's address holds credentials.
+    """
+    for row in rows:
+        try:
+            row.text.encode()
+        except UnicodeEncodeError:
+            text = row.text.encode(errors="backslashreplace").decode()
+            problem = BadRow("encoding", "the row is not UTF-8")
+            rejects.reject(problem, where=row.where, line=row.line, text=text)
+            continue
+        try:
+            parsed = parse(row.value)
+        except BadRow as problem:
+            if problem.reason == REFUSED_WITH_CREDENTIALS:
+                place = row.where if row.line is None else f"{row.where} line {row.line}"
+                raise ConfigError(f"{place}: {problem.detail}") from problem
+            rejects.reject(problem, where=row.where, line=row.line, text=row.text)
+            continue
+        if parsed is not None:
+            yield dict(parsed)
+
+
+def check_first_rows(source: SourceLabels, expected: str) -> SourceLabels:
+    """The source itself, once one row of it could be read.
+
+    Raises:
+        ConfigError: there is none; the text names the first line that was refused, and what was expected.
+    """
+    rejects = Rejects()
+    if next(source.tables(rejects), None) is not None:
+        return source
+    if not rejects.total:
+        raise ConfigError(f"{source.where}: found no rows; expected {expected}")
+    first = next(iter(rejects.examples.values()))[0]
+    raise ConfigError(f"{first}. None of the {rejects.total:,} rows could be read; expected {expected}")

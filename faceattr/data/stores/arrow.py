@@ -1,0 +1,86 @@
+"""A store on any file system that pyarrow can open; for reading only."""
+
+from collections.abc import Iterator
+
+import pyarrow.fs
+
+from faceattr.data.stores.keys import join_uri, may_hold
+from faceattr.data.stores.local_files import read_stream
+from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
+from faceattr.errors import ConfigError, StorageError
+
+
+class ArrowStore:
+    """Any other file system that pyarrow opens (gs, abfs, hdfs ...): images are read from it, no run is written."""
+
+    def __init__(self, uri: str) -> None:
+        try:
+            self._filesystem, self._path = pyarrow.fs.FileSystem.from_uri(uri)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{uri!r} cannot be opened: {error}; known are local paths, s3:// and pyarrow's"
+            ) from error
+        self.uri = uri
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See Store.list."""
+        root = self._path.rstrip("/")
+        pending = [root]
+        while pending:  # one folder at a time: a recursive selector would hold every name of the bucket
+            selector = pyarrow.fs.FileSelector(pending.pop(), allow_not_found=True)
+            try:
+                entries = sorted(self._filesystem.get_file_info(selector), key=lambda entry: entry.path)
+            except OSError as error:
+                raise StorageError(f"cannot list {self.uri}: {error}") from error
+            for entry in entries:
+                key = entry.path[len(root) + 1 :]
+                if entry.type == pyarrow.fs.FileType.Directory:
+                    if may_hold(f"{key}/", prefix):
+                        pending.append(entry.path)
+                elif key.startswith(prefix):
+                    yield ObjectInfo(
+                        key=key,
+                        num_bytes=entry.size or 0,
+                        etag=None,
+                        modified_s=(entry.mtime_ns or 0) / 1e9,
+                    )
+
+    def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
+        """See Store.get."""
+        path = f"{self._path.rstrip('/')}/{key}"
+        try:
+            with self._filesystem.open_input_stream(path) as stream:
+                data = read_stream(stream.read, key, max_bytes=max_bytes)
+            if listed is not None and len(data) != listed.num_bytes:
+                now = self._filesystem.get_file_info(path).size
+                if now != len(data):  # else it was replaced, and is taken as it is now
+                    what = f"{len(data):,} of {now:,} bytes"
+                    message = f"cannot read {join_uri(self.uri, key)}: the store gave {what}"
+                    raise RefusedObjectError(message, detail=f"the store gave {what}")
+            return data
+        except LargeObjectError as error:
+            size = self._filesystem.get_file_info(path).size or error.num_bytes
+            raise LargeObjectError(key, num_bytes=size, max_bytes=int(max_bytes or 0)) from error
+        except FileNotFoundError as error:
+            raise MissingObjectError(key) from error
+        except PermissionError as error:
+            raise RefusedObjectError(f"cannot read {join_uri(self.uri, key)}: {error}", detail=str(error)) from error
+        except OSError as error:
+            raise StorageError(f"cannot read {join_uri(self.uri, key)}: {error}") from error
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Refused: pyarrow offers no conditional write, so the run could not be exactly-once."""
+        raise self._read_only()
+
+    def put(self, key: str, data: bytes) -> None:
+        """Refused, as put_if_absent is."""
+        raise self._read_only()
+
+    def delete(self, key: str) -> None:
+        """Refused, as put_if_absent is."""
+        raise self._read_only()
+
+    def _read_only(self) -> ConfigError:
+        return ConfigError(
+            f"{self.uri!r}: runs can be written to local folders and s3:// only; images may be read here"
+        )
