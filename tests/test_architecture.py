@@ -15,6 +15,7 @@ SCRIPTS = sorted([*(ROOT / "pipelines").glob("*.py"), *(ROOT / "tune").glob("*.p
 
 # A room may import the rooms below it, itself, and the third-party packages that it names.
 ROOMS_BELOW = {
+    "version": [],
     "errors": [],
     "interrupt": [],
     "logs": ["errors"],

@@ -12,7 +12,7 @@ Algorithm = Literal["tpe", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveSettings:
+class ObjectiveConfig:
     """What a trial is judged by, on validation, at thresholds that the judged rows did not choose; larger is better."""
 
     main: str | None = None
@@ -57,7 +57,7 @@ class ObjectiveSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StopSettings:
+class StopConfig:
     """Asynchronous successive halving: trials that lag behind others of their age are stopped."""
 
     enabled: bool = True
@@ -73,7 +73,7 @@ class StopSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialsSettings:
+class TrialsConfig:
     """What a trial may use. Trials with several workers take theirs from --workers of the trained config besides."""
 
     cpus: float = 1.0
@@ -104,7 +104,7 @@ class TrialsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesSettings:
+class FeaturesConfig:
     """The cache of activations at the freezing boundary, which the trials share."""
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -153,10 +153,10 @@ class SearchConfig:
     """Compute frozen blocks once for all trials: where it pays, wherever it can be done, or not."""
     dry_run: bool = False
     """Check everything, show the space and the plan, and stop."""
-    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
-    stop: StopSettings = field(default_factory=StopSettings)
-    trials: TrialsSettings = field(default_factory=TrialsSettings)
-    features: FeaturesSettings = field(default_factory=FeaturesSettings)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    trials: TrialsConfig = field(default_factory=TrialsConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     ray: RayConfig = field(default_factory=RayConfig)
 

@@ -15,7 +15,7 @@ HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelConfig:
     """The network."""
 
     backbone: str = "resnet18"
@@ -52,7 +52,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraSettings:
+class LoraConfig:
     """Small trainable matrices beside frozen linear layers. They are merged when the model is saved."""
 
     rank: int = 0
@@ -73,7 +73,7 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreezeSettings:
+class FreezeConfig:
     """What trains when. Heads always train."""
 
     depth: int | Literal["all"] = 0
@@ -102,7 +102,7 @@ class FreezeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedSettings:
+class FeedConfig:
     """How images come to the workers. Which images make a batch depends on none of them but the first three."""
 
     batch_size: int = 64
@@ -129,7 +129,7 @@ class FeedSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainWorkersSettings:
+class TrainWorkersConfig:
     """The processes that train together, one a GPU."""
 
     num_workers: int = 1
@@ -177,16 +177,16 @@ class TrainConfig:
     """Of the weights of new heads, the order of the images, their augmentation, dropout and mixup."""
     dry_run: bool = False
     """Check everything, show the plan, and stop."""
-    model: ModelSettings = field(default_factory=ModelSettings)
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    freeze: FreezeSettings = field(default_factory=FreezeSettings)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimSettings = field(default_factory=OptimSettings)
     select: SelectionConfig = field(default_factory=SelectionConfig)
     thresholds: ThresholdConfig = field(default=KEPT_THRESHOLDS, metadata={"before": KEPT_THRESHOLDS})
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    feed: FeedSettings = field(default_factory=FeedSettings)
-    workers: TrainWorkersSettings = field(default_factory=TrainWorkersSettings)
+    feed: FeedConfig = field(default_factory=FeedConfig)
+    workers: TrainWorkersConfig = field(default_factory=TrainWorkersConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     ray: RayConfig = field(default_factory=RayConfig)
 

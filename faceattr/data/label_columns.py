@@ -1,4 +1,32 @@
-"""KEEP"""
+"""All Arrow columns of an attribute: published, packed, and as outputs of a model. Null is unknown, 0 is no.
+
+The types of labels are decided here and nowhere else, and `faceattr.data.table_checks` looks at every table before it
+is committed. Published label tables have the columns of `attribute_fields`. The table that every source yields, which
+packed runs keep, has one row an image:
+
+    image_id    string   key below the image root, with `/`
+    uri         string   where its bytes are
+    source_row  int64?   row inside a packed Parquet file, for label runs over such
+    sha256      string?  of the bytes, where a label run has it
+    group       string?  images that show one person share it; null is unknown
+    split       string?  the official split, in the layout's own word made `train`, `val` or `test`
+
+and for each attribute, null being unknown and 0 no:
+
+    binary      <name>            int8    0 or 1
+    multiclass  <name>            int16   class index (int32 from 32,768 classes on), where the label is exact
+                <name>_mask       int64   where it is coarse: bit c is set if class c is possible; then <name> is null
+    age         <name>_low, _high float32 years, low <= age < high; completed years 25 are [25, 26), a range 20-29 is
+                                          [20, 30), an open one ends at AGE_LIMIT. high - low == 1: an exact age
+    identity    <name>            int32   class index; the names are in the AttributeSet
+    soft        <name>_score      float32 P(yes), or one per class (list) for multiclass; <name>_mass float32. A yes is
+                                          0.5 or more: a teacher with another threshold is recentred
+                                          (`layouts/published.py`)
+
+A mask lets sources of different fineness train one head: the likelihood of a coarse label is the sum over its classes.
+A row has <name>, or <name>_mask with at least two bits, or neither. With more than MAX_MASK_CLASSES classes there is no
+mask column.
+"""
 
 import json
 from collections.abc import Iterable

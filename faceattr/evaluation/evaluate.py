@@ -18,8 +18,7 @@ from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_cali
 from faceattr.evaluation.calibration.maps import Method
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
-from faceattr.evaluation.judged import Judged, read_judged, read_outputs
-from faceattr.evaluation.leakage import check_disjoint
+from faceattr.evaluation.judged import Judged, check_disjoint, read_judged, read_outputs
 from faceattr.evaluation.scores import score_outputs
 from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws

@@ -1,4 +1,7 @@
-"""Rows of one attribute whose label is known, and what a model says of them."""
+"""Rows of one attribute whose label is known, and what a model says of them.
+
+No image that chose a threshold, a calibration or a weight may be judged: rows of two splits share none.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -138,3 +141,33 @@ def _numbers(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     column: Any = table[name]
     known = column.is_valid().to_numpy(zero_copy_only=False)
     return column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64), known
+
+
+_SHOWN = 3
+
+
+def check_disjoint(judged: pa.Table, others: pa.Table, *, judged_name: str, others_name: str) -> None:
+    """Raises RunError if two sets of rows share a row of the packed data, or an image by content.
+
+    Args:
+        judged: columns run, row, image_id, sha256.
+        others: the same columns.
+        judged_name: what the first is, for the message.
+        others_name: what the second is.
+    """
+    rows = [set(zip(each["run"].to_pylist(), each["row"].to_pylist(), strict=True)) for each in (judged, others)]
+    if rows[0] & rows[1]:
+        run, row = min(rows[0] & rows[1])
+        raise RunError(
+            f"{len(rows[0] & rows[1])} rows are in {judged_name} and in {others_name}, such as row {row} of run {run}: "
+            f"what is fitted on {others_name} must not be judged on its own rows"
+        )
+    known = set(others["sha256"].drop_null().to_pylist())
+    same = np.array([digest in known for digest in judged["sha256"].to_pylist()], bool)
+    if same.any():
+        shown = ", ".join(judged["image_id"].filter(pa.array(same)).slice(0, _SHOWN).to_pylist())
+        raise RunError(
+            f"{int(same.sum())} images of {judged_name} are in {others_name} too, byte for byte, such as {shown}: "
+            "figures on them would be too good. Pack the data anew with pipelines/pack.py, which keeps equal images "
+            "in one split; several runs that share images must be packed as one"
+        )

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faceattr import __version__
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.formats.json_text import encode_json
 from faceattr.errors import ConfigError, ModelError
@@ -30,6 +29,7 @@ from faceattr.evaluation.decisions import decide_labels, truth_table
 from faceattr.evaluation.scores import Scores
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import Normalise
+from faceattr.version import __version__
 
 InputType = Literal["uint8", "float"]
 DEFAULT_OPSET = 18

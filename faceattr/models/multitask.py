@@ -14,7 +14,7 @@ from faceattr.models.backbones.blocks import Backbone
 from faceattr.models.backbones.names import restore_backbone
 from faceattr.models.heads import HeadConfig, build_head, head_configs
 from faceattr.models.lora import merged_copy
-from faceattr.models.saved import ModelConfig, check_attributes, check_heads, read_config, write_model
+from faceattr.models.saved import SavedModelConfig, check_attributes, check_heads, read_config, write_model
 from faceattr.models.saved_config import FILE_PATTERNS, find_weights
 from faceattr.models.weights import load_exactly, read_safetensors
 
@@ -94,13 +94,13 @@ class MultiAttributeModel(nn.Module):
         return self.heads[head_key(name)]
 
     @property
-    def config(self) -> ModelConfig:
+    def config(self) -> SavedModelConfig:
         """All of the model but its weights, as it would be saved.
 
         Raises:
             ConfigError: a threshold or a calibration does not belong to an attribute.
         """
-        return ModelConfig(
+        return SavedModelConfig(
             backbone=self.backbone.config,
             preprocessing=self.backbone.preprocessing,
             attributes=self.attributes,

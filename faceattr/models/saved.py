@@ -22,7 +22,6 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from faceattr import __version__
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import BackboneConfig
@@ -37,12 +36,13 @@ from faceattr.models.saved_config import (
     parse_attributes,
     read_model_json,
 )
+from faceattr.version import __version__
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class SavedModelConfig:
     """All of a saved model but its weights.
 
     Attributes:
@@ -82,7 +82,7 @@ def check_heads(attributes: AttributeSet, heads: Mapping[str, HeadConfig]) -> No
         raise ConfigError(f"heads: expected one for each of {list(attributes.names)}, found {sorted(heads)}")
 
 
-def write_model(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
+def write_model(folder: Path, config: SavedModelConfig, tensors: Mapping[str, Tensor]) -> None:
     """Writes both files, `config.json` last, so that a folder with it is complete.
 
     Raises:
@@ -115,7 +115,7 @@ def write_model(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor]
     os.replace(partial, folder / CONFIG_FILE)
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: Path) -> SavedModelConfig:
     """Reads `config.json`; no weights.
 
     Raises:
@@ -160,8 +160,8 @@ def _class_at(attribute: Attribute, index: int) -> str:
     return repr(attribute.classes[index]) if index < len(attribute.classes) else "nothing"
 
 
-def _parse(content: Mapping[str, Any]) -> ModelConfig:
-    return ModelConfig(
+def _parse(content: Mapping[str, Any]) -> SavedModelConfig:
+    return SavedModelConfig(
         backbone=BackboneConfig(**content["backbone"]),
         preprocessing=Preprocessing.from_dict(content["preprocessing"]),
         attributes=parse_attributes(content),

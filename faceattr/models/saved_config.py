@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from faceattr import __version__
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 from faceattr.errors import ModelError
+from faceattr.version import __version__
 
 SCHEMA_VERSION = 1
 CONFIG_FILE = "config.json"

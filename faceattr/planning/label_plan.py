@@ -6,8 +6,7 @@ from typing import Literal
 
 from faceattr.data.runs.plan import PART_ROWS, choose_shard_size
 from faceattr.errors import ConfigError
-from faceattr.planning.capacity import Bottleneck, Resource, find_bottleneck
-from faceattr.planning.rates import Rates
+from faceattr.planning.rates import Bottleneck, Rates, Resource, find_bottleneck
 
 # What the job's stages claim; see faceattr/jobs/images/pipeline.py and read_stages.py.
 _READ_CPUS, _READ_THREADS = 0.25, 16

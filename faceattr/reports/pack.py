@@ -27,7 +27,7 @@ from faceattr.data.packed.writer import PackedStatistics
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import PlanPart, read_part
 from faceattr.data.runs.version import RunRecord, RunVersion, has_object, read_published
-from faceattr.data.sources.label_texts import label_texts
+from faceattr.data.sources.label_values import label_texts
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
 from faceattr.errors import RunError

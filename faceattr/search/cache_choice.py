@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from faceattr.config.search import FeaturesSettings
+from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import FrozenPrefix, resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
@@ -63,7 +63,7 @@ def plan_caches(
     space: Space,
     base: TrainConfig,
     facts: ModelFacts,
-    settings: FeaturesSettings,
+    settings: FeaturesConfig,
     *,
     mode: Literal["auto", "on", "off"],
     num_rows: int,
@@ -120,7 +120,7 @@ def plan_caches(
     return CachePlan(boundaries=tuple(boundaries), plain=plain, num_views=num_views, notes=tuple(notes))
 
 
-def _refusal(boundary: BoundaryFacts, settings: FeaturesSettings, *, num_bytes: float, forced: bool) -> str | None:
+def _refusal(boundary: BoundaryFacts, settings: FeaturesConfig, *, num_bytes: float, forced: bool) -> str | None:
     if num_bytes > settings.max_gb * 1e9:
         return f"{num_bytes / 1e9:,.0f} GB are more than --features.max-gb"
     if boundary.saved_share < _LEAST_SAVED and not forced:
@@ -160,7 +160,7 @@ def choose_cache(
     config: TrainConfig,
     model: MultiAttributeModel,
     plan: CachePlan,
-    settings: FeaturesSettings,
+    settings: FeaturesConfig,
     *,
     data_fingerprint: str,
 ) -> CacheUse | str:
@@ -194,7 +194,7 @@ def boundary_keys(
     config: TrainConfig,
     model: MultiAttributeModel,
     boundary: int,
-    settings: FeaturesSettings,
+    settings: FeaturesConfig,
     *,
     data_fingerprint: str,
     views: Sequence[int | None],

@@ -6,20 +6,24 @@
     age         share of exact ages within five years, or of ranges that were hit
 
 Each lies between 0 and 1 (but for costs) and is better if larger, so that means over attributes say something.
+
+What the winner is worth on rows that chose nothing: neither its settings nor its thresholds.
 """
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config.criterion import Criterion
-from faceattr.config.search import ObjectiveSettings
+from faceattr.config.search import ObjectiveConfig
 from faceattr.errors import ConfigError, RunError
-from faceattr.evaluation.thresholds import cross_fit
+from faceattr.evaluation.thresholds import criterion_value, cross_fit
 from faceattr.search.records import Judgement
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Targets
@@ -37,7 +41,7 @@ class Judge:
         criterion: of binary attributes.
     """
 
-    def __init__(self, attributes: AttributeSet, settings: ObjectiveSettings, *, main: str | None, seed: int) -> None:
+    def __init__(self, attributes: AttributeSet, settings: ObjectiveConfig, *, main: str | None, seed: int) -> None:
         """Settings of the search; `seed` draws the halves.
 
         Raises:
@@ -155,3 +159,54 @@ class Recorder(nn.Module):
         if not self.training:
             self._kept[0].append({name: each.detach().float().cpu() for name, each in outputs.items()})
         return outputs
+
+
+def compute_final_figures(
+    judge: Judge,
+    outputs: Sequence[Mapping[str, Tensor]],
+    targets: Sequence[Mapping[str, Targets]],
+    thresholds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Figures at given thresholds; JSON values.
+
+    Args:
+        judge: of the search.
+        outputs: of batches, attribute name -> [n, outputs] on the CPU.
+        targets: labels of the same batches.
+        thresholds: binary attribute -> cut that is used; 0.5 by default.
+
+    Returns:
+        `by_attribute`, attribute name -> value as the judge has it, None where labels are too few; `figures`, those of
+        `faceattr.training.metrics` at the thresholds; `num_rows`.
+    """
+    metrics = Metrics(judge.attributes, thresholds)
+    for given, labels in zip(outputs, targets, strict=True):
+        metrics.add(given, labels)
+    figures = {name: value if math.isfinite(value) else None for name, value in metrics.finish().items()}
+    values = {}
+    for attribute in judge.attributes.attributes:
+        name = attribute.name
+        if attribute.kind == "binary":
+            cut = thresholds.get(name, 0.5)
+            values[name] = _binary_value(judge, attribute, outputs, targets, cut)
+        else:
+            defined = [figures[f"{name}/{each}"] for each in judge.figures_of(attribute)]
+            values[name] = next((value for value in defined if value is not None), None)
+    num_rows = sum(len(next(iter(labels.values()))) for labels in targets)
+    return {"by_attribute": values, "figures": figures, "num_rows": num_rows}
+
+
+def _binary_value(
+    judge: Judge,
+    attribute: Attribute,
+    outputs: Sequence[Mapping[str, Tensor]],
+    targets: Sequence[Mapping[str, Targets]],
+    threshold: float,
+) -> float | None:
+    name = attribute.name
+    known = torch.cat([each[name].known for each in targets])
+    labels = torch.cat([each[name].value for each in targets])[known].numpy().astype(np.int64)
+    if not 0 < labels.sum() < len(labels):
+        return None
+    scores = torch.cat([each[name] for each in outputs])[known, 0].float().sigmoid().numpy()
+    return criterion_value(labels, scores, threshold, judge.criterion)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import StorageConfig
-from faceattr.config.train import ModelSettings, TrainConfig
+from faceattr.config.train import ModelConfig, TrainConfig
 from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.names import build_backbone, built_name
@@ -22,8 +22,8 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import check_attributes, read_config
 from faceattr.models.saved_config import FILE_PATTERNS
 from faceattr.models.schedules import Stage, gradual_unfreezing, two_stages
+from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.selection import Selection
-from faceattr.training.loop.validation import validation_figures
 from faceattr.training.losses.multi_loss import build_objective, initialise_heads
 from faceattr.training.metrics import Metrics
 
@@ -111,7 +111,7 @@ def build_untrained(
 
 
 def _new_model(
-    settings: ModelSettings, attributes: AttributeSet, pretrained: bool, storage: StorageConfig | None
+    settings: ModelConfig, attributes: AttributeSet, pretrained: bool, storage: StorageConfig | None
 ) -> MultiAttributeModel:
     backbone = build_backbone(
         settings.backbone,
@@ -133,7 +133,7 @@ def _set_crop(model: MultiAttributeModel, fraction: float | str) -> None:
     model.backbone.preprocessing = replace(model.backbone.preprocessing, crop_fraction=fraction)
 
 
-def renamed_backbone(settings: ModelSettings) -> dict[str, str]:
+def renamed_backbone(settings: ModelConfig) -> dict[str, str]:
     """For fingerprints: what is built where that is another network than the backbone's name says, else nothing.
 
     Older versions built what it says. A run that they began is so told from ours, and is not continued with another
@@ -152,7 +152,7 @@ def _read_argument(value: str) -> Any:
         return value
 
 
-def _choose_heads(settings: ModelSettings, attributes: AttributeSet) -> dict[str, HeadConfig]:
+def _choose_heads(settings: ModelConfig, attributes: AttributeSet) -> dict[str, HeadConfig]:
     heads = head_configs(settings.head, attributes)
     if settings.age_output is None:
         return heads
@@ -160,7 +160,7 @@ def _choose_heads(settings: ModelSettings, attributes: AttributeSet) -> dict[str
 
 
 def _continue_model(
-    settings: ModelSettings, attributes: AttributeSet, storage: StorageConfig | None
+    settings: ModelConfig, attributes: AttributeSet, storage: StorageConfig | None
 ) -> tuple[MultiAttributeModel, tuple[str, ...]]:
     """A trained model with heads for these attributes, and which of the heads are new."""
     source = str(settings.checkpoint)
@@ -176,7 +176,7 @@ def _continue_model(
     return model, fresh
 
 
-def describe_forgotten(settings: ModelSettings, *, storage: StorageConfig | None = None) -> list[str]:
+def describe_forgotten(settings: ModelConfig, *, storage: StorageConfig | None = None) -> list[str]:
     """What of `--model.checkpoint` a training does not go on with, for people: cuts and calibration of its old scores.
 
     Raises:

@@ -13,8 +13,8 @@ from faceattr.data.packed.label_counts import UNKNOWN
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ConfigError
 from faceattr.models.heads import NUM_YEARS
+from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.selection import Selection
-from faceattr.training.loop.validation import validation_figures
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Targets
 

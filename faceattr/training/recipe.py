@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from faceattr.config.augmentation import ASPECT, Augmentation
 from faceattr.config.fit import AUTO_OPTIM, LossConfig, OptimConfig, OptimSettings
-from faceattr.config.train import ModelSettings, TrainConfig
+from faceattr.config.train import ModelConfig, TrainConfig
 
 Start = Literal["random", "trained"]
 Family = Literal["convolutions", "transformer"]
@@ -42,7 +42,7 @@ _EMA_DECAY = 0.999
 # What a field that came later stood for before.
 _BEFORE = {
     each.name: each.metadata["before"]
-    for group in (LossConfig, ModelSettings)
+    for group in (LossConfig, ModelConfig)
     for each in fields(group)
     if "before" in each.metadata
 }

@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from faceattr.config import ImageLimitsConfig, RayConfig
-from faceattr.config.search import SearchConfig, TrialsSettings
+from faceattr.config.search import SearchConfig, TrialsConfig
 from faceattr.data.images.decode import decode_image
 from faceattr.jobs.cluster.session import ray_session
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
@@ -204,7 +204,7 @@ def compare_stack(folder: Path, packed: str, args: Any) -> dict[str, Any]:
 def measure_tune(folder: Path, packed: str, args: Any) -> dict[str, Any]:
     """Seconds that Tune adds to a trial."""
     job, plan, drawn = prepare(folder, "heads only", packed, args, args.trials)
-    job = replace(job, config=replace(job.config, trials=TrialsSettings(stack="off", max_concurrent=1)))
+    job = replace(job, config=replace(job.config, trials=TrialsConfig(stack="off", max_concurrent=1)))
     job = replace(job, output=type(job.output)(folder / "tune"))
     plan = replace(plan, trials=job.config.trials)
     alone_s = sum(

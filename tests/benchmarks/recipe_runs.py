@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config.overrides import override
-from faceattr.config.train import ModelSettings, TrainConfig
+from faceattr.config.train import ModelConfig, TrainConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
 from faceattr.training.assembly import build_model, build_stages
@@ -170,7 +170,7 @@ def _build_preprocessing(run: Run, data: ImageSet) -> Any:
     config = TrainConfig(
         data=("memory",),
         output="memory",
-        model=ModelSettings(backbone=run.backbone, pretrained=False, image_size=run.size_px, crop_fraction=1.0),
+        model=ModelConfig(backbone=run.backbone, pretrained=False, image_size=run.size_px, crop_fraction=1.0),
     )
     return build_model(config, data.attributes, counts=_count(data)).backbone.preprocessing
 
@@ -180,7 +180,7 @@ def _train_ours(run: Run, data: ImageSet) -> dict[str, dict[str, float]]:
     given = TrainConfig(
         data=("memory",),
         output="memory",
-        model=ModelSettings(
+        model=ModelConfig(
             backbone=run.backbone,
             pretrained=False,
             image_size=run.size_px,

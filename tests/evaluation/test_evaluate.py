@@ -11,7 +11,7 @@ from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.evaluate import Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import compute_group_tables, read_groups
-from faceattr.evaluation.leakage import check_disjoint
+from faceattr.evaluation.judged import check_disjoint
 from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.reports.tables.metrics import build_metrics
 from faceattr.reports.tables.performance import write_performance_report

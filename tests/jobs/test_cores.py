@@ -7,7 +7,7 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.config.augmentation import Augmentation
-from faceattr.config.train import FeedSettings, FreezeSettings, ModelSettings, TrainConfig, TrainWorkersSettings
+from faceattr.config.train import FeedConfig, FreezeConfig, ModelConfig, TrainConfig, TrainWorkersConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.jobs.cluster.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
 from faceattr.jobs.train.feed import FeedPlan
@@ -22,7 +22,7 @@ COUNTS = {"hat": torch.tensor([5.0, 5.0], dtype=torch.float64)}
 
 
 def make_config(size_px=32, **groups):
-    model = ModelSettings(backbone="test_resnet", pretrained=False, image_size=size_px)
+    model = ModelConfig(backbone="test_resnet", pretrained=False, image_size=size_px)
     given = TrainConfig(data=("packed",), output="model", model=model, **groups)
     return resolve_recipe(given, num_images=1_000).config
 
@@ -64,7 +64,7 @@ def test_a_network_on_larger_images_takes_longer():
 
 
 def test_nothing_goes_back_through_a_backbone_that_no_stage_trains():
-    trained, frozen = make_config(256), make_config(256, freeze=FreezeSettings(depth="all"))
+    trained, frozen = make_config(256), make_config(256, freeze=FreezeConfig(depth="all"))
     model = make_model(trained)
     assert time_network(model, trained) > 1.5 * time_network(model, frozen)
 
@@ -78,7 +78,7 @@ def plan(ray_local, tmp_path_factory):
         data=data,
         attributes=ATTRIBUTES,
         surveys=survey_data(data, ATTRIBUTES, (), None, data.storage),
-        settings=FeedSettings(batch_size=16),
+        settings=FeedConfig(batch_size=16),
         augmentation=Augmentation(),
         preprocessing=make_model(make_config()).backbone.preprocessing,
         seed=0,
@@ -101,7 +101,7 @@ def test_a_small_network_leaves_cores_to_its_decoders(plan):
 
 @pytest.mark.ray
 def test_what_is_given_wins(plan):
-    config = make_config(feed=FeedSettings(max_decoders=3), workers=TrainWorkersSettings(threads=5))
+    config = make_config(feed=FeedConfig(max_decoders=3), workers=TrainWorkersConfig(threads=5))
     model = make_model(config)
     share = share_cores(model, plan, config, num_workers=1, most_threads=2, worker_cpus=0.5, threads=5)
     assert (share.threads, share.decoders) == (5, 3)

@@ -1,6 +1,6 @@
 """Points of a rate: few, evenly spaced, with the true first and last."""
 
-from faceattr.jobs.cluster.rate_samples import RateSamples
+from faceattr.jobs.cluster.progress import RateSamples
 
 
 def test_a_short_run_keeps_a_point_every_half_second():

@@ -14,7 +14,7 @@ import yaml
 
 from faceattr.cli import parse_config
 from faceattr.config import StorageConfig
-from faceattr.config.search import SearchConfig, StopSettings
+from faceattr.config.search import SearchConfig, StopConfig
 from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
 from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
@@ -240,10 +240,10 @@ def test_halving_remembers_the_trials_of_the_session_before():
     # In the first epoch 0.4, 0.5 and 0.6: two thirds lie below 0.533.
     records = [past(0, [0.5, 0.6, 0.7]), past(1, [0.6, 0.7, 0.8]), past(2, [0.4, 0.5, 0.6])]
     for objective, wanted in ((0.52, "STOP"), (0.55, "CONTINUE")):
-        scheduler = build_scheduler(StopSettings(), num_epochs=9, records=records)
+        scheduler = build_scheduler(StopConfig(), num_epochs=9, records=records)
         scheduler.on_trial_add(None, Trial)
         assert scheduler.on_trial_result(None, Trial, {"epoch": 1, "objective": objective}) == wanted
-    fresh = build_scheduler(StopSettings(), num_epochs=9)
+    fresh = build_scheduler(StopConfig(), num_epochs=9)
     fresh.on_trial_add(None, Trial)
     assert fresh.on_trial_result(None, Trial, {"epoch": 1, "objective": 0.1}) == "CONTINUE"
 

@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config.fit import OptimConfig
-from faceattr.config.train import ModelSettings, TrainConfig
+from faceattr.config.train import ModelConfig, TrainConfig
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 from faceattr.jobs.train.run import begin_train_run, forget_untrained, prepare_train_job
@@ -185,7 +185,7 @@ def test_a_run_begun_with_the_other_activation_is_not_gone_on_with(packed, tmp_p
     config = TrainConfig(
         data=(str(packed),),
         output=str(tmp_path),
-        model=ModelSettings(backbone="vit_base_patch32_clip_224.openai", image_size=64),
+        model=ModelConfig(backbone="vit_base_patch32_clip_224.openai", image_size=64),
     )
     record = begin_train_run(prepare_train_job(config))
     assert record.fingerprint["backbone_with_quickgelu"] == "vit_base_patch32_clip_quickgelu_224.openai"

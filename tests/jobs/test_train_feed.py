@@ -7,7 +7,7 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.config.augmentation import Augmentation
-from faceattr.config.train import FeedSettings
+from faceattr.config.train import FeedConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import RunError
 from faceattr.jobs.train.feed import Feed, FeedPlan, cut_batches, fill_gaps
@@ -33,7 +33,7 @@ def plan(ray_local, tmp_path_factory):
     data = open_packed([write_packed_run(folder / "packed", ATTRIBUTES, {"train": rows, "val": val}, shard_size=8)])
 
     def make(augmentation=PLAIN_VIEWS, **settings):
-        feed = FeedSettings(**{"batch_size": BATCH, "block_rows": 16, **settings})
+        feed = FeedConfig(**{"batch_size": BATCH, "block_rows": 16, **settings})
         return FeedPlan(
             data=data,
             attributes=ATTRIBUTES,

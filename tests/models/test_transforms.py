@@ -6,8 +6,16 @@ from PIL import Image
 from faceattr.config.augmentation import Augmentation
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
-from faceattr.models.weather import RandomFog, RandomRain, add_fog, add_rain
+from faceattr.models.transforms import (
+    EvalTransform,
+    Normalise,
+    RandomFog,
+    RandomRain,
+    TrainTransform,
+    add_fog,
+    add_rain,
+    image_seed,
+)
 
 PLAIN = Preprocessing(size_px=48, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), crop_fraction=0.75)
 

@@ -10,11 +10,9 @@ import pytest
 
 from faceattr.cli import main as faceattr
 from faceattr.errors import ConfigError
-from faceattr.planning.advice import list_warnings
-from faceattr.planning.capacity import Resource, find_bottleneck
-from faceattr.planning.describe import describe_estimate, describe_rates, format_hours
+from faceattr.planning.describe import describe_estimate, describe_rates, format_hours, list_warnings
 from faceattr.planning.label_plan import LabelPlan, compute_core_s, compute_gpu_rate, estimate_label
-from faceattr.planning.rates import KINDS, Figure, Gpu, Rates, load_rates
+from faceattr.planning.rates import KINDS, Figure, Gpu, Rates, Resource, find_bottleneck, load_rates
 
 # Round figures, so that the results can be worked out in one's head.
 ROUND = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from faceattr.config.overrides import override
-from faceattr.config.search import FeaturesSettings
+from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import freeze
 from faceattr.search.backbone_cuts import BoundaryFacts, ModelFacts, inspect_model
@@ -29,7 +29,7 @@ FACTS = ModelFacts(
 
 def plan(text, *, base=BASE, mode="auto", num_rows=1000, **settings):
     space = parse_space(load_yaml(text, ""), "")
-    return plan_caches(space, base, FACTS, FeaturesSettings(**settings), mode=mode, num_rows=num_rows)
+    return plan_caches(space, base, FACTS, FeaturesConfig(**settings), mode=mode, num_rows=num_rows)
 
 
 def test_heads_alone_are_always_cached():
@@ -93,7 +93,7 @@ def test_facts_of_a_network():
 def test_what_a_trial_reads():
     model = build_model("vit", None)
     space = parse_space(load_yaml("freeze.depth: {choice: [0, 2, 3, all]}", ""), "")
-    settings = FeaturesSettings()
+    settings = FeaturesConfig()
     caches = plan_caches(space, BASE, inspect_model(model, [0, 2, 3, "all"]), settings, mode="on", num_rows=10)
     assert caches.boundaries == (2, 4)
 

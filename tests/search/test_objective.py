@@ -3,10 +3,9 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
-from faceattr.config.search import ObjectiveSettings
+from faceattr.config.search import ObjectiveConfig
 from faceattr.errors import ConfigError, RunError
-from faceattr.search.final_figures import compute_final_figures
-from faceattr.search.judge import Judge, Recorder
+from faceattr.search.judge import Judge, Recorder, compute_final_figures
 from tests.training.toy import ATTRIBUTES, ages, binary, classes
 
 TARGETS = {
@@ -31,7 +30,7 @@ def outputs():
 
 
 def judge(main="hat", **settings):
-    return Judge(ATTRIBUTES, ObjectiveSettings(**settings), main=main, seed=0)
+    return Judge(ATTRIBUTES, ObjectiveConfig(**settings), main=main, seed=0)
 
 
 def test_every_attribute_is_judged_by_its_own_figure():

@@ -3,7 +3,7 @@
 import torch
 
 from faceattr.data.stores.local import LocalStore
-from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
+from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.state import TrainingState
 
 

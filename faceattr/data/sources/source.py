@@ -1,4 +1,7 @@
-"""KEEP"""
+"""What every source of labels yields: tables of `source_schema`, and the rows that it could not use.
+
+Rejected rows are counted by reason, with a few examples; none is lost without a word.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

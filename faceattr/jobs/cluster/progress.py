@@ -1,4 +1,7 @@
-"""Progress of a run: a line that rewrites itself in a terminal, one log line now and then elsewhere."""
+"""Progress of a run: a line that rewrites itself in a terminal, one log line now and then elsewhere.
+
+Rows done over time, in few points however long a run takes.
+"""
 
 import logging
 import sys
@@ -13,7 +16,6 @@ import pyarrow.compute as pc
 
 from faceattr.data.runs.commit import OK
 from faceattr.errors import RunError, escape
-from faceattr.jobs.cluster.rate_samples import RateSamples
 
 logger = logging.getLogger(__name__)
 _TERMINAL_INTERVAL_S = 0.5
@@ -190,3 +192,28 @@ class ErrorBudget:
             "--max-error-share and run the same command again to have the rest; then --retry-failed does the images "
             "again that were mended. Or begin anew in another --output."
         )
+
+
+_FIRST_INTERVAL_S = 0.5
+_MOST_POINTS = 400
+
+
+class RateSamples:
+    """Notes how many rows were done when; every other point goes whenever they become too many.
+
+    Attributes:
+        points: (seconds, rows done), in the order of time.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, int]] = []
+        self._interval_s = _FIRST_INTERVAL_S
+
+    def add(self, seconds: float, num_rows: int, *, is_last: bool = False) -> None:
+        """Takes a point if the one before is long enough ago; the first and the last in any case."""
+        if self.points and not is_last and seconds - self.points[-1][0] < self._interval_s:
+            return
+        self.points.append((round(seconds, 2), num_rows))
+        if len(self.points) > _MOST_POINTS:
+            self.points = self.points[::2]
+            self._interval_s *= 2

@@ -22,7 +22,7 @@ from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups
-from faceattr.evaluation.leakage import check_disjoint
+from faceattr.evaluation.judged import check_disjoint
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits
 from faceattr.models.inspect import ModelFacts, inspect_model

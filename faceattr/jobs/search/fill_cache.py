@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import StorageConfig
-from faceattr.config.search import FeaturesSettings
+from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.open import open_store
@@ -76,7 +76,7 @@ class FeatureSource:
     surveys: dict[str, SplitSurvey]
     root_uri: str
     storage: StorageConfig
-    settings: FeaturesSettings
+    settings: FeaturesConfig
 
     @property
     def data_fingerprint(self) -> str:

@@ -25,7 +25,7 @@ from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.reports.search import render_search_report
-from faceattr.search.final_figures import compute_final_figures
+from faceattr.search.judge import compute_final_figures
 from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_folder
 from faceattr.training.loop.forward import Forward
 

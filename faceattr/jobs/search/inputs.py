@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from faceattr.attributes import AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.config.overrides import override
-from faceattr.config.search import FeaturesSettings, TrialsSettings
+from faceattr.config.search import FeaturesConfig, TrialsConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.keys import join_uri
@@ -61,8 +61,8 @@ class SearchPlan:
     storage: StorageConfig
     judge: Judge
     caches: CachePlan
-    features: FeaturesSettings
-    trials: TrialsSettings
+    features: FeaturesConfig
+    trials: TrialsConfig
     num_concurrent: int = 1
 
     @property

@@ -28,8 +28,8 @@ from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.search.judge import Recorder
 from faceattr.search.records import Judgement, best_trial, decode_judgement, read_records
 from faceattr.training.assembly import build_stages
-from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
 from faceattr.training.features.feed import own_val_rows
+from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.fit import fit
 from faceattr.training.loop.ranks import Reduce, no_reduce
 from faceattr.training.loop.state import EpochRecord, TrainingState

@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from faceattr.config.search import StopSettings
+from faceattr.config.search import StopConfig
 from faceattr.data.stores.store import Store
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.metrics import SearchFigures
@@ -175,7 +175,7 @@ class _PastTrial:
     trial_id: str
 
 
-def build_scheduler(settings: StopSettings, *, num_epochs: int, records: Sequence[TrialRecord] = ()) -> TrialScheduler:
+def build_scheduler(settings: StopConfig, *, num_epochs: int, records: Sequence[TrialRecord] = ()) -> TrialScheduler:
     """Asynchronous successive halving on our own count of epochs, told of the trials that are over.
 
     Tune's own count begins anew when a trial goes on from a checkpoint.
@@ -204,9 +204,7 @@ def build_scheduler(settings: StopSettings, *, num_epochs: int, records: Sequenc
     return scheduler
 
 
-def run_trials(
-    plan: SearchPlan, work: WorkList, store: Store, *, stop: StopSettings, max_concurrent: int | None
-) -> None:
+def run_trials(plan: SearchPlan, work: WorkList, store: Store, *, stop: StopConfig, max_concurrent: int | None) -> None:
     """Runs all work to its end.
 
     Args:

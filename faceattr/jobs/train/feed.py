@@ -20,7 +20,7 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.config.augmentation import Augmentation
-from faceattr.config.train import FeedSettings
+from faceattr.config.train import FeedConfig
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
@@ -55,7 +55,7 @@ class FeedPlan:
     data: PackedData
     attributes: AttributeSet
     surveys: dict[str, SplitSurvey]
-    settings: FeedSettings
+    settings: FeedConfig
     augmentation: Augmentation
     preprocessing: Preprocessing
     seed: int

@@ -31,9 +31,9 @@ from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
 from faceattr.training.assembly import build_model, build_stages
-from faceattr.training.checkpoint_store import load_last_checkpoint, store_checkpoint
 from faceattr.training.history import ProgressNote, write_history
 from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.fit import fit
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.state import EpochRecord, FitResult, TrainingState

@@ -9,7 +9,7 @@ from typing import Any
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from faceattr.config.train import TrainWorkersSettings
+from faceattr.config.train import TrainWorkersConfig
 
 # How long room for the workers is waited for before it is asked for anew: what was asked for while Ray still believed
 # in a node that has died never comes.
@@ -24,7 +24,7 @@ def _count_start_tries(wait_s: float) -> int:
 def build_trainer(
     work: Callable[[dict[str, Any]], Any],
     settings: dict[str, Any],
-    workers: TrainWorkersSettings,
+    workers: TrainWorkersConfig,
     *,
     name: str,
     storage_path: str,
@@ -62,7 +62,7 @@ def build_trainer(
 
 
 @contextlib.contextmanager
-def group_environment(workers: TrainWorkersSettings) -> Iterator[None]:
+def group_environment(workers: TrainWorkersConfig) -> Iterator[None]:
     """Settings of Ray Train that it reads from the environment alone."""
     values = {
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(workers.wait_s / _count_start_tries(workers.wait_s)),

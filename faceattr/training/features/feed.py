@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import AttributeSet
-from faceattr.config.train import FeedSettings
+from faceattr.config.train import FeedConfig
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import Cells, weigh_cells, weigh_rows
@@ -31,7 +31,7 @@ def read_labels(data: PackedData, split: str, attributes: AttributeSet) -> pa.Ta
 
 def order_epoch(
     survey: SplitSurvey,
-    settings: FeedSettings,
+    settings: FeedConfig,
     *,
     seed: int,
     epoch: int,
@@ -78,7 +78,7 @@ class FeatureFeed:
         val_labels: pa.Table,
         surveys: Mapping[str, SplitSurvey],
         attributes: AttributeSet,
-        settings: FeedSettings,
+        settings: FeedConfig,
         seed: int,
         rank: int = 0,
         world_size: int = 1,

@@ -17,10 +17,10 @@ from faceattr.config.fit import FitConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import image_seed
 from faceattr.training.features.stacked import StackedAdamW, StackedHeads
+from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.optim import Schedule
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord
-from faceattr.training.loop.validation import validation_figures
 from faceattr.training.losses.multi_loss import MultiAttributeLoss, build_objective, compute_loss_weights
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Batch, Targets

@@ -22,14 +22,13 @@ from faceattr.models.freezing import freeze
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import Stage, stage_at
 from faceattr.models.transforms import image_seed
-from faceattr.training.loop.epoch import train_epoch
+from faceattr.training.loop.epoch import train_epoch, validate, validation_figures
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer, build_scaler
 from faceattr.training.loop.ranks import Reduce, average_buffers, count_ranks, no_reduce
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord, FitResult, Report, TrainingState
 from faceattr.training.loop.step import TrainStep
-from faceattr.training.loop.validation import validate, validation_figures
 from faceattr.training.losses.multi_loss import build_objective
 from faceattr.training.losses.weighting import LossWeighting
 from faceattr.training.metrics import Metrics

@@ -6,8 +6,8 @@ import pytest
 
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.sources.writers import write_celeba_json
 from faceattr.errors import ConfigError
+from tests.data.sources.writers import write_celeba_json
 
 NAMES = "5_o_Clock_Shadow Eyeglasses Goatee Mustache No_Beard Sideburns Wearing_Hat"
 OURS = ("five_o_clock_shadow", "eyeglasses", "goatee", "mustache", "no_beard", "sideburns", "wearing_hat")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from faceattr.data.sources.combine import combine_sources
+from faceattr.data.sources.gather import combine_sources
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.source import Rejects

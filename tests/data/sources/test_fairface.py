@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from faceattr.data.packed.duplicates import find_duplicates
+from faceattr.data.packed.copies import find_duplicates
 from faceattr.data.packed.splits import plan_splits
 from faceattr.data.sources.face_classes import AGE_GROUPS, GENDERS, RACES, SEED_004_CLASSES
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.sources.writers import write_fairface
 from faceattr.errors import ConfigError
+from tests.data.sources.writers import write_fairface
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "fairface"
 needs_sample = pytest.mark.skipif(not SHARED.is_dir(), reason="the FairFace sample is not beside the project")

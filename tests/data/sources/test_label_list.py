@@ -6,8 +6,8 @@ from faceattr.config import StorageConfig
 from faceattr.data.sources.layouts.label_list import detect_layout
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
-from faceattr.data.sources.writers import write_label_list, write_labeled_data
 from faceattr.errors import ConfigError
+from tests.data.sources.writers import write_label_list, write_labeled_data
 
 PATHS = ["faces/a.jpg", "faces/b.jpg", "faces/c.jpg"]
 LAYOUTS = {

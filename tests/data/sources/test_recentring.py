@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from scipy.special import expit, logit
 
-from faceattr.data.sources.combine import combine_sources
-from faceattr.data.sources.recentring import recentre_scores
+from faceattr.data.sources.gather import combine_sources
+from faceattr.data.sources.layouts.published import recentre_scores
 from faceattr.data.sources.registry import open_source
 from tests.label_runs import write_label_run
 

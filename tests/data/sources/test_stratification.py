@@ -8,7 +8,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import source_schema
 from faceattr.data.packed.label_counts import COUNT_SCHEMA
 from faceattr.data.packed.stratification import compute_rates, describe_flags, rates_table
-from faceattr.data.sources.label_texts import label_texts
+from faceattr.data.sources.label_values import label_texts
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 

@@ -7,8 +7,11 @@
 CSV copies begin with `image_id,5_o_Clock_Shadow,...`. Seed 002's JSON, `{"000001": ["1","0","0","1"]}`, holds
 Eyeglasses, Mustache, Beard, Hat. Attribute names are CelebA's in lower case (`five_o_clock_shadow`); besides there are
 rules over them (`CELEBA_RULES`) in our words, and `identity` where identity_CelebA.txt is there.
+
+Seed 002's JSON: `{"000001": ["1","0","0","1"]}`, in the order Eyeglasses, Mustache, Beard, Hat.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +19,10 @@ from itertools import islice
 
 from faceattr.attributes import Attribute, DerivedAttribute
 from faceattr.config import StorageConfig
-from faceattr.data.formats.text_tables import is_index_name
+from faceattr.data.formats.text_tables import is_index_name, table_file
 from faceattr.data.label_columns import LabelRow, source_schema
 from faceattr.data.sources.image_names import ImageRoot, find_files, find_image_root, match_ending
-from faceattr.data.sources.label_values import attribute_name, identity_classes, is_binary, parse_binary
-from faceattr.data.sources.layouts.celeba_json import JSON_ATTRIBUTES, read_celeba_json
+from faceattr.data.sources.label_values import attribute_name, identity_classes, is_binary, parse_binary, text_of
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.source import (
     BadRow,
@@ -246,3 +248,30 @@ class _Parser:
         if key not in self._decided:
             self._decided[key] = rule.evaluate(labels)
         return self._decided[key]
+
+
+JSON_ATTRIBUTES = ("eyeglasses", "mustache", "beard", "hat")
+_EXPECTED = 'an object such as {"000001": ["1","0","0","1"]}: Eyeglasses, Mustache, Beard, Hat'
+
+
+def read_celeba_json(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
+    """Entries; `value` is the image name and the values. The whole file is held. Entries are counted as lines are.
+
+    Raises:
+        ConfigError: not JSON, or no object of lists.
+    """
+    with table_file(uri, storage) as file:
+        data = file.read()
+    try:
+        # Pairs, not a dict: a name that stands twice must not vanish here.
+        entries = json.loads(data, object_pairs_hook=list)
+    except json.JSONDecodeError as error:
+        raise layout_error(uri, error.lineno, found=f"no JSON ({error.msg})", expected=_EXPECTED) from error
+    except UnicodeDecodeError as error:
+        raise layout_error(uri, None, found="bytes that are not UTF-8", expected=_EXPECTED) from error
+    if not isinstance(entries, list) or not data.lstrip().startswith(b"{"):
+        raise layout_error(uri, 1, found=f"a JSON {type(entries).__name__}", expected=_EXPECTED)
+    for number, (name, values) in enumerate(entries, start=1):
+        cells = [text_of(value) for value in values] if isinstance(values, list) else []
+        image = name if "." in name else f"{name}.jpg"
+        yield FoundRow(where=uri, line=number, text=f"{name}: {values}", value=[image, *cells])

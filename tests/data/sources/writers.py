@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute
 from faceattr.data.label_columns import read_attributes
-from faceattr.data.sources.layouts.celeba_json import JSON_ATTRIBUTES
+from faceattr.data.sources.layouts.celeba import JSON_ATTRIBUTES
 from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError
 
