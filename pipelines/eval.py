@@ -17,7 +17,7 @@ import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports
 from faceattr.cli import run_job
 from faceattr.config import EvalConfig
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
-from faceattr.jobs.evaluate.run import run as evaluate
+from faceattr.jobs.evaluate import run as evaluate
 from faceattr.logs import say
 
 
@@ -27,8 +27,8 @@ def evaluate_model(config: EvalConfig) -> int:
     with drive(job.output):
         with ray_session(config.ray), stop_on_sigterm():
             first, second = evaluate.score(job)
-        evaluation = evaluate.judge(job, first, second)
-        say(evaluate.summarise(job, evaluation))
+        evaluation = evaluate.judge_splits(job, first, second)
+        say(evaluate.summarise_evaluation(job, evaluation))
     return 0
 
 

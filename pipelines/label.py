@@ -23,7 +23,7 @@ from faceattr.logs import say
 def label_images(config: LabelConfig) -> int:
     """Labels what is not done, and publishes."""
     job = label.prepare_label_job(config)
-    say(run_images(job, publish=label.publish_labels, summarise=label.summarise))
+    say(run_images(job, publish=label.publish_labels, summarise=label.summarise_labels))
     return 0
 
 

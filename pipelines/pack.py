@@ -18,9 +18,9 @@ from faceattr.cli import run_job
 from faceattr.config import PackConfig
 from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.pack import run as pack
 from faceattr.jobs.pack.dry_run import describe_pack_preflight
 from faceattr.jobs.pack.job import prepare_pack_job
-from faceattr.jobs.pack.run import run as pack
 from faceattr.logs import say
 from faceattr.reports.pack import describe_pack, write_missing_report
 

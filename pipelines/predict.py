@@ -24,7 +24,7 @@ from faceattr.logs import say
 def predict_images(config: PredictConfig) -> int:
     """Predicts what is not done, publishes, compares."""
     job = predict.prepare_predict_job(config)
-    say(run_images(job, publish=predict.publish_predictions, summarise=predict.summarise))
+    say(run_images(job, publish=predict.publish_predictions, summarise=predict.summarise_predictions))
     return 0
 
 

@@ -16,8 +16,8 @@ from faceattr.cli import run_job
 from faceattr.config.train import TrainConfig
 from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.train import run as train
 from faceattr.jobs.train.report import describe_plan, finish_train_run
-from faceattr.jobs.train.run import run as train
 from faceattr.jobs.train.survey import DRAFTS
 from faceattr.logs import say
 from faceattr.training.presets import PRESETS_FOLDER

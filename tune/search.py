@@ -18,9 +18,9 @@ from faceattr.cli import run_job
 from faceattr.config.search import SearchConfig
 from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.search import job as search_job
+from faceattr.jobs.search import run as search
 from faceattr.jobs.search.finish import finish_search
-from faceattr.jobs.search.run import job as search_job
-from faceattr.jobs.search.run import run as search
 from faceattr.jobs.train.survey import DRAFTS
 from faceattr.logs import say
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from faceattr.planning.describe import describe_estimate, describe_rates
-from faceattr.planning.label_plan import LabelPlan, estimate_label
+from faceattr.planning.label_plan import CostEstimate, estimate_label
 from faceattr.planning.rates import load_rates
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PlanLabels:
     """Calculates time, machines, requests, storage and cost of a label run from measured rates, and warns."""
 
     images: int
@@ -47,7 +47,7 @@ class Plan:
         """Prints the estimate."""
         rates = load_rates()
         pixels = float(self.px * self.px)
-        plan = LabelPlan(
+        plan = CostEstimate(
             num_images=self.images,
             pixels=pixels,
             image_bytes=self.kb * 1e3 if self.kb is not None else pixels * rates["jpeg_bytes_per_pixel"],

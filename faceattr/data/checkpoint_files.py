@@ -12,9 +12,9 @@ from typing import Any
 
 from faceattr.errors import ModelError
 
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
-WEIGHT_PATTERNS = ("model*.safetensors", INDEX_FILE)
+HF_WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX_FILE = f"{HF_WEIGHTS_FILE}.index.json"
+WEIGHT_PATTERNS = ("model*.safetensors", WEIGHTS_INDEX_FILE)
 _MISSING = "is not there"
 # Keys, at any depth of a config.json, by which transformers chooses kernels, code, or other files.
 _OURS_TO_SAY = frozenset(
@@ -38,12 +38,12 @@ def find_weight_files(folder: Path, *, classes: tuple[str, ...]) -> tuple[Path, 
     Raises:
         ModelError: there are none, or the index names what is no safetensors file inside the folder.
     """
-    has_whole = (folder / WEIGHTS_FILE).is_file()
-    shards = _read_index(folder, has_whole=has_whole) if (folder / INDEX_FILE).is_file() else ()
+    has_whole = (folder / HF_WEIGHTS_FILE).is_file()
+    shards = _read_index(folder, has_whole=has_whole) if (folder / WEIGHTS_INDEX_FILE).is_file() else ()
     if has_whole:
-        return (folder / WEIGHTS_FILE,)
+        return (folder / HF_WEIGHTS_FILE,)
     if not shards:
-        raise ModelError(f"{folder}: found no {WEIGHTS_FILE}. {_advise(folder, classes)}")
+        raise ModelError(f"{folder}: found no {HF_WEIGHTS_FILE}. {_advise(folder, classes)}")
     return shards
 
 
@@ -69,7 +69,7 @@ def _clean(value: Any) -> Any:
 
 
 def _read_index(folder: Path, *, has_whole: bool) -> tuple[Path, ...]:
-    path = folder / INDEX_FILE
+    path = folder / WEIGHTS_INDEX_FILE
     try:
         weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(weight_map.values()))

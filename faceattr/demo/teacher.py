@@ -30,7 +30,7 @@ from faceattr.demo.tiny_blip import (
     build_model,
     build_tokenizer,
     compute_answer_loss,
-    save_checkpoint,
+    save_tiny_blip,
 )
 from faceattr.demo.wordings import Wording, build_wordings
 from faceattr.logs import configure_logging
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed=config.seed)
     Trainer(model, tokenizer, faces, config).train()
-    save_checkpoint(model, tokenizer, args.output)
+    save_tiny_blip(model, tokenizer, args.output)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"saved {num_parameters} parameters to {args.output} after {time.monotonic() - start:.0f} s")  # noqa: T201
     return 0

@@ -79,7 +79,7 @@ def compute_answer_loss(model: BlipForQuestionAnswering, states: Tensor, questio
     return functional.cross_entropy(logits.flatten(0, 1), answers[:, 1:].flatten())
 
 
-def save_checkpoint(model: BlipForQuestionAnswering, tokenizer: BertTokenizer, output_dir: pathlib.Path) -> None:
+def save_tiny_blip(model: BlipForQuestionAnswering, tokenizer: BertTokenizer, output_dir: pathlib.Path) -> None:
     """Writes model, tokenizer and image processor, as `from_pretrained` reads them.
 
     The weights are stored as fp16, half the size; the config still says float32, so that they are loaded as such.

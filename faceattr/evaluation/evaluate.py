@@ -18,7 +18,7 @@ from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_cali
 from faceattr.evaluation.calibration.maps import Method
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
-from faceattr.evaluation.judged import Judged, check_disjoint, read_judged, read_outputs
+from faceattr.evaluation.judged import JudgedRows, check_disjoint, read_judged, read_outputs
 from faceattr.evaluation.scores import score_outputs
 from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
@@ -61,8 +61,8 @@ class Evaluation:
     """
 
     split: str
-    judged: Mapping[str, Judged]
-    uncalibrated: Mapping[str, Judged]
+    judged: Mapping[str, JudgedRows]
+    uncalibrated: Mapping[str, JudgedRows]
     figures: Mapping[str, Mapping[str, Figure]]
     intervals: Mapping[str, Mapping[str, Interval]]
     groups: Sequence[GroupTable]
@@ -123,7 +123,7 @@ def fit_on_validation(
     return Fitted(calibration=calibration, thresholds=thresholds, trials=trials, notes=tuple(notes))
 
 
-def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> Judged:
+def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> JudgedRows:
     """The labelled rows of one attribute under a calibration and thresholds."""
     return read_judged(table, attribute, scores=score_table(table, attribute, fitted), thresholds=fitted.thresholds)
 
@@ -172,7 +172,7 @@ def evaluate(
     if fit_table is not None:
         check_disjoint(judged_table, fit_table, judged_name=split, others_name="validation")
     plain = replace(fitted, calibration={})
-    judged: dict[str, Judged] = {}
+    judged: dict[str, JudgedRows] = {}
     uncalibrated, figures, intervals, tables = {}, {}, {}, []
     for attribute in attributes.attributes:
         each = judge_rows(judged_table, attribute, fitted)

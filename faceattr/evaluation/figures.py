@@ -32,7 +32,7 @@ from sklearn.metrics import (
 from faceattr.evaluation.calibration.log_loss import compute_log_losses
 from faceattr.evaluation.calibration.maps import compute_ece
 from faceattr.evaluation.calibration.reliability import compute_calibration_error, read_confidence
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 
 WITHIN_YEARS = 5
 COMBINED_WEIGHTS: Mapping[str, float] = {"gender": 0.3, "identity": 0.7}
@@ -52,7 +52,7 @@ class Figure:
     count: int
 
 
-def compute_figures(judged: Judged) -> dict[str, Figure]:
+def compute_figures(judged: JudgedRows) -> dict[str, Figure]:
     """All figures of one attribute; see the module."""
     if not len(judged) and judged.coarse is None:
         return {}
@@ -80,7 +80,7 @@ def compute_combined(figures: Mapping[str, Mapping[str, Figure]], kinds: Mapping
     return Figure(value, min(gender.count, identity.count))
 
 
-def _binary(judged: Judged) -> dict[str, Figure]:
+def _binary(judged: JudgedRows) -> dict[str, Figure]:
     labels, predictions, scores = judged.labels, judged.predictions, judged.scores
     both = len(np.unique(labels)) == 2
     values = {
@@ -96,7 +96,7 @@ def _binary(judged: Judged) -> dict[str, Figure]:
     return {name: Figure(float(value), len(labels)) for name, value in values.items()}
 
 
-def _multiclass(judged: Judged) -> dict[str, Figure]:
+def _multiclass(judged: JudgedRows) -> dict[str, Figure]:
     labels, predictions, scores = judged.labels, judged.predictions, judged.scores
     figures = {}
     if len(labels):
@@ -131,7 +131,7 @@ def _multiclass(judged: Judged) -> dict[str, Figure]:
     return figures
 
 
-def _of_scores(judged: Judged) -> dict[str, float]:
+def _of_scores(judged: JudgedRows) -> dict[str, float]:
     right, scores = read_confidence(judged)
     return {
         "log_loss": float(compute_log_losses(judged.labels, judged.scores).mean()),
@@ -140,7 +140,7 @@ def _of_scores(judged: Judged) -> dict[str, float]:
     }
 
 
-def _age(judged: Judged) -> dict[str, Figure]:
+def _age(judged: JudgedRows) -> dict[str, Figure]:
     low, high = judged.labels.T
     exact = high - low <= 1
     figures = {}
@@ -159,7 +159,7 @@ def _age(judged: Judged) -> dict[str, Figure]:
     return figures
 
 
-def _identity(judged: Judged) -> dict[str, Figure]:
+def _identity(judged: JudgedRows) -> dict[str, Figure]:
     labels = judged.labels
     values = {
         "top1": accuracy_score(labels, judged.predictions),

@@ -18,10 +18,10 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import studentized_range
 
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.bootstrap import Draws, Statistic, resample
 from faceattr.evaluation.uncertainty.clusters import number_clusters
-from faceattr.evaluation.uncertainty.intervals import LEVEL, UNKNOWN, Interval
+from faceattr.evaluation.uncertainty.intervals import LEVEL, NO_INTERVAL, Interval
 from faceattr.evaluation.uncertainty.outcome_counts import mean_over_classes, rank_places
 
 _ERROR_PLACES = 256
@@ -50,10 +50,10 @@ class Gap:
         return "beyond chance" if self.interval.low > 0 else "within chance"
 
 
-UNKNOWN_GAP = Gap(float("nan"), UNKNOWN, float("nan"))
+UNKNOWN_GAP = Gap(float("nan"), NO_INTERVAL, float("nan"))
 
 
-def compute_gaps(judged: Judged, groups: np.ndarray, *, resamples: int, seed: int) -> dict[str, Gap]:
+def compute_gaps(judged: JudgedRows, groups: np.ndarray, *, resamples: int, seed: int) -> dict[str, Gap]:
     """Figure of `groups.py` -> gap.
 
     Args:
@@ -84,7 +84,7 @@ def compute_gaps(judged: Judged, groups: np.ndarray, *, resamples: int, seed: in
 _ROWS_OF = "rows of "
 
 
-def _build_statistic(judged: Judged, number: np.ndarray) -> tuple[Statistic, np.ndarray]:
+def _build_statistic(judged: JudgedRows, number: np.ndarray) -> tuple[Statistic, np.ndarray]:
     """Figures by group, float64 [b, groups], and the counts [1, cells] as observed."""
     kind, labels, said = judged.attribute.kind, judged.labels, judged.predictions
     num_groups = int(number.max()) + 1

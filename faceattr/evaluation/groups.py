@@ -22,12 +22,12 @@ from sklearn.metrics import (
 )
 
 from faceattr.attributes import Attribute
+from faceattr.data.packed.label_counts import UNKNOWN
 from faceattr.errors import ConfigError
 from faceattr.evaluation.gaps import UNKNOWN_GAP, Gap, compute_gaps
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.clusters import Resampling, number_clusters
 
-UNKNOWN = "unknown"
 _DECADES = 10
 _CROSSED = " x "
 _Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -103,7 +103,7 @@ def read_groups(table: pa.Table, attributes: Mapping[str, Attribute], names: Seq
 
 
 def compute_group_tables(
-    judged: Judged, groups: Mapping[str, np.ndarray], *, min_rows: int, resamples: int, seed: int
+    judged: JudgedRows, groups: Mapping[str, np.ndarray], *, min_rows: int, resamples: int, seed: int
 ) -> list[GroupTable]:
     """A table for each name of `groups`, and one for all of them crossed where there are several.
 

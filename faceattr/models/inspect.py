@@ -14,11 +14,11 @@ from faceattr.config import StorageConfig
 from faceattr.data.model_folders import find_hub_commit, locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.models.saved_config import CONFIG_FILE, FILE_PATTERNS, find_weights, parse_attributes, read_model_json
+from faceattr.models.saved_config import CONFIG_FILE, MODEL_FILES, find_weights, parse_attributes, read_model_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts:
+class SavedModelInfo:
     """A saved model, but for its weights.
 
     Attributes:
@@ -42,20 +42,20 @@ class ModelFacts:
     backbone: str
 
 
-def inspect_model(
+def inspect_saved_model(
     model: str | Path, *, revision: str | None = None, storage: StorageConfig | None = None
-) -> ModelFacts:
+) -> SavedModelInfo:
     """Finds and checks a model as `MultiAttributeModel.from_pretrained` does, and leaves its weights on disk.
 
     Raises:
         ConfigError, ModelError: it cannot be found, or is not a model of ours.
     """
-    folder = locate_folder(model, patterns=FILE_PATTERNS, revision=revision, storage=storage)
+    folder = locate_folder(model, patterns=MODEL_FILES, revision=revision, storage=storage)
     content = read_model_json(folder)
     weights = find_weights(folder)
     path = folder / CONFIG_FILE
     try:
-        return ModelFacts(
+        return SavedModelInfo(
             folder=folder,
             revision=find_hub_commit(folder),
             weights_id=hash_files(path, weights),

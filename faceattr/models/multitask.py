@@ -15,7 +15,7 @@ from faceattr.models.backbones.names import restore_backbone
 from faceattr.models.heads import HeadConfig, build_head, head_configs
 from faceattr.models.lora import merged_copy
 from faceattr.models.saved import SavedModelConfig, check_attributes, check_heads, read_config, write_model
-from faceattr.models.saved_config import FILE_PATTERNS, find_weights
+from faceattr.models.saved_config import MODEL_FILES, find_weights
 from faceattr.models.weights import load_exactly, read_safetensors
 
 
@@ -139,7 +139,7 @@ class MultiAttributeModel(nn.Module):
         Raises:
             ConfigError, ModelError: it cannot be found, is not a model of ours, or its attributes differ.
         """
-        folder = locate_folder(source, patterns=FILE_PATTERNS, revision=revision, storage=storage)
+        folder = locate_folder(source, patterns=MODEL_FILES, revision=revision, storage=storage)
         config = read_config(folder)
         if expected is not None:
             check_attributes(config.attributes, expected, str(folder))

@@ -29,9 +29,9 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.heads import HeadConfig
 from faceattr.models.saved_config import (
     CONFIG_FILE,
-    FILE_PATTERNS,
+    MODEL_FILES,
+    MODEL_SCHEMA_VERSION,
     MODEL_TYPE,
-    SCHEMA_VERSION,
     WEIGHTS_FILE,
     parse_attributes,
     read_model_json,
@@ -88,11 +88,11 @@ def write_model(folder: Path, config: SavedModelConfig, tensors: Mapping[str, Te
     Raises:
         ConfigError: the folder holds a model already, or the calibration is not JSON.
     """
-    if any((folder / name).exists() for name in FILE_PATTERNS):
+    if any((folder / name).exists() for name in MODEL_FILES):
         raise ConfigError(f"{folder}: holds a model already, and nothing is overwritten; choose another folder")
     content = {
         "model_type": MODEL_TYPE,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": MODEL_SCHEMA_VERSION,
         "library_versions": {"faceattr": __version__, **{name: version(name) for name in _LIBRARIES}},
         "backbone": asdict(config.backbone),
         "preprocessing": config.preprocessing.to_dict(),

@@ -12,10 +12,10 @@ from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 from faceattr.errors import ModelError
 from faceattr.version import __version__
 
-SCHEMA_VERSION = 1
+MODEL_SCHEMA_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-FILE_PATTERNS = (CONFIG_FILE, WEIGHTS_FILE)
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 MODEL_TYPE = "faceattr"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -41,10 +41,10 @@ def read_model_json(folder: Path) -> dict[str, Any]:
             f"{path}: expected a model saved by faceattr (model_type {MODEL_TYPE!r}), found {kind!r}; a CLIP model is "
             "a backbone (`hf:` and its name), seeds 003 and 004 load through faceattr.models.legacy"
         )
-    if content.get("schema_version") != SCHEMA_VERSION:
+    if content.get("schema_version") != MODEL_SCHEMA_VERSION:
         raise ModelError(
             f"{path}: schema_version is {content.get('schema_version')!r}, this faceattr {__version__} reads "
-            f"{SCHEMA_VERSION}; it was written by {content.get('library_versions')}"
+            f"{MODEL_SCHEMA_VERSION}; it was written by {content.get('library_versions')}"
         )
     return content
 

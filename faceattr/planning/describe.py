@@ -4,11 +4,11 @@ What stands in the way of a planned run, and what to do about it.
 """
 
 from faceattr.data.runs.plan import PART_ROWS, TARGET_SHARDS
-from faceattr.planning.label_plan import LabelEstimate, LabelPlan, compute_core_s
+from faceattr.planning.label_plan import CostEstimate, LabelEstimate, compute_core_s
 from faceattr.planning.rates import Rates
 
 
-def describe_estimate(plan: LabelPlan, estimate: LabelEstimate, rates: Rates) -> str:
+def describe_estimate(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> str:
     """Time, machines, network, requests, storage, cost, warnings."""
     found = estimate.bottleneck
     core_s = compute_core_s(plan, rates)
@@ -34,7 +34,7 @@ def describe_estimate(plan: LabelPlan, estimate: LabelEstimate, rates: Rates) ->
     return "\n".join(lines)
 
 
-def _cost_lines(plan: LabelPlan, estimate: LabelEstimate, rates: Rates) -> list[str]:
+def _cost_lines(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> list[str]:
     total = sum(estimate.cost.values())
     items = ", ".join(f"{item} {usd:,.2f}" for item, usd in estimate.cost.items())
     per_million = total / plan.num_images * 1e6
@@ -69,7 +69,7 @@ _MOST_ROWS = TARGET_SHARDS * PART_ROWS
 _MUCH_PIXEL_TRAFFIC = 50e9  # bits a second; a fast node has 100 to 400
 
 
-def list_warnings(plan: LabelPlan, estimate: LabelEstimate, rates: Rates) -> list[str]:
+def list_warnings(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> list[str]:
     """One sentence each: what, and the remedy; the bottleneck first."""
     found, warnings = estimate.bottleneck, []
     idle = 1 - found.use["GPUs"]
@@ -100,7 +100,7 @@ def list_warnings(plan: LabelPlan, estimate: LabelEstimate, rates: Rates) -> lis
     return warnings
 
 
-def _remedy(plan: LabelPlan, estimate: LabelEstimate) -> str:
+def _remedy(plan: CostEstimate, estimate: LabelEstimate) -> str:
     rate = estimate.bottleneck.rate
     match estimate.bottleneck.name:
         case "driver":

@@ -2,8 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
+from faceattr.data.inputs.image_input import InputKind
 from faceattr.data.runs.plan import PART_ROWS, choose_shard_size
 from faceattr.errors import ConfigError
 from faceattr.planning.rates import Bottleneck, Rates, Resource, find_bottleneck
@@ -15,11 +15,9 @@ _KEYS_PER_PAGE = 1_000
 # Cores are cheap beside GPUs: a few more than needed keep the queues in front of the model full.
 _CORE_HEADROOM = 1.1
 
-InputKind = Literal["prefix", "manifest", "packed"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPlan:
+class CostEstimate:
     """A run to be planned.
 
     Attributes:
@@ -96,7 +94,7 @@ class LabelEstimate:
         return sum(self.phases_s.values())
 
 
-def compute_core_s(plan: LabelPlan, rates: Rates) -> dict[str, float]:
+def compute_core_s(plan: CostEstimate, rates: Rates) -> dict[str, float]:
     """Core seconds an image needs before the model, by stage."""
     waiting = _READ_CPUS * rates["read_latency_s"] / _READ_THREADS  # a reading task claims its share while it waits
     return {
@@ -106,7 +104,7 @@ def compute_core_s(plan: LabelPlan, rates: Rates) -> dict[str, float]:
     }
 
 
-def compute_gpu_rate(plan: LabelPlan, rates: Rates) -> float:
+def compute_gpu_rate(plan: CostEstimate, rates: Rates) -> float:
     """Images a second of one GPU."""
     if plan.gpu_rate is not None:
         return plan.gpu_rate
@@ -114,7 +112,7 @@ def compute_gpu_rate(plan: LabelPlan, rates: Rates) -> float:
     return rates.gpu(plan.gpu).tflops * 1e3 * rates["gpu_efficiency"] / gflop
 
 
-def estimate_label(plan: LabelPlan, rates: Rates) -> LabelEstimate:
+def estimate_label(plan: CostEstimate, rates: Rates) -> LabelEstimate:
     """Calculates a run. Raises ConfigError if the GPU is not in the table."""
     gpu_rate = compute_gpu_rate(plan, rates)
     core_s = compute_core_s(plan, rates)

@@ -20,12 +20,12 @@ import yaml
 
 from faceattr.errors import ConfigError
 
-Kind = Literal["measured", "counted", "published", "assumed"]
-KINDS: tuple[Kind, ...] = ("measured", "counted", "published", "assumed")
+RateKind = Literal["measured", "counted", "published", "assumed"]
+KINDS: tuple[RateKind, ...] = ("measured", "counted", "published", "assumed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Rate:
     """One figure.
 
     Attributes:
@@ -37,7 +37,7 @@ class Figure:
 
     value: float
     unit: str
-    kind: Kind
+    kind: RateKind
     source: str
 
 
@@ -67,10 +67,10 @@ class Rates:
         prices: by name.
     """
 
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Rate]
     decode_images_per_s: Mapping[int, float]
     gpus: Mapping[str, Gpu]
-    prices: Mapping[str, Figure]
+    prices: Mapping[str, Rate]
 
     def __getitem__(self, name: str) -> float:
         return self.figures[name].value
@@ -100,10 +100,10 @@ def load_rates() -> Rates:
     """The package's table."""
     content = yaml.safe_load(resources.files("faceattr.planning").joinpath("rates.yaml").read_text("utf-8"))
     return Rates(
-        figures={name: Figure(**figure) for name, figure in content["figures"].items()},
+        figures={name: Rate(**figure) for name, figure in content["figures"].items()},
         decode_images_per_s=content["decode"]["images_per_s"],
         gpus={name: Gpu(**gpu) for name, gpu in content["gpus"].items()},
-        prices={name: Figure(**figure) for name, figure in content["prices"].items()},
+        prices={name: Rate(**figure) for name, figure in content["prices"].items()},
     )
 
 

@@ -11,7 +11,7 @@ from faceattr.evaluation.figures import SMALLER_IS_BETTER, Figure, compute_figur
 from faceattr.evaluation.gaps import Gap
 from faceattr.evaluation.groups import GroupTable
 from faceattr.reports.pages import render_page
-from faceattr.reports.plots.evaluation import to_data_uri
+from faceattr.reports.plots.pictures import to_data_uri
 
 _CLASS_FIGURES = ("precision", "recall", "f1", "ap", "auc")
 _MAX_CLASSES = 40

@@ -1,7 +1,5 @@
 """The page that a label run leaves: counts, reasons, score histograms, rate over time."""
 
-import base64
-import io
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +16,8 @@ from faceattr.data.runs.commit import OK
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
-from faceattr.reports.pages import render_page
+from faceattr.reports.pages import render_page, report_key
+from faceattr.reports.plots.pictures import to_data_uri
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 matplotlib.use("svg")
@@ -26,11 +25,6 @@ matplotlib.use("svg")
 _NUM_BINS = 50
 _MOST_RATES = 60
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
-
-
-def report_key(version: int) -> str:
-    """Key of a version's report in the run folder."""
-    return "report.html" if version == 1 else f"report-v{version}.html"
 
 
 class LabelStatistics:
@@ -157,7 +151,7 @@ def _draw_histogram(counts: np.ndarray, asked: AskedAttribute) -> str:
     axes.set_ylabel("images", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    return _to_data_uri(figure)
+    return to_data_uri(figure)
 
 
 def _mean_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
@@ -187,16 +181,10 @@ def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:
     axes.set_ylim(bottom=0)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    return _to_data_uri(figure)
+    return to_data_uri(figure)
 
 
 def _thin_out(samples: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
     """First, last, and a few between: blocks come at once, and over short times a rate is noise."""
     step = len(samples) // _MOST_RATES + 1
     return [*samples[:-1:step], *samples[-1:]]
-
-
-def _to_data_uri(figure: matplotlib.figure.Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

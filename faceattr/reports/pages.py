@@ -21,3 +21,8 @@ def render_page(template: str, *, package: str = "faceattr.reports", **values: A
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template(template).render(**values)
+
+
+def report_key(version: int) -> str:
+    """Key of the report of a published version in its run folder."""
+    return "report.html" if version == 1 else f"report-v{version}.html"

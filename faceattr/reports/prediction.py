@@ -10,16 +10,11 @@ from faceattr.data.runs.commit import OK
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.store import Store
 from faceattr.evaluation.agreement import Agreement
-from faceattr.reports.pages import render_page
+from faceattr.reports.pages import render_page, report_key
 from faceattr.reports.plots.evaluation import draw_score_histogram
 
 _NUM_BINS = 50
 _YEARS = (0.0, 100.0)
-
-
-def report_key(version: int) -> str:
-    """Key of a version's report in the run folder."""
-    return "report.html" if version == 1 else f"report-v{version}.html"
 
 
 class PredictionStatistics:

@@ -5,8 +5,8 @@ from typing import Any
 
 from faceattr.data.runs.version import RunRecord
 from faceattr.reports.pages import render_page
+from faceattr.reports.plots.pictures import to_data_uri
 from faceattr.reports.plots.search import draw_coordinates, draw_front, draw_histories, draw_importances, find_front
-from faceattr.reports.plots.training import to_data_uri
 from faceattr.search.records import TrialRecord
 from faceattr.search.sampler import compute_importances
 from faceattr.search.space import Space

@@ -7,7 +7,8 @@ import yaml
 from faceattr.attributes import AttributeSet
 from faceattr.data.runs.version import RunRecord
 from faceattr.reports.pages import render_page
-from faceattr.reports.plots.training import draw_labels, draw_training, to_data_uri
+from faceattr.reports.plots.pictures import to_data_uri
+from faceattr.reports.plots.training import draw_labels, draw_training
 from faceattr.reports.tables.training import best_record, figures_of
 from faceattr.training.loop.state import EpochRecord
 

@@ -38,7 +38,7 @@ class BoundaryFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts:
+class BackboneCuts:
     """A network.
 
     Attributes:
@@ -52,7 +52,7 @@ class ModelFacts:
     boundaries: Mapping[int, BoundaryFacts] = field(default_factory=dict)
 
 
-def inspect_model(model: MultiAttributeModel, depths: Sequence[int | str]) -> ModelFacts:
+def measure_cuts(model: MultiAttributeModel, depths: Sequence[int | str]) -> BackboneCuts:
     """Facts of a model at some freeze depths; runs one gray image through it.
 
     Args:
@@ -82,4 +82,4 @@ def inspect_model(model: MultiAttributeModel, depths: Sequence[int | str]) -> Mo
                 suffix_flops=suffix.get_total_flops(),
             )
     freeze(model, before)
-    return ModelFacts(num_blocks=backbone.num_blocks, can_split=backbone.can_split, boundaries=found)
+    return BackboneCuts(num_blocks=backbone.num_blocks, can_split=backbone.can_split, boundaries=found)

@@ -19,7 +19,7 @@ from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import FrozenPrefix, resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.backbone_cuts import BoundaryFacts, ModelFacts
+from faceattr.search.backbone_cuts import BackboneCuts, BoundaryFacts
 from faceattr.search.space import Space
 from faceattr.training.features.key import FeatureKey, View
 
@@ -62,7 +62,7 @@ def possible_depths(space: Space, base: TrainConfig) -> list[int | str]:
 def plan_caches(
     space: Space,
     base: TrainConfig,
-    facts: ModelFacts,
+    facts: BackboneCuts,
     settings: FeaturesConfig,
     *,
     mode: Literal["auto", "on", "off"],
@@ -128,7 +128,7 @@ def _refusal(boundary: BoundaryFacts, settings: FeaturesConfig, *, num_bytes: fl
     return None
 
 
-def all_cached(space: Space, base: TrainConfig, facts: ModelFacts, plan: CachePlan) -> bool:
+def all_cached(space: Space, base: TrainConfig, facts: BackboneCuts, plan: CachePlan) -> bool:
     """Whether no trial of the space reads images."""
     depths = {facts.num_blocks if depth in ("all", -1) else int(depth) for depth in possible_depths(space, base)}
     strengths = space.possible("augment.strength") or (base.augment.strength,)

@@ -21,7 +21,7 @@ from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
 
-Status = Literal["finished", "stopped", "failed"]
+TrialStatus = Literal["finished", "stopped", "failed"]
 _FOLDER = "trials/"
 
 
@@ -73,7 +73,7 @@ class TrialRecord:
 
     number: int
     values: Mapping[str, Any]
-    status: Status
+    status: TrialStatus
     judgement: Judgement | None = None
     best_epoch: int = -1
     num_epochs: int = 0

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class TrialGroup:
     """Trials that run together.
 
     Attributes:
@@ -44,13 +44,13 @@ class Work:
         return encode_json([self.numbers, [dict(each) for each in self.settings], self.stacked])
 
     @classmethod
-    def decode(cls, text: str) -> "Work":
+    def decode(cls, text: str) -> "TrialGroup":
         """Inverse of encode."""
         numbers, settings, stacked = json.loads(text)
         return cls(numbers=tuple(numbers), settings=tuple(settings), stacked=stacked)
 
 
-class WorkList:
+class TrialQueue:
     """Gives one piece of work after another, and takes what came of it.
 
     Attributes:
@@ -86,8 +86,8 @@ class WorkList:
         self.num_samples = num_samples
         self.records = {record.number: record for record in read_records(store)}
         self._begun = read_begun(store)
-        self._queue: list[Work] = []
-        self._running: dict[int, Work] = {}
+        self._queue: list[TrialGroup] = []
+        self._running: dict[int, TrialGroup] = {}
         self._next = max([*self._begun, -1]) + 1
         unfinished = {number: values for number, values in self._begun.items() if number not in self.records}
         self._enqueue(unfinished)
@@ -107,7 +107,7 @@ class WorkList:
         """Pieces that go on now."""
         return len({work.numbers for work in self._running.values()})
 
-    def take(self) -> Work | None:
+    def take(self) -> TrialGroup | None:
         """The next piece of work; None while it is better to wait, and once all is given out."""
         while not self._queue and self._next < self.num_samples:
             if self._learns and self._round_size > 1 and self._running:
@@ -140,14 +140,14 @@ class WorkList:
             stacks.setdefault(key if key is not None else f"alone {number}", []).append(number)
         for key, numbers in stacks.items():
             self._queue.append(
-                Work(
+                TrialGroup(
                     numbers=tuple(numbers),
                     settings=tuple(trials[number] for number in numbers),
                     stacked=not key.startswith("alone ") and len(numbers) > 1,
                 )
             )
 
-    def give_back(self, work: Work) -> bool:
+    def give_back(self, work: TrialGroup) -> bool:
         """Takes back a piece that has not ended, to be given out again; whether it was given out."""
         if not self._running.keys() >= set(work.numbers):
             return False

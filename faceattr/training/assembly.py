@@ -20,7 +20,7 @@ from faceattr.models.heads import NUM_YEARS, HeadConfig, head_configs
 from faceattr.models.lora import apply_lora
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import check_attributes, read_config
-from faceattr.models.saved_config import FILE_PATTERNS
+from faceattr.models.saved_config import MODEL_FILES
 from faceattr.models.schedules import Stage, gradual_unfreezing, two_stages
 from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.selection import Selection
@@ -184,7 +184,7 @@ def describe_forgotten(settings: ModelConfig, *, storage: StorageConfig | None =
     """
     if settings.checkpoint is None:
         return []
-    old = read_config(locate_folder(settings.checkpoint, patterns=FILE_PATTERNS, storage=storage))
+    old = read_config(locate_folder(settings.checkpoint, patterns=MODEL_FILES, storage=storage))
     found = [f"threshold of {name} {cut:g}" for name, cut in old.thresholds.items()]
     found += [f"calibration of {name}" for name in old.calibration]
     if not found:

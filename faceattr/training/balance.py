@@ -17,7 +17,7 @@ NO_CELL = -1
 _MAX_CELLS = 1_000_000
 
 
-class Cells:
+class ClassCombinations:
     """Combinations of the classes of some attributes.
 
     Attributes:

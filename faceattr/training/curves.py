@@ -7,7 +7,7 @@ the rounded logits (11 significant bits), whatever the number of rows, and mergi
 import torch
 from torch import Tensor
 
-NUM_BINS = 2**16
+NUM_SCORE_BINS = 2**16
 _LARGEST = 65504.0
 
 
@@ -17,15 +17,15 @@ def add_logits(histogram: Tensor, logits: Tensor, labels: Tensor) -> None:
     rounded = logits.float().clamp(-_LARGEST, _LARGEST).half() + 0.0
     bits = rounded.view(torch.int16).long() & 0xFFFF
     # Sign and magnitude to an order: negative numbers count backwards below the middle.
-    bins = torch.where(bits >= NUM_BINS // 2, NUM_BINS - 1 - bits, bits + NUM_BINS // 2)
+    bins = torch.where(bits >= NUM_SCORE_BINS // 2, NUM_SCORE_BINS - 1 - bits, bits + NUM_SCORE_BINS // 2)
     # In place: a new histogram for every batch would cost more than a small network.
-    histogram.view(-1).index_add_(0, labels.long() * NUM_BINS + bins, histogram.new_ones(len(bins)))
+    histogram.view(-1).index_add_(0, labels.long() * NUM_SCORE_BINS + bins, histogram.new_ones(len(bins)))
 
 
 def bin_logits() -> Tensor:
     """The logit of every bin: float32 [NUM_BINS], rising; infinite and NaN at both ends, where nothing is counted."""
-    bins = torch.arange(NUM_BINS)
-    bits = torch.where(bins >= NUM_BINS // 2, bins - NUM_BINS // 2, NUM_BINS - 1 - bins)
+    bins = torch.arange(NUM_SCORE_BINS)
+    bits = torch.where(bins >= NUM_SCORE_BINS // 2, bins - NUM_SCORE_BINS // 2, NUM_SCORE_BINS - 1 - bins)
     return bits.to(torch.int32).to(torch.int16).view(torch.float16).float()
 
 

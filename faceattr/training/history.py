@@ -11,12 +11,12 @@ from typing import Any
 
 from faceattr.data.formats.json_files import decode_lines, decode_object
 from faceattr.data.formats.json_text import encode_json
+from faceattr.data.runs.status import METRICS_KEY
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.training.loop.state import EpochRecord
 from faceattr.training.targets import Batch
 
-METRICS_KEY = "metrics.jsonl"
 PROGRESS_KEY = "progress.json"
 _INTERVAL_S = 3.0
 

@@ -14,7 +14,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
-from faceattr.training.balance import Cells
+from faceattr.training.balance import ClassCombinations
 from faceattr.training.losses.class_weights import LabelTotals
 from faceattr.training.row_order import Indices, Window, cut_windows
 from faceattr.training.targets import read_targets
@@ -126,7 +126,7 @@ def survey_file(
         num_rows=[len(group) for group in groups],
         num_bytes=[num_bytes for _, num_bytes in sized],
         counts={name: counts.tolist() for name, counts in totals.counts.items()},
-        cells=Cells(attributes, balance).count(table).tolist() if balance else [],
+        cells=ClassCombinations(attributes, balance).count(table).tolist() if balance else [],
     )
     return found, table
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
 from faceattr.training.age import predict_age
-from faceattr.training.curves import NUM_BINS, add_logits, compute_auc, compute_average_precision
+from faceattr.training.curves import NUM_SCORE_BINS, add_logits, compute_auc, compute_average_precision
 from faceattr.training.loop.ranks import Reduce
 from faceattr.training.targets import Targets
 
-SMALLER_IS_BETTER = frozenset(["loss", "mae", "rmse"])
+ERROR_NAMES = frozenset(["loss", "mae", "rmse"])
 """Figures, by their last word, that are errors."""
 _WITHIN_YEARS = 5
 
@@ -52,7 +52,7 @@ class BinaryMetrics(AttributeMetrics):
 
     def __init__(self, threshold: float = 0.5) -> None:
         self._threshold = threshold
-        self.counts = {"confusion": _zeros(2, 2), "histogram": _zeros(2, NUM_BINS)}
+        self.counts = {"confusion": _zeros(2, 2), "histogram": _zeros(2, NUM_SCORE_BINS)}
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
         """See the base."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from faceattr.errors import ConfigError
 
-Kind = Literal["counter", "gauge", "histogram"]
+MetricKind = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Metric:
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     text: str
     jobs: tuple[str, ...]
     tags: tuple[str, ...] = ()

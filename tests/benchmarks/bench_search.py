@@ -28,9 +28,9 @@ from faceattr.config import ImageLimitsConfig, RayConfig
 from faceattr.config.search import SearchConfig, TrialsConfig
 from faceattr.data.images.decode import decode_image
 from faceattr.jobs.cluster.session import ray_session
+from faceattr.jobs.search import job as search_job
+from faceattr.jobs.search import run as search
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
-from faceattr.jobs.search.run import job as search_job
-from faceattr.jobs.search.run import run as search
 from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
 from faceattr.models.backbones.class_token import ClassTokenSuffix

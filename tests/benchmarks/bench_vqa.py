@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint
-from faceattr.vqa.blip.preprocess import Preprocessing
+from faceattr.vqa.blip.preprocess import BlipPreprocessing
 from faceattr.vqa.blip.reference import HfScorer
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.questions import VqaQuestion
@@ -90,7 +90,7 @@ def build_checkpoint(size: str) -> BlipCheckpoint:
         model=BlipForQuestionAnswering(BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())).eval(),
         tokenizer=BertTokenizer(vocab=vocabulary, bos_token="[DEC]", additional_special_tokens=["[ENC]"]),
         image_processor=processor,
-        preprocessing=Preprocessing(image, tuple(processor.image_mean), tuple(processor.image_std)),
+        preprocessing=BlipPreprocessing(image, tuple(processor.image_mean), tuple(processor.image_std)),
     )
 
 

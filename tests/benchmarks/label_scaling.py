@@ -31,12 +31,12 @@ def bench_scaling(*, milliseconds: float) -> None:
     import ray
 
     from faceattr.config import ImageLimitsConfig, LabelConfig
-    from faceattr.jobs.cluster.session import ActorPlan
+    from faceattr.jobs.cluster.session import ActorLayout
     from faceattr.jobs.images import label
     from faceattr.jobs.images import run as image_run
     from faceattr.jobs.images.label_actor import VqaActor
     from faceattr.jobs.images.pipeline import ImageStream, stream_rows
-    from faceattr.planning.label_plan import LabelPlan, estimate_label
+    from faceattr.planning.label_plan import CostEstimate, estimate_label
     from faceattr.planning.rates import load_rates
 
     ray.init(address="local", num_cpus=8, num_gpus=8, include_dashboard=False, log_to_driver=False)
@@ -66,7 +66,7 @@ def bench_scaling(*, milliseconds: float) -> None:
                     "questions": job.questions,
                     "schema": version.schema,
                 },
-                actors=ActorPlan(min_actors=actors, max_actors=actors, gpus=1, cpus=0, threads=1, batch_size=64),
+                actors=ActorLayout(min_actors=actors, max_actors=actors, gpus=1, cpus=0, threads=1, batch_size=64),
                 block_rows=32,
                 wait_s=120,
                 name=f"scaling_{actors}",
@@ -78,7 +78,7 @@ def bench_scaling(*, milliseconds: float) -> None:
                 arrivals.append((time.perf_counter(), total))
             low, high = (next(each for each in arrivals if each[1] >= share * count) for share in (0.25, 0.85))
             rates[actors] = (high[1] - low[1]) / (high[0] - low[0])
-            plan = LabelPlan(
+            plan = CostEstimate(
                 num_images=count,
                 pixels=112 * 112,
                 image_bytes=6_000,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from faceattr.data.checkpoint_files import INDEX_FILE, WEIGHTS_FILE, clean_config, find_weight_files
+from faceattr.data.checkpoint_files import HF_WEIGHTS_FILE, WEIGHTS_INDEX_FILE, clean_config, find_weight_files
 from faceattr.errors import ModelError
 
 CLASSES = ("SomeModel", "SomeProcessor")
@@ -12,7 +12,9 @@ CLASSES = ("SomeModel", "SomeProcessor")
 
 def write_index(folder, *names):
     folder.mkdir(exist_ok=True)
-    (folder / INDEX_FILE).write_text(json.dumps({"weight_map": {f"t{n}": name for n, name in enumerate(names)}}))
+    (folder / WEIGHTS_INDEX_FILE).write_text(
+        json.dumps({"weight_map": {f"t{n}": name for n, name in enumerate(names)}})
+    )
     return folder
 
 
@@ -27,8 +29,8 @@ def test_the_files_that_an_index_names_are_found(tmp_path):
         "b.safetensors",
         "more/c.safetensors",
     ]
-    (folder / WEIGHTS_FILE).write_bytes(b"")
-    assert find_weight_files(folder, classes=CLASSES) == (folder / WEIGHTS_FILE,)
+    (folder / HF_WEIGHTS_FILE).write_bytes(b"")
+    assert find_weight_files(folder, classes=CLASSES) == (folder / HF_WEIGHTS_FILE,)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,8 @@ def test_an_index_that_names_anything_else_is_refused(tmp_path, name, problem, w
     (folder / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     if whole:  # which is read, but the folder is then not what it says
-        (folder / WEIGHTS_FILE).write_bytes(b"")
-    with pytest.raises(ModelError, match=f"{INDEX_FILE}: names .*{problem}.*expected safetensors files inside"):
+        (folder / HF_WEIGHTS_FILE).write_bytes(b"")
+    with pytest.raises(ModelError, match=f"{WEIGHTS_INDEX_FILE}: names .*{problem}.*expected safetensors files inside"):
         find_weight_files(folder, classes=CLASSES)
 
 
@@ -68,8 +70,8 @@ def test_a_file_that_is_missing_is_refused_where_it_would_be_read(tmp_path):
     folder = write_index(tmp_path / "model", "gone.safetensors")
     with pytest.raises(ModelError, match=r"names 'gone.safetensors', which is not there"):
         find_weight_files(folder, classes=CLASSES)
-    (folder / WEIGHTS_FILE).write_bytes(b"")
-    assert find_weight_files(folder, classes=CLASSES) == (folder / WEIGHTS_FILE,)
+    (folder / HF_WEIGHTS_FILE).write_bytes(b"")
+    assert find_weight_files(folder, classes=CLASSES) == (folder / HF_WEIGHTS_FILE,)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_a_file_that_is_missing_is_refused_where_it_would_be_read(tmp_path):
     ["[]", '{"weight_map": {"a": 7, "b": "c"}}', "{", '{"weight_map": []}', '{"weight_map": {"a": ["b"]}}', '"x"'],
 )
 def test_a_damaged_index_is_refused(tmp_path, content):
-    (tmp_path / INDEX_FILE).write_text(content)
+    (tmp_path / WEIGHTS_INDEX_FILE).write_text(content)
     with pytest.raises(ModelError, match="expected weight_map"):
         find_weight_files(tmp_path, classes=CLASSES)
 

@@ -13,7 +13,7 @@ from transformers import AutoProcessor, AutoTokenizer, BlipForQuestionAnswering,
 import faceattr.demo
 from faceattr.demo.faces import LABEL_NAMES, build_face_rng, draw_face, write_faces
 from faceattr.demo.teacher import TRAINING_SEED, TeacherConfig, Trainer, draw_training_faces
-from faceattr.demo.tiny_blip import build_image_processor, build_model, build_tokenizer, save_checkpoint
+from faceattr.demo.tiny_blip import build_image_processor, build_model, build_tokenizer, save_tiny_blip
 from faceattr.demo.wordings import PRODUCT_WORDINGS, Wording, build_vocabulary, build_wordings
 
 ASSET_DIR = Path(next(iter(faceattr.demo.__path__))) / "assets" / "tiny-blip"
@@ -209,7 +209,7 @@ def test_every_stage_lowers_its_loss_and_the_result_loads(tmp_path):
     for stage in (trainer.train_vision, trainer.train_text, trainer.train_jointly):
         losses = stage(12)
         assert np.mean(losses[-3:]) < np.mean(losses[:3])
-    save_checkpoint(model, tokenizer, tmp_path)
+    save_tiny_blip(model, tokenizer, tmp_path)
     again = BlipForQuestionAnswering.from_pretrained(tmp_path, use_safetensors=True)
     for name, tensor in model.state_dict().items():
         # Stored as fp16: 11 bits of mantissa.

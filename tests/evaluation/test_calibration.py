@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from faceattr.errors import ModelError
 from faceattr.evaluation.calibration.choice import choose_calibration
 from faceattr.evaluation.calibration.maps import choose_method, compute_ece, fit_settings
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.scores import score_outputs
 from tests.evaluation import judged_rows
 
@@ -128,7 +128,7 @@ def told(num, *, sharp, seed, photos=1):
     person = np.repeat(np.arange(num), photos)
     outputs = (sharp * logits)[person].astype(np.float32)
     scores = 1 / (1 + np.exp(-outputs.astype(np.float64)))
-    return Judged(
+    return JudgedRows(
         attribute=judged_rows.BINARY,
         rows=np.arange(len(person)),
         labels=labels[person],
@@ -174,7 +174,7 @@ def test_photos_of_a_person_do_not_judge_one_another():
     judged = told(60, sharp=1.0, seed=0, photos=10)
     settings, trial = choose_calibration(judged, "isotonic")
     assert (settings, trial.by, trial.kept) == (None, "group", False)
-    parted = Judged(**{**vars(judged), "clusters": None})
+    parted = JudgedRows(**{**vars(judged), "clusters": None})
     assert choose_calibration(parted, "isotonic")[1].log_loss_after < trial.log_loss_before
 
 

@@ -18,7 +18,7 @@ from sklearn.metrics import (
 from faceattr.attributes import Attribute
 from faceattr.evaluation.calibration.maps import compute_ece
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.bootstrap import compute_difference_draws, compute_draws
 from faceattr.evaluation.uncertainty.intervals import percentile_interval
 from faceattr.evaluation.uncertainty.outcome_counts import BinaryCells, build_cells
@@ -38,7 +38,7 @@ KINDS = [
 def test_a_binary_attribute_by_hand():
     # labels 1 1 0 0 0; scores .9 .2 .6 .1 .2; cut .5: one right yes, one missed, one wrong yes, two right no.
     scores = np.array([0.9, 0.2, 0.6, 0.1, 0.2])
-    judged = Judged(
+    judged = JudgedRows(
         attribute=judged_rows.BINARY,
         rows=np.arange(5),
         labels=np.array([1, 1, 0, 0, 0]),
@@ -67,7 +67,7 @@ def test_a_binary_attribute_by_hand():
 
 
 def test_ages_by_hand():
-    judged = Judged(
+    judged = JudgedRows(
         attribute=judged_rows.AGE,
         rows=np.arange(4),
         labels=np.array([[20, 21], [30, 31], [40, 50], [50, 60]], np.float64),
@@ -151,7 +151,7 @@ def test_age_mae_is_sklearns():
 def test_coarse_labels_count_where_the_prediction_is_possible():
     judged = judged_rows.multiclass(20)
     possible = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0]], bool)
-    with_coarse = Judged(**{**vars(judged), "coarse": (possible, np.array([1, 0, 2]))})
+    with_coarse = JudgedRows(**{**vars(judged), "coarse": (possible, np.array([1, 0, 2]))})
     assert compute_figures(with_coarse)["coarse_accuracy"] == Figure(pytest.approx(2 / 3), 3)
 
 
@@ -253,7 +253,7 @@ def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
     judged = judged_rows.binary(600)
     for values in compute_difference_draws(judged, judged, resamples=100).values():
         assert np.nanmax(np.abs(values)) < 1e-12
-    better = Judged(**{**vars(judged), "predictions": judged.labels})
+    better = JudgedRows(**{**vars(judged), "predictions": judged.labels})
     interval = percentile_interval(compute_difference_draws(judged, better, resamples=500)["accuracy"], 600)
     assert interval.low > 0
     assert interval.low < 1 - (judged.predictions == judged.labels).mean() < interval.high
@@ -262,7 +262,7 @@ def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
 def test_pairs_are_drawn_together():
     """Two models that err on the same rows: the difference of their accuracies is much surer than each of them."""
     first = judged_rows.binary(800)
-    second = Judged(
+    second = JudgedRows(
         **{**vars(first), "predictions": np.where(np.arange(800) < 8, 1 - first.predictions, first.predictions)}
     )
     alone = compute_draws(first, resamples=1_000)["accuracy"].std()
@@ -296,7 +296,7 @@ def test_an_attribute_of_two_classes_is_judged_by_class():
     gender = Attribute(name="gender", kind="multiclass", classes=("Male", "Female"))
     labels = np.array([0, 0, 1, 1, 1])
     scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
-    judged = Judged(
+    judged = JudgedRows(
         attribute=gender,
         rows=np.arange(5),
         labels=labels,

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, p
 
 from faceattr.evaluation.gaps import compute_gaps
 from faceattr.evaluation.groups import compute_group_tables
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from tests.evaluation import judged_rows
 
 NAMES = np.array([f"g{number}" for number in range(7)], object)
@@ -19,7 +19,7 @@ def groups_of(shares, rows, *, seed, photos=1):
     persons = np.repeat(np.arange(len(shares)), rows // photos)
     right = np.repeat(rng.random(len(persons)) < np.array(shares)[persons], photos)
     labels = rng.integers(0, 2, len(right))
-    judged = Judged(
+    judged = JudgedRows(
         attribute=judged_rows.BINARY,
         rows=np.arange(len(right)),
         labels=labels,
@@ -53,7 +53,7 @@ def test_what_chance_gives_is_what_permuted_groups_give():
         dealt = np.repeat(rng.permutation(of_person), 5)
         permuted.append(np.ptp([right[dealt == name].mean() for name in NAMES]))
     assert found["accuracy"].by_chance == pytest.approx(np.mean(permuted), rel=0.15)
-    apart = Judged(**{**vars(judged), "clusters": None})
+    apart = JudgedRows(**{**vars(judged), "clusters": None})
     by_row = compute_gaps(apart, groups, resamples=1_000, seed=0)["accuracy"].by_chance
     assert by_row < 0.7 * np.mean(permuted)  # taken as independent, chance would seem to explain less
 
@@ -122,7 +122,7 @@ def test_groups_that_do_not_count_have_no_gap():
 def test_a_group_of_one_person_is_small_however_many_photos_it_has():
     judged, groups = groups_of([0.9, 0.9, 0.9], 60, seed=0, photos=5)
     one = np.where(np.arange(180) >= 120, 10_000, judged.clusters)  # all of g2 are one person's
-    judged = Judged(**{**vars(judged), "clusters": one})
+    judged = JudgedRows(**{**vars(judged), "clusters": one})
     (table,) = compute_group_tables(judged, {"by": groups}, min_rows=30, resamples=100, seed=0)
     assert table.small.tolist() == [False, False, True]
     accuracy = table.values[:2, table.figures.index("accuracy")]

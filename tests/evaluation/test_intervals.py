@@ -12,7 +12,7 @@ from faceattr.evaluation.calibration.reliability import (
     compute_reliability,
     place_in_equal_bins,
 )
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
 from faceattr.evaluation.uncertainty.clusters import read_clusters
 from faceattr.evaluation.uncertainty.figure_intervals import compute_intervals
@@ -25,7 +25,7 @@ SIMULATIONS = 200
 
 def apart(judged):
     """The same rows, taken as independent."""
-    return Judged(**{**vars(judged), "clusters": None})
+    return JudgedRows(**{**vars(judged), "clusters": None})
 
 
 def people(num, photos, *, seed, attribute="hat"):
@@ -36,7 +36,7 @@ def people(num, photos, *, seed, attribute="hat"):
     ease = rng.normal(1.0, 1.5, num)[person]
     logits = ((2 * wears - 1) * (ease + rng.normal(0, 0.5, len(person)))).astype(np.float32)
     scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    return Judged(
+    return JudgedRows(
         attribute=judged_rows.BINARY,
         rows=np.arange(len(person)),
         labels=wears,
@@ -53,7 +53,7 @@ def years(num, photos, *, seed):
     low = rng.integers(20, 60, num).astype(np.float64)[person]
     said = low + rng.normal(0, 6, num)[person] + rng.normal(0, 2, len(person))
     labels = np.stack([low, low + 1], 1)
-    return Judged(
+    return JudgedRows(
         attribute=judged_rows.AGE,
         rows=np.arange(len(person)),
         labels=labels,
@@ -125,7 +125,7 @@ def test_equal_photos_count_once():
 
 def test_a_faultless_model_has_no_interval_of_no_width():
     judged = judged_rows.binary(40)
-    faultless = Judged(**{**vars(judged), "predictions": judged.labels})
+    faultless = JudgedRows(**{**vars(judged), "predictions": judged.labels})
     found = compute_intervals(faultless, compute_draws(faultless, resamples=100))
     assert (found["accuracy"].low, found["accuracy"].high) == (pytest.approx(1 / (1 + 1.96**2 / 40), abs=1e-4), 1.0)
     assert np.isnan(found["f1"].low)
@@ -154,7 +154,7 @@ def test_a_coarse_label_has_an_interval_by_cluster():
     judged = judged_rows.multiclass(60)
     right = np.arange(80) < 60
     possible = np.eye(4, dtype=bool)[np.where(right, 1, 2)]
-    coarse = Judged(
+    coarse = JudgedRows(
         **{**vars(judged), "coarse": (possible, np.full(80, 1)), "coarse_clusters": np.repeat(np.arange(16), 5)}
     )
     found = compute_intervals(coarse, {})["coarse_accuracy"]
@@ -188,7 +188,7 @@ def test_two_models_are_compared_by_cluster():
         said = np.where(mended[first.clusters], first.labels, first.predictions)
         said = np.where(broken[first.clusters], 1 - first.labels, said)
         right = 0.9 * (0.9 * (share := 0.7365) + 0.1)  # of a row: N(1, 1.5² + 0.5²) > 0
-        second = Judged(**{**vars(first), "predictions": said})
+        second = JudgedRows(**{**vars(first), "predictions": said})
         for place, pair in enumerate(((first, second), (apart(first), apart(second)))):
             draws = compute_difference_draws(*pair, resamples=100, seed=seed)["accuracy"]
             interval = percentile_interval(draws, pair[0].resampling.num_clusters)
@@ -203,15 +203,15 @@ def test_the_combined_score_is_drawn_from_rows_with_both_labels():
     rng = np.random.default_rng(0)
     right = rng.random(500) < 0.7
     gender, person = judged_rows.binary(500), judged_rows.persons(500)
-    gender = Judged(**{**vars(gender), "predictions": np.where(right, gender.labels, 1 - gender.labels)})
-    person = Judged(**{**vars(person), "predictions": np.where(right, person.labels, -1)})
+    gender = JudgedRows(**{**vars(gender), "predictions": np.where(right, gender.labels, 1 - gender.labels)})
+    person = JudgedRows(**{**vars(person), "predictions": np.where(right, person.labels, -1)})
     draws = compute_combined_draws(gender, person, resamples=3_000, seed=0)
     share = right.mean()
     assert draws.mean() == pytest.approx(share, abs=0.003)
     assert draws.std() == pytest.approx(np.sqrt(share * (1 - share) / 500), rel=0.05)
     clusters = np.repeat(np.arange(50), 10)
     alike = [
-        Judged(**{**vars(each), "clusters": clusters, "predictions": np.where(right[clusters], each.labels, -1)})
+        JudgedRows(**{**vars(each), "clusters": clusters, "predictions": np.where(right[clusters], each.labels, -1)})
         for each in (gender, person)
     ]
     share = right[:50].mean()
@@ -303,7 +303,7 @@ def test_no_bin_of_a_reliability_plot_rests_on_one_image():
     right = rng.random(603) < scores
     assert compute_reliability(right, scores, None).count.min() >= 20
     judged = judged_rows.binary(603)
-    judged = Judged(**{**vars(judged), "labels": right.astype(np.int64), "scores": scores})
+    judged = JudgedRows(**{**vars(judged), "labels": right.astype(np.int64), "scores": scores})
     (axes,) = draw_reliability([judged], [judged]).axes
     bins = next(each for each in axes.containers if isinstance(each, ErrorbarContainer))
     assert len(bins.lines[0].get_xdata()) == len(compute_reliability(right, scores, None).count)

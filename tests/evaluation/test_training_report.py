@@ -10,7 +10,8 @@ from faceattr.config.train import TrainConfig
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RunRecord
 from faceattr.jobs.train.progress import describe_epoch, describe_note
-from faceattr.reports.plots.training import draw_labels, draw_training, encode_picture
+from faceattr.reports.plots.pictures import encode_picture
+from faceattr.reports.plots.training import draw_labels, draw_training
 from faceattr.reports.tables.training import describe_figures, encode_csv, figures_of
 from faceattr.reports.training import render_training_report
 from faceattr.training.loop.selection import find_best_epoch

@@ -12,7 +12,7 @@ from faceattr.jobs.cluster.code_version import (
     compute_code_version,
     describe_code,
 )
-from faceattr.jobs.images.label_actor import BuildScorer
+from faceattr.jobs.cluster.recipe import ActorRecipe
 
 ELSEWHERE = CodeHere(version="0.0.9+000000000000", folder="/opt/faceattr/faceattr", host="worker-7")
 
@@ -42,7 +42,7 @@ def test_another_machine_with_other_code_is_refused():
 
 
 def test_an_actor_refuses_to_be_built_by_other_code():
-    recipe = BuildScorer("collections:OrderedDict", {})
+    recipe = ActorRecipe("collections:OrderedDict", {})
     assert recipe() == {}
     with pytest.raises(RunError, match=r"the driver runs faceattr 0.0.9\+000000000000"):
         dataclasses.replace(recipe, code=ELSEWHERE)()

@@ -17,11 +17,11 @@ from faceattr.config import StorageConfig
 from faceattr.config.search import SearchConfig, StopConfig
 from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
+from faceattr.jobs.search import job as search_job
+from faceattr.jobs.search import run as search
 from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
 from faceattr.jobs.search.finish import finish_search
 from faceattr.jobs.search.inputs import open_inputs
-from faceattr.jobs.search.run import job as search_job
-from faceattr.jobs.search.run import run as search
 from faceattr.jobs.search.trial import train_trial
 from faceattr.jobs.search.tune import build_scheduler
 from faceattr.jobs.train.feed import Feed

@@ -11,7 +11,7 @@ from faceattr.search.progress_table import Board
 from faceattr.search.records import TrialRecord
 from faceattr.search.sampler import Sampler
 from faceattr.search.space import load_yaml, parse_space
-from faceattr.search.trial_queue import Work, WorkList
+from faceattr.search.trial_queue import TrialGroup, TrialQueue
 
 
 class Trial(NamedTuple):
@@ -26,7 +26,7 @@ class Trial(NamedTuple):
 def test_a_trial_that_could_not_take_over_a_process_begins_again(ray_local, tmp_path):
     store, space = LocalStore(tmp_path), parse_space(load_yaml("optim.lr: {uniform: [0.1, 1]}", ""), "")
     sampler = Sampler(space, "random", seed=1, two_objectives=False, num_samples=1)
-    work = WorkList(store, sampler, num_samples=1, round_size=1, learns=False, stack_key=lambda number, values: None)
+    work = TrialQueue(store, sampler, num_samples=1, round_size=1, learns=False, stack_key=lambda number, values: None)
     figures = SearchFigures()
     callback = WorkCallback(work, Board(1, 0), store, num_epochs=1, figures=figures)
     lost = Trial("a", "ERROR", {"work": work.take().encode()})
@@ -43,11 +43,11 @@ def test_a_trial_that_could_not_take_over_a_process_begins_again(ray_local, tmp_
 def test_no_more_pieces_are_given_out_at_a_time_than_allowed(tmp_path):
     store, space = LocalStore(tmp_path), parse_space(load_yaml("optim.lr: {uniform: [0.1, 1]}", ""), "")
     sampler = Sampler(space, "random", seed=1, two_objectives=False, num_samples=3)
-    work = WorkList(store, sampler, num_samples=3, round_size=1, learns=False, stack_key=lambda number, values: None)
+    work = TrialQueue(store, sampler, num_samples=3, round_size=1, learns=False, stack_key=lambda number, values: None)
     searcher = WorkSearcher(work, max_concurrent=2)
     first, second = searcher.suggest("a"), searcher.suggest("b")
     assert searcher.suggest("c") is None
-    assert work.give_back(Work.decode(first["work"]))
+    assert work.give_back(TrialGroup.decode(first["work"]))
     assert searcher.suggest("d") == first
-    work.end(TrialRecord(number=1, values=Work.decode(second["work"]).settings[0], status="failed", error="x"))
-    assert Work.decode(searcher.suggest("e")["work"]).numbers == (2,)
+    work.end(TrialRecord(number=1, values=TrialGroup.decode(second["work"]).settings[0], status="failed", error="x"))
+    assert TrialGroup.decode(searcher.suggest("e")["work"]).numbers == (2,)

@@ -18,9 +18,9 @@ from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import ConfigError
 from faceattr.inference.predictor import Predictor
+from faceattr.jobs.search import job as search_job
+from faceattr.jobs.search import run as search
 from faceattr.jobs.search.finish import finish_search
-from faceattr.jobs.search.run import job as search_job
-from faceattr.jobs.search.run import run as search
 from faceattr.jobs.train.run import describe_network, prepare_train_job
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel

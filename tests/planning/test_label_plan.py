@@ -11,8 +11,8 @@ import pytest
 from faceattr.cli import main as faceattr
 from faceattr.errors import ConfigError
 from faceattr.planning.describe import describe_estimate, describe_rates, format_hours, list_warnings
-from faceattr.planning.label_plan import LabelPlan, compute_core_s, compute_gpu_rate, estimate_label
-from faceattr.planning.rates import KINDS, Figure, Gpu, Rates, Resource, find_bottleneck, load_rates
+from faceattr.planning.label_plan import CostEstimate, compute_core_s, compute_gpu_rate, estimate_label
+from faceattr.planning.rates import KINDS, Gpu, Rate, Rates, Resource, find_bottleneck, load_rates
 
 # Round figures, so that the results can be worked out in one's head.
 ROUND = {
@@ -40,7 +40,7 @@ PRICES = {"core_hour": 0.1, "get": 4e-7, "put": 5e-6, "gb_month": 0.02}
 
 
 def figures(values):
-    return {name: Figure(value=value, unit="", kind="measured", source="") for name, value in values.items()}
+    return {name: Rate(value=value, unit="", kind="measured", source="") for name, value in values.items()}
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def rates() -> Rates:
     )
 
 
-def plan(**changes) -> LabelPlan:
+def plan(**changes) -> CostEstimate:
     given = {"num_images": 10_000_000, "pixels": 10_000, "image_bytes": 2_500, "gpu": "big", "num_gpus": 1}
-    return LabelPlan(**{**given, "num_questions": 1, "num_prefixes": 10, **changes})
+    return CostEstimate(**{**given, "num_questions": 1, "num_prefixes": 10, **changes})
 
 
 def test_the_slowest_resource_sets_the_rate_and_the_others_wait():

@@ -7,7 +7,7 @@ from faceattr.config.overrides import override
 from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import freeze
-from faceattr.search.backbone_cuts import BoundaryFacts, ModelFacts, inspect_model
+from faceattr.search.backbone_cuts import BackboneCuts, BoundaryFacts, measure_cuts
 from faceattr.search.cache_choice import CacheUse, choose_cache, plan_caches, possible_depths
 from faceattr.search.space import load_yaml, parse_space
 from tests.models.tiny import build_model
@@ -20,7 +20,7 @@ def boundary(depth, num_values, prefix, suffix):
 
 
 # At 4: saves 40 / (40 + 3 * 60) = 18 %; at 8: 80 / (80 + 60) = 57 %; heads: nearly all.
-FACTS = ModelFacts(
+FACTS = BackboneCuts(
     num_blocks=10,
     can_split=True,
     boundaries={4: boundary(4, 1000, 40, 60), 8: boundary(8, 1000, 80, 20), 10: boundary(10, 64, 100, 0)},
@@ -78,7 +78,7 @@ def test_possible_depths():
 def test_facts_of_a_network():
     model = build_model("vit", None)
     freeze(model, 1)
-    found = inspect_model(model, [0, 2, "all"])
+    found = measure_cuts(model, [0, 2, "all"])
     assert model.backbone.frozen_depth == 1
     assert found.num_blocks == 4
     assert list(found.boundaries) == [2, 4]
@@ -86,7 +86,7 @@ def test_facts_of_a_network():
     assert whole[0] == whole[1] > 0
     assert found.boundaries[4].num_values == model.backbone.num_features
     assert found.boundaries[2].saved_share < found.boundaries[4].saved_share
-    resnet = inspect_model(build_model("resnet", None), ["all"])
+    resnet = measure_cuts(build_model("resnet", None), ["all"])
     assert list(resnet.boundaries) == [resnet.num_blocks]
 
 
@@ -94,7 +94,7 @@ def test_what_a_trial_reads():
     model = build_model("vit", None)
     space = parse_space(load_yaml("freeze.depth: {choice: [0, 2, 3, all]}", ""), "")
     settings = FeaturesConfig()
-    caches = plan_caches(space, BASE, inspect_model(model, [0, 2, 3, "all"]), settings, mode="on", num_rows=10)
+    caches = plan_caches(space, BASE, measure_cuts(model, [0, 2, 3, "all"]), settings, mode="on", num_rows=10)
     assert caches.boundaries == (2, 4)
 
     def choose(values, plan=caches, fingerprint="data"):

@@ -16,7 +16,7 @@ from faceattr.search.records import (
 )
 from faceattr.search.sampler import Sampler, compute_importances
 from faceattr.search.space import load_yaml, parse_space
-from faceattr.search.trial_queue import Work, WorkList
+from faceattr.search.trial_queue import TrialGroup, TrialQueue
 
 SPACE = parse_space(
     load_yaml("optim.lr: {uniform: [0.1, 1]}\nfreeze.depth: {choice: [all, 3]}\nseed: {randint: [1, 9]}", ""), ""
@@ -38,7 +38,7 @@ def sampler(algorithm="random", records=(), **kwargs):
 
 
 def worklist(store, *, num_samples=6, round_size=1, learns=False, key=lambda number, values: None, algorithm="random"):
-    return WorkList(
+    return TrialQueue(
         store,
         sampler(algorithm, read_records(store)),
         num_samples=num_samples,
@@ -171,7 +171,7 @@ def test_trials_of_one_kind_make_a_stack(tmp_path):
     assert {values["freeze.depth"] for values in stack.settings} == {"all"}
     assert all(len(piece.numbers) == 1 for piece in pieces if not piece.stacked)
     assert sorted(number for piece in pieces for number in piece.numbers) == list(range(12))
-    assert Work.decode(stack.encode()) == stack
+    assert TrialGroup.decode(stack.encode()) == stack
 
 
 def test_a_round_waits_for_the_one_before_it_to_learn(tmp_path):

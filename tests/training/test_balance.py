@@ -6,7 +6,7 @@ import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import ConfigError
-from faceattr.training.balance import NO_CELL, Cells, weigh_cells, weigh_rows
+from faceattr.training.balance import NO_CELL, ClassCombinations, weigh_cells, weigh_rows
 
 ATTRIBUTES = AttributeSet(
     attributes=(
@@ -24,7 +24,7 @@ def test_every_combination_gets_the_same_share():
             "race": pa.array([2, 2, 2, 2, 2, 1, 2, None], pa.int16()),
         }
     )
-    cells = Cells(ATTRIBUTES, ["gender", "race"])
+    cells = ClassCombinations(ATTRIBUTES, ["gender", "race"])
     found = cells.find(table)
     assert found.tolist() == [2, 2, 2, 5, 5, 1, NO_CELL, NO_CELL]
     counts = cells.count(table)
@@ -45,11 +45,11 @@ def test_without_any_label_nothing_is_balanced():
 )
 def test_what_cannot_be_balanced_is_refused(names, problem):
     with pytest.raises(ConfigError, match=f"--feed.balance: .*{problem}"):
-        Cells(ATTRIBUTES, names)
+        ClassCombinations(ATTRIBUTES, names)
 
 
 def test_too_many_combinations_are_refused():
     persons = Attribute(name="person", kind="identity", classes=tuple(f"p{i}" for i in range(2_000)))
     crowd = AttributeSet(attributes=(persons, Attribute(name="other", kind="identity", classes=persons.classes)))
     with pytest.raises(ConfigError, match="4,000,000 combinations"):
-        Cells(crowd, ["person", "other"])
+        ClassCombinations(crowd, ["person", "other"])

@@ -7,7 +7,7 @@ from sklearn import metrics as sk
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
-from faceattr.training.curves import NUM_BINS, add_logits, bin_logits, compute_auc, compute_average_precision
+from faceattr.training.curves import NUM_SCORE_BINS, add_logits, bin_logits, compute_auc, compute_average_precision
 from faceattr.training.metrics import Metrics
 from tests.training.toy import AGE, ATTRIBUTES, HAT, PERSON, TONE, ages, binary, build_toy, classes, make_batch
 
@@ -47,7 +47,7 @@ def test_binary_figures_equal_sklearn(seed):
 def test_rounded_logits_rank_like_exact_ones():
     labels = RNG.integers(0, 2, 5000)
     logits = RNG.normal(labels * 2, 2).astype(np.float32)
-    histogram = torch.zeros(2, NUM_BINS).double()
+    histogram = torch.zeros(2, NUM_SCORE_BINS).double()
     add_logits(histogram, torch.from_numpy(logits), torch.from_numpy(labels))
     assert compute_auc(histogram) == pytest.approx(sk.roc_auc_score(labels, logits), abs=1e-5)
     assert compute_average_precision(histogram) == pytest.approx(sk.average_precision_score(labels, logits), abs=1e-4)
@@ -55,7 +55,7 @@ def test_rounded_logits_rank_like_exact_ones():
 
 def test_bins_are_in_order_and_hold_their_logit():
     logits = torch.tensor([-1e9, -65504, -2.5, -6e-8, -0.0, 0.0, 6e-8, 1.0, 1.001, 7.0, 65504, 1e9])
-    histogram = torch.zeros(2, NUM_BINS).double()
+    histogram = torch.zeros(2, NUM_SCORE_BINS).double()
     add_logits(histogram, logits, torch.zeros(len(logits)))
     assert histogram.sum() == len(logits)
     found = bin_logits()[histogram[0].nonzero()[:, 0]].tolist()

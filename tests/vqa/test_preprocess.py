@@ -6,7 +6,7 @@ import torch
 from transformers import BlipImageProcessor
 
 from faceattr.errors import ModelError
-from faceattr.vqa.blip.preprocess import Preprocessing, normalise, resize_rgb
+from faceattr.vqa.blip.preprocess import BlipPreprocessing, normalise, resize_rgb
 from faceattr.vqa.blip.processor import load_preprocessing
 from faceattr.vqa.blip.vision import PIXEL_CENTRE, PIXEL_SCALE, fold_normalisation
 
@@ -45,7 +45,7 @@ def test_resize_refuses_other_shapes(shape):
 
 
 def test_normalise_by_hand():
-    preprocessing = Preprocessing(size_px=1, mean=(0.5, 0.0, 0.2), std=(0.5, 1.0, 0.1))
+    preprocessing = BlipPreprocessing(size_px=1, mean=(0.5, 0.0, 0.2), std=(0.5, 1.0, 0.1))
     normalised = normalise(np.array([[[255, 51, 51]]], dtype=np.uint8), preprocessing)
     np.testing.assert_allclose(normalised, [[[1.0, 0.2, 0.0]]], atol=1e-6)
 
@@ -77,7 +77,7 @@ def test_settings_are_read(tmp_path):
         size={"height": 96, "width": 96}, image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]
     ).save_pretrained(tmp_path)
     preprocessing, _ = load_preprocessing(tmp_path)
-    assert preprocessing == Preprocessing(size_px=96, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    assert preprocessing == BlipPreprocessing(size_px=96, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
 
 
 def test_published_settings_are_accepted(tmp_path):

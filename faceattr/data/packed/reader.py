@@ -39,7 +39,7 @@ from faceattr.data.stores.ranged import open_ranged
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, RunError, StorageError
 
-KIND = "pack"
+PACK_KIND = "pack"
 FOLDER = "packed"
 SECTION_PREFIX = "split="
 IMAGE_FIELDS = (
@@ -242,7 +242,7 @@ def _read_run(store: Store, *, verify: bool) -> _Run:
             f"{store.uri} holds no packed run (no run.json). Make one: python pipelines/pack.py --labels LABEL_RUN "
             f"--output {store.uri}, or --source KIND --root FOLDER"
         )
-    if record.kind != KIND:
+    if record.kind != PACK_KIND:
         remedy = f": python pipelines/pack.py --labels {store.uri} --output PACKED" if record.kind == "label" else ""
         raise ConfigError(f"{store.uri} holds a {record.kind} run, expected a packed one. Pack it first{remedy}")
     if manifest is None:

@@ -15,7 +15,7 @@ from faceattr.data.stores.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class PendingShards:
     """What a session has to do; picklable.
 
     Attributes:

@@ -6,14 +6,14 @@ import pyarrow.parquet as pq
 from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named
 from faceattr.data.runs.commit import OK, read_ahead, shard_key
-from faceattr.data.runs.pending import Work
+from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import StorageError
 
 
-def count_rejected(version: RunVersion, work: Work, storage: StorageConfig) -> int:
+def count_rejected(version: RunVersion, work: PendingShards, storage: StorageConfig) -> int:
     """Rows with an error status in the shards that were committed before this session began its `work`.
 
     Shards that a retry does again are not among them: their rows are judged as they come. Every row with an error

@@ -32,7 +32,7 @@ from faceattr.data.runs.commit import (
     verify_shards,
 )
 from faceattr.data.runs.differences import describe_differences
-from faceattr.data.runs.pending import Work
+from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan
 from faceattr.data.stores.addresses import with_addresses
 from faceattr.data.stores.bounded_reads import read_objects
@@ -41,7 +41,7 @@ from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, RunError
 
-SCHEMA_VERSION = 1
+RUN_SCHEMA_VERSION = 1
 _MANIFEST_KEY = re.compile(r"_manifest(?:-v([0-9]+))?\.json")
 RUN_KEY = "run.json"
 
@@ -79,7 +79,7 @@ class RunRecord:
 
     def encode(self) -> bytes:
         """Bytes of run.json."""
-        value = {**asdict(self), "plan": self.plan.to_json(), "schema_version": SCHEMA_VERSION}
+        value = {**asdict(self), "plan": self.plan.to_json(), "schema_version": RUN_SCHEMA_VERSION}
         return encode_json(value, indent=1).encode()
 
 
@@ -105,7 +105,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Bytes of the manifest."""
-        return encode_json({**asdict(self), "schema_version": SCHEMA_VERSION}, indent=1).encode()
+        return encode_json({**asdict(self), "schema_version": RUN_SCHEMA_VERSION}, indent=1).encode()
 
 
 def read_record(store: Store) -> RunRecord | None:
@@ -181,8 +181,8 @@ def _read_json(store: Store, key: str) -> dict[str, Any] | None:
     where = join_uri(store.uri, key)
     value = decode_object(data, where)
     found = value.pop("schema_version", None)
-    if found != SCHEMA_VERSION:
-        raise ConfigError(f"{where} has schema version {found!r}; this code reads {SCHEMA_VERSION}")
+    if found != RUN_SCHEMA_VERSION:
+        raise ConfigError(f"{where} has schema version {found!r}; this code reads {RUN_SCHEMA_VERSION}")
     return value
 
 
@@ -303,7 +303,7 @@ class RunVersion:
             if retry_failed and any(file.num_bad for file in self.published.files):
                 self._begin_retry(self.published)
         provenance = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RUN_SCHEMA_VERSION,
             "run_id": record.run_id,
             "version": self.version,
             "fingerprint": record.fingerprint,
@@ -323,14 +323,14 @@ class RunVersion:
         """Whether this version is published already."""
         return self.published is not None
 
-    def work(self) -> Work:
+    def work(self) -> PendingShards:
         """What is left to do, from one listing."""
         committed = list_committed(self.store, self.folder, self.record.plan)
         wanted = self._redo if self._base else range(self.record.plan.num_shards)
         pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
-        return Work(plan=self.record.plan, pending=pending, redo_of=self._redo)
+        return PendingShards(plan=self.record.plan, pending=pending, redo_of=self._redo)
 
-    def committer(self, work: Work) -> ShardCommitter:
+    def committer(self, work: PendingShards) -> ShardCommitter:
         """A committer for this session."""
         pending = set(work.pending.tolist())
         return ShardCommitter(

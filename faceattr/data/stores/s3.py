@@ -18,7 +18,7 @@ import botocore.config
 import botocore.exceptions
 
 from faceattr.data.stores.patience import Patience
-from faceattr.data.stores.s3_answers import EXISTS_CODES, code_of, find_remedy, judge, words_of
+from faceattr.data.stores.s3_answers import EXISTS_CODES, code_of, find_remedy, judge_answer, words_of
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
 from faceattr.errors import ConfigError, StorageError
 
@@ -238,7 +238,7 @@ class S3Store:
             try:
                 return operation()
             except botocore.exceptions.ClientError as error:
-                verdict, code = judge(error, verb), code_of(error)
+                verdict, code = judge_answer(error, verb), code_of(error)
                 config = self._client.meta.config
                 ours = config.response_checksum_validation if verb == "read" else config.request_checksum_calculation
                 remedy = find_remedy(error, verb, conditional=conditional, checksums=ours != "when_required")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import botocore.exceptions
 
-# What the store's error codes mean; the codes that no table names are told apart by their HTTP status (`judge`).
+# What the store's error codes mean; the codes that no table names are told apart by their HTTP status (`judge_answer`).
 # Only what the store itself says of the object: a bare 404 may come from a gateway that has lost its backend.
 _MISSING_CODES = frozenset({"NoSuchKey"})
 EXISTS_CODES = frozenset({"PreconditionFailed", "412"})
@@ -75,7 +75,7 @@ def code_of(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
-def judge(error: botocore.exceptions.ClientError, verb: str) -> Verdict:
+def judge_answer(error: botocore.exceptions.ClientError, verb: str) -> Verdict:
     """What an error answer is about."""
     code = code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from faceattr.evaluation.calibration.log_loss import compute_log_losses
 from faceattr.evaluation.calibration.maps import FittedMethod, Method, choose_method, fit_settings
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.scores import score_outputs
 
 _FOLDS = 5
@@ -53,7 +53,7 @@ class CalibrationTrial:
         )
 
 
-def choose_calibration(judged: Judged, method: Method) -> tuple[Mapping[str, Any] | None, CalibrationTrial | None]:
+def choose_calibration(judged: JudgedRows, method: Method) -> tuple[Mapping[str, Any] | None, CalibrationTrial | None]:
     """Settings fitted on all rows if that helps, else None; and what was found, None where nothing can be tried.
 
     Args:
@@ -69,7 +69,7 @@ def choose_calibration(judged: Judged, method: Method) -> tuple[Mapping[str, Any
     return fit_settings(judged, chosen), trial
 
 
-def _cross_fit(judged: Judged, method: FittedMethod) -> CalibrationTrial | None:
+def _cross_fit(judged: JudgedRows, method: FittedMethod) -> CalibrationTrial | None:
     clusters = judged.clusters
     units = len(judged) if clusters is None else len(np.unique(clusters))
     if units < 2:

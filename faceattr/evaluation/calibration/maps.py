@@ -16,11 +16,11 @@ from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss
 
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 
 Method = Literal["temperature", "isotonic", "none"]
 FittedMethod = Literal["temperature", "isotonic"]
-NUM_BINS = 15
+CALIBRATION_BINS = 15
 MIN_ROWS = 20
 """Fewer rows, or fewer than two of a kind, calibrate nothing."""
 MIN_ISOTONIC_ROWS = 200
@@ -29,7 +29,7 @@ MIN_ISOTONIC_ROWS = 200
 _TEMPERATURES = (0.05, 20.0)
 
 
-def compute_ece(right: np.ndarray, scores: np.ndarray, num_bins: int = NUM_BINS) -> float:
+def compute_ece(right: np.ndarray, scores: np.ndarray, num_bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error: mean over rows of |share that is right - mean score| in the row's bin of scores.
 
     Args:
@@ -44,12 +44,12 @@ def compute_ece(right: np.ndarray, scores: np.ndarray, num_bins: int = NUM_BINS)
     return float(np.abs(gaps).sum() / len(scores))
 
 
-def place_in_bins(scores: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
+def place_in_bins(scores: np.ndarray, num_bins: int = CALIBRATION_BINS) -> np.ndarray:
     """int64 [n]: the bin of each score; 1 is in the last."""
     return np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
 
 
-def choose_method(judged: Judged, method: Method) -> FittedMethod | None:
+def choose_method(judged: JudgedRows, method: Method) -> FittedMethod | None:
     """What can be fitted on these rows, or None where there is nothing to fit or too few rows.
 
     `isotonic` falls back to a temperature under 200 rows; ages and identities are not calibrated.
@@ -61,7 +61,7 @@ def choose_method(judged: Judged, method: Method) -> FittedMethod | None:
     return "isotonic" if method == "isotonic" and len(judged) >= MIN_ISOTONIC_ROWS else "temperature"
 
 
-def fit_settings(judged: Judged, method: FittedMethod) -> dict[str, Any]:
+def fit_settings(judged: JudgedRows, method: FittedMethod) -> dict[str, Any]:
     """JSON settings for `faceattr.evaluation.scores`, with the number of rows.
 
     Args:
@@ -87,7 +87,7 @@ def _fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def _fit_curves(judged: Judged, scores: np.ndarray) -> list[dict[str, list[float]]]:
+def _fit_curves(judged: JudgedRows, scores: np.ndarray) -> list[dict[str, list[float]]]:
     classes = [1] if judged.attribute.kind == "binary" else range(scores.shape[1])
     # By the rule of succession: that none of n rows had the class does not say that none ever has, and a score of 0
     # that is wrong once has an infinite log loss.

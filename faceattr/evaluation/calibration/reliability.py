@@ -19,9 +19,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import norm
 
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.clusters import number_clusters
-from faceattr.evaluation.uncertainty.intervals import LEVEL, UNKNOWN, Interval, wilson_interval
+from faceattr.evaluation.uncertainty.intervals import LEVEL, NO_INTERVAL, Interval, wilson_interval
 
 MAX_BINS = 15
 MIN_BIN_ROWS = 20
@@ -46,7 +46,7 @@ class ReliabilityCurve:
     count: np.ndarray
 
 
-def read_confidence(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+def read_confidence(judged: JudgedRows) -> tuple[np.ndarray, np.ndarray]:
     """What is right, bool [n], and the score that says how surely, float64 [n].
 
     Of a binary attribute whether the label is yes and P(yes), else whether the likeliest class is right and its score.
@@ -104,14 +104,14 @@ def compute_calibration_error(
         NaN without rows, the interval NaN too where a bin is one cluster alone.
     """
     if not len(scores):
-        return float("nan"), UNKNOWN
+        return float("nan"), NO_INTERVAL
     bins = place_in_equal_bins(scores)
     count = np.bincount(bins)
     off = right - scores
     gaps = np.bincount(bins, weights=off) / count
     covariance = _covariance(off - gaps[bins], bins, clusters)
     if covariance is None:
-        return float(np.sqrt((gaps**2 * count).sum() / len(scores))), UNKNOWN
+        return float(np.sqrt((gaps**2 * count).sum() / len(scores))), NO_INTERVAL
     weights = count / len(scores)
     weighted = covariance * weights[:, None]
     squared = float((weights * gaps**2).sum() - np.trace(weighted))

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from faceattr.evaluation.figures import COMBINED_WEIGHTS
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.clusters import number_clusters
 from faceattr.evaluation.uncertainty.outcome_counts import MAX_PLACES, ClassCells, build_cells
 
@@ -42,7 +42,7 @@ class Statistic:
     compute: Callable[[np.ndarray], Draws]
 
 
-def compute_draws(judged: Judged, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Draws:
+def compute_draws(judged: JudgedRows, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Draws:
     """Draws of every figure of `figures.py` but `coarse_accuracy`, `ece` and `calibration_error`.
 
     The same seed gives the same draws.
@@ -57,7 +57,7 @@ def compute_draws(judged: Judged, *, resamples: int = DEFAULT_RESAMPLES, seed: i
 
 
 def compute_difference_draws(
-    first: Judged, second: Judged, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
+    first: JudgedRows, second: JudgedRows, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
 ) -> Draws:
     """Draws of second minus first: both are judged on the same resampled rows."""
     if not np.array_equal(first.rows, second.rows) or not np.array_equal(first.labels, second.labels):
@@ -80,7 +80,7 @@ def compute_difference_draws(
     return resample([Statistic(place.reshape(-1), compute)], first.clusters, resamples=resamples, seed=seed)
 
 
-def compute_combined_draws(gender: Judged, person: Judged, *, resamples: int, seed: int) -> np.ndarray:
+def compute_combined_draws(gender: JudgedRows, person: JudgedRows, *, resamples: int, seed: int) -> np.ndarray:
     """Draws of `figures.compute_combined`, float64 [resamples]: rows that carry both labels are drawn with both."""
     rows = np.union1d(gender.rows, person.rows)
     # Of each attribute: no label, wrong, right.

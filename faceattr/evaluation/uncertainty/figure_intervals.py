@@ -16,11 +16,11 @@ import numpy as np
 
 from faceattr.evaluation.calibration.reliability import compute_calibration_error, read_confidence
 from faceattr.evaluation.figures import WITHIN_YEARS
-from faceattr.evaluation.judged import Judged
-from faceattr.evaluation.uncertainty.intervals import UNKNOWN, Interval, percentile_interval, wilson_interval
+from faceattr.evaluation.judged import JudgedRows
+from faceattr.evaluation.uncertainty.intervals import NO_INTERVAL, Interval, percentile_interval, wilson_interval
 
 
-def compute_intervals(judged: Judged, draws: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+def compute_intervals(judged: JudgedRows, draws: Mapping[str, np.ndarray]) -> dict[str, Interval]:
     """Figure -> interval; see the module.
 
     Args:
@@ -36,14 +36,14 @@ def compute_intervals(judged: Judged, draws: Mapping[str, np.ndarray]) -> dict[s
 
 def _drawn_interval(draws: np.ndarray, num_units: int) -> Interval:
     interval = percentile_interval(draws, num_units)
-    return UNKNOWN if np.nanmin(draws, initial=np.inf) == np.nanmax(draws, initial=-np.inf) else interval
+    return NO_INTERVAL if np.nanmin(draws, initial=np.inf) == np.nanmax(draws, initial=-np.inf) else interval
 
 
-def _share_intervals(judged: Judged) -> dict[str, Interval]:
+def _share_intervals(judged: JudgedRows) -> dict[str, Interval]:
     return {name: wilson_interval(right, clusters) for name, (right, clusters) in _shares(judged).items()}
 
 
-def _shares(judged: Judged) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+def _shares(judged: JudgedRows) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Figure -> which of its rows are right, and their clusters."""
     masks: dict[str, np.ndarray] = {}
     everything = np.ones(len(judged), bool)

@@ -25,7 +25,7 @@ class Interval:
     high: float
 
 
-UNKNOWN = Interval(float("nan"), float("nan"))
+NO_INTERVAL = Interval(float("nan"), float("nan"))
 
 
 def wilson_interval(right: np.ndarray, clusters: np.ndarray | None = None) -> Interval:
@@ -40,7 +40,7 @@ def wilson_interval(right: np.ndarray, clusters: np.ndarray | None = None) -> In
     """
     n = len(right)
     if not n:
-        return UNKNOWN
+        return NO_INTERVAL
     share = float(right.mean())
     size, quantile = float(n), float(norm.ppf((1 + LEVEL) / 2))
     if clusters is not None:
@@ -48,7 +48,7 @@ def wilson_interval(right: np.ndarray, clusters: np.ndarray | None = None) -> In
         off = np.bincount(numbers, weights=right - share)
         num = len(off)
         if num < 2:
-            return UNKNOWN
+            return NO_INTERVAL
         if num < n:
             quantile = float(t.ppf((1 + LEVEL) / 2, num - 1))
             variance = num / (num - 1) * float(off @ off) / n**2
@@ -73,10 +73,10 @@ def percentile_interval(draws: np.ndarray, num_units: int) -> Interval:
         num_units: clusters or rows that were resampled; of a single one nothing is known.
     """
     if num_units < 2:
-        return UNKNOWN
+        return NO_INTERVAL
     defined = draws[~np.isnan(draws)]
     if not len(defined):
-        return UNKNOWN
+        return NO_INTERVAL
     quantile = t.ppf((1 + LEVEL) / 2, num_units - 1) * (num_units / (num_units - 1)) ** 0.5
     low, high = np.quantile(defined, norm.cdf([-quantile, quantile]))
     return Interval(float(low), float(high))

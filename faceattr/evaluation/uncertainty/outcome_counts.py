@@ -16,14 +16,14 @@ from scipy.sparse import csr_array
 
 from faceattr.evaluation.calibration.log_loss import compute_log_losses
 from faceattr.evaluation.figures import WITHIN_YEARS
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 
 MAX_PLACES = 512
 _LOSS_PLACES = 32
 _Draws = dict[str, np.ndarray]
 
 
-class Cells(ABC):
+class OutcomeCounts(ABC):
     """The cells of the rows of one attribute.
 
     Attributes:
@@ -48,7 +48,7 @@ class Cells(ABC):
         """Figure -> float64 [B], from counts [B, K]."""
 
 
-def build_cells(judged: Judged, *, max_places: int = MAX_PLACES) -> Cells:
+def build_cells(judged: JudgedRows, *, max_places: int = MAX_PLACES) -> OutcomeCounts:
     """The cells of judged rows."""
     match judged.attribute.kind:
         case "binary":
@@ -61,7 +61,7 @@ def build_cells(judged: Judged, *, max_places: int = MAX_PLACES) -> Cells:
             return IdentityCells(judged)
 
 
-class BinaryCells(Cells):
+class BinaryCells(OutcomeCounts):
     """Label, prediction and place of the score; cells stand by falling score."""
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray, predictions: np.ndarray, max_places: int) -> None:
@@ -105,10 +105,10 @@ class BinaryCells(Cells):
         return {"ap": np.where(defined, ap, np.nan), "auc": np.where(defined, auc, np.nan)}
 
 
-class ClassCells(Cells):
+class ClassCells(OutcomeCounts):
     """Label and prediction; curves of a class have cells of their own."""
 
-    def __init__(self, judged: Judged, max_places: int) -> None:
+    def __init__(self, judged: JudgedRows, max_places: int) -> None:
         losses = compute_log_losses(judged.labels, judged.scores)
         # Losses are all distinct: rows of nearly the same one share a cell.
         columns = [judged.labels, judged.predictions, rank_places(losses, _LOSS_PLACES)]
@@ -154,10 +154,10 @@ class ClassCells(Cells):
         return draws
 
 
-class AgeCells(Cells):
+class AgeCells(OutcomeCounts):
     """The signed error of exact ages; whether a range was hit."""
 
-    def __init__(self, judged: Judged, max_places: int) -> None:
+    def __init__(self, judged: JudgedRows, max_places: int) -> None:
         low, high = judged.labels.T
         exact = high - low <= 1
         error = np.where(exact, judged.predictions - low, 0.0)
@@ -188,10 +188,10 @@ class AgeCells(Cells):
         return draws
 
 
-class IdentityCells(Cells):
+class IdentityCells(OutcomeCounts):
     """Person, prediction, and whether the person is among the likeliest five."""
 
-    def __init__(self, judged: Judged) -> None:
+    def __init__(self, judged: JudgedRows) -> None:
         among = (judged.outputs == judged.labels[:, None]).any(1)
         keys, self.place = np.unique(
             np.stack([judged.labels, judged.predictions, among], 1), axis=0, return_inverse=True

@@ -205,7 +205,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActorPlan:
+class ActorLayout:
     """How the model actors are spread.
 
     Attributes:
@@ -231,7 +231,7 @@ class ActorPlan:
         return max(16, min(256, num_rows // (4 * self.max_actors)))
 
 
-def plan_actors(config: WorkersConfig) -> ActorPlan:
+def plan_actors(config: WorkersConfig) -> ActorLayout:
     """Fits the config to what the cluster has.
 
     Raises:
@@ -252,7 +252,7 @@ def plan_actors(config: WorkersConfig) -> ActorPlan:
         room = min(int(num_cpus), int(cluster.get("memory", 0.0) // _CPU_ACTOR_BYTES)) // config.threads_per_actor
         cpus = _CPU_ACTOR_SHARE * config.threads_per_actor
     most = config.max_actors or max(1, room)
-    return ActorPlan(
+    return ActorLayout(
         min_actors=config.min_actors or most,
         max_actors=max(most, config.min_actors or 1),
         gpus=gpus,

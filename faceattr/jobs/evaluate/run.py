@@ -25,7 +25,7 @@ from faceattr.evaluation.groups import read_groups
 from faceattr.evaluation.judged import check_disjoint
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits
-from faceattr.models.inspect import ModelFacts, inspect_model
+from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.models.saved_config import CONFIG_FILE, WEIGHTS_FILE
 from faceattr.reports.evaluation import render_report
 from faceattr.reports.model_card import write_model_card
@@ -63,8 +63,8 @@ class EvalJob:
     """
 
     config: EvalConfig
-    model: ModelFacts
-    second: ModelFacts | None
+    model: SavedModelInfo
+    second: SavedModelInfo | None
     packed: PackedData
     output: Store
     layout: Any = field(default=PLAIN_LAYOUT)
@@ -100,8 +100,8 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     if DONE_KEY in there or not there <= OWN_KEYS:
         raise ConfigError(f"--output {config.output}: holds files already, and nothing is overwritten; choose another")
 
-    model = inspect_model(config.model, revision=config.revision, storage=storage)
-    second = inspect_model(config.compare, storage=storage) if config.compare is not None else None
+    model = inspect_saved_model(config.model, revision=config.revision, storage=storage)
+    second = inspect_saved_model(config.compare, storage=storage) if config.compare is not None else None
     needs = ("val", "test") if config.split == "test" else (config.split,)
     packed = open_packed(config.data, storage, needs=needs)
     for each in (model, second):
@@ -114,7 +114,7 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     return EvalJob(config=config, model=model, second=second, packed=packed, output=output, layout=layout)
 
 
-def _check_attributes(model: ModelFacts, packed: PackedData) -> None:
+def _check_attributes(model: SavedModelInfo, packed: PackedData) -> None:
     known = _by_name(packed.attributes)
     shared = [each for each in model.attributes.attributes if each.name in known]
     if not shared:
@@ -142,7 +142,7 @@ def score(job: EvalJob) -> tuple[pa.Table, pa.Table | None]:
     return first, second
 
 
-def judge(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Evaluation:
+def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Evaluation:
     """Fits, judges, and writes everything.
 
     Raises:
@@ -172,7 +172,7 @@ def check_train_is_apart(job: EvalJob, judged: pa.Table) -> None:
     check_disjoint(judged, train, judged_name=job.config.split, others_name="train")
 
 
-def _evaluate(job: EvalJob, scored: pa.Table, model: ModelFacts) -> Evaluation:
+def _evaluate(job: EvalJob, scored: pa.Table, model: SavedModelInfo) -> Evaluation:
     config = job.config
     attributes = _labelled(model.attributes, job.packed)
     stored = Fitted(calibration=model.calibration, thresholds=model.thresholds)
@@ -275,7 +275,7 @@ def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
     job.output.put(f"model/{CONFIG_FILE}", (encode_json(config, indent=2) + "\n").encode())
 
 
-def summarise(job: EvalJob, evaluation: Evaluation) -> str:
+def summarise_evaluation(job: EvalJob, evaluation: Evaluation) -> str:
     """What the user reads at the end."""
     lines = [f"judged on {evaluation.split}"]
     main = {"binary": "f1", "multiclass": "macro_f1", "age": "mae", "identity": "top1"}

@@ -15,11 +15,11 @@ from faceattr.jobs.cluster.blocks import split_blocks
 from faceattr.jobs.cluster.progress import Progress
 from faceattr.jobs.cluster.session import cluster_errors, plan_actors
 from faceattr.jobs.images.decode import DecodeImages
-from faceattr.jobs.images.pipeline import DECODE_CPUS, READ_CPUS, map_on_actors
+from faceattr.jobs.images.pipeline import DECODE_CPUS, IMAGE_READ_CPUS, map_on_actors
 from faceattr.jobs.images.predict import model_resizer, predictor_recipe
 from faceattr.jobs.images.predict_actor import OutputActor
 from faceattr.jobs.images.read import append_columns
-from faceattr.models.inspect import ModelFacts
+from faceattr.models.inspect import SavedModelInfo
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ReadPacked:
 
 
 def score_splits(
-    config: EvalConfig, packed: PackedData, splits: Sequence[str], *, source: str, model: ModelFacts
+    config: EvalConfig, packed: PackedData, splits: Sequence[str], *, source: str, model: SavedModelInfo
 ) -> pa.Table:
     """All rows of some splits with the model's outputs, sorted by run and row.
 
@@ -72,7 +72,9 @@ def score_splits(
     ray.data.DataContext.get_current().wait_for_min_actors_s = int(config.workers.wait_s)
     limits = config.decode
     read = ray.data.from_items([{"file": place} for place in range(len(files))], override_num_blocks=len(files))
-    read = read.map_batches(ReadPacked(packed, files), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
+    read = read.map_batches(
+        ReadPacked(packed, files), batch_size=None, batch_format="pyarrow", num_cpus=IMAGE_READ_CPUS
+    )
     dataset = split_blocks(read, block_rows).map_batches(
         DecodeImages(limits, config.decode.timeout_s, model_resizer(model)),
         batch_size=None,

@@ -7,7 +7,7 @@ from faceattr.data.runs.version import Manifest, RunVersion, has_object, probe_s
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.images.dry_run import describe_preflight
 from faceattr.jobs.images.run import ImageJob, begin_run, open_version, process_pending
-from faceattr.reports.label import report_key
+from faceattr.reports.pages import report_key
 
 JobT = TypeVar("JobT", bound=ImageJob)
 

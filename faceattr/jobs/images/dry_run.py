@@ -16,7 +16,7 @@ from faceattr.data.runs.status import read_run_status
 from faceattr.data.runs.version import read_record
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.progress import format_duration
-from faceattr.jobs.cluster.session import ActorPlan, cluster_errors, plan_actors
+from faceattr.jobs.cluster.session import ActorLayout, cluster_errors, plan_actors
 from faceattr.jobs.images.decode import DecodeImages
 from faceattr.jobs.images.read import ReadImages
 from faceattr.jobs.images.run import ImageJob, open_images
@@ -82,7 +82,7 @@ def _describe_done(job: ImageJob) -> list[str]:
     return [f"there      {status.num_committed:,} of {status.num_rows:,} rows{rejected}; {rest} will be done"]
 
 
-def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorPlan) -> tuple[float, float, float]:
+def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorLayout) -> tuple[float, float, float]:
     """Seconds one image takes to read, to decode and to score, on the cluster and warm."""
     limits = job.config.decode
     read = ReadImages(images.root, job.storage, limits, images.bytes_column)

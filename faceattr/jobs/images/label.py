@@ -10,11 +10,13 @@ from faceattr.config import LabelConfig
 from faceattr.data.runs.version import Manifest, RunVersion
 from faceattr.data.stores.open import open_output
 from faceattr.errors import ConfigError
-from faceattr.jobs.cluster.session import ActorPlan
+from faceattr.jobs.cluster.recipe import ActorRecipe
+from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import Resizer
-from faceattr.jobs.images.label_actor import BuildScorer, VqaActor
+from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
-from faceattr.reports.label import LabelStatistics, report_key, write_label_report
+from faceattr.reports.label import LabelStatistics, write_label_report
+from faceattr.reports.pages import report_key
 from faceattr.vqa.blip.inspect import CheckpointFacts, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
@@ -68,7 +70,7 @@ class LabelJob(ImageJob):
         """See the base."""
         return f"{len(self.questions.vqa_questions())} questions for {', '.join(self.attributes.names)}"
 
-    def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
+    def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See the base."""
         recipe = scorer_recipe(self, actors)
         return VqaActor, {"build_scorer": recipe, "questions": self.questions, "schema": schema}
@@ -107,10 +109,10 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
     return job
 
 
-def scorer_recipe(job: LabelJob, actors: ActorPlan) -> BuildScorer:
+def scorer_recipe(job: LabelJob, actors: ActorLayout) -> ActorRecipe:
     """The recipe that each actor makes its scorer by."""
     config = job.config
-    return BuildScorer(
+    return ActorRecipe(
         "faceattr.vqa.build:build_scorer",
         {
             "model": config.model,
@@ -139,6 +141,6 @@ def publish_labels(job: LabelJob, version: RunVersion) -> Manifest:
     return manifest
 
 
-def summarise(job: LabelJob, manifest: Manifest) -> str:
+def summarise_labels(job: LabelJob, manifest: Manifest) -> str:
     """What the user reads at the end."""
     return summarise_run(job, manifest, "labelled", report_key(manifest.version))

@@ -1,10 +1,8 @@
 """The actor that holds the model: rows with pixels in, label rows out."""
 
-import pkgutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +10,11 @@ import pyarrow as pa
 from faceattr.data.runs.commit import OK
 from faceattr.data.table_checks import fit_schema
 from faceattr.jobs.cluster.actor_metrics import ActorMetrics
-from faceattr.jobs.cluster.code_version import CodeHere, check_same_code, describe_code
 from faceattr.jobs.cluster.pixel_column import pixels_from_arrow
 from faceattr.vqa.questions import AttributeLabels, QuestionSet
 
 
-class Scorer(Protocol):
+class ImageScorer(Protocol):
     """What the actor asks of a scorer; see `faceattr.vqa.scorer.Scorer`."""
 
     image_size_px: int
@@ -25,25 +22,6 @@ class Scorer(Protocol):
     def score(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, S, S, 3] -> float32 [n, answers of all questions], natural logarithms."""
         ...
-
-
-@dataclass(frozen=True)
-class BuildScorer:
-    """A recipe of a scorer: a function by name, and its arguments.
-
-    By name, so that a driver can send it without importing torch and transformers, which takes longer than all else
-    that it does before the first image.
-    """
-
-    function: str
-    arguments: Mapping[str, Any]
-    code: CodeHere = field(default_factory=describe_code)
-
-    def __call__(self) -> Scorer:
-        """Makes the scorer in this process. Raises RunError if this process runs other code than the driver."""
-        check_same_code(self.code)
-        scorer: Scorer = pkgutil.resolve_name(self.function)(**self.arguments)
-        return scorer
 
 
 class VqaActor:
@@ -55,7 +33,7 @@ class VqaActor:
         schema: of the label rows.
     """
 
-    def __init__(self, build_scorer: Callable[[], Scorer], questions: QuestionSet, schema: pa.Schema) -> None:
+    def __init__(self, build_scorer: Callable[[], ImageScorer], questions: QuestionSet, schema: pa.Schema) -> None:
         self._scorer = build_scorer()
         self._questions = questions
         self._schema = schema

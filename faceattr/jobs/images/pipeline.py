@@ -8,14 +8,14 @@ import pyarrow as pa
 import ray.data
 
 from faceattr.config import ImageLimitsConfig, StorageConfig
-from faceattr.data.runs.pending import Work
+from faceattr.data.runs.pending import PendingShards
 from faceattr.jobs.cluster.blocks import bundle_rows, split_blocks
-from faceattr.jobs.cluster.session import ActorPlan
+from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import DecodeImages, Resizer
 from faceattr.jobs.images.read import ListRowGroups, ListRows, ReadImages, ReadRowGroups
 
 # Reading waits for the network and needs no core of its own.
-READ_CPUS = 0.25
+IMAGE_READ_CPUS = 0.25
 # Not what an actor on a CPU claims: Ray Data would fuse the two and decode in the actor, one after the other.
 DECODE_CPUS = 0.75
 
@@ -44,12 +44,12 @@ class ImageStream:
 
 
 def stream_rows(
-    work: Work,
+    work: PendingShards,
     images: ImageStream,
     *,
     actor: type,
     actor_kwargs: dict[str, Any],
-    actors: ActorPlan,
+    actors: ActorLayout,
     block_rows: int,
     wait_s: float,
     name: str,
@@ -81,13 +81,13 @@ def stream_rows(
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
 
 
-def _read(parts: ray.data.Dataset, work: Work, images: ImageStream, block_rows: int) -> ray.data.Dataset:
+def _read(parts: ray.data.Dataset, work: PendingShards, images: ImageStream, block_rows: int) -> ray.data.Dataset:
     """Numbers of plan parts -> encoded images, in blocks of at most `block_rows` rows, fewer of large ones."""
     list_rows = ListRows(images.run_uri, images.storage, work)
     read = ReadImages(images.root, images.storage, images.limits, images.bytes_column)
 
     def stage(dataset: ray.data.Dataset, does: Any) -> ray.data.Dataset:
-        return dataset.map_batches(does, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
+        return dataset.map_batches(does, batch_size=None, batch_format="pyarrow", num_cpus=IMAGE_READ_CPUS)
 
     if images.bytes_column is None:
         return stage(split_blocks(stage(parts, list_rows), block_rows), read)
@@ -96,7 +96,7 @@ def _read(parts: ray.data.Dataset, work: Work, images: ImageStream, block_rows: 
 
 
 def map_on_actors(
-    dataset: ray.data.Dataset, actor: type, kwargs: dict[str, Any], plan: ActorPlan, block_rows: int
+    dataset: ray.data.Dataset, actor: type, kwargs: dict[str, Any], plan: ActorLayout, block_rows: int
 ) -> ray.data.Dataset:
     """Blocks through a pool of model actors; `kwargs` are for the actor's constructor."""
     if plan.min_actors == plan.max_actors:

@@ -16,13 +16,14 @@ from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import Agreement
-from faceattr.jobs.cluster.session import ActorPlan
+from faceattr.jobs.cluster.recipe import ActorRecipe
+from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import Resizer
-from faceattr.jobs.images.label_actor import BuildScorer
 from faceattr.jobs.images.predict_actor import PredictActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
-from faceattr.models.inspect import ModelFacts, inspect_model
-from faceattr.reports.prediction import PredictionStatistics, report_key, write_prediction_report
+from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
+from faceattr.reports.pages import report_key
+from faceattr.reports.prediction import PredictionStatistics, write_prediction_report
 
 # Raised by hand when a change of ours can change a score or a label.
 PREDICTION_VERSION = 1
@@ -40,7 +41,7 @@ class PredictJob(ImageJob):
     kind = "prediction"
     packages = ("torch", "torchvision", "timm", "transformers", "pillow", "simplejpeg")
     config: PredictConfig
-    model: ModelFacts
+    model: SavedModelInfo
     labels: Store | None
 
     @property
@@ -79,23 +80,23 @@ class PredictJob(ImageJob):
         """See the base."""
         return f"{self.config.model} predicts {', '.join(self.attributes.names)}"
 
-    def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
+    def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See the base."""
         recipe = predictor_recipe(self.config.model, self.model, self.config.precision, actors, self.storage)
         return PredictActor, {"build_predictor": recipe, "schema": schema}
 
 
-def model_resizer(model: ModelFacts) -> Resizer:
+def model_resizer(model: SavedModelInfo) -> Resizer:
     """How decoded images become what a model takes."""
     preprocessing = model.preprocessing
     return Resizer("faceattr.models.resize:resize_pixels", preprocessing.to_dict(), size_px=preprocessing.size_px)
 
 
 def predictor_recipe(
-    source: str, model: ModelFacts, precision: Precision, actors: ActorPlan, storage: StorageConfig
-) -> BuildScorer:
+    source: str, model: SavedModelInfo, precision: Precision, actors: ActorLayout, storage: StorageConfig
+) -> ActorRecipe:
     """The recipe that each actor makes its predictor by."""
-    return BuildScorer(
+    return ActorRecipe(
         "faceattr.inference.build:build_predictor",
         {
             "model": source,
@@ -120,7 +121,7 @@ def prepare_predict_job(config: PredictConfig) -> PredictJob:
     storage = config.storage
     output = open_output(config.output, storage)
     labels = open_store(config.labels, storage) if config.labels is not None else None
-    model = inspect_model(config.model, revision=config.revision, storage=storage)
+    model = inspect_saved_model(config.model, revision=config.revision, storage=storage)
     if labels is not None:
         _check_labels(labels, model.attributes)
     job = PredictJob(config=config, model=model, storage=storage, output=output, labels=labels)
@@ -161,6 +162,6 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
     return manifest
 
 
-def summarise(job: PredictJob, manifest: Manifest) -> str:
+def summarise_predictions(job: PredictJob, manifest: Manifest) -> str:
     """What the user reads at the end."""
     return summarise_run(job, manifest, "predicted", report_key(manifest.version))

@@ -12,7 +12,7 @@ from faceattr.data.table_checks import fit_schema
 from faceattr.evaluation.decisions import decide_labels
 from faceattr.jobs.cluster.actor_metrics import ActorMetrics
 from faceattr.jobs.cluster.pixel_column import pixels_from_arrow
-from faceattr.jobs.images.label_actor import BuildScorer
+from faceattr.jobs.cluster.recipe import ActorRecipe
 
 
 class PredictActor:
@@ -23,7 +23,7 @@ class PredictActor:
         schema: of the rows.
     """
 
-    def __init__(self, build_predictor: BuildScorer, schema: pa.Schema) -> None:
+    def __init__(self, build_predictor: ActorRecipe, schema: pa.Schema) -> None:
         self._predictor: Any = build_predictor()
         self._schema = schema
         self._metrics = ActorMetrics()
@@ -57,7 +57,7 @@ class OutputActor:
         build_predictor: makes the predictor in this process.
     """
 
-    def __init__(self, build_predictor: BuildScorer) -> None:
+    def __init__(self, build_predictor: ActorRecipe) -> None:
         self._predictor: Any = build_predictor()
         self._metrics = ActorMetrics()
 

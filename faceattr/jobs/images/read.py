@@ -20,7 +20,7 @@ from faceattr.data.images.decode import describe_too_large
 from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
 from faceattr.data.inputs.object_reader import ObjectReader
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.pending import Work
+from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, read_shards
 from faceattr.data.stores.bounded_reads import read_within
 from faceattr.data.stores.open import open_store
@@ -51,7 +51,7 @@ class ListRows:
 
     run_uri: str
     storage: StorageConfig
-    work: Work
+    work: PendingShards
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Rows of the parts whose indices stand in the column `part`."""

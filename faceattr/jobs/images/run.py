@@ -22,7 +22,7 @@ from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
 from faceattr.data.label_columns import label_schema
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.pending import Work
+from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, write_plan
 from faceattr.data.runs.reject_counts import count_rejected
 from faceattr.data.runs.version import (
@@ -40,7 +40,7 @@ from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.store import Store
 from faceattr.jobs.cluster.metrics import RunRows
 from faceattr.jobs.cluster.progress import ErrorBudget, Progress
-from faceattr.jobs.cluster.session import ActorPlan, cluster_errors, plan_actors
+from faceattr.jobs.cluster.session import ActorLayout, cluster_errors, plan_actors
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.pipeline import ImageStream, stream_rows
 
@@ -91,7 +91,7 @@ class ImageJob(ABC):
         """What the model is to do, in words."""
 
     @abstractmethod
-    def actor(self, actors: ActorPlan, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
+    def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """Class of the model actors, and the arguments of its constructor."""
 
     @property
@@ -203,7 +203,9 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
         write_on_the_way_out(lambda: job.output.put(key, data), key)
 
 
-def _stream(job: ImageJob, record: RunRecord, version: RunVersion, work: Work, actors: ActorPlan) -> Iterator[pa.Table]:
+def _stream(
+    job: ImageJob, record: RunRecord, version: RunVersion, work: PendingShards, actors: ActorLayout
+) -> Iterator[pa.Table]:
     """Rows of the pending shards, in any order."""
     config = job.config
     actor, actor_kwargs = job.actor(actors, version.schema)

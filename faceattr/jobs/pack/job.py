@@ -10,7 +10,7 @@ import pyarrow as pa
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import ImageLimitsConfig, PackConfig, StorageConfig
 from faceattr.data.packed.plan import SplitRules
-from faceattr.data.packed.reader import KIND
+from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.selection import SelectionCounts, select_labels
 from faceattr.data.packed.splits import KEPT_SPLITS, SplitRatios
 from faceattr.data.runs.run_attributes import read_decisions
@@ -158,7 +158,7 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
     )
     record = read_record(output)
     if record is not None:
-        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
+        check_fingerprint(output, record, kind=PACK_KIND, fingerprint=job.fingerprint)
         return job
     gathered, selection = _gather(config, storage)
     return replace(job, gathered=gathered, selection=selection)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import faceattr
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.packed.plan import label_fields_of, write_pack_plan
-from faceattr.data.packed.reader import KIND
+from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.writer import (
     PackedStatistics,
     carried_schema,
@@ -91,7 +91,7 @@ def begin_pack_run(job: PackJob) -> RunRecord:
 
     return open_run(
         job.output,
-        kind=KIND,
+        kind=PACK_KIND,
         fingerprint=job.fingerprint,
         config=asdict(job.config),
         versions={name: metadata.version(name) for name in ("ray", "pyarrow", "numpy", *PACKING_PACKAGES)}

@@ -16,7 +16,7 @@ import ray.data
 
 from faceattr.config import StorageConfig
 from faceattr.data.runs.commit import CheckShards, CommittedFile, ShardCommitter, check_shard
-from faceattr.data.runs.pending import Work
+from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, read_part
 from faceattr.data.runs.version import RunVersion, commit_all
 from faceattr.errors import RunError
@@ -38,7 +38,7 @@ class MakeShards:
 
     run_uri: str
     storage: StorageConfig
-    work: Work
+    work: PendingShards
     folder: str
     schema: pa.Schema
     make: MakeRows
@@ -80,7 +80,7 @@ def _read_part(run_uri: str, storage: StorageConfig, plan: Plan, place: int) -> 
 
 
 def make_shards(
-    work: Work, version: RunVersion, make: MakeRows, *, storage: StorageConfig, cpus: float, name: str
+    work: PendingShards, version: RunVersion, make: MakeRows, *, storage: StorageConfig, cpus: float, name: str
 ) -> Iterator[pa.Table]:
     """Makes the pending shards on the cluster; yields what `MakeShards` does, in any order.
 

@@ -31,11 +31,11 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
-from faceattr.search.backbone_cuts import ModelFacts
+from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import boundary_keys
 from faceattr.training.assembly import build_model
 from faceattr.training.features.cache import (
-    Part,
+    FeatureChunk,
     cut_parts,
     features_uri,
     missing_parts,
@@ -132,7 +132,7 @@ def plan_feature_tasks(
     return tasks
 
 
-def fill_features(source: FeatureSource, task: FeatureTask, facts: ModelFacts, *, gpus: float) -> int:
+def fill_features(source: FeatureSource, task: FeatureTask, facts: BackboneCuts, *, gpus: float) -> int:
     """Computes what is missing of some caches and publishes them.
 
     Args:
@@ -169,7 +169,7 @@ def fill_features(source: FeatureSource, task: FeatureTask, facts: ModelFacts, *
     return num_rows
 
 
-def _compute(source: FeatureSource, task: FeatureTask, parts: Sequence[Part], *, gpus: float) -> None:
+def _compute(source: FeatureSource, task: FeatureTask, parts: Sequence[FeatureChunk], *, gpus: float) -> None:
     cluster = ray.cluster_resources()
     num = int(cluster.get("GPU", 0.0) / gpus) if gpus else int(cluster.get("CPU", 1.0))
     num = min(source.settings.actors or max(1, num), len(parts))
@@ -284,7 +284,7 @@ class ComputeFeatures:
     def __call__(self, table: pa.Table) -> pa.Table:
         """One row: split, number, rows."""
         (item,) = table.drop_columns([PIXELS]).to_pylist()
-        part = Part(split=item["split"], number=item["number"], start=item["start"], num_rows=item["rows"])
+        part = FeatureChunk(split=item["split"], number=item["number"], start=item["start"], num_rows=item["rows"])
         side = self._keys[0].preprocessing.size_px
         pixels = np.frombuffer(table[PIXELS][0].as_buffer(), np.uint8).reshape(-1, 3, side, side)
         found: list[dict[str, Tensor]] = []

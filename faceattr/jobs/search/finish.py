@@ -23,7 +23,7 @@ from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search.job import SearchJob
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
 from faceattr.reports.search import render_search_report
 from faceattr.search.judge import compute_final_figures
 from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_folder
@@ -33,7 +33,7 @@ TRIALS_KEY = "trials.parquet"
 BEST_CONFIG_KEY = "best.yaml"
 BEST_FOLDER = "best"
 TEST_KEY = "test.json"
-REPORT_KEY = "report.html"
+SEARCH_REPORT_KEY = "report.html"
 _STORE_SHARE = 0.4
 # Keys of the train config that say where to and how a command runs, not what is trained.
 _NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
@@ -56,7 +56,7 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
     keep_best_model(job, best, trials)
     test = evaluate_on_test(job, plan, best)
     page = render_search_report(record, job.space, trials, best, notes=plan.caches.notes, test=test, best_config=config)
-    output.put(REPORT_KEY, page.encode())
+    output.put(SEARCH_REPORT_KEY, page.encode())
     return _summarise(job, best, trials, test)
 
 
@@ -82,7 +82,7 @@ def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRec
     """
     output, own = job.output, f"{trial_folder(best.number)}/{MODEL_FOLDER}"
     # The config last, so that a folder with it is complete; and the trials' models only after it.
-    for name in sorted(FILE_PATTERNS, key=lambda each: each == CONFIG_FILE):
+    for name in sorted(MODEL_FILES, key=lambda each: each == CONFIG_FILE):
         try:
             output.put(f"{BEST_FOLDER}/{name}", output.get(f"{own}/{name}"))
         except MissingObjectError as error:
@@ -93,7 +93,7 @@ def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRec
             ) from error
     output.put(f"{BEST_FOLDER}/trial.json", encode_json({"trial": best.name}).encode())
     for trial in trials:
-        for name in FILE_PATTERNS:
+        for name in MODEL_FILES:
             output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
 
 
@@ -185,6 +185,6 @@ def _summarise(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord],
     lines += [
         f"trials  {join_uri(uri, TRIALS_KEY)}",
         f"best    {join_uri(uri, BEST_CONFIG_KEY)}, model {join_uri(uri, BEST_FOLDER)}",
-        f"report  {join_uri(uri, REPORT_KEY)}",
+        f"report  {join_uri(uri, SEARCH_REPORT_KEY)}",
     ]
     return "\n".join(lines)

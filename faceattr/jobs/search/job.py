@@ -23,7 +23,7 @@ from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.models.backbones.names import built_name
 from faceattr.models.backbones.published import check_published_weights
-from faceattr.search.backbone_cuts import ModelFacts, inspect_model
+from faceattr.search.backbone_cuts import BackboneCuts, measure_cuts
 from faceattr.search.cache_choice import CachePlan, plan_caches, possible_depths
 from faceattr.search.default_space import build_default_space
 from faceattr.search.judge import Judge
@@ -36,7 +36,7 @@ from faceattr.training.recipe import resolve_recipe
 from faceattr.yaml_files import load_yaml
 
 logger = logging.getLogger(__name__)
-KIND = "search"
+SEARCH_KIND = "search"
 SET_ATTRIBUTES = "--set 'attributes=[...]' with"
 """How a search is told to leave out an attribute."""
 _DEFAULT_SAMPLES = 32
@@ -67,7 +67,7 @@ class SearchJob:
     base: TrainConfig
     recipe: tuple[str, ...]
     space: Space
-    facts: ModelFacts
+    facts: BackboneCuts
     data: PackedData
     attributes: AttributeSet
     storage: StorageConfig
@@ -151,7 +151,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     parsed = None if content is None else parse_space(content, f"--space {config.space}" if config.space else "space")
     if parsed is not None:
         base = check_space(parsed, base, attributes.names)
-    begun = record.notes["base"] if record is not None and record.kind == KIND else None
+    begun = record.notes["base"] if record is not None and record.kind == SEARCH_KIND else None
     recipe = resolve_recipe(base, num_images=data.num_rows("train"), begun=begun)
     base = recipe.config
     model = build_untrained(base, attributes, storage=storage)
@@ -165,7 +165,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
         base=base,
         recipe=recipe.lines,
         space=space,
-        facts=inspect_model(model, possible_depths(space, base)),
+        facts=measure_cuts(model, possible_depths(space, base)),
         data=data,
         attributes=attributes,
         storage=storage,
@@ -173,7 +173,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     )
     _check_job(job)
     if record is not None:
-        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
+        check_fingerprint(output, record, kind=SEARCH_KIND, fingerprint=job.fingerprint)
     return job
 
 
@@ -212,7 +212,7 @@ def _read_begun(
     config: SearchConfig, record: RunRecord | None, output: Store
 ) -> tuple[SearchConfig, TrainConfig, Mapping[str, Any]]:
     """Config, shared settings and space of the search in a folder; nothing but JSON is read."""
-    if record is None or record.kind != KIND:
+    if record is None or record.kind != SEARCH_KIND:
         raise ConfigError(f"--resume {output.uri}: there is no search; begin one with --data and --output")
     plain = SearchConfig(data=("unused",), output="unused")
     changed = [
@@ -244,7 +244,7 @@ def begin_search_run(job: SearchJob) -> RunRecord:
     source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
     return open_run(
         job.output,
-        kind=KIND,
+        kind=SEARCH_KIND,
         fingerprint=job.fingerprint,
         config=to_json(job.config),
         versions={name: metadata.version(name) for name in _PACKAGES}

@@ -22,12 +22,12 @@ from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.job import SET_ATTRIBUTES, SearchJob
 from faceattr.jobs.search.stack import stack_key
 from faceattr.jobs.search.tune import run_trials
-from faceattr.jobs.train.feed import READ_CPUS
+from faceattr.jobs.train.feed import ROW_READ_CPUS
 from faceattr.jobs.train.survey import load_surveys, survey_data
 from faceattr.search.cache_choice import all_cached, possible_depths
 from faceattr.search.records import TrialRecord, read_begun, read_records
 from faceattr.search.sampler import Sampler
-from faceattr.search.trial_queue import WorkList
+from faceattr.search.trial_queue import TrialQueue
 from faceattr.training.label_needs import refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
 
@@ -104,7 +104,7 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
     learns = config.algorithm == "tpe"
     stacks = config.trials.stack == "auto" and _all_stack(job, plan)
     whole = min(job.num_samples, config.trials.stack_size)
-    work = WorkList(
+    work = TrialQueue(
         job.output,
         sampler,
         num_samples=job.num_samples,
@@ -138,7 +138,7 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
     asked = {"CPU": trials.cpus, "GPU": trials.gpus}
     claimed = dict(asked)
     if not cached:
-        claimed["CPU"] += workers.num_workers * 2 * READ_CPUS + feed.decode_cpus
+        claimed["CPU"] += workers.num_workers * 2 * ROW_READ_CPUS + feed.decode_cpus
     if grouped:
         claimed["CPU"] += workers.num_workers * workers.cpus_per_worker
         claimed["GPU"] += workers.num_workers * workers.use_gpu

@@ -16,7 +16,7 @@ from faceattr.errors import RunError
 from faceattr.jobs.search.inputs import SearchPlan, open_inputs
 from faceattr.jobs.search.trial import ReportTrial, is_best, save_trial_model
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.backbone_cuts import ModelFacts
+from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import CachePlan
 from faceattr.search.records import TrialRecord
 from faceattr.training.features.feed import FeatureFeed
@@ -24,7 +24,7 @@ from faceattr.training.features.stacked_fit import StackedTrial, fit_stacked, sh
 from faceattr.training.metrics import Metrics
 
 
-def stack_key(config: TrainConfig, facts: ModelFacts, caches: CachePlan) -> str | None:
+def stack_key(config: TrainConfig, facts: BackboneCuts, caches: CachePlan) -> str | None:
     """Trials with the same key can train as one stack; None for a trial that has to train alone.
 
     Args:

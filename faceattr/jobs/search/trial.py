@@ -24,7 +24,7 @@ from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.train.worker import distribute_network
 from faceattr.models.heads import count_outputs
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
 from faceattr.search.judge import Recorder
 from faceattr.search.records import Judgement, best_trial, decode_judgement, read_records
 from faceattr.training.assembly import build_stages
@@ -148,7 +148,7 @@ def save_trial_model(store: Store, model: MultiAttributeModel, judgement: Judgem
     with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch:
         folder = Path(scratch) / "model"
         model.to("cpu").save_pretrained(folder)
-        for name in sorted(FILE_PATTERNS, key=lambda each: each == CONFIG_FILE):
+        for name in sorted(MODEL_FILES, key=lambda each: each == CONFIG_FILE):
             store.put(name, (folder / name).read_bytes())
 
 

@@ -30,7 +30,7 @@ from faceattr.jobs.search.trial import discard_progress
 from faceattr.jobs.search.worker import run_work
 from faceattr.search.progress_table import Board
 from faceattr.search.records import TrialRecord, decode_judgement, decode_record, number_or_nan, trial_folder
-from faceattr.search.trial_queue import Work, WorkList
+from faceattr.search.trial_queue import TrialGroup, TrialQueue
 
 logger = logging.getLogger(__name__)
 _NAME = "search"
@@ -56,7 +56,7 @@ class WorkSearcher(_OfDriver, Searcher):
     Tune's own limit would count for ever a trial that it gave up without telling its searcher.
     """
 
-    def __init__(self, work: WorkList, max_concurrent: int | None) -> None:
+    def __init__(self, work: TrialQueue, max_concurrent: int | None) -> None:
         super().__init__(metric="objective", mode="max")
         self._work, self._max_concurrent = work, max_concurrent
 
@@ -83,7 +83,9 @@ class WorkSearcher(_OfDriver, Searcher):
 class WorkCallback(_OfDriver, tune.Callback):
     """Notes how trials end, and shows how they go."""
 
-    def __init__(self, work: WorkList, board: Board, store: Store, *, num_epochs: int, figures: SearchFigures) -> None:
+    def __init__(
+        self, work: TrialQueue, board: Board, store: Store, *, num_epochs: int, figures: SearchFigures
+    ) -> None:
         self._work, self._board, self._store = work, board, store
         self._num_epochs, self._figures = num_epochs, figures
         self._started_s: dict[str, float] = {}
@@ -97,7 +99,7 @@ class WorkCallback(_OfDriver, tune.Callback):
         for trial in trials:
             if trial.status == "ERROR" and trial.trial_id not in self._given_back:
                 self._given_back.add(trial.trial_id)
-                if self._work.give_back(Work.decode(trial.config["work"])):
+                if self._work.give_back(TrialGroup.decode(trial.config["work"])):
                     logger.warning("trial %s could not take over a process; it begins again in another", trial)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
@@ -114,7 +116,7 @@ class WorkCallback(_OfDriver, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Notes the trials of a piece that ended or was stopped."""
-        work, result = Work.decode(trial.config["work"]), trial.last_result or {}
+        work, result = TrialGroup.decode(trial.config["work"]), trial.last_result or {}
         if work.stacked and "records" in result:
             for value in json.loads(result["records"]):
                 self._end(decode_record(value))
@@ -125,13 +127,13 @@ class WorkCallback(_OfDriver, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Notes the trials of a piece that failed."""
-        work = Work.decode(trial.config["work"])
+        work = TrialGroup.decode(trial.config["work"])
         error = (trial.last_result or {}).get("failed") or _DIED
         logger.warning("trial %s failed: %s", work.name, error)
         for number, values in zip(work.numbers, work.settings, strict=True):
             self._end(TrialRecord(number=number, values=values, status="failed", error=error))
 
-    def _record(self, trial: Any, work: Work, result: Mapping[str, Any], status: Any) -> TrialRecord:
+    def _record(self, trial: Any, work: TrialGroup, result: Mapping[str, Any], status: Any) -> TrialRecord:
         payload = json.loads(result["payload"])
         return TrialRecord(
             number=work.numbers[0],
@@ -161,7 +163,7 @@ class WorkCallback(_OfDriver, tune.Callback):
         )
 
 
-def count_trials(work: WorkList) -> tuple[dict[str, int], float | None]:
+def count_trials(work: TrialQueue) -> tuple[dict[str, int], float | None]:
     """Trials by how they ended, and the best finished one's objective."""
     records = work.ordered()
     objectives = [each.judgement.objective for each in records if each.status == "finished" and each.judgement]
@@ -204,7 +206,9 @@ def build_scheduler(settings: StopConfig, *, num_epochs: int, records: Sequence[
     return scheduler
 
 
-def run_trials(plan: SearchPlan, work: WorkList, store: Store, *, stop: StopConfig, max_concurrent: int | None) -> None:
+def run_trials(
+    plan: SearchPlan, work: TrialQueue, store: Store, *, stop: StopConfig, max_concurrent: int | None
+) -> None:
     """Runs all work to its end.
 
     Args:
@@ -263,7 +267,7 @@ def run_trials(plan: SearchPlan, work: WorkList, store: Store, *, stop: StopConf
 
 
 def _piece_name(trial: Any) -> str:
-    return Work.decode(trial.config["work"]).name
+    return TrialGroup.decode(trial.config["work"]).name
 
 
 def _fit_in_thread(tuner: tune.Tuner) -> None:

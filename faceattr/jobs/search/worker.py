@@ -17,7 +17,7 @@ from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
 from faceattr.jobs.train.worker import RankReduce
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
-from faceattr.search.trial_queue import Work
+from faceattr.search.trial_queue import TrialGroup
 
 _PUT_DOWN_S = "60"
 
@@ -31,7 +31,7 @@ def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
     # When a trial is stopped, Tune gives it 2 s by default to put down what it reads with; then the process is lost.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _PUT_DOWN_S
     try:
-        _run(Work.decode(config["work"]), plan)
+        _run(TrialGroup.decode(config["work"]), plan)
     except Exception as error:
         why = str(error) if isinstance(error, FaceattrError) else f"{type(error).__name__}: {error}"
         # An epoch before the first, so that nothing is compared with it.
@@ -39,7 +39,7 @@ def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
         raise
 
 
-def _run(work: Work, plan: SearchPlan) -> None:
+def _run(work: TrialGroup, plan: SearchPlan) -> None:
     trials = plan.trials
     torch.set_num_threads(trials.threads or max(1, int(trials.cpus)))
     device = given_device(trials.gpus > 0)
@@ -51,7 +51,7 @@ def _run(work: Work, plan: SearchPlan) -> None:
         train_trial(plan, work.numbers[0], work.settings[0], tune.report, device=device)
 
 
-def _train_group(plan: SearchPlan, work: Work) -> None:
+def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
     """One trial by several workers, which Ray Train places; this process waits for them."""
     workers = plan.base.workers
     with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch, group_environment(workers):
@@ -67,7 +67,7 @@ def _train_group(plan: SearchPlan, work: Work) -> None:
 
 def _train_worker(settings: dict[str, Any]) -> None:
     plan: SearchPlan = settings["plan"]
-    work = Work.decode(settings["work"])
+    work = TrialGroup.decode(settings["work"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = given_device(plan.base.workers.use_gpu, ray.train.torch.get_device)

@@ -29,7 +29,7 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.label_survey import SplitSurvey
 from faceattr.training.targets import Batch, read_targets
 
-READ_CPUS = 0.1
+ROW_READ_CPUS = 0.1
 _READERS = 2
 # A reader holds a window; what it passes on is on top of that.
 _WINDOW_BLOCK_BYTES = 32 * 2**20
@@ -176,7 +176,7 @@ class Feed:
         context.target_max_block_size = block_bytes or context.target_max_block_size
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
-            cpu=_READERS * (READ_CPUS + SPLIT_CPUS) + self._max_decoders * self._plan.settings.decode_cpus,
+            cpu=_READERS * (ROW_READ_CPUS + SPLIT_CPUS) + self._max_decoders * self._plan.settings.decode_cpus,
             object_store_memory=self._store_share * ray.cluster_resources().get("object_store_memory", 0.0),
         )
         # The current context is the process's; a data set keeps the one that it was made under.
@@ -185,7 +185,7 @@ class Feed:
                 read,
                 batch_size=None,
                 batch_format="pyarrow",
-                num_cpus=READ_CPUS,
+                num_cpus=ROW_READ_CPUS,
                 compute=ray.data.TaskPoolStrategy(size=min(_READERS, len(items))),
             )
             dataset = split_blocks(windows, self._plan.settings.block_rows).map_batches(

@@ -12,13 +12,14 @@ from faceattr.data.stores.keys import join_uri
 from faceattr.jobs.train.run import TrainJob, check_room, survey_labels
 from faceattr.jobs.train.survey import load_surveys
 from faceattr.models.saved_config import CONFIG_FILE
-from faceattr.reports.plots.training import draw_training, encode_picture
+from faceattr.reports.plots.pictures import encode_picture
+from faceattr.reports.plots.training import draw_training
 from faceattr.reports.tables.training import best_record, describe_figures, encode_csv, encode_events
 from faceattr.reports.training import render_training_report
 from faceattr.training.history import PROGRESS_KEY, read_history
 from faceattr.training.loop.selection import find_best_epoch
 
-REPORT_KEY = "report.html"
+TRAINING_REPORT_KEY = "report.html"
 _PICTURE_KEY = "training_metrics.png"
 _CSV_KEY = "metrics.csv"
 _EVENTS_KEY = "tensorboard/events.out.tfevents.0.faceattr"
@@ -59,7 +60,7 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
         (_CSV_KEY, encode_csv(history)),
         (_EVENTS_KEY, encode_events(history)),
         (_PICTURE_KEY, encode_picture(draw_training(history, job.attributes, best_epoch), "png")),
-        (REPORT_KEY, report.encode()),
+        (TRAINING_REPORT_KEY, report.encode()),
     ):
         job.output.put(key, data)
     job.output.delete(PROGRESS_KEY)
@@ -72,7 +73,7 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
             *record.notes.get("recipe", job.recipe),
             *_describe_thresholds(job),
             f"model   {job.output.uri}",
-            f"report  {join_uri(job.output.uri, REPORT_KEY)}",
+            f"report  {join_uri(job.output.uri, TRAINING_REPORT_KEY)}",
         ]
     )
 

@@ -29,13 +29,14 @@ from faceattr.config.fit import list_deciding
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
+from faceattr.data.runs.status import METRICS_KEY
 from faceattr.data.runs.version import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.jobs.cluster.session import cluster_errors
-from faceattr.jobs.train.feed import READ_CPUS
+from faceattr.jobs.train.feed import ROW_READ_CPUS
 from faceattr.jobs.train.progress import TrainProgress
 from faceattr.jobs.train.survey import load_surveys, survey_data
 from faceattr.jobs.train.worker import Ending, WorkerPlan, train_worker
@@ -51,15 +52,14 @@ from faceattr.training.assembly import (
     describe_forgotten,
     renamed_backbone,
 )
-from faceattr.training.balance import Cells
-from faceattr.training.history import METRICS_KEY
+from faceattr.training.balance import ClassCombinations
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
 from faceattr.training.loop.state import FitResult
 from faceattr.training.recipe import resolve_recipe
 
 logger = logging.getLogger(__name__)
-KIND = "train"
+TRAIN_KIND = "train"
 # Raised by hand when a change of ours changes what the same config learns, so that no run goes on half and half.
 TRAINING_VERSION = 1
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "transformers", "peft", "torchjd", "pyarrow", "numpy")
@@ -124,20 +124,20 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
     data = open_packed(config.data, storage, needs=("train", "val"))
     attributes = choose_attributes(data.attributes, config.attributes)
     if config.feed.balance:
-        Cells(attributes, config.feed.balance)
+        ClassCombinations(attributes, config.feed.balance)
     num_rows, size = data.num_rows("train"), config.feed.batch_size
     if num_rows < size:
         raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
     check_label_needs(config.select, attributes, data)
     record = read_record(output)
-    goes_on = record is not None and (record.kind != KIND or _has_trained(output))
-    begun = record.fingerprint if record is not None and goes_on and record.kind == KIND else None
+    goes_on = record is not None and (record.kind != TRAIN_KIND or _has_trained(output))
+    begun = record.fingerprint if record is not None and goes_on and record.kind == TRAIN_KIND else None
     recipe = resolve_recipe(config, num_images=num_rows, begun=begun)
     job = TrainJob(
         config=recipe.config, recipe=recipe.lines, data=data, attributes=attributes, storage=storage, output=output
     )
     if record is not None and goes_on:
-        check_fingerprint(output, record, kind=KIND, fingerprint=job.fingerprint)
+        check_fingerprint(output, record, kind=TRAIN_KIND, fingerprint=job.fingerprint)
     return job
 
 
@@ -157,7 +157,7 @@ def begin_train_run(job: TrainJob) -> RunRecord:
     source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
     return open_run(
         job.output,
-        kind=KIND,
+        kind=TRAIN_KIND,
         fingerprint=job.fingerprint,
         config=asdict(config),
         versions={name: metadata.version(name) for name in _PACKAGES}
@@ -259,7 +259,7 @@ def check_room(config: TrainConfig) -> None:
     """
     workers, cluster = config.workers, ray.cluster_resources()
     least = workers.min_workers or workers.num_workers
-    claimed = least * (workers.cpus_per_worker + READ_CPUS) + config.feed.decode_cpus
+    claimed = least * (workers.cpus_per_worker + ROW_READ_CPUS) + config.feed.decode_cpus
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     if claimed > cpus:
         raise ConfigError(

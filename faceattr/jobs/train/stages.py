@@ -20,7 +20,7 @@ from faceattr.errors import ImageError, RunError
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
-from faceattr.training.balance import Cells, weigh_cells, weigh_rows
+from faceattr.training.balance import ClassCombinations, weigh_cells, weigh_rows
 from faceattr.training.label_survey import SplitSurvey, label_columns
 from faceattr.training.row_order import deal_rows, order_rows
 
@@ -106,7 +106,7 @@ class ReadWindow:
     def _weigh(self, stretches: np.ndarray) -> np.ndarray | None:
         if not self.balance:
             return None
-        cells = Cells(self.attributes, self.balance)
+        cells = ClassCombinations(self.attributes, self.balance)
         weights = weigh_cells(np.array(self.survey.cells, np.int64))
         found = [cells.find(self._read_stretch(int(each), list(self.balance))) for each in stretches]
         return weigh_rows(np.concatenate(found), weights)

@@ -29,7 +29,7 @@ from faceattr.jobs.cluster.metrics import TrainFigures
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.saved import CONFIG_FILE, FILE_PATTERNS
+from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
 from faceattr.training.assembly import build_model, build_stages
 from faceattr.training.history import ProgressNote, write_history
 from faceattr.training.label_survey import SplitSurvey
@@ -220,5 +220,5 @@ def store_model(store: Store, model: MultiAttributeModel) -> None:
     with tempfile.TemporaryDirectory(prefix="faceattr-model-") as scratch:
         folder = Path(scratch) / "model"
         model.to("cpu").save_pretrained(folder)
-        for name in sorted(FILE_PATTERNS, key=lambda each: each == CONFIG_FILE):
+        for name in sorted(MODEL_FILES, key=lambda each: each == CONFIG_FILE):
             store.put(name, (folder / name).read_bytes())

@@ -1,7 +1,5 @@
 """Pictures of an evaluation: confusion matrices, curves, reliability, samples; from arrays to a figure."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +10,8 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve
 
 from faceattr.attributes import Attribute
 from faceattr.evaluation.calibration.reliability import ReliabilityCurve, compute_reliability, read_confidence
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
+from faceattr.reports.plots.pictures import to_data_uri
 
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 # Of more classes the matrix is drawn without numbers and names.
@@ -38,7 +37,7 @@ def draw_score_histogram(
     return to_data_uri(figure)
 
 
-def draw_confusions(judged: Sequence[Judged]) -> matplotlib.figure.Figure:
+def draw_confusions(judged: Sequence[JudgedRows]) -> matplotlib.figure.Figure:
     """A confusion matrix for each attribute with classes; of ages the predicted over the true years."""
     figure, axes = _grid(len(judged), 3.4, 3.1)
     for each, place in zip(judged, axes, strict=True):
@@ -50,7 +49,7 @@ def draw_confusions(judged: Sequence[Judged]) -> matplotlib.figure.Figure:
     return figure
 
 
-def _draw_confusion(axes: matplotlib.axes.Axes, judged: Judged) -> None:
+def _draw_confusion(axes: matplotlib.axes.Axes, judged: JudgedRows) -> None:
     names = judged.attribute.classes
     counts = confusion_matrix(judged.labels, judged.predictions, labels=range(len(names)))
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
@@ -69,7 +68,7 @@ def _draw_confusion(axes: matplotlib.axes.Axes, judged: Judged) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "#1c2530")
 
 
-def _draw_ages(axes: matplotlib.axes.Axes, judged: Judged) -> None:
+def _draw_ages(axes: matplotlib.axes.Axes, judged: JudgedRows) -> None:
     low, high = judged.labels.T
     axes.scatter((low + np.minimum(high, 100) - 1) / 2, judged.predictions, s=6, alpha=0.25, color=_BLUE, lw=0)
     axes.plot([0, 100], [0, 100], color=_GRAY, lw=1)
@@ -80,7 +79,7 @@ def _draw_ages(axes: matplotlib.axes.Axes, judged: Judged) -> None:
     _plain(axes)
 
 
-def draw_curves(judged: Sequence[Judged], thresholds: Mapping[str, float]) -> matplotlib.figure.Figure:
+def draw_curves(judged: Sequence[JudgedRows], thresholds: Mapping[str, float]) -> matplotlib.figure.Figure:
     """Precision over recall of each binary attribute, its threshold marked; of several classes, one curve each."""
     figure, axes = _grid(len(judged), 3.4, 2.9)
     for each, place in zip(judged, axes, strict=True):
@@ -110,7 +109,7 @@ def draw_curves(judged: Sequence[Judged], thresholds: Mapping[str, float]) -> ma
     return figure
 
 
-def draw_reliability(before: Sequence[Judged], after: Sequence[Judged]) -> matplotlib.figure.Figure:
+def draw_reliability(before: Sequence[JudgedRows], after: Sequence[JudgedRows]) -> matplotlib.figure.Figure:
     """Share that is right over the score, after calibration and, where it moved scores, before.
 
     A point is a bin of about equally many rows, its bar the 95 % interval of its share: where it meets the diagonal,
@@ -139,7 +138,7 @@ def draw_reliability(before: Sequence[Judged], after: Sequence[Judged]) -> matpl
     return figure
 
 
-def _draw_bins(axes: matplotlib.axes.Axes, judged: Judged, colour: str, label: str) -> ReliabilityCurve:
+def _draw_bins(axes: matplotlib.axes.Axes, judged: JudgedRows, colour: str, label: str) -> ReliabilityCurve:
     curve = compute_reliability(*read_confidence(judged), judged.clusters)
     bars = np.stack([curve.share - curve.low, curve.high - curve.share])
     # A bin that is one cluster alone has no interval, and no bar.
@@ -165,20 +164,6 @@ def draw_samples(images: Sequence[np.ndarray], captions: Sequence[tuple[str, boo
         for spine in place.spines.values():
             spine.set_color(_GRAY if right else "#b3261e")
     return figure
-
-
-def to_data_uri(figure: matplotlib.figure.Figure) -> str:
-    """SVG inside an address, for a page of one file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def to_png(figure: matplotlib.figure.Figure) -> bytes:
-    """PNG, 150 dots an inch."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
 
 
 def _grid(

@@ -1,10 +1,8 @@
 """Pictures of a training: its curves, and how labels are spread over the splits."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.ticker
@@ -93,15 +91,3 @@ def _draw_curves(axes: Any, attribute: Attribute, shares: Mapping[str, np.ndarra
         drawn = values if attribute.kind == "age" else np.sort(values)[::-1]
         axes.step(range(len(drawn)), drawn, where="mid", color=_SPLIT_COLOURS[split], label=split)
     axes.set_xlabel("years" if attribute.kind == "age" else "classes, the largest first", fontsize=8)
-
-
-def encode_picture(figure: matplotlib.figure.Figure, kind: Literal["png", "svg"]) -> bytes:
-    """The picture as a file's bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=110)
-    return buffer.getvalue()
-
-
-def to_data_uri(figure: matplotlib.figure.Figure) -> str:
-    """The picture as an address that holds it, for one-file pages."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(encode_picture(figure, 'svg')).decode()}"

@@ -25,7 +25,8 @@ from faceattr.data.stores.store import Store
 from faceattr.evaluation.decisions import decide
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
 from faceattr.evaluation.judged import read_outputs
-from faceattr.reports.plots.evaluation import draw_confusions, draw_curves, draw_reliability, to_png
+from faceattr.reports.plots.evaluation import draw_confusions, draw_curves, draw_reliability
+from faceattr.reports.plots.pictures import encode_picture
 from faceattr.reports.tables.metrics import build_metrics
 
 DONE_KEY = "evaluation.json"
@@ -101,7 +102,7 @@ def write_tables(store: Store, evaluation: Evaluation, scored: pa.Table, differe
 def write_pictures(store: Store, pictures: Mapping[str, matplotlib.figure.Figure]) -> None:
     """The PNG files."""
     for key, figure in pictures.items():
-        store.put(key, to_png(figure))
+        store.put(key, encode_picture(figure, "png", dots_per_inch=150))
 
 
 def write_summary(

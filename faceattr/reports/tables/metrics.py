@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from faceattr.evaluation.evaluate import Evaluation
 from faceattr.evaluation.groups import GroupTable
-from faceattr.evaluation.uncertainty.intervals import UNKNOWN, Interval
+from faceattr.evaluation.uncertainty.intervals import NO_INTERVAL, Interval
 
 METRICS_SCHEMA = pa.schema(
     [
@@ -34,7 +34,7 @@ def build_metrics(evaluation: Evaluation) -> pa.Table:
         intervals = evaluation.intervals.get(attribute, {})
         for name, figure in figures.items():
             row = {"attribute": attribute, "group": None, "name": name, "count": figure.count}
-            rows.append({**row, **_numbers(figure.value, intervals.get(name, UNKNOWN))})
+            rows.append({**row, **_numbers(figure.value, intervals.get(name, NO_INTERVAL))})
     for table in evaluation.groups:
         rows += [{"attribute": table.attribute, **row} for row in (*_group_rows(table), *_gap_rows(table))]
     return pa.Table.from_pylist([{"split": evaluation.split, **row} for row in rows], METRICS_SCHEMA)
@@ -57,6 +57,6 @@ def _gap_rows(table: GroupTable) -> list[dict[str, Any]]:
     return rows
 
 
-def _numbers(value: float, interval: Interval = UNKNOWN) -> dict[str, Any]:
+def _numbers(value: float, interval: Interval = NO_INTERVAL) -> dict[str, Any]:
     numbers = {"value": value, "low": interval.low, "high": interval.high}
     return {key: None if math.isnan(number) else number for key, number in numbers.items()}

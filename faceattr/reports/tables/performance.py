@@ -8,7 +8,7 @@ from sklearn.metrics import classification_report
 
 from faceattr.evaluation.evaluate import Difference, Evaluation
 from faceattr.evaluation.groups import GroupTable
-from faceattr.evaluation.judged import Judged
+from faceattr.evaluation.judged import JudgedRows
 
 _RULE = "=" * 72
 _LINE = "-" * 72
@@ -53,7 +53,7 @@ def write_performance_report(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _describe_kind(judged: Judged) -> str:
+def _describe_kind(judged: JudgedRows) -> str:
     kinds = {"binary": "yes or no", "multiclass": "classes", "age": "years", "identity": "persons"}
     return f"{kinds[judged.attribute.kind]}, {len(judged):,} rows"
 
@@ -65,7 +65,7 @@ def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
     return f"  {name:20}{figure.value:>9.4f}{bounds}"
 
 
-def _report_lines(judged: Judged) -> list[str]:
+def _report_lines(judged: JudgedRows) -> list[str]:
     names = judged.attribute.classes
     if judged.attribute.kind not in ("binary", "multiclass") or len(names) > _MAX_CLASSES or not len(judged):
         return []

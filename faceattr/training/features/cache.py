@@ -42,7 +42,7 @@ _TORCH_TYPES: dict[FeatureType, torch.dtype] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class FeatureChunk:
     """One file.
 
     Attributes:
@@ -77,7 +77,7 @@ class FeatureManifest:
     key: dict[str, Any]
     dtype: FeatureType
     shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[FeatureChunk, ...]
 
     @property
     def num_bytes(self) -> int:
@@ -91,15 +91,15 @@ def features_uri(root: str, key: FeatureKey) -> str:
     return join_uri(root, f"features/{key.digest}")
 
 
-def cut_parts(split: str, num_rows: int, part_rows: int) -> list[Part]:
+def cut_parts(split: str, num_rows: int, part_rows: int) -> list[FeatureChunk]:
     """Parts of equal size, the last one shorter, in order."""
     return [
-        Part(split=split, number=number, start=start, num_rows=min(part_rows, num_rows - start))
+        FeatureChunk(split=split, number=number, start=start, num_rows=min(part_rows, num_rows - start))
         for number, start in enumerate(range(0, num_rows, part_rows))
     ]
 
 
-def encode_part(part: Part, features: Tensor, dtype: FeatureType) -> bytes:
+def encode_part(part: FeatureChunk, features: Tensor, dtype: FeatureType) -> bytes:
     """The file of a part.
 
     Args:
@@ -125,18 +125,20 @@ def encode_part(part: Part, features: Tensor, dtype: FeatureType) -> bytes:
     return bytes(sink.getvalue())
 
 
-def write_part(store: Store, part: Part, features: Tensor, dtype: FeatureType) -> None:
+def write_part(store: Store, part: FeatureChunk, features: Tensor, dtype: FeatureType) -> None:
     """Puts a part into a cache's folder, unless another writer was first: its numbers are the same."""
     store.put_if_absent(part.key, encode_part(part, features, dtype))
 
 
-def missing_parts(store: Store, parts: Sequence[Part]) -> list[Part]:
+def missing_parts(store: Store, parts: Sequence[FeatureChunk]) -> list[FeatureChunk]:
     """Those that are not there yet, from one listing."""
     there = {entry.key for entry in store.list("split=")}
     return [part for part in parts if part.key not in there]
 
 
-def publish_features(store: Store, key: FeatureKey, shape: Sequence[int], parts: Sequence[Part]) -> FeatureManifest:
+def publish_features(
+    store: Store, key: FeatureKey, shape: Sequence[int], parts: Sequence[FeatureChunk]
+) -> FeatureManifest:
     """Says that a cache is complete.
 
     Raises:
@@ -157,7 +159,7 @@ def read_feature_manifest(store: Store) -> FeatureManifest | None:
     except MissingObjectError:
         return None
     with damage_named(join_uri(store.uri, _MANIFEST)):
-        parts = tuple(Part(**part) for part in value["parts"])
+        parts = tuple(FeatureChunk(**part) for part in value["parts"])
         return FeatureManifest(**{**value, "shape": tuple(value["shape"]), "parts": parts})
 
 
@@ -202,7 +204,7 @@ class Features:
         return self.take(np.arange(len(self)))
 
 
-def _map_part(path: Path, part: Part, shape: Sequence[int]) -> npt.NDArray[Any]:
+def _map_part(path: Path, part: FeatureChunk, shape: Sequence[int]) -> npt.NDArray[Any]:
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     features = table["features"].chunk(0)

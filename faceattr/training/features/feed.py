@@ -12,7 +12,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.config.train import FeedConfig
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
-from faceattr.training.balance import Cells, weigh_cells, weigh_rows
+from faceattr.training.balance import ClassCombinations, weigh_cells, weigh_rows
 from faceattr.training.features.cache import Features
 from faceattr.training.label_survey import SplitSurvey, label_columns
 from faceattr.training.row_order import Indices, order_rows
@@ -115,7 +115,7 @@ class FeatureFeed:
         self._val_rows = own_val_rows(surveys["val"], rank=rank, world_size=world_size)
         self._weights = None
         if settings.balance:
-            cells = Cells(attributes, settings.balance)
+            cells = ClassCombinations(attributes, settings.balance)
             counts = np.array(self._survey.cells, np.int64)
             self._weights = weigh_rows(cells.find(train_labels), weigh_cells(counts))
 

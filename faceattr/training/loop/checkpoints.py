@@ -34,8 +34,8 @@ from faceattr.models.weights import read_safetensors
 from faceattr.training.loop.state import TrainingState
 from faceattr.version import __version__
 
-SCHEMA_VERSION = 1
-INDEX_FILE = "checkpoint.json"
+CHECKPOINT_SCHEMA_VERSION = 1
+CHECKPOINT_FILE = "checkpoint.json"
 TRAINING_FILE = "training.pt"
 _WEIGHTS = {"model": "model.safetensors", "best": "best.safetensors"}
 
@@ -46,7 +46,7 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
     Raises:
         ConfigError: the folder holds a checkpoint already.
     """
-    if (folder / INDEX_FILE).exists():
+    if (folder / CHECKPOINT_FILE).exists():
         raise ConfigError(f"{folder}: holds a checkpoint already, and nothing is overwritten; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in _WEIGHTS.items():
@@ -56,15 +56,15 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
     torch.save(rest, folder / TRAINING_FILE)
     sizes = {file: (folder / file).stat().st_size for file in (*_WEIGHTS.values(), TRAINING_FILE)}
     index = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": CHECKPOINT_SCHEMA_VERSION,
         "faceattr": __version__,
         "fingerprint": state.fingerprint,
         "epoch": state.epoch,
         "size_bytes": sizes,
     }
-    partial = folder / f".{INDEX_FILE}.partial"
+    partial = folder / f".{CHECKPOINT_FILE}.partial"
     partial.write_text(encode_json(index, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / INDEX_FILE)
+    os.replace(partial, folder / CHECKPOINT_FILE)
 
 
 def load_checkpoint(folder: Path, *, fingerprint: str | None = None) -> TrainingState:
@@ -78,16 +78,18 @@ def load_checkpoint(folder: Path, *, fingerprint: str | None = None) -> Training
         ModelError: the folder has no complete checkpoint, or one of another version.
         ConfigError: it belongs to another config.
     """
-    path = folder / INDEX_FILE
+    path = folder / CHECKPOINT_FILE
     if not path.is_file():
-        raise ModelError(f"{folder}: expected a checkpoint, found no {INDEX_FILE}; it was not written to its end")
+        raise ModelError(f"{folder}: expected a checkpoint, found no {CHECKPOINT_FILE}; it was not written to its end")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         version, found, sizes = index["schema_version"], index["fingerprint"], index["size_bytes"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged: {type(error).__name__} {error}") from error
-    if version != SCHEMA_VERSION:
-        raise ModelError(f"{path}: schema_version is {version!r}, this faceattr {__version__} reads {SCHEMA_VERSION}")
+    if version != CHECKPOINT_SCHEMA_VERSION:
+        raise ModelError(
+            f"{path}: schema_version is {version!r}, this faceattr {__version__} reads {CHECKPOINT_SCHEMA_VERSION}"
+        )
     if fingerprint is not None and found != fingerprint:
         raise ConfigError(
             f"{folder}: belongs to another config ({found[:12]}, expected {fingerprint[:12]}); start a new run for "
@@ -116,20 +118,20 @@ def store_checkpoint(store: Store, state: TrainingState) -> None:
     with tempfile.TemporaryDirectory(prefix="faceattr-checkpoint-") as scratch:
         folder = Path(scratch) / "state"
         save_checkpoint(folder, state)
-        files = sorted(path.name for path in folder.iterdir() if path.name != INDEX_FILE)
-        for name in (*files, INDEX_FILE):
+        files = sorted(path.name for path in folder.iterdir() if path.name != CHECKPOINT_FILE)
+        for name in (*files, CHECKPOINT_FILE):
             store.put(_key(state.epoch, name), (folder / name).read_bytes())
     best = int(state.selection["best_epoch"]) + 1
     for epoch, names in _list_checkpoints(store).items():
         if epoch not in (state.epoch, best):
             # The index first: what is left of an interrupted removal does not count.
-            for name in sorted(names, key=lambda each: each != INDEX_FILE):
+            for name in sorted(names, key=lambda each: each != CHECKPOINT_FILE):
                 store.delete(_key(epoch, name))
 
 
 def load_last_checkpoint(store: Store) -> TrainingState | None:
     """The last complete state, or None if there is none. A damaged one is passed over with a warning."""
-    complete = {epoch: names for epoch, names in _list_checkpoints(store).items() if INDEX_FILE in names}
+    complete = {epoch: names for epoch, names in _list_checkpoints(store).items() if CHECKPOINT_FILE in names}
     for epoch in sorted(complete, reverse=True):
         with tempfile.TemporaryDirectory(prefix="faceattr-checkpoint-") as scratch:
             for name in complete[epoch]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from faceattr.config.fit import SelectionConfig
 from faceattr.errors import ConfigError, DivergedError
-from faceattr.training.metrics import SMALLER_IS_BETTER
+from faceattr.training.metrics import ERROR_NAMES
 
 
 class Selection:
@@ -97,4 +97,4 @@ def find_best_epoch(history: Sequence[Mapping[str, float]], config: SelectionCon
 
 
 def _is_error(metric: str) -> bool:
-    return metric.rpartition("/")[2] in SMALLER_IS_BETTER
+    return metric.rpartition("/")[2] in ERROR_NAMES

@@ -17,7 +17,7 @@ from faceattr.config import StorageConfig
 from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.inspect import check_folder, compute_weights_id, resolve_checkpoint, weight_files
-from faceattr.vqa.blip.preprocess import Preprocessing
+from faceattr.vqa.blip.preprocess import BlipPreprocessing
 from faceattr.vqa.blip.processor import load_preprocessing
 
 
@@ -43,7 +43,7 @@ class BlipCheckpoint:
     model: Any
     tokenizer: Any
     image_processor: Any
-    preprocessing: Preprocessing
+    preprocessing: BlipPreprocessing
 
 
 def load_blip(model: str, *, revision: str | None = None, storage: StorageConfig | None = None) -> BlipCheckpoint:

@@ -64,7 +64,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 def compute_weights_id(folder: Path) -> str:
     """SHA-256 over names and contents of the files that are read from a checkpoint folder."""
     total = hashlib.sha256()
-    found = {path for pattern in FILE_PATTERNS for path in folder.glob(pattern)}
+    found = {path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern)}
     for path in sorted(found.union(weight_files(folder))):
         with path.open("rb") as file:
             name = path.relative_to(folder).as_posix()
@@ -101,7 +101,7 @@ TINY_MODEL = "tiny"
 """Name of the small checkpoint that ships inside the package, trained on drawn faces."""
 
 # All that is read from a checkpoint, so also all that is downloaded and all that `weights_id` covers.
-FILE_PATTERNS = (
+CHECKPOINT_FILES = (
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -133,4 +133,4 @@ def resolve_checkpoint(model: str, revision: str | None = None, *, storage: Stor
     if model == TINY_MODEL:
         refuse_revision(model, revision)
         return Path(str(importlib.resources.files("faceattr"))) / "demo" / "assets" / "tiny-blip"
-    return locate_folder(model, patterns=FILE_PATTERNS, revision=revision, storage=storage, remedy=_OFFLINE_REMEDY)
+    return locate_folder(model, patterns=CHECKPOINT_FILES, revision=revision, storage=storage, remedy=_OFFLINE_REMEDY)

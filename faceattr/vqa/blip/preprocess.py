@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class BlipPreprocessing:
     """How a checkpoint wants its images: resized to a square, then (x / 255 - mean) / std.
 
     Attributes:
@@ -44,7 +44,7 @@ def resize_rgb(image: np.ndarray, size_px: int) -> np.ndarray:
     return resized[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def normalise(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def normalise(image: np.ndarray, preprocessing: BlipPreprocessing) -> np.ndarray:
     """(x / 255 - mean) / std in float32; uint8 [..., 3] -> float32 [..., 3]."""
     mean = np.asarray(preprocessing.mean, dtype=np.float32)
     std = np.asarray(preprocessing.std, dtype=np.float32)

@@ -7,10 +7,10 @@ import numpy as np
 from transformers import BlipImageProcessor
 
 from faceattr.errors import ModelError
-from faceattr.vqa.blip.preprocess import Preprocessing, normalise, resize_rgb
+from faceattr.vqa.blip.preprocess import BlipPreprocessing, normalise, resize_rgb
 
 
-def load_preprocessing(folder: Path) -> tuple[Preprocessing, Any]:
+def load_preprocessing(folder: Path) -> tuple[BlipPreprocessing, Any]:
     """The preprocessing of a checkpoint, and its `BlipImageProcessor`.
 
     Raises:
@@ -25,16 +25,16 @@ def load_preprocessing(folder: Path) -> tuple[Preprocessing, Any]:
     return preprocessing, processor
 
 
-def _read_settings(folder: Path, processor: Any) -> Preprocessing:
+def _read_settings(folder: Path, processor: Any) -> BlipPreprocessing:
     size, mean, std = processor.size, tuple(processor.image_mean), tuple(processor.image_std)
     if not size.height or size.height != size.width:
         raise ModelError(f"{folder}: expected images resized to a fixed square, the image processor says size={size}")
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ModelError(f"{folder}: expected three means and positive deviations, found mean={mean} std={std}")
-    return Preprocessing(size_px=int(size.height), mean=mean, std=std)
+    return BlipPreprocessing(size_px=int(size.height), mean=mean, std=std)
 
 
-def _check_against(processor: Any, preprocessing: Preprocessing, folder: Path) -> None:
+def _check_against(processor: Any, preprocessing: BlipPreprocessing, folder: Path) -> None:
     """Puts one noisy, oblong image through the processor and through `faceattr.vqa.blip.preprocess`."""
     image = np.random.default_rng(0).integers(0, 256, size=(37, 53, 3), dtype=np.uint8)
     theirs = processor(images=[image], return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
