@@ -46,7 +46,9 @@ COMMANDS: tuple[Command, ...] = (
         "Writes a published label run as CSV or JSON.",
     ),
     Command(("status",), "faceattr.commands.status:Status", "Prints what a run folder says, with no cluster."),
-    Command(("plan",), "faceattr.commands.plan:Plan", "Calculates time, machines, requests and cost of a label run."),
+    Command(
+        ("plan",), "faceattr.commands.plan:PlanLabels", "Calculates time, machines, requests and cost of a label run."
+    ),
 )
 
 

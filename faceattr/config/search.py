@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
-from faceattr.config.criterion import Criterion, CriterionName
+from faceattr.config.evaluate import Criterion, CriterionName
 from faceattr.config.flags import check_each_once
 from faceattr.errors import ConfigError
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.config.criterion import Criterion
+from faceattr.config.evaluate import Criterion
 from faceattr.errors import RunError
 from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_calibration
 from faceattr.evaluation.calibration.maps import Method

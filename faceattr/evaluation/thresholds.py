@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix_at_thresholds
 from sklearn.model_selection import StratifiedKFold
 
-from faceattr.config.criterion import Criterion
+from faceattr.config.evaluate import Criterion
 from faceattr.errors import RunError
 
 

@@ -8,7 +8,7 @@ from faceattr.data.runs.plan import PART_ROWS, choose_shard_size
 from faceattr.errors import ConfigError
 from faceattr.planning.rates import Bottleneck, Rates, Resource, find_bottleneck
 
-# What the job's stages claim; see faceattr/jobs/images/pipeline.py and read_stages.py.
+# What the job's stages claim; see faceattr/jobs/images/pipeline.py and read.py.
 _READ_CPUS, _READ_THREADS = 0.25, 16
 _MODEL_PX = 384
 _KEYS_PER_PAGE = 1_000

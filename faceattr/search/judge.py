@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.config.criterion import Criterion
+from faceattr.config.evaluate import Criterion
 from faceattr.config.search import ObjectiveConfig
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.thresholds import criterion_value, cross_fit

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.config.criterion import Criterion
+from faceattr.config.evaluate import Criterion
 from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.evaluate import Fitted, compare, evaluate, fit_on_validation

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score, recall_score
 
-from faceattr.config.criterion import Criterion
+from faceattr.config.evaluate import Criterion
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.thresholds import choose_threshold, criterion_value, cross_fit
 

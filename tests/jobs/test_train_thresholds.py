@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from faceattr.attributes import AttributeSet
 from faceattr.cli import parse_config
-from faceattr.config.criterion import Criterion
+from faceattr.config.evaluate import Criterion
 from faceattr.config.search import SearchConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import open_packed

@@ -1,6 +1,6 @@
 """Writing a packed run: the parts that know what a packed row is, but neither Ray nor images.
 
-The order is that of every run: plan, shards, proof, manifest. See `packed.py` for the format and the reader.
+The order is that of every run: plan, shards, proof, manifest. See `reader.py` for the format and the reader.
 """
 
 import io

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceattr.config.criterion import Criterion
+from faceattr.config.evaluate import Criterion
 from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.loop.forward import Forward

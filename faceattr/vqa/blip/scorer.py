@@ -1,12 +1,12 @@
 """BlipScorer: exact scores of many questions about an image for hardly more than the price of one.
 
     uint8 images -> vision tower, once per image (`vision.py`)
-                 -> all questions packed in one sequence (`packing.py`), encoded against image keys and values that
+                 -> all questions packed in one sequence (`sequence.py`), encoded against image keys and values that
                     each layer projects once (`text.py`)
                  -> all answers of all questions as token trees, decoded in one pass
                  -> log p(answer | question, image), whole answers with their [SEP]
 
-The numbers are those of asking each question alone through the Hugging Face modules (`hf_oracle.py`).
+The numbers are those of asking each question alone through the Hugging Face modules (`reference.py`).
 """
 
 import logging
