@@ -6,7 +6,7 @@ A packed run (`pipelines/pack.py`) is a run folder with images and labels in one
         row, image_id, image (encoded bytes), sha256, width_px, height_px, group, the label columns, status, error
     label_counts.csv                              split, attribute, class, count
 
-Label columns are those of `sources/label_table.py`. Rows that could not be packed have a status other than `ok` and no
+Label columns are those of `label_columns.py`. Rows that could not be packed have a status other than `ok` and no
 image; they are never given to a reader. What one reads here is in `PackedData.schema`: without status and error, with
 `split`, and with null labels for the attributes that a run knows nothing about.
 """
