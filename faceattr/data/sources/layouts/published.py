@@ -1,7 +1,7 @@
 """A published label or prediction run as a source: labels, soft scores, masses; rows without an image are rejects.
 
 The run's derived attributes are plain binary attributes here, without scores. Scores of binary attributes are moved so
-that 0.5 is the threshold by which the run made its labels; see `layouts/published.py`. Carried manifest columns `split` and
+that 0.5 is the threshold by which the run made its labels; see `recentre_scores`. Carried manifest columns `split` and
 `group` are taken as such.
 
 A teacher's scores on the scale on which 0.5 is its threshold.
