@@ -9,23 +9,9 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from faceattr.attributes import Attribute, AttributeKind, AttributeSet
+from faceattr.attributes import Attribute, AttributeSet
 from faceattr.training.loop.state import EpochRecord
-
-SHOWN_FIGURES: dict[AttributeKind, tuple[str, ...]] = {
-    "binary": ("accuracy", "balanced_accuracy", "f1", "ap", "auc"),
-    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1"),
-    "age": ("mae", "rmse", "within_5", "range_accuracy"),
-    "identity": ("top1", "top5", "macro_f1"),
-}
-"""Figures of an attribute, the most telling ones, by its kind."""
-MAIN_FIGURE: dict[AttributeKind, str] = {
-    "binary": "f1",
-    "multiclass": "macro_f1",
-    "age": "mae",
-    "identity": "top1",
-}
-"""The one that is drawn over the epochs."""
+from faceattr.training.metrics import shown_figures
 
 
 def best_record(history: Sequence[EpochRecord], best_epoch: int) -> EpochRecord:
@@ -35,7 +21,7 @@ def best_record(history: Sequence[EpochRecord], best_epoch: int) -> EpochRecord:
 
 def figures_of(record: EpochRecord, attribute: Attribute) -> dict[str, float]:
     """The shown figures of an attribute in validation that are defined."""
-    values = {name: record[f"val/{attribute.name}/{name}"] for name in SHOWN_FIGURES[attribute.kind]}
+    values = {name: record[f"val/{attribute.name}/{name}"] for name in shown_figures(attribute)}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
