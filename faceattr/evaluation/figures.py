@@ -1,4 +1,4 @@
-"""Figures of judged rows, by scikit-learn.
+"""Figures (metrics) of judged rows, computed by scikit-learn.
 
     binary      accuracy, balanced_accuracy, precision, recall, f1, ap, auc, log_loss, calibration_error, ece
     multiclass  accuracy, balanced_accuracy, macro_precision, macro_f1, weighted_f1, log_loss, calibration_error, ece,
@@ -41,11 +41,11 @@ SMALLER_IS_BETTER = frozenset(["mae", "rmse", "log_loss", "calibration_error", "
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure.
+    """Value of one metric.
 
     Attributes:
-        value: NaN where it is not defined.
-        count: rows it is made of; of a class, its support.
+        value: the value; NaN if undefined.
+        count: number of rows that it is computed from; for a class its support.
     """
 
     value: float
@@ -53,11 +53,11 @@ class Figure:
 
 
 def compute_figures(judged: JudgedRows) -> dict[str, Figure]:
-    """All figures of one attribute; see the module."""
+    """Computes all figures of one attribute; see the module docstring."""
     if not len(judged) and judged.coarse is None:
         return {}
     with warnings.catch_warnings():
-        # sklearn warns of what is NaN here: a class without rows, or without predictions.
+        # sklearn warns of figures that are NaN here: a class without rows, or without predictions.
         warnings.simplefilter("ignore")
         match judged.attribute.kind:
             case "binary":
