@@ -28,8 +28,8 @@ def write_performance_report(
         f"Model: {model}",
         f"Data:  {', '.join(data)}, split {evaluation.split}",
         f"Rows:  {num_rows:,} with a label",
-        "Brackets are 95 % intervals: Wilson's for shares of rows, the bootstrap's for other figures. Groups of rows (one",
-        "person's, or copies of an image) are resampled as a whole. ece is biased by noise and has no interval.",
+        "Brackets are 95 % intervals: Wilson's for shares of rows, the bootstrap's for other figures. Groups of rows",
+        "(one person's, or copies of an image) are resampled as a whole. ece is biased by noise and has no interval.",
     ]
     for name, judged in evaluation.judged.items():
         lines += ["", f"{name.upper().replace('_', ' ')} ({_describe_kind(judged)})", _LINE]
