@@ -59,7 +59,7 @@ class Agreement:
         if record is None:
             raise ConfigError(f"{labels.uri} holds no run (no run.json)")
         theirs = read_run_attributes(record)
-        ours = {each.name: each for each in attributes.attributes if each.kind in ("binary", "multiclass")}
+        ours = {each.name: each for each in attributes.attributes if each.has_class_scores}
         ours |= {rule.name: Attribute(name=rule.name) for rule in attributes.derived}
         shared = {name: each for name, each in ours.items() if name in theirs and theirs[name].classes == each.classes}
         table = pa.concat_tables(

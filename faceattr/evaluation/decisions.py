@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import product
+from typing import assert_never
 
 import numpy as np
 
@@ -38,6 +39,21 @@ def decide(attribute: Attribute, scores: np.ndarray, thresholds: Mapping[str, fl
             return scores.astype(np.float32)
         case "multiclass" | "identity":
             return scores.argmax(1).astype(np.int64)
+    assert_never(attribute.kind)
+
+
+def decide_kept(
+    attribute: Attribute, outputs: np.ndarray, scores: np.ndarray, thresholds: Mapping[str, float]
+) -> np.ndarray:
+    """Returns the labels of one attribute in a scored table; see `decide_labels`.
+
+    Args:
+        attribute: attribute to decide.
+        outputs: model outputs that the table stores, see `JudgedRows.outputs`; for an identity the top person is first.
+        scores: [n] or [n, C], see `score_kept`.
+        thresholds: binary attribute -> threshold; by default 0.5.
+    """
+    return outputs[:, 0] if attribute.is_person else decide(attribute, scores, thresholds)
 
 
 def truth_table(rule: DerivedAttribute) -> np.ndarray:

@@ -18,8 +18,8 @@ from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_cali
 from faceattr.evaluation.calibration.maps import Method
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
-from faceattr.evaluation.judged import JudgedRows, check_disjoint, read_judged, read_outputs
-from faceattr.evaluation.scores import score_outputs
+from faceattr.evaluation.judged import JudgedRows, check_disjoint, read_judged
+from faceattr.evaluation.scores import score_kept
 from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
 from faceattr.evaluation.uncertainty.figure_intervals import compute_intervals
@@ -111,9 +111,9 @@ def fit_on_validation(
             calibration[attribute.name] = settings
         elif trial is not None:
             notes.append(f"{attribute.name}: {trial}; scores stay as the model gives them")
-        elif method != "none" and attribute.kind in ("binary", "multiclass"):
+        elif method != "none" and attribute.has_class_scores:
             notes.append(f"{attribute.name}: too few labelled rows in validation ({len(plain)}) to calibrate")
-        if attribute.kind != "binary" or criterion is None:
+        if not attribute.has_threshold or criterion is None:
             continue
         judged = judge_rows(table, attribute, Fitted(calibration=calibration, thresholds={}))
         if min(np.bincount(judged.labels, minlength=2)) < MIN_THRESHOLD_ROWS:
@@ -130,15 +130,7 @@ def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> JudgedR
 
 def score_table(table: pa.Table, attribute: Attribute, fitted: Fitted) -> np.ndarray:
     """Returns all rows' calibrated scores: [N], or [N, C] for classes; years for an age; a person's certainty."""
-    match attribute.kind:
-        case "identity":
-            return np.asarray(table[f"certainty_{attribute.name}"].to_numpy(zero_copy_only=False))
-        case "age":
-            return read_outputs(table, attribute)
-        case "binary" | "multiclass":
-            outputs = read_outputs(table, attribute)
-            column = outputs[:, None] if attribute.kind == "binary" else outputs
-            return score_outputs(attribute, column, fitted.calibration.get(attribute.name))
+    return score_kept(table, attribute, fitted.calibration.get(attribute.name))
 
 
 def evaluate(
@@ -187,10 +179,9 @@ def evaluate(
             tables += compute_group_tables(each, groups, min_rows=min_group, resamples=resamples, seed=seed)
     if not judged:
         raise RunError(f"the split {split!r} has no label of {', '.join(attributes.names)}; it cannot be evaluated")
-    kinds = {each.name: each.kind for each in attributes.attributes}
-    combined = compute_combined(figures, kinds)
-    if combined is not None:
-        person = next(name for name, kind in kinds.items() if kind == "identity" and name in figures)
+    person = next((each.name for each in attributes.attributes if each.is_person and each.name in figures), None)
+    combined = compute_combined(figures, person)
+    if combined is not None and person is not None:
         units = min(judged[each].resampling.num_clusters for each in ("gender", person))
         drawn = compute_combined_draws(judged["gender"], judged[person], resamples=resamples, seed=seed)
         figures["combined"], intervals["combined"] = {"score": combined}, {"score": percentile_interval(drawn, units)}

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import studentized_range
 
+from faceattr.attributes import Attribute
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.bootstrap import Draws, Statistic, resample
 from faceattr.evaluation.uncertainty.clusters import number_clusters
@@ -86,24 +87,22 @@ _ROWS_OF = "rows of "
 
 def _build_statistic(judged: JudgedRows, number: np.ndarray) -> tuple[Statistic, np.ndarray]:
     """Returns figures by group, float64 [b, groups], and the observed counts [1, cells]."""
-    kind, labels, said = judged.attribute.kind, judged.labels, judged.predictions
+    attribute, labels, said = judged.attribute, judged.labels, judged.predictions
     num_groups = int(number.max()) + 1
-    num_classes = len(judged.attribute.classes)
-    match kind:
-        case "age":
-            error = said - labels[:, 0]
-            columns = [number, rank_places(error, _ERROR_PLACES)]
-            values = np.stack([np.ones(len(error)), np.abs(error), error], 1)
-        case "identity":
-            columns = [number, (labels == said).astype(np.int64)]
-            values = np.stack([np.ones(len(labels)), labels == said], 1)
-        case "binary":
-            columns = [number, labels, said]
-            values = np.eye(4)[2 * labels + said]
-        case "multiclass":
-            columns = [number, labels, said]
-            one_hot = np.eye(num_classes)
-            values = np.concatenate([one_hot[labels], one_hot[said], one_hot[labels] * (labels == said)[:, None]], 1)
+    if attribute.is_years:
+        error = said - labels[:, 0]
+        columns = [number, rank_places(error, _ERROR_PLACES)]
+        values = np.stack([np.ones(len(error)), np.abs(error), error], 1)
+    elif attribute.is_person:
+        columns = [number, (labels == said).astype(np.int64)]
+        values = np.stack([np.ones(len(labels)), labels == said], 1)
+    elif attribute.is_yes_no:
+        columns = [number, labels, said]
+        values = np.eye(4)[2 * labels + said]
+    else:
+        columns = [number, labels, said]
+        one_hot = np.eye(len(attribute.classes))
+        values = np.concatenate([one_hot[labels], one_hot[said], one_hot[labels] * (labels == said)[:, None]], 1)
     keys, place = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
     place = place.reshape(-1)
     counts = np.bincount(place)
@@ -117,32 +116,31 @@ def _build_statistic(judged: JudgedRows, number: np.ndarray) -> tuple[Statistic,
 
     def compute(drawn: np.ndarray) -> Draws:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return _figures(kind, (drawn @ members).reshape(len(drawn), num_groups, width))
+            return _figures(attribute, (drawn @ members).reshape(len(drawn), num_groups, width))
 
     return Statistic(place, compute), counts[None].astype(np.float64)
 
 
-def _figures(kind: str, totals: np.ndarray) -> Draws:
+def _figures(attribute: Attribute, totals: np.ndarray) -> Draws:
     """Returns figures [b, groups] from sums [b, groups, width]; see `_build_statistic`."""
-    match kind:
-        case "age":
-            rows, absolute, signed = np.moveaxis(totals, 2, 0)
-            return {"mae": absolute / rows, "bias": signed / rows}
-        case "identity":
-            return {"top1": totals[..., 1] / totals[..., 0], f"{_ROWS_OF}top1": totals[..., 0]}
-        case "binary":
-            true_no, false_yes, false_no, true_yes = np.moveaxis(totals, 2, 0)
-            rows = totals.sum(2)
-            shares = {
-                "accuracy": (true_no + true_yes, rows),
-                "precision": (true_yes, true_yes + false_yes),
-                "recall": (true_yes, true_yes + false_no),
-                "false_positive_rate": (false_yes, true_no + false_yes),
-                "selection_rate": (true_yes + false_yes, rows),
-                "f1": (true_yes, true_yes + (false_yes + false_no) / 2),
-            }
-            values = {name: part / whole for name, (part, whole) in shares.items()}
-            return values | {f"{_ROWS_OF}{name}": whole for name, (_, whole) in shares.items()}
+    if attribute.is_years:
+        rows, absolute, signed = np.moveaxis(totals, 2, 0)
+        return {"mae": absolute / rows, "bias": signed / rows}
+    if attribute.is_person:
+        return {"top1": totals[..., 1] / totals[..., 0], f"{_ROWS_OF}top1": totals[..., 0]}
+    if attribute.is_yes_no:
+        true_no, false_yes, false_no, true_yes = np.moveaxis(totals, 2, 0)
+        rows = totals.sum(2)
+        shares = {
+            "accuracy": (true_no + true_yes, rows),
+            "precision": (true_yes, true_yes + false_yes),
+            "recall": (true_yes, true_yes + false_no),
+            "false_positive_rate": (false_yes, true_no + false_yes),
+            "selection_rate": (true_yes + false_yes, rows),
+            "f1": (true_yes, true_yes + (false_yes + false_no) / 2),
+        }
+        values = {name: part / whole for name, (part, whole) in shares.items()}
+        return values | {f"{_ROWS_OF}{name}": whole for name, (_, whole) in shares.items()}
     labels, said, right = np.moveaxis(totals.reshape(*totals.shape[:2], 3, -1), 2, 0)
     rows = labels.sum(2)
     values = {

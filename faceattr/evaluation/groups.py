@@ -5,51 +5,24 @@ marked but not included in it, since their figures are mostly noise.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from fairlearn.metrics import MetricFrame, count, false_positive_rate, selection_rate
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    f1_score,
-    mean_absolute_error,
-    precision_score,
-    recall_score,
-)
+from fairlearn.metrics import MetricFrame, count
 
 from faceattr.attributes import Attribute
 from faceattr.data.packed.label_counts import UNKNOWN
 from faceattr.errors import ConfigError
+from faceattr.evaluation.figures import group_metrics
 from faceattr.evaluation.gaps import UNKNOWN_GAP, Gap, compute_gaps
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.clusters import Resampling, number_clusters
 
 _DECADES = 10
 _CROSSED = " x "
-_Metric = Callable[[np.ndarray, np.ndarray], float]
-_BINARY: dict[str, _Metric] = {
-    "accuracy": accuracy_score,
-    "precision": lambda labels, said: precision_score(labels, said, zero_division=np.nan),
-    "recall": lambda labels, said: recall_score(labels, said, zero_division=np.nan),
-    "false_positive_rate": lambda labels, said: false_positive_rate(labels, said, pos_label=1),
-    "selection_rate": lambda labels, said: selection_rate(labels, said, pos_label=1),
-    "f1": lambda labels, said: f1_score(labels, said, zero_division=np.nan),
-}
-_CLASSES: dict[str, _Metric] = {
-    "accuracy": accuracy_score,
-    "balanced_accuracy": balanced_accuracy_score,
-    "macro_f1": lambda labels, said: f1_score(labels, said, average="macro", zero_division=np.nan),
-}
-_AGES: dict[str, _Metric] = {
-    "mae": mean_absolute_error,
-    "bias": lambda years, said: float((said - years).mean()),
-}
-_PERSONS: dict[str, _Metric] = {"top1": accuracy_score}
-_METRICS = {"binary": _BINARY, "multiclass": _CLASSES, "age": _AGES, "identity": _PERSONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +61,10 @@ def read_groups(table: pa.Table, attributes: Mapping[str, Attribute], names: Seq
     found = {}
     for name in names:
         attribute = attributes.get(name)
-        if attribute is None or attribute.kind == "identity":
-            allowed = [each.name for each in attributes.values() if each.kind != "identity"]
+        if attribute is None or attribute.is_person:
+            allowed = [each.name for each in attributes.values() if not each.is_person]
             raise ConfigError(f"--group-by {name}: expected attributes of the data, {', '.join(allowed)}")
-        if attribute.kind == "age":
+        if attribute.is_years:
             years = table[f"{name}_low"].to_numpy(zero_copy_only=False).astype(np.float64)
             decades = np.nan_to_num(years // _DECADES * _DECADES).astype(np.int64)
             words = np.array([f"{decade:02d}-{decade + _DECADES - 1}" for decade in decades], object)
@@ -117,12 +90,12 @@ def compute_group_tables(
     splits: list[tuple[str, ...]] = [(name,) for name in groups]
     if len(groups) > 1:
         splits.append(tuple(groups))
-    if judged.attribute.kind == "age":
+    if judged.attribute.is_years:
         judged = judged.take(judged.labels[:, 1] - judged.labels[:, 0] <= 1)
     if not len(judged):
         return []
-    labels = judged.labels[:, 0] if judged.attribute.kind == "age" else judged.labels
-    metrics = _METRICS[judged.attribute.kind]
+    labels = judged.labels[:, 0] if judged.attribute.is_years else judged.labels
+    metrics = group_metrics(judged.attribute)
     tables = []
     for names in splits:
         by = _CROSSED.join(names)

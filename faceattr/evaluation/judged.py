@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute
 from faceattr.errors import RunError
-from faceattr.evaluation.decisions import decide
+from faceattr.evaluation.decisions import decide_kept
 from faceattr.evaluation.uncertainty.clusters import Resampling, read_clusters
 
 
@@ -87,12 +87,12 @@ def read_judged(
     if not np.isfinite(outputs).all() or not np.isfinite(scores).all():
         raise RunError(f"attribute {name!r}: the model's outputs are not finite; check that the model was trained")
     known, labels = _read_labels(table, attribute)
-    predictions = outputs[:, 0] if attribute.kind == "identity" else decide(attribute, scores, thresholds)
-    if attribute.kind == "age":
+    predictions = decide_kept(attribute, outputs, scores, thresholds)
+    if attribute.is_years:
         predictions = predictions.astype(np.float64)
     clusters = read_clusters(table)
     coarse = coarse_clusters = None
-    if attribute.kind == "multiclass" and f"{name}_mask" in table.column_names:
+    if attribute.can_be_coarse and f"{name}_mask" in table.column_names:
         # Nulls are filled first: NumPy would store the column as float64, which is exact up to 53 classes only.
         bits = table[f"{name}_mask"].fill_null(0).to_numpy(zero_copy_only=False)
         masked = table[f"{name}_mask"].is_valid().to_numpy(zero_copy_only=False)
@@ -119,14 +119,14 @@ def read_outputs(table: pa.Table, attribute: Attribute) -> np.ndarray:
     if pa.types.is_fixed_size_list(column.type):
         flat = column.flatten().to_numpy(zero_copy_only=False)
         values = flat.reshape(len(column), column.type.list_size)
-        return values.astype(np.int64) if attribute.kind == "identity" else values
+        return values.astype(np.int64) if attribute.is_person else values
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def _read_labels(table: pa.Table, attribute: Attribute) -> tuple[np.ndarray, np.ndarray]:
     """Returns which rows have a label, bool [N], and the labels of all rows, 0 where missing."""
     name = attribute.name
-    if attribute.kind == "age":
+    if attribute.is_years:
         low, known = _numbers(table, f"{name}_low")
         high, _ = _numbers(table, f"{name}_high")
         return known, np.stack([low, high], 1)

@@ -10,14 +10,17 @@ model's `calibration` states which one applies, as written by `faceattr.evaluati
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.label_columns import TOP
 from faceattr.errors import ModelError
+from faceattr.evaluation.judged import read_outputs
 from faceattr.training.age import predict_age
 
 METHODS = ("temperature", "isotonic")
@@ -60,19 +63,63 @@ def score_outputs(attribute: Attribute, outputs: np.ndarray, calibration: Mappin
     return scores
 
 
+def keep_outputs(attribute: Attribute, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the stored form of an attribute's outputs, float32 [n, outputs], by column; see `output_columns`."""
+    column = f"output_{attribute.name}"
+    match attribute.kind:
+        case "binary":
+            return {column: outputs[:, 0]}
+        case "multiclass":
+            return {column: outputs}
+        case "age":
+            return {column: score_outputs(attribute, outputs, None)}
+        case "identity":
+            likeliest = np.argsort(-outputs, axis=1, kind="stable")[:, :TOP].astype(np.int32)
+            certainty = score_outputs(attribute, outputs, None).max(1, initial=0.0)
+            return {column: likeliest, f"certainty_{attribute.name}": certainty}
+    assert_never(attribute.kind)
+
+
+def score_kept(table: pa.Table, attribute: Attribute, calibration: Mapping[str, Any] | None) -> np.ndarray:
+    """Returns a scored table's calibrated scores: [N], or [N, C] for classes; years for an age; a person's certainty.
+
+    Args:
+        table: N rows with the columns of `keep_outputs`.
+        attribute: attribute of the scores.
+        calibration: calibration settings of the attribute; see `Scores`.
+    """
+    match attribute.kind:
+        case "identity":
+            return np.asarray(table[f"certainty_{attribute.name}"].to_numpy(zero_copy_only=False))
+        case "age":
+            return read_outputs(table, attribute)
+        case "binary":
+            return score_outputs(attribute, read_outputs(table, attribute)[:, None], calibration)
+        case "multiclass":
+            return score_outputs(attribute, read_outputs(table, attribute), calibration)
+    assert_never(attribute.kind)
+
+
 def _build(attribute: Attribute, calibration: Mapping[str, Any] | None) -> nn.Module:
-    if attribute.kind == "age":
-        return _Years()
-    module: nn.Module = _Temperature(1.0, binary=attribute.kind == "binary")
+    match attribute.kind:
+        case "age":
+            return _Years()
+        case "binary" | "multiclass" | "identity":
+            return _build_calibrated(attribute, calibration)
+    assert_never(attribute.kind)
+
+
+def _build_calibrated(attribute: Attribute, calibration: Mapping[str, Any] | None) -> nn.Module:
+    module: nn.Module = _Temperature(1.0, binary=attribute.is_yes_no)
     if calibration is None:
         return module
     try:
         match calibration["method"]:
             case "temperature":
-                return _Temperature(float(calibration["temperature"]), binary=attribute.kind == "binary")
+                return _Temperature(float(calibration["temperature"]), binary=attribute.is_yes_no)
             case "isotonic":
                 curves = [_Curve(curve["x"], curve["y"]) for curve in calibration["curves"]]
-                expected = 1 if attribute.kind == "binary" else len(attribute.classes)
+                expected = 1 if attribute.is_yes_no else len(attribute.classes)
                 if len(curves) != expected:
                     raise ValueError(f"expected {expected} curves, found {len(curves)}")
                 return _Isotonic(module, curves)

@@ -56,7 +56,7 @@ class _Exported(nn.Module):
     def output_names(self) -> list[str]:
         names = []
         for each in self.model.attributes.attributes:
-            names += [each.name] if each.kind == "age" else [f"{each.name}_score", each.name]
+            names += [f"{each.name}_score", each.name] if each.has_score else [each.name]
         return [*names, *self._tables]
 
     def random_images(self, num: int) -> Tensor:
@@ -72,11 +72,11 @@ class _Exported(nn.Module):
         results: dict[str, Tensor] = {}
         for each in self.model.attributes.attributes:
             score = scores[each.name]
-            if each.kind == "age":
+            if not each.has_score:
                 results[each.name] = score
                 continue
             results[f"{each.name}_score"] = score
-            if each.kind == "binary":
+            if each.has_threshold:
                 cut = self.model.thresholds.get(each.name, DEFAULT_THRESHOLD)
                 results[each.name] = (score.double() >= cut).long()
             else:
@@ -151,7 +151,7 @@ def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: 
                 "name": each.name,
                 "kind": each.kind,
                 "classes": list(each.classes),
-                "threshold": model.thresholds.get(each.name, DEFAULT_THRESHOLD) if each.kind == "binary" else None,
+                "threshold": model.thresholds.get(each.name, DEFAULT_THRESHOLD) if each.has_threshold else None,
                 "calibration": model.calibration.get(each.name),
             }
             for each in model.attributes.attributes
@@ -183,7 +183,7 @@ def check_parity(exported: _Exported, path: Path) -> dict[str, float]:
         found = dict(zip(names, session.run(names, {"images": images.numpy()}), strict=True))
         scores = {}
         for each in attributes.attributes:
-            name, allowed = (each.name, YEARS_TOLERANCE) if each.kind == "age" else (f"{each.name}_score", TOLERANCE)
+            name, allowed = (f"{each.name}_score", TOLERANCE) if each.has_score else (each.name, YEARS_TOLERANCE)
             if not np.isfinite(wanted[name]).all():
                 raise ModelError(
                     f"the model's {name} is not finite in float32: its weights or its calibration are broken; "

@@ -96,24 +96,21 @@ def read_predictions(
 
 def _read(attribute: Attribute, scores: np.ndarray, labels: np.ndarray) -> list[AttributePrediction]:
     name = attribute.name
-    match attribute.kind:
-        case "age":
-            return [AttributePrediction(name=name, label=years, scores={}) for years in labels.astype(float).tolist()]
-        case "binary":
-            return [
-                AttributePrediction(
-                    name=name, label=_YES_NO[label], confidence=score if label else 1 - score, score=score, scores={}
-                )
-                for label, score in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
-            ]
-        case "multiclass" | "identity":
-            every = attribute.kind == "multiclass"
-            return [
-                AttributePrediction(
-                    name=name,
-                    label=attribute.classes[label],
-                    confidence=row[label],
-                    scores=dict(zip(attribute.classes, row, strict=True)) if every else {},
-                )
-                for label, row in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
-            ]
+    if attribute.is_years:
+        return [AttributePrediction(name=name, label=years, scores={}) for years in labels.astype(float).tolist()]
+    if attribute.is_yes_no:
+        return [
+            AttributePrediction(
+                name=name, label=_YES_NO[label], confidence=score if label else 1 - score, score=score, scores={}
+            )
+            for label, score in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
+        ]
+    return [
+        AttributePrediction(
+            name=name,
+            label=attribute.classes[label],
+            confidence=row[label],
+            scores=dict(zip(attribute.classes, row, strict=True)) if attribute.has_class_scores else {},
+        )
+        for label, row in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
+    ]

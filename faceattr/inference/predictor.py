@@ -13,12 +13,11 @@ from torch import Tensor
 
 from faceattr.config import ImageLimitsConfig, Precision
 from faceattr.data.images.decode import decode_image, describe_too_large
-from faceattr.data.label_columns import TOP
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.devices import resolve_device
 from faceattr.errors import ImageError, ModelError, StorageError
-from faceattr.evaluation.scores import Scores, score_outputs
+from faceattr.evaluation.scores import Scores, keep_outputs
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.resize import resize_for
@@ -94,17 +93,7 @@ class Predictor:
         kept: dict[str, np.ndarray] = {}
         outputs = self.outputs(pixels)
         for each in self.model.attributes.attributes:
-            column, values = f"output_{each.name}", outputs[each.name]
-            match each.kind:
-                case "binary":
-                    kept[column] = values[:, 0]
-                case "multiclass":
-                    kept[column] = values
-                case "age":
-                    kept[column] = score_outputs(each, values, None)
-                case "identity":
-                    kept[column] = np.argsort(-values, axis=1, kind="stable")[:, :TOP].astype(np.int32)
-                    kept[f"certainty_{each.name}"] = score_outputs(each, values, None).max(1, initial=0.0)
+            kept |= keep_outputs(each, outputs[each.name])
         return kept
 
     def score(self, pixels: np.ndarray) -> dict[str, np.ndarray]:

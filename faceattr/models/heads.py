@@ -9,7 +9,7 @@ age         1 output    years (`regression`), or 117 logits over the years 0 to 
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, assert_never, get_args
 
 from torch import nn
 
@@ -112,6 +112,7 @@ def count_outputs(attribute: Attribute, config: HeadConfig) -> int:
                     f"classes, found {list(attribute.classes)}"
                 )
             return len(attribute.classes)
+    assert_never(attribute.kind)
 
 
 def build_head(attribute: Attribute, config: HeadConfig, num_features: int) -> nn.Module:

@@ -65,7 +65,7 @@ class SavedModelConfig:
 
     def __post_init__(self) -> None:
         check_heads(self.attributes, self.heads)
-        cut = {attribute.name for attribute in self.attributes.attributes if attribute.kind == "binary"}
+        cut = {attribute.name for attribute in self.attributes.attributes if attribute.has_threshold}
         cut |= {rule.name for rule in self.attributes.derived}
         for name, threshold in self.thresholds.items():
             if name not in cut:

@@ -70,7 +70,7 @@ def _describe(evaluation: Evaluation, name: str) -> dict[str, Any]:
     judged = evaluation.judged[name]
     figures = evaluation.figures[name]
     attribute = judged.attribute
-    with_classes = attribute.kind == "multiclass" and len(attribute.classes) <= _MAX_CLASSES and len(judged) > 0
+    with_classes = attribute.has_class_figures and len(attribute.classes) <= _MAX_CLASSES and len(judged) > 0
     before = evaluation.uncalibrated[name]
     calibration = evaluation.fitted.calibration.get(name) if len(judged) else None
     return {

@@ -77,7 +77,7 @@ class LabelStatistics:
 
 def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
     scores = table[f"{asked.attribute.name}_score"]
-    if asked.attribute.kind == "binary":
+    if asked.attribute.is_yes_no:
         return np.asarray(scores.to_numpy())
     flat = scores.combine_chunks().flatten().to_numpy()
     return np.asarray(flat.reshape(-1, len(asked.attribute.classes)).max(axis=1)) if len(flat) else flat
@@ -138,7 +138,7 @@ def _draw_histogram(counts: np.ndarray, asked: AskedAttribute) -> str:
     figure = matplotlib.figure.Figure(figsize=(5.2, 1.9), layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(0.0, 1.0, _NUM_BINS + 1)
-    binary = asked.attribute.kind == "binary"
+    binary = asked.attribute.is_yes_no
     colours = [_ORANGE if binary and edge >= asked.threshold else _BLUE for edge in edges[:-1]]
     axes.bar(edges[:-1], counts, width=1 / _NUM_BINS, align="edge", color=colours)
     if asked.abstain is not None and binary:

@@ -8,13 +8,7 @@ from typing import Any
 import jinja2
 
 from faceattr.evaluation.evaluate import Evaluation
-
-_SHOWN = {
-    "binary": ("f1", "precision", "recall", "ap", "auc", "calibration_error"),
-    "multiclass": ("accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "coarse_accuracy"),
-    "age": ("mae", "within_5", "range_accuracy"),
-    "identity": ("top1", "top5", "macro_f1"),
-}
+from faceattr.evaluation.figures import card_figures
 
 
 def write_model_card(
@@ -47,10 +41,10 @@ def write_model_card(
             {
                 "name": name,
                 "kind": judged.attribute.kind,
-                "classes": judged.attribute.classes if judged.attribute.kind == "multiclass" else (),
+                "classes": judged.attribute.classes if judged.attribute.has_class_figures else (),
                 "num_rows": len(judged),
                 "figures": [
-                    _describe(evaluation, name, each) for each in _SHOWN[judged.attribute.kind] if each in figures
+                    _describe(evaluation, name, each) for each in card_figures(judged.attribute) if each in figures
                 ],
                 "threshold": evaluation.fitted.thresholds.get(name),
                 "calibration": evaluation.fitted.calibration.get(name, {}).get("method"),

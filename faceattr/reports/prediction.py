@@ -40,7 +40,7 @@ class PredictionStatistics:
                 examples.append((uri, error or ""))
         good = table.filter(pc.equal(table["status"], OK))
         for each in self.attributes.attributes:
-            if each.kind == "age":
+            if each.is_years:
                 self.histograms[each.name] += np.histogram(good[each.name].to_numpy(), _NUM_BINS, _YEARS)[0]
                 continue
             self.counts[each.name] += np.bincount(good[each.name].to_numpy(), minlength=len(each.classes))
@@ -51,7 +51,7 @@ class PredictionStatistics:
 
 def _shown_scores(table: pa.Table, attribute: Attribute) -> np.ndarray:
     scores = table[f"{attribute.name}_score"]
-    if attribute.kind != "multiclass":
+    if not pa.types.is_list(scores.type):
         return np.asarray(scores.to_numpy())
     flat = scores.combine_chunks().flatten().to_numpy()
     return np.asarray(flat.reshape(-1, len(attribute.classes)).max(axis=1)) if len(flat) else flat
@@ -76,7 +76,7 @@ def render_prediction_report(
     attributes = []
     for each in statistics.attributes.attributes:
         counts = statistics.counts[each.name]
-        order = np.argsort(-counts)[:12] if each.kind == "identity" else np.arange(len(counts))
+        order = np.argsort(-counts)[:12] if each.is_person else np.arange(len(counts))
         attributes.append(
             {
                 "name": each.name,
@@ -86,7 +86,7 @@ def render_prediction_report(
                     statistics.histograms[each.name],
                     each,
                     record.notes["thresholds"].get(each.name, 0.5),
-                    _YEARS if each.kind == "age" else (0.0, 1.0),
+                    _YEARS if each.is_years else (0.0, 1.0),
                 ),
             }
         )

@@ -37,7 +37,7 @@ def render_training_report(
         by_class = [
             (label, best[f"val/{name}/f1/{label}"], best[f"val/{name}/recall/{label}"])
             for label in attribute.classes
-            if attribute.kind == "multiclass"
+            if attribute.has_class_figures
         ]
         shown.append(
             {

@@ -16,7 +16,7 @@ from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.names import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
-from faceattr.models.heads import NUM_YEARS, HeadConfig, head_configs
+from faceattr.models.heads import HeadConfig, head_configs
 from faceattr.models.lora import apply_lora
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import check_attributes, read_config
@@ -26,6 +26,7 @@ from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.selection import Selection
 from faceattr.training.losses.multi_loss import build_objective, initialise_heads
 from faceattr.training.metrics import Metrics
+from faceattr.training.targets import count_bins
 
 
 def choose_attributes(available: AttributeSet, names: tuple[str, ...]) -> AttributeSet:
@@ -103,10 +104,7 @@ def build_untrained(
         ConfigError, ModelError: see `build_model`; for example for a backbone's name, size or arguments, a freeze
             depth, a head, or an attribute that the loss names.
     """
-    counts = {
-        each.name: torch.ones(NUM_YEARS if each.kind == "age" else len(each.classes), dtype=torch.float64)
-        for each in attributes.attributes
-    }
+    counts = {each.name: torch.ones(count_bins(each), dtype=torch.float64) for each in attributes.attributes}
     return build_model(config, attributes, counts=counts, pretrained=False, storage=storage)
 
 

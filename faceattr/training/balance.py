@@ -35,7 +35,7 @@ class ClassCombinations:
         if unknown:
             raise ConfigError(f"--feed.balance: {unknown} are none of the learnt attributes {list(attributes.names)}")
         chosen: list[Attribute] = [attributes[name] for name in names]
-        ages = [each.name for each in chosen if each.kind == "age"]
+        ages = [each.name for each in chosen if not each.has_classes]
         if ages:
             raise ConfigError(f"--feed.balance: {ages} are ages, which have no classes; balance others")
         self.columns = tuple(names)

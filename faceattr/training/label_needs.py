@@ -95,7 +95,7 @@ def _may_be_learnt(data: PackedData, split: str, name: str) -> bool:
 
 def _right_rows(attribute: Attribute, found: list[str]) -> tuple[Tensor, Targets]:
     """Returns correct outputs and labels for some rows of each label that was found."""
-    if attribute.kind == "age":
+    if attribute.is_years:
         # Decades do not distinguish exact ages from ranges: either may occur.
         value = torch.tensor([[5.0, 6.0], [0.0, 10.0]] if found else []).reshape(-1, 2)
         outputs = one_hot(torch.full((len(value),), 5), NUM_YEARS).float() * 20
@@ -103,7 +103,7 @@ def _right_rows(attribute: Attribute, found: list[str]) -> tuple[Tensor, Targets
     classes = attribute.classes
     labels = torch.tensor([classes.index(name) for name in found if name in classes for _ in range(_ROWS)]).long()
     joined = [name.split("|") for name in found if name not in classes]
-    if attribute.kind == "binary":
+    if attribute.is_yes_no:
         return (labels.float()[:, None] - 0.5) * 8, _targets(labels.float())
     coarse = torch.tensor([[name in each for name in classes] for each in joined]).reshape(-1, len(classes)).bool()
     outputs = torch.cat([one_hot(labels, len(classes)), coarse.long()]).float() * 8

@@ -13,6 +13,7 @@ sklearn, and `empty_classes` is their number. Counts are float64 on the CPU, exa
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ from faceattr.training.targets import Targets
 
 ERROR_NAMES = frozenset(["loss", "mae", "rmse"])
 """Figures that are errors, by the last part of their name."""
-_WITHIN_YEARS = 5
+WITHIN_YEARS = 5
+"""Largest error in years of an age that counts as correct in `within_5`, the cumulative score CS@5."""
 
 
 class AttributeMetrics(ABC):
@@ -126,7 +128,7 @@ class AgeMetrics(AttributeMetrics):
         low, high = targets.value[known].double().unbind(1)
         is_exact = high - low <= 1
         error = (years - low)[is_exact]
-        within = (error.abs() <= _WITHIN_YEARS).sum()
+        within = (error.abs() <= WITHIN_YEARS).sum()
         self.counts["exact"] += torch.stack([error.abs().sum(), (error**2).sum(), error.sum(), within, is_exact.sum()])
         right = (years >= low) & (years < high) & ~is_exact
         self.counts["ranges"] += torch.stack([right.sum(), (~is_exact).sum()])
@@ -139,7 +141,7 @@ class AgeMetrics(AttributeMetrics):
             "mae": _ratio(absolute, count),
             "rmse": math.sqrt(_ratio(squared, count)),
             "bias": _ratio(signed, count),
-            f"within_{_WITHIN_YEARS}": _ratio(within, count),
+            f"within_{WITHIN_YEARS}": _ratio(within, count),
             "range_accuracy": _ratio(right, ranges),
             "count": float(count + ranges),
         }
@@ -230,6 +232,38 @@ def _build(attribute: Attribute, threshold: float) -> AttributeMetrics:
             return AgeMetrics()
         case "identity":
             return IdentityMetrics(attribute)
+    assert_never(attribute.kind)
+
+
+def shown_figures(attribute: Attribute) -> tuple[str, ...]:
+    """Returns the most informative validation figures."""
+    match attribute.kind:
+        case "binary":
+            return ("accuracy", "balanced_accuracy", "f1", "ap", "auc")
+        case "multiclass":
+            return ("accuracy", "balanced_accuracy", "macro_f1")
+        case "age":
+            return ("mae", "rmse", f"within_{WITHIN_YEARS}", "range_accuracy")
+        case "identity":
+            return ("top1", "top5", "macro_f1")
+    assert_never(attribute.kind)
+
+
+def judging_figures(attribute: Attribute, *, balanced: bool) -> tuple[str, ...]:
+    """Returns the figures that select a model without thresholds, in order; the first defined one is used.
+
+    Args:
+        attribute: attribute without a threshold.
+        balanced: whether to use the mean recall of the classes; otherwise their mean F1.
+    """
+    match attribute.kind:
+        case "identity":
+            return ("top1",)
+        case "age":
+            return (f"within_{WITHIN_YEARS}", "range_accuracy")
+        case "binary" | "multiclass":
+            return ("balanced_accuracy",) if balanced else ("macro_f1",)
+    assert_never(attribute.kind)
 
 
 def _by_class(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:

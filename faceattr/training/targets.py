@@ -6,6 +6,7 @@ without a label stay in place and contain zeros, which no loss or metric reads.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from torch import Tensor
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import AGE_LIMIT
 from faceattr.errors import RunError
+from faceattr.models.heads import NUM_YEARS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,20 +114,43 @@ def read_targets(table: pa.Table | pa.RecordBatch, attributes: AttributeSet) -> 
     return {attribute.name: _read_attribute(table, attribute) for attribute in attributes.attributes}
 
 
+def count_bins(attribute: Attribute) -> int:
+    """Returns the number of label bins of an attribute: its classes, or the 117 years of an age."""
+    match attribute.kind:
+        case "age":
+            return NUM_YEARS
+        case "binary" | "multiclass" | "identity":
+            return len(attribute.classes)
+    assert_never(attribute.kind)
+
+
 def _read_attribute(table: pa.Table | pa.RecordBatch, attribute: Attribute) -> Targets:
+    match attribute.kind:
+        case "age":
+            return _read_years(table, attribute.name)
+        case "binary":
+            return _read_classes(table, attribute, np.float32)
+        case "multiclass" | "identity":
+            return _read_classes(table, attribute, np.int64)
+    assert_never(attribute.kind)
+
+
+def _read_years(table: pa.Table | pa.RecordBatch, name: str) -> Targets:
+    low, known = _numbers(table, f"{name}_low")
+    high, _ = _numbers(table, f"{name}_high")
+    _check_range(name, np.stack([low, high - 1], 1)[known], AGE_LIMIT)
+    value = torch.from_numpy(np.stack([low, high], 1).astype(np.float32))
+    return Targets(value=value, known=torch.from_numpy(known), weight=torch.ones(len(known)))
+
+
+def _read_classes(table: pa.Table | pa.RecordBatch, attribute: Attribute, value_type: type[np.number]) -> Targets:
     name = attribute.name
-    if attribute.kind == "age":
-        low, known = _numbers(table, f"{name}_low")
-        high, _ = _numbers(table, f"{name}_high")
-        _check_range(name, np.stack([low, high - 1], 1)[known], AGE_LIMIT)
-        value = torch.from_numpy(np.stack([low, high], 1).astype(np.float32))
-        return Targets(value=value, known=torch.from_numpy(known), weight=torch.ones(len(known)))
     label, known = _numbers(table, name)
     num_classes = len(attribute.classes)
     _check_range(name, label[known], num_classes)
     score, weight = _read_scores(table, attribute)
     return Targets(
-        value=torch.from_numpy(label.astype(np.float32 if attribute.kind == "binary" else np.int64)),
+        value=torch.from_numpy(label.astype(value_type)),
         known=torch.from_numpy(known),
         weight=torch.ones(len(known)) if weight is None else weight,
         coarse=_read_coarse(table, f"{name}_mask", num_classes),
@@ -145,7 +170,7 @@ def _read_scores(table: pa.Table | pa.RecordBatch, attribute: Attribute) -> tupl
     name = f"{attribute.name}_score"
     if name not in table.schema.names:
         return None, None
-    if attribute.kind == "binary":
+    if attribute.is_yes_no:
         values, known = _numbers(table, name)
         score = np.where(known, values, np.nan).astype(np.float32)
     else:

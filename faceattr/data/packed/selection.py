@@ -41,7 +41,7 @@ def select_labels(
     Raises:
         ConfigError: an attribute is not among the source's binary ones, or there are fewer negatives than asked for.
     """
-    binary = [each.name for each in source.attributes.attributes if each.kind == "binary"]
+    binary = [each.name for each in source.attributes.attributes if each.is_yes_no]
     for name in any_of:
         if name not in binary:
             raise ConfigError(f"--select.any-of: {name!r} is no binary attribute here; {near_hint(name, binary)}")

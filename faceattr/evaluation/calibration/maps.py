@@ -54,8 +54,7 @@ def choose_method(judged: JudgedRows, method: Method) -> FittedMethod | None:
 
     `isotonic` falls back to a temperature below 200 rows; ages and identities are not calibrated.
     """
-    kind = judged.attribute.kind
-    counts = np.bincount(judged.labels, minlength=2) if kind in ("binary", "multiclass") else np.zeros(1)
+    counts = np.bincount(judged.labels, minlength=2) if judged.attribute.has_class_scores else np.zeros(1)
     if method == "none" or len(judged) < MIN_ROWS or (counts > 1).sum() < 2:
         return None
     return "isotonic" if method == "isotonic" and len(judged) >= MIN_ISOTONIC_ROWS else "temperature"
@@ -69,7 +68,7 @@ def fit_settings(judged: JudgedRows, method: FittedMethod) -> dict[str, Any]:
         method: result of `choose_method`.
     """
     logits = judged.outputs.astype(np.float64)
-    if judged.attribute.kind == "binary":
+    if judged.attribute.is_yes_no:
         logits = np.stack([np.zeros_like(logits), logits], 1)
     if method == "isotonic":
         return {"method": "isotonic", "curves": _fit_curves(judged, _softmax(logits)), "num_rows": len(judged)}
@@ -88,7 +87,7 @@ def _fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _fit_curves(judged: JudgedRows, scores: np.ndarray) -> list[dict[str, list[float]]]:
-    classes = [1] if judged.attribute.kind == "binary" else range(scores.shape[1])
+    classes = [1] if judged.attribute.is_yes_no else range(scores.shape[1])
     # Rule of succession: that none of n rows has the class does not prove that it never occurs, and a score of 0 that
     # is wrong once has an infinite log loss.
     least = 1 / (len(judged) + 2)

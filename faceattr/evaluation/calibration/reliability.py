@@ -51,7 +51,7 @@ def read_confidence(judged: JudgedRows) -> tuple[np.ndarray, np.ndarray]:
 
     For a binary attribute these are the label and P(yes), else whether the top class is correct and its score.
     """
-    if judged.attribute.kind == "binary":
+    if judged.attribute.is_yes_no:
         return judged.labels == 1, judged.scores
     return judged.labels == judged.scores.argmax(1), judged.scores.max(1)
 

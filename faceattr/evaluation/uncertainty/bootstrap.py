@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from faceattr.evaluation.figures import COMBINED_WEIGHTS
+from faceattr.evaluation.figures import COMBINED_WEIGHTS, build_cells
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.clusters import number_clusters
-from faceattr.evaluation.uncertainty.outcome_counts import MAX_PLACES, ClassCells, build_cells
+from faceattr.evaluation.uncertainty.outcome_counts import MAX_PLACES, ClassCells
 
 DEFAULT_RESAMPLES = 1_000
 _CHUNK = 1_000_000

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from faceattr.evaluation.calibration.reliability import compute_calibration_error, read_confidence
-from faceattr.evaluation.figures import WITHIN_YEARS
+from faceattr.evaluation.figures import find_shares
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.intervals import NO_INTERVAL, Interval, percentile_interval, wilson_interval
 
@@ -29,7 +29,7 @@ def compute_intervals(judged: JudgedRows, draws: Mapping[str, np.ndarray]) -> di
     """
     num_units = judged.resampling.num_clusters
     found = {name: _drawn_interval(values, num_units) for name, values in draws.items()}
-    if len(judged) and judged.attribute.kind in ("binary", "multiclass"):
+    if len(judged) and judged.attribute.has_class_scores:
         found["calibration_error"] = compute_calibration_error(*read_confidence(judged), judged.clusters)[1]
     return found | _share_intervals(judged)
 
@@ -40,40 +40,4 @@ def _drawn_interval(draws: np.ndarray, num_units: int) -> Interval:
 
 
 def _share_intervals(judged: JudgedRows) -> dict[str, Interval]:
-    return {name: wilson_interval(right, clusters) for name, (right, clusters) in _shares(judged).items()}
-
-
-def _shares(judged: JudgedRows) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Returns figure -> which of its rows are right, and the clusters of these rows."""
-    masks: dict[str, np.ndarray] = {}
-    everything = np.ones(len(judged), bool)
-    if judged.attribute.kind == "age":
-        low, high = judged.labels.T
-        exact = high - low <= 1
-        right = np.where(exact, np.abs(judged.predictions - low) <= WITHIN_YEARS, False)
-        right |= ~exact & (judged.predictions >= low) & (judged.predictions < high)
-        masks = {f"within_{WITHIN_YEARS}": exact, "range_accuracy": ~exact}
-    else:
-        right = judged.labels == judged.predictions
-        match judged.attribute.kind:
-            case "binary":
-                masks = {"accuracy": everything, "precision": judged.predictions == 1, "recall": judged.labels == 1}
-            case "multiclass":
-                masks = {"accuracy": everything}
-                for index, name in enumerate(judged.attribute.classes):
-                    masks |= {
-                        f"precision/{name}": judged.predictions == index,
-                        f"recall/{name}": judged.labels == index,
-                    }
-            case "identity":
-                masks = {"top1": everything}
-    clusters = judged.clusters
-    shares = {
-        name: (right[mask], None if clusters is None else clusters[mask]) for name, mask in masks.items() if mask.any()
-    }
-    if judged.attribute.kind == "identity":
-        shares["top5"] = ((judged.outputs == judged.labels[:, None]).any(1), clusters)
-    if judged.coarse is not None:
-        possible, said = judged.coarse
-        shares["coarse_accuracy"] = (possible[np.arange(len(said)), said], judged.coarse_clusters)
-    return shares
+    return {name: wilson_interval(right, clusters) for name, (right, clusters) in find_shares(judged).items()}

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from faceattr.evaluation.calibration.log_loss import compute_log_losses
-from faceattr.evaluation.figures import WITHIN_YEARS
 from faceattr.evaluation.judged import JudgedRows
+from faceattr.training.metrics import WITHIN_YEARS
 
 MAX_PLACES = 512
 _LOSS_PLACES = 32
@@ -46,19 +46,6 @@ class OutcomeCounts(ABC):
     @abstractmethod
     def figures(self, counts: np.ndarray) -> _Draws:
         """Computes figure -> float64 [B] from counts [B, K]."""
-
-
-def build_cells(judged: JudgedRows, *, max_places: int = MAX_PLACES) -> OutcomeCounts:
-    """Builds the cells of judged rows."""
-    match judged.attribute.kind:
-        case "binary":
-            return BinaryCells(judged.labels, judged.scores, judged.predictions, max_places)
-        case "multiclass":
-            return ClassCells(judged, max_places)
-        case "age":
-            return AgeCells(judged, max_places)
-        case "identity":
-            return IdentityCells(judged)
 
 
 class BinaryCells(OutcomeCounts):

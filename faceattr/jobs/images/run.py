@@ -173,7 +173,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
     )
     actors = plan_actors(job.config.workers)
     logger.info("%s %s", job.kind, " ".join(f"{key}={value}" for key, value in asdict(actors).items()))
-    binary = [each.name for each in job.attributes.attributes if each.kind == "binary"]
+    binary = [each.name for each in job.attributes.attributes if each.is_yes_no]
     progress = Progress(record.plan.num_rows, record.plan.num_rows - num_pending, binary)
     watched = RunRows(record.plan.num_rows, record.plan.num_rows - num_pending)
     budget = ErrorBudget(

@@ -41,7 +41,7 @@ def fit_thresholds(
         rank: of this process.
         world_size: number of ranks.
     """
-    names = [each.name for each in model.attributes.attributes if each.kind == "binary"]
+    names = [each.name for each in model.attributes.attributes if each.has_threshold]
     own: dict[str, list[Tensor]] = {name: [torch.zeros(0, 2, dtype=torch.float64)] for name in names}
     for batch in batches:
         outputs = forward(model, batch.inputs.to(device, non_blocking=True))

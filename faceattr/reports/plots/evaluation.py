@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import matplotlib.axes
 import matplotlib.figure
@@ -25,16 +26,27 @@ def draw_score_histogram(
     figure = matplotlib.figure.Figure(figsize=(5.2, 1.9), layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(*limits, len(counts) + 1)
-    binary = attribute.kind == "binary"
+    binary = attribute.is_yes_no
     colours = [_ORANGE if binary and edge >= threshold else _BLUE for edge in edges[:-1]]
     axes.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=colours)
     if counts.max(initial=0) > 20 * max(1.0, float(np.median(counts))):
         axes.set_yscale("symlog")  # most scores are near 0 or 1; a log scale shows the uncertain ones between
     axes.set_xlim(*limits)
-    axes.set_xlabel({"binary": "P(yes)", "age": "years"}.get(attribute.kind, "score of the chosen class"), fontsize=8)
+    axes.set_xlabel(_describe_score(attribute), fontsize=8)
     axes.set_ylabel("images", fontsize=8)
     _plain(axes)
     return to_data_uri(figure)
+
+
+def _describe_score(attribute: Attribute) -> str:
+    match attribute.kind:
+        case "binary":
+            return "P(yes)"
+        case "age":
+            return "years"
+        case "multiclass" | "identity":
+            return "score of the chosen class"
+    assert_never(attribute.kind)
 
 
 def draw_confusions(judged: Sequence[JudgedRows]) -> matplotlib.figure.Figure:
@@ -42,10 +54,13 @@ def draw_confusions(judged: Sequence[JudgedRows]) -> matplotlib.figure.Figure:
     figure, axes = _grid(len(judged), 3.4, 3.1)
     for each, place in zip(judged, axes, strict=True):
         place.set_title(each.attribute.name, fontsize=10)
-        if each.attribute.kind == "age":
-            _draw_ages(place, each)
-        else:
-            _draw_confusion(place, each)
+        match each.attribute.kind:
+            case "age":
+                _draw_ages(place, each)
+            case "binary" | "multiclass" | "identity":
+                _draw_confusion(place, each)
+            case _:
+                assert_never(each.attribute.kind)
     return figure
 
 
@@ -83,7 +98,7 @@ def draw_curves(judged: Sequence[JudgedRows], thresholds: Mapping[str, float]) -
     """Draws precision over recall: one curve per binary attribute, with its threshold marked, or per class."""
     figure, axes = _grid(len(judged), 3.4, 2.9)
     for each, place in zip(judged, axes, strict=True):
-        binary = each.attribute.kind == "binary"
+        binary = each.attribute.is_yes_no
         names = ("",) if binary else each.attribute.classes
         for index, name in enumerate(names):
             mine = each.labels == (1 if binary else index)
@@ -125,7 +140,7 @@ def draw_reliability(before: Sequence[JudgedRows], after: Sequence[JudgedRows]) 
         counts, edges = np.histogram(read_confidence(calibrated)[1], bins=40, range=(0, 1))
         heights = 0.14 * counts / counts.max()
         place.bar(edges[:-1], heights, width=np.diff(edges), align="edge", color=_GRAY, alpha=0.45, lw=0)
-        binary = calibrated.attribute.kind == "binary"
+        binary = calibrated.attribute.is_yes_no
         few, many = int(curve.count.min()), int(curve.count.max())
         rows = f"{few:,}" if few == many else f"{few:,} to {many:,}"
         place.set_title(f"{calibrated.attribute.name}  ({len(curve.count)} bins of {rows} rows)", fontsize=9)

@@ -22,7 +22,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.parquet import encode_table
 from faceattr.data.stores.store import Store
-from faceattr.evaluation.decisions import decide
+from faceattr.evaluation.decisions import decide_kept
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
 from faceattr.evaluation.judged import read_outputs
 from faceattr.reports.plots.evaluation import draw_confusions, draw_curves, draw_reliability
@@ -55,12 +55,9 @@ def predict_rows(table: pa.Table, attributes: AttributeSet, fitted: Fitted) -> t
     labels: dict[str, np.ndarray] = {}
     for each in attributes.attributes:
         scores = score_table(table, each, fitted)
-        if each.kind == "identity":
-            labels[each.name] = read_outputs(table, each)[:, 0]
-        else:
-            labels[each.name] = decide(each, scores, fitted.thresholds)
+        labels[each.name] = decide_kept(each, read_outputs(table, each), scores, fitted.thresholds)
         table = table.append_column(f"predicted_{each.name}", pa.array(labels[each.name]))
-        if each.kind == "age":
+        if not each.has_score:
             continue
         column = pa.array(scores.astype(np.float32).tolist(), pa.list_(pa.float32())) if scores.ndim == 2 else scores
         table = table.append_column(f"predicted_{each.name}_score", pa.array(column))
@@ -70,7 +67,7 @@ def predict_rows(table: pa.Table, attributes: AttributeSet, fitted: Fitted) -> t
 def draw_pictures(evaluation: Evaluation) -> dict[str, matplotlib.figure.Figure]:
     """Returns file key -> plot."""
     judged = [each for each in evaluation.judged.values() if len(each)]
-    named = [each for each in judged if each.attribute.kind in ("binary", "multiclass")]
+    named = [each for each in judged if each.attribute.has_class_scores]
     pictures = {"confusion_matrices.png": draw_confusions(judged)}
     if named:
         before = [evaluation.uncalibrated[each.attribute.name] for each in named]

@@ -54,8 +54,7 @@ def write_performance_report(
 
 
 def _describe_kind(judged: JudgedRows) -> str:
-    kinds = {"binary": "yes or no", "multiclass": "classes", "age": "years", "identity": "persons"}
-    return f"{kinds[judged.attribute.kind]}, {len(judged):,} rows"
+    return f"{judged.attribute.label_words}, {len(judged):,} rows"
 
 
 def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
@@ -67,7 +66,7 @@ def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
 
 def _report_lines(judged: JudgedRows) -> list[str]:
     names = judged.attribute.classes
-    if judged.attribute.kind not in ("binary", "multiclass") or len(names) > _MAX_CLASSES or not len(judged):
+    if not judged.attribute.has_class_scores or len(names) > _MAX_CLASSES or not len(judged):
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

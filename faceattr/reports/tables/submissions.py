@@ -51,7 +51,7 @@ def write_submission(
     image_ids: Sequence[str], attributes: AttributeSet, labels: Mapping[str, np.ndarray]
 ) -> str | None:
     """Seed 001's submission.csv: `filename,predicted_gender,predicted_identity`; None without both attributes."""
-    person = next((each for each in attributes.attributes if each.kind == "identity"), None)
+    person = next((each for each in attributes.attributes if each.is_person), None)
     if person is None or "gender" not in attributes.names:
         return None
     genders = attributes["gender"].classes

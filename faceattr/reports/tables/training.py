@@ -9,23 +9,9 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from faceattr.attributes import Attribute, AttributeKind, AttributeSet
+from faceattr.attributes import Attribute, AttributeSet
 from faceattr.training.loop.state import EpochRecord
-
-SHOWN_FIGURES: dict[AttributeKind, tuple[str, ...]] = {
-    "binary": ("accuracy", "balanced_accuracy", "f1", "ap", "auc"),
-    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1"),
-    "age": ("mae", "rmse", "within_5", "range_accuracy"),
-    "identity": ("top1", "top5", "macro_f1"),
-}
-"""Kind of attribute -> its most informative figures."""
-MAIN_FIGURE: dict[AttributeKind, str] = {
-    "binary": "f1",
-    "multiclass": "macro_f1",
-    "age": "mae",
-    "identity": "top1",
-}
-"""Kind of attribute -> the figure that is plotted over the epochs."""
+from faceattr.training.metrics import shown_figures
 
 
 def best_record(history: Sequence[EpochRecord], best_epoch: int) -> EpochRecord:
@@ -34,8 +20,8 @@ def best_record(history: Sequence[EpochRecord], best_epoch: int) -> EpochRecord:
 
 
 def figures_of(record: EpochRecord, attribute: Attribute) -> dict[str, float]:
-    """Returns the listed validation figures of an attribute that are defined."""
-    values = {name: record[f"val/{attribute.name}/{name}"] for name in SHOWN_FIGURES[attribute.kind]}
+    """Returns the shown validation figures of an attribute that are defined."""
+    values = {name: record[f"val/{attribute.name}/{name}"] for name in shown_figures(attribute)}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

@@ -9,6 +9,7 @@ Both are 0 in rows without a label, so the loss equals the loss of the labelled 
 """
 
 from abc import ABC, abstractmethod
+from typing import assert_never
 
 import torch
 from timm.loss import AsymmetricLossMultiLabel
@@ -254,3 +255,4 @@ def build_attribute_loss(
         case "multiclass" | "identity":
             weights = None if kind is None else compute_class_weights(counts, kind, max_ratio=ratio)
             return ClassLoss(config, len(attribute.classes), weights)
+    assert_never(attribute.kind)

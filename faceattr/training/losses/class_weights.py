@@ -15,9 +15,8 @@ from torch import Tensor
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import ConfigError
-from faceattr.models.heads import NUM_YEARS
 from faceattr.training.age import years_within
-from faceattr.training.targets import Targets
+from faceattr.training.targets import Targets, count_bins
 
 WeightKind = Literal["root", "balanced", "effective"]
 
@@ -31,9 +30,7 @@ class LabelTotals:
 
     def __init__(self, attributes: AttributeSet) -> None:
         self._attributes = attributes
-        self.counts = {
-            each.name: torch.zeros(_num_counted(each), dtype=torch.float64) for each in attributes.attributes
-        }
+        self.counts = {each.name: torch.zeros(count_bins(each), dtype=torch.float64) for each in attributes.attributes}
 
     def add(self, targets: Mapping[str, Targets]) -> None:
         """Counts a batch, which must be on the CPU."""
@@ -49,16 +46,12 @@ class LabelTotals:
             )
 
 
-def _num_counted(attribute: Attribute) -> int:
-    return NUM_YEARS if attribute.kind == "age" else len(attribute.classes)
-
-
 def _count(attribute: Attribute, targets: Targets) -> Tensor:
-    shares = targets.value.new_zeros(len(targets), _num_counted(attribute), dtype=torch.float64)
+    shares = targets.value.new_zeros(len(targets), count_bins(attribute), dtype=torch.float64)
     if targets.coarse is not None:
         shares += _shared_evenly(targets.coarse)
     known = targets.known
-    if attribute.kind == "age":
+    if attribute.is_years:
         shares[known] = _shared_evenly(years_within(targets.value[known]))
     else:
         shares[known] = torch.nn.functional.one_hot(targets.value[known].long(), shares.shape[1]).double()
