@@ -1,6 +1,7 @@
 """Exports a model as ONNX: one file with weights, calibration, thresholds and rules, and a JSON file next to it that
 describes its inputs and outputs. The file is run by onnxruntime and compared with PyTorch before it is renamed to its
 final name.
+
     input    images          uint8 [n, S, S, 3], RGB, resized and cropped as `preprocessing` in the JSON specifies; or,
                              for input type float32, float32 [n, 3, S, S], normalised as well
     output   <name>_score    float32, calibrated: binary [n] P(yes); several classes [n, C]

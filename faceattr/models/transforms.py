@@ -36,7 +36,7 @@ class Normalise(nn.Module):
         self.register_buffer("deviation", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [..., 3, S, S] -> float32 [..., 3, S, S]."""
+        """Normalises uint8 [..., 3, S, S] -> float32 [..., 3, S, S]."""
         _check_pixels(images)
         return (images.float() / 255 - self.mean) / self.deviation
 
@@ -56,7 +56,7 @@ class EvalTransform(nn.Module):
         self.crop = v2.CenterCrop(preprocessing.size_px)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [..., 3, H, W] -> uint8 [..., 3, S, S]."""
+        """Resizes and crops uint8 [..., 3, H, W] -> uint8 [..., 3, S, S]."""
         _check_pixels(images)
         if self.preprocessing.crop_mode == "center":
             images = _without_far_ends(images)
@@ -77,7 +77,7 @@ class TrainTransform:
 
         Args:
             image: uint8 [3, H, W].
-            seed: from `image_seed`; the same seed gives the same view.
+            seed: seed from `image_seed`; the same seed gives the same view.
 
         Returns:
             uint8 [3, S, S]; equal to `EvalTransform` if the strength is 0.
@@ -156,7 +156,7 @@ class RandomRain(nn.Module):
         self.strength = strength
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 [3, H, W] -> uint8 [3, H, W]."""
+        """Draws rain on uint8 [3, H, W] with probability p; the shape does not change."""
         if not _happens(self.p):
             return image
         return add_rain(
@@ -177,7 +177,7 @@ class RandomFog(nn.Module):
         self.strength = strength
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 [3, H, W] -> uint8 [3, H, W]."""
+        """Draws fog on uint8 [3, H, W] with probability p; the shape does not change."""
         if not _happens(self.p):
             return image
         return add_fog(image, thickness=min(0.85, 0.45 * self.strength * _uniform(0.6, 1.4)))

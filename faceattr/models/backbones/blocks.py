@@ -56,7 +56,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         module: the timm or transformers model.
         config: how to rebuild it.
-        blocks: in forward order, stem first.
+        blocks: its blocks in forward order, stem first.
         num_features: length of the pooled features.
         preprocessing: image preprocessing that it expects.
         frozen_depth: number of leading blocks that do not train; set by `faceattr.models.freezing.freeze`.

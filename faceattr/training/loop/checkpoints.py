@@ -5,7 +5,7 @@ best.safetensors    weights of the best epoch
 training.pt         optimizer, schedule, scaler, moving average, loss weighting, history; read with `weights_only`
 checkpoint.json     fingerprint, epoch, sizes; written last, so that a folder with it is complete
 
-Checkpoints in a run folder; those of the last and the best epoch are kept.
+Checkpoints in a run folder; the last epoch's and the best epoch's are kept.
 
     checkpoints/epoch-00007.*       files of `faceattr.training.loop.checkpoints`, `epoch-00007.checkpoint.json` last
 
