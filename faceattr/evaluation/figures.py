@@ -1,4 +1,4 @@
-"""Figures of judged rows, by scikit-learn.
+"""Figures (metrics) of judged rows, computed by scikit-learn.
 
     binary      accuracy, balanced_accuracy, precision, recall, f1, ap, auc, log_loss, calibration_error, ece
     multiclass  accuracy, balanced_accuracy, macro_precision, macro_f1, weighted_f1, log_loss, calibration_error, ece,
@@ -71,11 +71,11 @@ _PERSONS: dict[str, GroupMetric] = {"top1": accuracy_score}
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure.
+    """Value of one metric.
 
     Attributes:
-        value: NaN where it is not defined.
-        count: rows it is made of; of a class, its support.
+        value: the value; NaN if undefined.
+        count: number of rows that it is computed from; for a class its support.
     """
 
     value: float
@@ -83,11 +83,11 @@ class Figure:
 
 
 def compute_figures(judged: JudgedRows) -> dict[str, Figure]:
-    """All figures of one attribute; see the module."""
+    """Computes all figures of one attribute; see the module docstring."""
     if not len(judged) and judged.coarse is None:
         return {}
     with warnings.catch_warnings():
-        # sklearn warns of what is NaN here: a class without rows, or without predictions.
+        # sklearn warns of figures that are NaN here: a class without rows, or without predictions.
         warnings.simplefilter("ignore")
         match judged.attribute.kind:
             case "binary":
@@ -102,7 +102,7 @@ def compute_figures(judged: JudgedRows) -> dict[str, Figure]:
 
 
 def card_figures(attribute: Attribute) -> tuple[str, ...]:
-    """The figures that a model card shows, as far as they are defined."""
+    """Returns the defined figures that a model card shows."""
     match attribute.kind:
         case "binary":
             return ("f1", "precision", "recall", "ap", "auc", "calibration_error")
@@ -116,7 +116,7 @@ def card_figures(attribute: Attribute) -> tuple[str, ...]:
 
 
 def group_metrics(attribute: Attribute) -> Mapping[str, GroupMetric]:
-    """Figures that are compared between groups: name -> function of labels [n] and predictions [n]."""
+    """Returns the figures that are compared between groups: name -> function of labels [n] and predictions [n]."""
     match attribute.kind:
         case "binary":
             return _BINARY
@@ -130,7 +130,7 @@ def group_metrics(attribute: Attribute) -> Mapping[str, GroupMetric]:
 
 
 def build_cells(judged: JudgedRows, *, max_places: int = MAX_PLACES) -> OutcomeCounts:
-    """The cells of judged rows."""
+    """Builds the cells of judged rows."""
     match judged.attribute.kind:
         case "binary":
             return BinaryCells(judged.labels, judged.scores, judged.predictions, max_places)
@@ -144,7 +144,7 @@ def build_cells(judged: JudgedRows, *, max_places: int = MAX_PLACES) -> OutcomeC
 
 
 def find_shares(judged: JudgedRows) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Figures that are shares of rows: name -> which of its rows are right, bool [m], and their clusters, int64 [m]."""
+    """Returns figures that are shares of rows: name -> whether a row is right, bool [m], and its cluster, int64 [m]."""
     masks: dict[str, np.ndarray] = {}
     everything = np.ones(len(judged), bool)
     right = judged.labels == judged.predictions if judged.attribute.has_classes else _right_years(judged)
@@ -179,7 +179,7 @@ def find_shares(judged: JudgedRows) -> dict[str, tuple[np.ndarray, np.ndarray | 
 
 
 def _right_years(judged: JudgedRows) -> np.ndarray:
-    """Bool [n]: exact ages that are met within WITHIN_YEARS, ranges that are hit."""
+    """Returns which predictions are right, bool [n]: within WITHIN_YEARS of an exact age, or inside a range."""
     low, high = judged.labels.T
     exact = high - low <= 1
     right = np.where(exact, np.abs(judged.predictions - low) <= WITHIN_YEARS, False)

@@ -1,12 +1,12 @@
-"""Outputs of a model to calibrated scores: the one definition that prediction, evaluation and export share.
+"""Maps model outputs to calibrated scores: the one definition that prediction, evaluation and export share.
 
     binary      logit z           P(yes) = sigmoid(z / T), or f(sigmoid(z))
     multiclass  logits [C]        softmax(z / T), or f_c(softmax(z)_c) divided by their sum
     identity    logits [N]        softmax(z)
     age         years or logits   years
 
-T is a temperature, f a curve from isotonic regression: piecewise linear through its knots, flat outside. Which of them
-applies stands in the model's `calibration`, as `faceattr.evaluation.calibration.maps` writes it.
+T is a temperature, f a curve from isotonic regression: piecewise linear between its knots, constant outside. The
+model's `calibration` states which one applies, as written by `faceattr.evaluation.calibration.maps`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ METHODS = ("temperature", "isotonic")
 
 
 class Scores(nn.Module):
-    """Calibrated scores of all attributes; plain arithmetic, so that it can be exported.
+    """Calibrated scores of all attributes, in plain tensor arithmetic so that it can be exported.
 
     Args:
-        attributes: of the model.
-        calibration: attribute -> settings; attributes without are scored as they are.
+        attributes: attributes of the model.
+        calibration: attribute -> settings; the others are scored without calibration.
 
     Raises:
         ModelError: the settings cannot be read.
@@ -45,10 +45,10 @@ class Scores(nn.Module):
         )
 
     def forward(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Scores by attribute.
+        """Returns the scores per attribute.
 
         Args:
-            outputs: attribute -> float32 [n, outputs], as the model gives them.
+            outputs: attribute -> float32 [n, outputs], from the model.
 
         Returns:
             Attribute -> float32: binary [n] P(yes); multiclass and identity [n, classes], sums 1; age [n] years.
@@ -57,14 +57,14 @@ class Scores(nn.Module):
 
 
 def score_outputs(attribute: Attribute, outputs: np.ndarray, calibration: Mapping[str, Any] | None) -> np.ndarray:
-    """Scores of one attribute from float32 [n, outputs]; see `Scores`."""
+    """Returns the scores of one attribute from float32 [n, outputs]; see `Scores`."""
     with torch.inference_mode():
         scores: np.ndarray = _build(attribute, calibration)(torch.from_numpy(np.array(outputs, np.float32))).numpy()
     return scores
 
 
 def keep_outputs(attribute: Attribute, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    """What evaluation keeps of an attribute's outputs float32 [n, outputs], by column; see `output_columns`."""
+    """Returns the stored form of an attribute's outputs, float32 [n, outputs], by column; see `output_columns`."""
     column = f"output_{attribute.name}"
     match attribute.kind:
         case "binary":
@@ -81,12 +81,12 @@ def keep_outputs(attribute: Attribute, outputs: np.ndarray) -> dict[str, np.ndar
 
 
 def score_kept(table: pa.Table, attribute: Attribute, calibration: Mapping[str, Any] | None) -> np.ndarray:
-    """Calibrated scores of all rows of a scored table: [N], or [N, C] of several classes; years; a person's certainty.
+    """Returns a scored table's calibrated scores: [N], or [N, C] for classes; years for an age; a person's certainty.
 
     Args:
         table: N rows with the columns of `keep_outputs`.
-        attribute: whose scores.
-        calibration: its settings, see `Scores`.
+        attribute: attribute of the scores.
+        calibration: calibration settings of the attribute; see `Scores`.
     """
     match attribute.kind:
         case "identity":
@@ -159,12 +159,12 @@ class _Isotonic(nn.Module):
             return self.curves[0](scores)
         each = torch.stack([curve(scores[:, index]) for index, curve in enumerate(self.curves)], 1)
         total = each.sum(1, keepdim=True)
-        # As sklearn: where every curve says 0, all classes are as likely.
+        # As in sklearn: if all curves give 0, all classes are equally likely.
         return torch.where(total > 0, each / total.clamp_min(1e-30), torch.full_like(each, 1 / each.shape[1]))
 
 
 class _Curve(nn.Module):
-    """Piecewise linear: the first y, and of every rise that x has reached its part."""
+    """Piecewise linear curve: the first y plus, for every segment, the part of its rise below x."""
 
     starts: Tensor
     widths: Tensor
@@ -174,9 +174,9 @@ class _Curve(nn.Module):
         super().__init__()
         knots, values = np.asarray(x, np.float32), np.asarray(y, np.float64)
         if knots.shape != values.shape or knots.ndim != 1 or not len(knots):
-            raise ValueError(f"expected as many x as y, found {knots.shape} and {values.shape}")
+            raise ValueError(f"expected equally many x and y, found {knots.shape} and {values.shape}")
         if (np.diff(knots) <= 0).any() or (np.diff(values) < 0).any() or values[0] < 0 or values[-1] > 1:
-            raise ValueError("expected rising x, and y that rises from 0 to 1 at most")
+            raise ValueError("expected increasing x, and non-decreasing y in [0, 1]")
         self._first = float(values[0])
         self.register_buffer("starts", torch.from_numpy(knots[:-1]), persistent=False)
         self.register_buffer("widths", torch.from_numpy(np.diff(knots)), persistent=False)

@@ -1,4 +1,4 @@
-"""The page that a prediction run leaves: counts, reasons, histograms of scores, agreement with another run."""
+"""Report page of a prediction run: counts, reject reasons, score histograms, agreement with another run."""
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ class PredictionStatistics:
             each.name: np.zeros(len(each.classes), np.int64) for each in attributes.attributes
         }
         self.counts |= {rule.name: np.zeros(2, np.int64) for rule in attributes.derived}
-        # P(yes) of binary attributes, the score of the chosen class of others, years of ages.
+        # P(yes) of binary attributes, the score of the chosen class of others, years for ages.
         self.histograms = {name: np.zeros(_NUM_BINS, np.int64) for name in names}
         self.examples: dict[str, list[tuple[str, str]]] = {}
 
@@ -64,7 +64,7 @@ def write_prediction_report(
     statistics: PredictionStatistics,
     agreement: Agreement | None,
 ) -> None:
-    """Draws the page into the run folder."""
+    """Writes the page into the run folder."""
     page = render_prediction_report(record, manifest, statistics, agreement)
     store.put(report_key(manifest.version), page.encode())
 
@@ -72,7 +72,7 @@ def write_prediction_report(
 def render_prediction_report(
     record: RunRecord, manifest: Manifest, statistics: PredictionStatistics, agreement: Agreement | None
 ) -> str:
-    """The page as HTML, one file, pictures inside."""
+    """Renders the page as a single HTML file with embedded plots."""
     attributes = []
     for each in statistics.attributes.attributes:
         counts = statistics.counts[each.name]

@@ -1,13 +1,13 @@
-"""The 95 % interval of every figure, each by the method that covers for it.
+"""The 95 % interval of every figure, by the method with the right coverage for it.
 
     shares of rows     Wilson's, with the effective number of rows: accuracy, precision, recall, top1, top5, within_5
     calibration_error  the normal interval of a debiased estimate, see `reliability.py`
-    ece                none: it is biased upwards, and its bootstrap twice, so that such an interval often misses the
-                       very figure that it is printed beside
+    ece                none: it is biased upwards, and its bootstrap doubly so; such an interval often
+                       excludes the figure itself
     all others         percentiles of the bootstrap: f1, ap, auc, log_loss, means over classes, errors in years
 
-The units are clusters (`clusters.py`) wherever rows have them. A figure whose draws are all the same, such as an f1 of
-1, has no interval: that the rows at hand hold no fault does not say that others hold none.
+The units are clusters (`clusters.py`) if rows have them. A figure whose draws are all equal, such as an f1 of 1, has no
+interval: rows without errors here do not show that other rows have none.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ from faceattr.evaluation.uncertainty.intervals import NO_INTERVAL, Interval, per
 
 
 def compute_intervals(judged: JudgedRows, draws: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-    """Figure -> interval; see the module.
+    """Computes figure -> interval; see the module docstring.
 
     Args:
         judged: rows of one attribute.
-        draws: their figures by `bootstrap.compute_draws`.
+        draws: draws of their figures by `bootstrap.compute_draws`.
     """
     num_units = judged.resampling.num_clusters
     found = {name: _drawn_interval(values, num_units) for name, values in draws.items()}

@@ -1,4 +1,4 @@
-"""Pictures of a training: its curves, and how labels are spread over the splits."""
+"""Plots of a training run: its curves, and the distribution of labels over the splits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from faceattr.training.loop.state import EpochRecord
 
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 _SPLIT_COLOURS = {"train": _BLUE, "val": _ORANGE, "test": _GRAY}
-# More classes than these are drawn as a curve of counts, the largest first.
+# More classes than these are drawn as a curve of counts, in decreasing order.
 _MAX_BARS = 20
 
 
 def draw_training(
     history: Sequence[EpochRecord], attributes: AttributeSet, best_epoch: int
 ) -> matplotlib.figure.Figure:
-    """Losses, the chosen metric, the main figure of each attribute, learning rate and throughput over the epochs."""
+    """Draws losses, the selection metric, each attribute's main figure, learning rate and throughput by epoch."""
     figure = matplotlib.figure.Figure(figsize=(11, 7), layout="constrained")
     (losses, chosen), (figures, speed) = figure.subplots(2, 2)
     epochs = [record["epoch"] + 1 for record in history]
@@ -60,11 +60,11 @@ def draw_training(
 
 
 def draw_labels(attribute: Attribute, counts: Mapping[str, Sequence[float]]) -> matplotlib.figure.Figure:
-    """Share of each class in every split.
+    """Draws the share of each class in every split.
 
     Args:
-        attribute: whose labels they are.
-        counts: split -> labels by class; of an age, by year.
+        attribute: attribute of the labels.
+        counts: split -> number of labels by class, or by year for an age.
     """
     figure = matplotlib.figure.Figure(figsize=(6.4, 2.2), layout="constrained")
     axes = figure.subplots()
@@ -90,4 +90,4 @@ def _draw_curves(axes: Any, attribute: Attribute, shares: Mapping[str, np.ndarra
     for split, values in shares.items():
         drawn = values if attribute.is_years else np.sort(values)[::-1]
         axes.step(range(len(drawn)), drawn, where="mid", color=_SPLIT_COLOURS[split], label=split)
-    axes.set_xlabel("years" if attribute.is_years else "classes, the largest first", fontsize=8)
+    axes.set_xlabel("years" if attribute.is_years else "classes, largest first", fontsize=8)
