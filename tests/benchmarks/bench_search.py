@@ -59,10 +59,13 @@ class MemoryFeed:
         self._images, self._targets = {}, {}
         limits = ImageLimitsConfig(max_bytes=2**30, max_pixels=2**26)
         for split in ("train", "val"):
-            rows = [data for table in plan.data.iter_split(split, ["image"]) for data in table["image"].to_pylist()]
+            rows = [
+                data for table in plan.inputs.data.iter_split(split, ["image"]) for data in table["image"].to_pylist()
+            ]
             decoded = [torch.from_numpy(decode_image(data, limits)).permute(2, 0, 1).contiguous() for data in rows]
             self._images[split] = torch.stack([plain(image) for image in decoded])
-            self._targets[split] = read_targets(read_labels(plan.data, split, plan.attributes), plan.attributes)
+            attributes = plan.inputs.attributes
+            self._targets[split] = read_targets(read_labels(plan.inputs.data, split, attributes), attributes)
         self.num_batches = len(self._images["train"]) // config.feed.batch_size
 
     def _batch(self, split: str, index: np.ndarray) -> Batch:
@@ -72,7 +75,7 @@ class MemoryFeed:
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         settings, size = self._config.feed, self._config.feed.batch_size
-        order = order_epoch(self._plan.surveys["train"], settings, seed=self._config.seed, epoch=epoch)
+        order = order_epoch(self._plan.inputs.surveys["train"], settings, seed=self._config.seed, epoch=epoch)
         for number in range(self.num_batches):
             yield self._batch("train", order[number * size : (number + 1) * size])
 
@@ -85,7 +88,7 @@ class MemoryFeed:
 def train_one(plan: SearchPlan, values: Mapping[str, Any], inputs: Callable[[Any, Any], Any]) -> tuple[float, dict]:
     """Seconds of a training, its inputs being there, and the figures of its best epoch."""
     config = plan.config_of(0, values)
-    model = plan.build_model(config)
+    model = plan.inputs.build_model(config)
     stages = build_stages(config, model)
     found = inputs(config, model)
     started = time.perf_counter()
@@ -94,7 +97,7 @@ def train_one(plan: SearchPlan, values: Mapping[str, Any], inputs: Callable[[Any
         found.feed.train_batches,
         found.feed.val_batches,
         config.fit,
-        counts=plan.counts,
+        counts=plan.inputs.counts,
         steps_per_epoch=found.num_batches,
         device=CPU,
         stages=stages,

@@ -90,7 +90,7 @@ def test_the_cache_holds_what_frozen_blocks_give_and_is_filled_once(packed, tmp_
     assert after["split=train/part-00000000.arrow"] == parts["split=train/part-00000000.arrow"]
 
     config = plan.config_of(0, {"freeze.depth": 1})
-    model = plan.build_model(config)
+    model = plan.inputs.build_model(config)
     cached = open_inputs(plan, config, model)
     images = open_inputs(replace(plan, caches=replace(plan.caches, boundaries=())), config, model)
     assert isinstance(images.feed, Feed)

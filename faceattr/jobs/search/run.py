@@ -28,6 +28,7 @@ from faceattr.search.cache_choice import all_cached, possible_depths
 from faceattr.search.records import TrialRecord, read_begun, read_records
 from faceattr.search.sampler import Sampler
 from faceattr.search.trial_queue import TrialQueue
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_needs import refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
 
@@ -53,11 +54,8 @@ def plan_search(job: SearchJob, surveys: dict[str, SplitSurvey]) -> SearchPlan:
     """What every trial needs to know."""
     return SearchPlan(
         base=job.base,
-        data=job.data,
-        attributes=job.attributes,
-        surveys=surveys,
+        inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
         output_uri=job.output.uri,
-        storage=job.storage,
         judge=job.judge,
         caches=job.caches,
         features=job.config.features,

@@ -64,7 +64,7 @@ def train_stack(
     """
     started_s = time.monotonic()
     configs = [plan.config_of(number, values) for number, values in zip(numbers, settings, strict=True)]
-    model = plan.build_model(configs[0])
+    model = plan.inputs.build_model(configs[0])
     inputs = open_inputs(plan, configs[0], model)
     feed = inputs.feed
     if not isinstance(feed, FeatureFeed):
@@ -77,7 +77,7 @@ def train_stack(
         feed.train_batches,
         feed.val_batches,
         fits,
-        counts=plan.counts,
+        counts=plan.inputs.counts,
         steps_per_epoch=inputs.num_batches,
         device=device,
     )
@@ -105,7 +105,7 @@ class _StackJudge:
         self._model.heads.load_state_dict(trial.heads)
         with torch.no_grad():
             outputs = self._model.apply_heads(self._features)
-        metrics = Metrics(self._plan.attributes)
+        metrics = Metrics(self._plan.inputs.attributes)
         metrics.add(outputs, self._targets)
         best = trial.history[trial.best_epoch]
         return TrialRecord(
@@ -138,4 +138,4 @@ def _save_best(
     assert judgement is not None
     if is_best(plan, judgement):
         model.heads.load_state_dict(trials[best].heads)
-        save_trial_model(open_store(configs[best].output, plan.storage), model, judgement)
+        save_trial_model(open_store(configs[best].output, plan.inputs.storage), model, judgement)

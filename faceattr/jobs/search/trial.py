@@ -83,16 +83,16 @@ def train_trial(
         FaceattrError: the trial cannot be trained.
     """
     config = plan.config_of(number, values)
-    store = open_store(config.output, plan.storage)
+    store = open_store(config.output, plan.inputs.storage)
     state = load_last_checkpoint(store)
-    model = plan.build_model(config)
+    model = plan.inputs.build_model(config)
     stages = build_stages(config, model)
     num_epochs = sum(stage.num_epochs for stage in stages)
     inputs = open_inputs(plan, config, model, rank=rank, world_size=world_size)
     if inputs.threads is not None:
         torch.set_num_threads(inputs.threads)
     targets = plan.val_targets()
-    own_rows = own_val_rows(plan.surveys["val"], rank=rank, world_size=world_size)
+    own_rows = own_val_rows(plan.inputs.surveys["val"], rank=rank, world_size=world_size)
     progress = _Progress() if state is None else _Progress.load(store, state.epoch)
     kept: list[dict[str, Tensor]] = []
     outputs_of = _Gather(model, own_rows, len(next(iter(targets.values()))), reduce)
@@ -117,7 +117,7 @@ def train_trial(
             inputs.feed.train_batches,
             inputs.feed.val_batches,
             config.fit,
-            counts=plan.counts,
+            counts=plan.inputs.counts,
             steps_per_epoch=-(-inputs.num_batches // config.optim.accumulation),
             device=device,
             stages=stages,
@@ -138,7 +138,7 @@ def train_trial(
 
 def is_best(plan: SearchPlan, judgement: Judgement) -> bool:
     """Whether no finished trial has a better objective."""
-    best = best_trial(read_records(open_store(plan.output_uri, plan.storage)))
+    best = best_trial(read_records(open_store(plan.output_uri, plan.inputs.storage)))
     return best is None or best.judgement is None or judgement.objective >= best.judgement.objective
 
 

@@ -53,6 +53,7 @@ from faceattr.training.assembly import (
     renamed_backbone,
 )
 from faceattr.training.balance import ClassCombinations
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
 from faceattr.training.loop.state import FitResult
@@ -219,11 +220,8 @@ def make_plan(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> WorkerPlan:
     """What the workers need to know."""
     return WorkerPlan(
         config=job.config,
-        data=job.data,
-        attributes=job.attributes,
-        surveys=dict(surveys),
+        inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
         output_uri=job.output.uri,
-        storage=job.storage,
     )
 
 

@@ -16,10 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from faceattr.attributes import AttributeSet
-from faceattr.config import StorageConfig
 from faceattr.config.train import TrainConfig
-from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.devices import given_device
@@ -30,9 +27,9 @@ from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
-from faceattr.training.assembly import build_model, build_stages
+from faceattr.training.assembly import build_stages
 from faceattr.training.history import ProgressNote, write_history
-from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.fit import fit
 from faceattr.training.loop.forward import Forward
@@ -48,26 +45,13 @@ class WorkerPlan:
 
     Attributes:
         config: of the training.
-        data: packed runs.
-        attributes: to learn.
-        surveys: split -> what is known of its labels.
+        inputs: packed runs and what is known of them.
         output_uri: the model folder.
-        storage: how stores are reached.
     """
 
     config: TrainConfig
-    data: PackedData
-    attributes: AttributeSet
-    surveys: dict[str, SplitSurvey]
+    inputs: TrainingInputs
     output_uri: str
-    storage: StorageConfig
-
-    @property
-    def counts(self) -> dict[str, Tensor]:
-        """Labels by class in the training split."""
-        return {
-            name: torch.tensor(counts, dtype=torch.float64) for name, counts in self.surveys["train"].counts.items()
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,32 +80,16 @@ def _train(plan: WorkerPlan) -> FitResult:
     config, context = plan.config, ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
-    store = open_store(plan.output_uri, plan.storage)
+    store = open_store(plan.output_uri, plan.inputs.storage)
     state = load_last_checkpoint(store)
-    model = build_model(
-        config,
-        plan.attributes,
-        counts=plan.counts,
-        pretrained=None if state is None else False,
-        storage=plan.storage,
-    )
+    model = plan.inputs.build_model(config, pretrained=None if state is None else False)
     stages = build_stages(config, model)
     num_epochs = sum(stage.num_epochs for stage in stages)
-    feed_plan = FeedPlan(
-        data=plan.data,
-        attributes=plan.attributes,
-        surveys=plan.surveys,
-        settings=config.feed,
-        augmentation=config.augmentation,
-        preprocessing=model.backbone.preprocessing,
-        seed=config.seed,
-        num_epochs=num_epochs,
-    )
+    feed_plan = FeedPlan(inputs=plan.inputs, config=config, preprocessing=model.backbone.preprocessing)
     most_threads = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
     cores = share_cores(
         model,
         feed_plan,
-        config,
         num_workers=world_size,
         most_threads=most_threads,
         worker_cpus=config.workers.cpus_per_worker,
@@ -158,7 +126,7 @@ def _train(plan: WorkerPlan) -> FitResult:
             train_batches,
             feed.val_batches,
             config.fit,
-            counts=plan.counts,
+            counts=plan.inputs.counts,
             steps_per_epoch=-(-feed_plan.num_batches // config.optim.accumulation),
             device=device,
             stages=stages,
