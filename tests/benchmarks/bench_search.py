@@ -38,6 +38,7 @@ from faceattr.models.transforms import EvalTransform
 from faceattr.training.assembly import build_stages
 from faceattr.training.features.feed import FeatureFeed, order_epoch, read_labels
 from faceattr.training.loop.fit import fit
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.targets import Batch, read_targets
 from tests.jobs.train_data import ATTRIBUTES, coloured_row
 from tests.packed_runs import write_packed_run
@@ -94,12 +95,10 @@ def train_one(plan: SearchPlan, values: Mapping[str, Any], inputs: Callable[[Any
     started = time.perf_counter()
     result = fit(
         model,
-        found.feed.train_batches,
-        found.feed.val_batches,
+        found.batches,
         config.fit,
         counts=plan.inputs.counts,
-        steps_per_epoch=found.num_batches,
-        device=CPU,
+        ranks=Ranks(device=CPU),
         stages=stages,
         network=found.wrap,
     )
@@ -185,7 +184,7 @@ def compare_stack(folder: Path, packed: str, args: Any) -> dict[str, Any]:
     alone = []
     for number, values in enumerate(drawn):
         each: list[dict[str, Any]] = []
-        train_trial(plan, 1000 + number, values, each.append, device=CPU)
+        train_trial(plan, 1000 + number, values, each.append, ranks=Ranks(device=CPU))
         alone.append(json.loads(each[-1]["payload"]))
     alone_s = time.perf_counter() - started
     differences = [

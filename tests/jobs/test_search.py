@@ -28,6 +28,7 @@ from faceattr.jobs.train.feed import Feed
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.records import Judgement, TrialRecord, number_or_nan, read_records
 from faceattr.training.features.cache import features_uri, open_features
+from faceattr.training.loop.ranks import Ranks
 from tests.jobs.train_data import ATTRIBUTES, SIZE, coloured_row
 from tests.packed_runs import write_packed_run
 
@@ -66,7 +67,7 @@ def run_all(job, record, plan):
 
 def train_one(plan, values, number=0):
     reports = []
-    train_trial(plan, number, values, reports.append, device=CPU)
+    train_trial(plan, number, values, reports.append, ranks=Ranks(device=CPU))
     found = json.loads(reports[-1]["payload"])
     return found | {"figures": {name: number_or_nan(each) for name, each in found["figures"].items()}}, reports
 
@@ -158,7 +159,7 @@ def test_a_trial_goes_on_from_its_checkpoint(packed, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_trial(plan, 1, values, stop, device=CPU)
+        train_trial(plan, 1, values, stop, ranks=Ranks(device=CPU))
     found, rest = train_one(plan, values, 1)
     assert [each["epoch"] for each in whole] == [1, 2, 3, 4]
     assert [each["epoch"] for each in rest] == [3, 4]

@@ -24,6 +24,7 @@ from faceattr.search.records import trial_folder
 from faceattr.training.features.cache import features_uri, open_features
 from faceattr.training.features.feed import FeatureFeed, read_labels
 from faceattr.training.inputs import TrainingInputs
+from faceattr.training.loop.fit import EpochBatches
 from faceattr.training.targets import Targets, read_targets
 
 MODEL_FOLDER = "model"
@@ -92,6 +93,11 @@ class Inputs:
     boundary: int | None
     note: str
     threads: int | None = None
+
+    @property
+    def batches(self) -> EpochBatches:
+        """For `fit`."""
+        return EpochBatches(train=self.feed.train_batches, val=self.feed.val_batches, num_train=self.num_batches)
 
     def wrap(self, model: MultiAttributeModel) -> nn.Module:
         """What inputs go through."""

@@ -74,11 +74,9 @@ def train_stack(
     fits: list[FitConfig] = [config.fit for config in configs]
     trials = fit_stacked(
         model,
-        feed.train_batches,
-        feed.val_batches,
+        inputs.batches,
         fits,
         counts=plan.inputs.counts,
-        steps_per_epoch=inputs.num_batches,
         device=device,
     )
     judge = _StackJudge(plan, model, torch.cat([batch.inputs for batch in feed.val_batches()]))

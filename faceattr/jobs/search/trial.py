@@ -21,7 +21,6 @@ from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
-from faceattr.jobs.train.worker import distribute_network
 from faceattr.models.heads import count_outputs
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
@@ -31,7 +30,7 @@ from faceattr.training.assembly import build_stages
 from faceattr.training.features.feed import own_val_rows
 from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.fit import fit
-from faceattr.training.loop.ranks import Reduce, no_reduce
+from faceattr.training.loop.ranks import Ranks, Reduce
 from faceattr.training.loop.state import EpochRecord, TrainingState
 from faceattr.training.row_order import Indices
 
@@ -62,10 +61,7 @@ def train_trial(
     values: Mapping[str, Any],
     report: ReportTrial,
     *,
-    device: torch.device,
-    rank: int = 0,
-    world_size: int = 1,
-    reduce: Reduce = no_reduce,
+    ranks: Ranks,
 ) -> None:
     """Trains and judges one trial; its model is saved if no trial before it was better.
 
@@ -74,10 +70,7 @@ def train_trial(
         number: of the trial.
         values: key -> value.
         report: gets what `faceattr.search.progress_table` reads, after every epoch and at the end.
-        device: that is computed on.
-        rank: of this worker.
-        world_size: workers of the trial.
-        reduce: sum over them.
+        ranks: this worker among those of the trial.
 
     Raises:
         FaceattrError: the trial cannot be trained.
@@ -88,21 +81,21 @@ def train_trial(
     model = plan.inputs.build_model(config)
     stages = build_stages(config, model)
     num_epochs = sum(stage.num_epochs for stage in stages)
-    inputs = open_inputs(plan, config, model, rank=rank, world_size=world_size)
+    inputs = open_inputs(plan, config, model, rank=ranks.rank, world_size=ranks.world_size)
     if inputs.threads is not None:
         torch.set_num_threads(inputs.threads)
     targets = plan.val_targets()
-    own_rows = own_val_rows(plan.inputs.surveys["val"], rank=rank, world_size=world_size)
+    own_rows = own_val_rows(plan.inputs.surveys["val"], rank=ranks.rank, world_size=ranks.world_size)
     progress = _Progress() if state is None else _Progress.load(store, state.epoch)
     kept: list[dict[str, Tensor]] = []
-    outputs_of = _Gather(model, own_rows, len(next(iter(targets.values()))), reduce)
+    outputs_of = _Gather(model, own_rows, len(next(iter(targets.values()))), ranks.reduce)
     saved_s = time.monotonic()
 
     def after_epoch(record: EpochRecord, state: TrainingState) -> None:
         nonlocal saved_s
         progress.judgements.append(plan.judge.judge(outputs_of(kept), targets))
         kept.clear()
-        if rank == 0 and time.monotonic() - saved_s > plan.trials.checkpoint_s and state.epoch < num_epochs:
+        if ranks.rank == 0 and time.monotonic() - saved_s > plan.trials.checkpoint_s and state.epoch < num_epochs:
             # The judgements first: a checkpoint without them could not be gone on from.
             progress.save(store)
             store_checkpoint(store, state)
@@ -114,24 +107,19 @@ def train_trial(
     try:
         result = fit(
             model,
-            inputs.feed.train_batches,
-            inputs.feed.val_batches,
+            inputs.batches,
             config.fit,
             counts=plan.inputs.counts,
-            steps_per_epoch=-(-inputs.num_batches // config.optim.accumulation),
-            device=device,
+            ranks=ranks,
             stages=stages,
-            reduce=reduce,
-            rank=rank,
             network=lambda model: Recorder(inputs.wrap(model), kept),
-            distribute=lambda network: distribute_network(network, world_size, device),
             report=after_epoch,
             state=state,
         )
     finally:
         inputs.feed.close()
     judgement = progress.judgements[result.best_epoch]
-    if rank == 0 and is_best(plan, judgement):
+    if ranks.rank == 0 and is_best(plan, judgement):
         save_trial_model(store, model, judgement)
     report(_describe(progress, result.best_epoch, result.history, inputs, done=True))
 

@@ -15,9 +15,9 @@ from faceattr.errors import FaceattrError
 from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
-from faceattr.jobs.train.worker import RankReduce
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
 from faceattr.search.trial_queue import TrialGroup
+from faceattr.training.loop.ranks import Ranks, join_ranks
 
 _PUT_DOWN_S = "60"
 
@@ -48,7 +48,7 @@ def _run(work: TrialGroup, plan: SearchPlan) -> None:
     elif plan.base.workers.num_workers > 1:
         _train_group(plan, work)
     else:
-        train_trial(plan, work.numbers[0], work.settings[0], tune.report, device=device)
+        train_trial(plan, work.numbers[0], work.settings[0], tune.report, ranks=Ranks(device=device))
 
 
 def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
@@ -69,7 +69,6 @@ def _train_worker(settings: dict[str, Any]) -> None:
     plan: SearchPlan = settings["plan"]
     work = TrialGroup.decode(settings["work"])
     context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
     device = given_device(plan.base.workers.use_gpu, ray.train.torch.get_device)
     torch.set_num_threads(plan.base.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     train_trial(
@@ -77,8 +76,5 @@ def _train_worker(settings: dict[str, Any]) -> None:
         work.numbers[0],
         work.settings[0],
         ray.train.report,
-        device=device,
-        rank=rank,
-        world_size=world_size,
-        reduce=RankReduce(world_size, device),
+        ranks=join_ranks(device, rank=context.get_world_rank(), world_size=context.get_world_size()),
     )

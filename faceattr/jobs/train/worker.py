@@ -12,9 +12,6 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from faceattr.config.train import TrainConfig
 from faceattr.data.stores.open import open_store
@@ -31,8 +28,9 @@ from faceattr.training.assembly import build_stages
 from faceattr.training.history import ProgressNote, write_history
 from faceattr.training.inputs import TrainingInputs
 from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.forward import Forward
+from faceattr.training.loop.ranks import join_ranks
 from faceattr.training.loop.state import EpochRecord, FitResult, TrainingState
 
 # Of the object store, over all workers: the rest is for others.
@@ -110,7 +108,7 @@ def _train(plan: WorkerPlan) -> FitResult:
         batches = feed.train_batches(epoch)
         return note.follow(batches, epoch=epoch, world_size=world_size) if rank == 0 else batches
 
-    reduce = RankReduce(world_size, device)
+    ranks = join_ranks(device, rank=rank, world_size=world_size)
     figures = TrainFigures() if rank == 0 else None
 
     def report(record: EpochRecord, state: TrainingState) -> None:
@@ -123,16 +121,11 @@ def _train(plan: WorkerPlan) -> FitResult:
     try:
         result = fit(
             model,
-            train_batches,
-            feed.val_batches,
+            EpochBatches(train=train_batches, val=feed.val_batches, num_train=feed_plan.num_batches),
             config.fit,
             counts=plan.inputs.counts,
-            steps_per_epoch=-(-feed_plan.num_batches // config.optim.accumulation),
-            device=device,
+            ranks=ranks,
             stages=stages,
-            reduce=reduce,
-            rank=rank,
-            distribute=lambda network: distribute_network(network, world_size, device),
             report=report,
             state=state,
         )
@@ -143,10 +136,7 @@ def _train(plan: WorkerPlan) -> FitResult:
                 feed.val_batches(),
                 criterion,
                 forward=Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device),
-                device=device,
-                reduce=reduce,
-                rank=rank,
-                world_size=world_size,
+                ranks=ranks,
             )
     finally:
         feed.close()
@@ -155,32 +145,6 @@ def _train(plan: WorkerPlan) -> FitResult:
     if rank == 0:
         store_model(store, model)
     return result
-
-
-class RankReduce:
-    """Adds a CPU tensor over ranks."""
-
-    def __init__(self, world_size: int, device: torch.device) -> None:
-        # nccl adds tensors on GPUs only, so counts have a group of their own.
-        self._group = dist.new_group(backend="gloo") if world_size > 1 and device.type == "cuda" else None
-        self._alone = world_size == 1
-
-    def __call__(self, tensor: Tensor) -> Tensor:
-        """The sum, on every rank the same."""
-        if self._alone:
-            return tensor
-        total = tensor.clone()
-        dist.all_reduce(total, group=self._group)
-        return total
-
-
-def distribute_network(network: nn.Module, world_size: int, device: torch.device) -> nn.Module:
-    """The network under DDP, where there are several workers."""
-    if world_size == 1:
-        return network
-    return DistributedDataParallel(
-        network, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
-    )
 
 
 def store_model(store: Store, model: MultiAttributeModel) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from faceattr.errors import DivergedError, RunError
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.ranks import Reduce, count_ranks
+from faceattr.training.loop.ranks import Ranks, Reduce
 from faceattr.training.loop.state import EpochRecord
 from faceattr.training.loop.step import TrainStep
 from faceattr.training.losses.multi_loss import MultiAttributeLoss
@@ -80,7 +80,7 @@ def train_epoch(
     objective: MultiAttributeLoss,
     *,
     accumulation: int,
-    reduce: Reduce,
+    ranks: Ranks,
     epoch: int,
 ) -> EpochRecord:
     """Trains on the batches.
@@ -93,7 +93,7 @@ def train_epoch(
         batches: of this rank, on the CPU.
         objective: on the CPU, for the denominators.
         accumulation: batches in a step; the last step may have fewer.
-        reduce: sum over ranks.
+        ranks: this process among those of the training.
         epoch: for messages.
 
     Returns:
@@ -103,8 +103,7 @@ def train_epoch(
     Raises:
         RunError: there is no batch at all, or a loss is not finite.
     """
-    log = LossLog(objective.names, reduce, epoch=epoch)
-    world_size = count_ranks(reduce)
+    log = LossLog(objective.names, ranks.reduce, epoch=epoch)
     num_steps, num_images, wait_s, start_s = 0, 0, 0.0, time.perf_counter()
     source: Iterator[Batch] = iter(batches)
     while True:
@@ -115,8 +114,8 @@ def train_epoch(
             torch.stack([objective.sum_weights(batch.targets) for batch in taken]).sum(0) if taken else log.sums[0] * 0
         )
         rows = sum(len(batch) for batch in taken)
-        seen = reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
-        if seen[-2] < world_size:
+        seen = ranks.reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
+        if seen[-2] < ranks.world_size:
             break
         denominators = seen[:-2]
         log.add(step(taken, denominators), denominators)
@@ -146,8 +145,7 @@ def validate(
     metrics: Metrics,
     *,
     forward: Forward,
-    device: torch.device,
-    reduce: Reduce,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """Figures over the batches of all ranks, whose numbers may differ.
 
@@ -157,8 +155,7 @@ def validate(
         objective: on the CPU, where labels are and outputs, which are few, are brought.
         metrics: fresh ones, which are added to.
         forward: how inputs go through the network.
-        device: of the network.
-        reduce: sum over ranks.
+        ranks: this process among those of the training.
 
     Returns:
         `loss` (the total with fixed loss weights, without attributes that no row is labelled with), `<attribute>/loss`
@@ -170,14 +167,14 @@ def validate(
     sums = torch.zeros(2, len(names), dtype=torch.float64)
     with torch.no_grad():
         for batch in batches:
-            given = forward(network, batch.inputs.to(device, non_blocking=True))
+            given = forward(network, batch.inputs.to(ranks.device, non_blocking=True))
             outputs = {name: output.float().cpu() for name, output in given.items()}
             sums[0] += objective(outputs, batch.targets, torch.ones(len(names)))
             sums[1] += objective.sum_weights(batch.targets)
             metrics.add(outputs, batch.targets)
     network.train(was_training)
-    sums = reduce(sums)
-    metrics.reduce(reduce)
+    sums = ranks.reduce(sums)
+    metrics.reduce(ranks.reduce)
     losses = sums[0] / sums[1]
     weighted = (losses * objective.loss_weights.double().cpu())[sums[1] > 0]
     figures = {"loss": float(weighted.sum()) if len(weighted) else float("nan")}
