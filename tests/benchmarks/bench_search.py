@@ -145,7 +145,7 @@ def compare_cache(folder: Path, name: str, packed: str, args: Any) -> dict[str, 
     def from_images(config: Any, model: Any) -> Inputs:
         kept.setdefault("feed", MemoryFeed(plan, config, model))
         feed = kept["feed"]
-        return Inputs(feed=feed, num_batches=feed.num_batches, boundary=None, note="memory")
+        return Inputs(feed=feed, boundary=None, note="memory")
 
     def cached(config: Any, model: Any) -> Inputs:
         found = open_inputs(plan, config, model)

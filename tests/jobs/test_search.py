@@ -101,7 +101,7 @@ def test_the_cache_holds_what_frozen_blocks_give_and_is_filled_once(packed, tmp_
     deviation = torch.tensor(model.backbone.preprocessing.std).view(3, 1, 1)
     for epoch in (0, 1):
         pairs = list(zip(cached.feed.train_batches(epoch), images.feed.train_batches(epoch), strict=True))
-        assert len(pairs) == cached.num_batches == 4
+        assert len(pairs) == cached.feed.num_batches == 4
         for one, other in pairs:
             for name, targets in other.targets.items():
                 torch.testing.assert_close(one.targets[name].value, targets.value)

@@ -46,7 +46,7 @@ def plan(ray_local, tmp_path_factory):
 
 
 def open_feed(plan, rank=0, world_size=1):
-    return Feed(plan, rank=rank, world_size=world_size, max_decoders=1, store_share=0.2, pin=False)
+    return Feed(plan, rank=rank, world_size=world_size, max_decoders=1, num_feeds=2, pin=False)
 
 
 def numbers(batch) -> list[int]:

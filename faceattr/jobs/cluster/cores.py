@@ -16,7 +16,7 @@ import ray
 import torch
 
 from faceattr.config.train import TrainConfig
-from faceattr.jobs.train.feed import ROW_READ_CPUS, FeedPlan
+from faceattr.jobs.train.feed import FeedPlan, reading_cpus
 from faceattr.jobs.train.stages import IMAGE, POSITION, DecodeRows, Epoch, read_stretch
 from faceattr.models.freezing import resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
@@ -95,7 +95,7 @@ def count_decoders(config: TrainConfig, num_workers: int, worker_cpus: float) ->
     """Decoding tasks that a worker may run at a time: its share of the CPUs that no worker claims, at least one."""
     if config.feed.max_decoders is not None:
         return config.feed.max_decoders
-    free = ray.cluster_resources().get("CPU", 0.0) - num_workers * (worker_cpus + 2 * ROW_READ_CPUS)
+    free = ray.cluster_resources().get("CPU", 0.0) - num_workers * (worker_cpus + reading_cpus())
     return max(1, int(free / num_workers / config.feed.decode_cpus))
 
 

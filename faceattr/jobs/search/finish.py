@@ -34,7 +34,6 @@ BEST_CONFIG_KEY = "best.yaml"
 BEST_FOLDER = "best"
 TEST_KEY = "test.json"
 SEARCH_REPORT_KEY = "report.html"
-_STORE_SHARE = 0.4
 # Keys of the train config that say where to and how a command runs, not what is trained.
 _NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
 
@@ -150,7 +149,7 @@ def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
         rank=0,
         world_size=1,
         max_decoders=count_decoders(plan.base, 1, plan.trials.cpus),
-        store_share=_STORE_SHARE,
+        num_feeds=1,
         pin=False,
     )
     outputs, targets = [], []

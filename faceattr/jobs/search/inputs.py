@@ -28,8 +28,6 @@ from faceattr.training.loop.fit import EpochBatches
 from faceattr.training.targets import Targets, read_targets
 
 MODEL_FOLDER = "model"
-# Of the object store, over the trials that run at a time.
-_STORE_SHARE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +80,12 @@ class Inputs:
 
     Attributes:
         feed: of batches.
-        num_batches: in an epoch.
         boundary: depth where its network begins; None for images.
         note: for the record.
         threads: that the network computes with; None leaves the number as it is.
     """
 
     feed: FeatureFeed | Feed
-    num_batches: int
     boundary: int | None
     note: str
     threads: int | None = None
@@ -97,7 +93,7 @@ class Inputs:
     @property
     def batches(self) -> EpochBatches:
         """For `fit`."""
-        return EpochBatches(train=self.feed.train_batches, val=self.feed.val_batches, num_train=self.num_batches)
+        return EpochBatches(train=self.feed.train_batches, val=self.feed.val_batches, num_train=self.feed.num_batches)
 
     def wrap(self, model: MultiAttributeModel) -> nn.Module:
         """What inputs go through."""
@@ -117,7 +113,7 @@ def open_inputs(
         feed = open_cache(plan, config, use, rank=rank, world_size=world_size)
         if feed is not None:
             note = f"features before block {use.boundary}"
-            return Inputs(feed=feed, num_batches=feed.num_batches, boundary=use.boundary, note=note)
+            return Inputs(feed=feed, boundary=use.boundary, note=note)
         use = "no cache has the keys of this trial's frozen blocks"
     feed_plan = FeedPlan(inputs=plan.inputs, config=config, preprocessing=model.backbone.preprocessing)
     cores = _share_cores(plan, model, feed_plan, world_size)
@@ -126,12 +122,10 @@ def open_inputs(
         rank=rank,
         world_size=world_size,
         max_decoders=cores.decoders,
-        store_share=_STORE_SHARE / world_size / (plan.trials.max_concurrent or 1),
+        num_feeds=world_size * (plan.trials.max_concurrent or 1),
         pin=plan.trials.gpus > 0 and torch.cuda.is_available(),
     )
-    return Inputs(
-        feed=images, num_batches=feed_plan.num_batches, boundary=None, note=f"images: {use}", threads=cores.threads
-    )
+    return Inputs(feed=images, boundary=None, note=f"images: {use}", threads=cores.threads)
 
 
 def _share_cores(plan: SearchPlan, model: MultiAttributeModel, feed_plan: FeedPlan, world_size: int) -> CoreShare:

@@ -27,12 +27,23 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.inputs import TrainingInputs
 from faceattr.training.targets import Batch, read_targets
 
-ROW_READ_CPUS = 0.1
+_ROW_READ_CPUS = 0.1
 _READERS = 2
+# Of the cluster's object store, over all feeds that run at a time: the rest is for others.
+_STORE_SHARE = 0.4
 # A reader holds a window; what it passes on is on top of that.
 _WINDOW_BLOCK_BYTES = 32 * 2**20
 _MAX_QUEUED_BATCHES = 4
 _MAKING = threading.Lock()
+
+
+def reading_cpus(readers: int = _READERS) -> float:
+    """CPUs that the reading tasks of one worker claim, besides what the worker and its decoding tasks do.
+
+    Args:
+        readers: tasks at a time. A worker's stream runs two; with one it still gets on.
+    """
+    return readers * _ROW_READ_CPUS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +70,7 @@ class Feed:
     """Batches for `fit`. Close it, or its streams go on."""
 
     def __init__(
-        self, plan: FeedPlan, *, rank: int, world_size: int, max_decoders: int, store_share: float, pin: bool
+        self, plan: FeedPlan, *, rank: int, world_size: int, max_decoders: int, num_feeds: int, pin: bool
     ) -> None:
         """Nothing is read yet.
 
@@ -68,17 +79,22 @@ class Feed:
             rank: of the worker.
             world_size: number of workers.
             max_decoders: decoding tasks at a time.
-            store_share: of the cluster's object store that this worker's streams may fill.
+            num_feeds: those that run at a time on the cluster; they share its object store.
             pin: whether batches are put into page-locked memory.
         """
         self._plan = plan
         self._rank = rank
         self._world_size = world_size
         self._max_decoders = max_decoders
-        self._store_share = store_share
+        self._store_share = _STORE_SHARE / num_feeds
         self._pin = pin
         self._ahead: tuple[int, _Ahead] | None = None
         self._kept: list[Batch] | None = None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return self._plan.num_batches
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """This worker's part of each batch of an epoch. The next epoch is begun when this one ends."""
@@ -165,7 +181,7 @@ class Feed:
         context.target_max_block_size = block_bytes or context.target_max_block_size
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
-            cpu=_READERS * (ROW_READ_CPUS + SPLIT_CPUS) + self._max_decoders * self._plan.config.feed.decode_cpus,
+            cpu=reading_cpus() + _READERS * SPLIT_CPUS + self._max_decoders * self._plan.config.feed.decode_cpus,
             object_store_memory=self._store_share * ray.cluster_resources().get("object_store_memory", 0.0),
         )
         # The current context is the process's; a data set keeps the one that it was made under.
@@ -174,7 +190,7 @@ class Feed:
                 read,
                 batch_size=None,
                 batch_format="pyarrow",
-                num_cpus=ROW_READ_CPUS,
+                num_cpus=_ROW_READ_CPUS,
                 compute=ray.data.TaskPoolStrategy(size=min(_READERS, len(items))),
             )
             dataset = split_blocks(windows, self._plan.config.feed.block_rows).map_batches(

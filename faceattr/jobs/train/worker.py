@@ -5,6 +5,7 @@ A worker that starts, for the first time or after a loss, goes on from the last 
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,9 @@ from faceattr.training.inputs import TrainingInputs
 from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.ranks import join_ranks
+from faceattr.training.loop.ranks import Ranks, join_ranks
 from faceattr.training.loop.state import EpochRecord, FitResult, TrainingState
-
-# Of the object store, over all workers: the rest is for others.
-_STORE_SHARE = 0.4
+from faceattr.training.targets import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,40 +75,14 @@ def train_worker(settings: dict[str, Any]) -> Ending:
 
 def _train(plan: WorkerPlan) -> FitResult:
     config, context = plan.config, ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
     store = open_store(plan.output_uri, plan.inputs.storage)
     state = load_last_checkpoint(store)
     model = plan.inputs.build_model(config, pretrained=None if state is None else False)
     stages = build_stages(config, model)
-    num_epochs = sum(stage.num_epochs for stage in stages)
-    feed_plan = FeedPlan(inputs=plan.inputs, config=config, preprocessing=model.backbone.preprocessing)
-    most_threads = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
-    cores = share_cores(
-        model,
-        feed_plan,
-        num_workers=world_size,
-        most_threads=most_threads,
-        worker_cpus=config.workers.cpus_per_worker,
-        threads=config.workers.threads or (None if device.type == "cpu" else most_threads),
-    )
-    torch.set_num_threads(cores.threads)
-    feed = Feed(
-        feed_plan,
-        rank=rank,
-        world_size=world_size,
-        max_decoders=cores.decoders,
-        store_share=_STORE_SHARE / world_size,
-        pin=device.type == "cuda",
-    )
-    note = ProgressNote(store, num_epochs=num_epochs, num_batches=feed_plan.num_batches)
-
-    def train_batches(epoch: int) -> Any:
-        batches = feed.train_batches(epoch)
-        return note.follow(batches, epoch=epoch, world_size=world_size) if rank == 0 else batches
-
-    ranks = join_ranks(device, rank=rank, world_size=world_size)
-    figures = TrainFigures() if rank == 0 else None
+    device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
+    ranks = join_ranks(device, rank=context.get_world_rank(), world_size=context.get_world_size())
+    feed = _open_feed(plan, model, ranks, local_world_size=context.get_local_world_size())
+    figures = TrainFigures() if ranks.rank == 0 else None
 
     def report(record: EpochRecord, state: TrainingState) -> None:
         if figures is not None:
@@ -121,7 +94,7 @@ def _train(plan: WorkerPlan) -> FitResult:
     try:
         result = fit(
             model,
-            EpochBatches(train=train_batches, val=feed.val_batches, num_train=feed_plan.num_batches),
+            _note_progress(feed, store, config.optim.epochs, ranks),
             config.fit,
             counts=plan.inputs.counts,
             ranks=ranks,
@@ -131,20 +104,57 @@ def _train(plan: WorkerPlan) -> FitResult:
         )
         criterion = config.thresholds.to_criterion()
         if criterion is not None:
-            model.thresholds = fit_thresholds(
-                model,
-                feed.val_batches(),
-                criterion,
-                forward=Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device),
-                ranks=ranks,
-            )
+            forward = Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device)
+            model.thresholds = fit_thresholds(model, feed.val_batches(), criterion, forward=forward, ranks=ranks)
     finally:
         feed.close()
         if figures is not None:
             figures.close()
-    if rank == 0:
+    if ranks.rank == 0:
         store_model(store, model)
     return result
+
+
+def _open_feed(plan: WorkerPlan, model: MultiAttributeModel, ranks: Ranks, *, local_world_size: int) -> Feed:
+    """The images of this worker, and threads for its network beside the tasks that decode them.
+
+    Args:
+        plan: of the training.
+        model: that is trained, on the CPU.
+        ranks: this worker among the others.
+        local_world_size: workers on this machine.
+    """
+    workers, on_cpu = plan.config.workers, ranks.device.type == "cpu"
+    feed_plan = FeedPlan(inputs=plan.inputs, config=plan.config, preprocessing=model.backbone.preprocessing)
+    most_threads = max(1, (os.cpu_count() or 1) // local_world_size)
+    cores = share_cores(
+        model,
+        feed_plan,
+        num_workers=ranks.world_size,
+        most_threads=most_threads,
+        worker_cpus=workers.cpus_per_worker,
+        threads=workers.threads or (None if on_cpu else most_threads),
+    )
+    torch.set_num_threads(cores.threads)
+    return Feed(
+        feed_plan,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        max_decoders=cores.decoders,
+        num_feeds=ranks.world_size,
+        pin=ranks.device.type == "cuda",
+    )
+
+
+def _note_progress(feed: Feed, store: Store, num_epochs: int, ranks: Ranks) -> EpochBatches:
+    """The batches of a feed, of which the first worker notes in the model folder how many have gone by."""
+    note = ProgressNote(store, num_epochs=num_epochs, num_batches=feed.num_batches)
+
+    def train(epoch: int) -> Iterator[Batch]:
+        batches = feed.train_batches(epoch)
+        return note.follow(batches, epoch=epoch, world_size=ranks.world_size) if ranks.rank == 0 else batches
+
+    return EpochBatches(train=train, val=feed.val_batches, num_train=feed.num_batches)
 
 
 def store_model(store: Store, model: MultiAttributeModel) -> None:
