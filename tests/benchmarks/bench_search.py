@@ -35,6 +35,7 @@ from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
 from faceattr.models.backbones.class_token import ClassTokenSuffix
 from faceattr.models.transforms import EvalTransform
+from faceattr.search.records import TrialReport
 from faceattr.training.assembly import build_stages
 from faceattr.training.features.feed import FeatureFeed, order_epoch, read_labels
 from faceattr.training.loop.fit import fit
@@ -179,19 +180,18 @@ def compare_stack(folder: Path, packed: str, args: Any) -> dict[str, Any]:
     started = time.perf_counter()
     train_stack(plan, list(range(len(drawn))), drawn, reports.append, device=CPU)
     stacked_s = time.perf_counter() - started
-    records = json.loads(reports[0]["records"])
+    records = TrialReport.decode(reports[0]["report"]).records
     started = time.perf_counter()
     alone = []
     for number, values in enumerate(drawn):
         each: list[dict[str, Any]] = []
         train_trial(plan, 1000 + number, values, each.append, ranks=Ranks(device=CPU))
-        alone.append(json.loads(each[-1]["payload"]))
+        alone += TrialReport.decode(each[-1]["report"]).records
     alone_s = time.perf_counter() - started
     differences = [
-        abs(one["judgement"]["objective"] - other["judgement"]["objective"])
-        for one, other in zip(records, alone, strict=True)
+        abs(one.judgement.objective - other.judgement.objective) for one, other in zip(records, alone, strict=True)
     ]
-    losses = [abs(one["figures"]["loss"] - other["figures"]["loss"]) for one, other in zip(records, alone, strict=True)]
+    losses = [abs(one.figures["loss"] - other.figures["loss"]) for one, other in zip(records, alone, strict=True)]
     return {
         "what": "stack of heads",
         "settings": len(drawn),

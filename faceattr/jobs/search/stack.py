@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from faceattr.config.fit import FitConfig, compute_fingerprint
 from faceattr.config.train import TrainConfig
-from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
 from faceattr.jobs.search.inputs import SearchPlan, open_inputs
@@ -18,7 +17,7 @@ from faceattr.jobs.search.trial import ReportTrial, is_best, save_trial_model
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import CachePlan
-from faceattr.search.records import TrialRecord
+from faceattr.search.records import TrialRecord, TrialReport
 from faceattr.training.features.feed import FeatureFeed
 from faceattr.training.features.stacked_fit import StackedTrial, fit_stacked, shared_settings, why_not_stacked
 from faceattr.training.metrics import Metrics
@@ -56,7 +55,7 @@ def train_stack(
         plan: of the search.
         numbers: of the trials.
         settings: of each, key -> value.
-        report: gets the records of all trials, once.
+        report: gets a `TrialReport` of all trials, once, under `report`.
         device: that is computed on.
 
     Raises:
@@ -84,8 +83,8 @@ def train_stack(
     share = (time.monotonic() - started_s) / len(records)
     records = [replace(record, inputs=inputs.note, seconds=share, stacked=True) for record in records]
     _save_best(plan, model, configs, records, trials)
-    described = encode_json([asdict(each) for each in records])
-    report({"epoch": 0, "objective": _best_objective(records), "records": described})
+    described = TrialReport(records=tuple(records), state="over").encode()
+    report({"epoch": 0, "objective": _best_objective(records), "report": described})
 
 
 class _StackJudge:

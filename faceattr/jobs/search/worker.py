@@ -16,6 +16,7 @@ from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
+from faceattr.search.records import TrialReport
 from faceattr.search.trial_queue import TrialGroup
 from faceattr.training.loop.ranks import Ranks, join_ranks
 
@@ -30,12 +31,14 @@ def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
     """
     # When a trial is stopped, Tune gives it 2 s by default to put down what it reads with; then the process is lost.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _PUT_DOWN_S
+    work = TrialGroup.from_tune(config)
     try:
-        _run(TrialGroup.decode(config["work"]), plan)
+        _run(work, plan)
     except Exception as error:
         why = str(error) if isinstance(error, FaceattrError) else f"{type(error).__name__}: {error}"
         # An epoch before the first, so that nothing is compared with it.
-        tune.report({"epoch": 0, "objective": float("nan"), "failed": why})
+        report = TrialReport(records=work.fail(why), state="failed")
+        tune.report({"epoch": 0, "objective": float("nan"), "report": report.encode()})
         raise
 
 
@@ -57,7 +60,7 @@ def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
     with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch, group_environment(workers):
         build_trainer(
             _train_worker,
-            {"plan": plan, "work": work.encode()},
+            {"plan": plan, "work": work},
             workers,
             name=work.name,
             storage_path=scratch,
@@ -67,7 +70,7 @@ def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
 
 def _train_worker(settings: dict[str, Any]) -> None:
     plan: SearchPlan = settings["plan"]
-    work = TrialGroup.decode(settings["work"])
+    work: TrialGroup = settings["work"]
     context = ray.train.get_context()
     device = given_device(plan.base.workers.use_gpu, ray.train.torch.get_device)
     torch.set_num_threads(plan.base.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
