@@ -34,7 +34,6 @@ BEST_CONFIG_KEY = "best.yaml"
 BEST_FOLDER = "best"
 TEST_KEY = "test.json"
 SEARCH_REPORT_KEY = "report.html"
-_STORE_SHARE = 0.4
 # Keys of the train config that say where to and how a command runs, not what is trained.
 _NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
 
@@ -116,7 +115,7 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
     Raises:
         RunError: the cluster broke, or an image cannot be read.
     """
-    if "test" not in plan.surveys:
+    if "test" not in plan.inputs.surveys:
         return None
     try:
         there = _read_object(job.output, TEST_KEY)
@@ -136,27 +135,21 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
 
 def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
     """Runs the winner over the test images, in a task of the cluster."""
-    model = MultiAttributeModel.from_pretrained(
-        join_uri(plan.output_uri, BEST_FOLDER),
-        storage=plan.storage,
-    )
+    inputs = plan.inputs
+    model = MultiAttributeModel.from_pretrained(join_uri(plan.output_uri, BEST_FOLDER), storage=inputs.storage)
     device = given_device(plan.trials.gpus > 0)
     forward = Forward(model.backbone.preprocessing, precision=plan.base.optim.precision, device=device)
+    tested = replace(
+        inputs,
+        data=replace(inputs.data, splits={**inputs.data.splits, "val": inputs.data.splits["test"]}),
+        surveys={**inputs.surveys, "val": inputs.surveys["test"]},
+    )
     feed = Feed(
-        FeedPlan(
-            data=replace(plan.data, splits={**plan.data.splits, "val": plan.data.splits["test"]}),
-            attributes=plan.attributes,
-            surveys={**plan.surveys, "val": plan.surveys["test"]},
-            settings=plan.base.feed,
-            augmentation=plan.base.augmentation,
-            preprocessing=model.backbone.preprocessing,
-            seed=plan.base.seed,
-            num_epochs=1,
-        ),
+        FeedPlan(inputs=tested, config=plan.base, preprocessing=model.backbone.preprocessing),
         rank=0,
         world_size=1,
         max_decoders=count_decoders(plan.base, 1, plan.trials.cpus),
-        store_share=_STORE_SHARE,
+        num_feeds=1,
         pin=False,
     )
     outputs, targets = [], []

@@ -1,6 +1,6 @@
 """Batches of cached activations, with the same rows in the same order as the image feed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from faceattr.attributes import AttributeSet
-from faceattr.config.train import FeedConfig
+from faceattr.config.train import FeedConfig, TrainConfig
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import ClassCombinations, weigh_cells, weigh_rows
 from faceattr.training.features.cache import Features
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_survey import SplitSurvey, label_columns
 from faceattr.training.row_order import Indices, order_rows
 from faceattr.training.targets import Batch, Targets, read_targets
@@ -73,33 +74,27 @@ class FeatureFeed:
         self,
         views: Sequence[Features],
         val: Features,
+        inputs: TrainingInputs,
+        config: TrainConfig,
         *,
-        train_labels: pa.Table,
-        val_labels: pa.Table,
-        surveys: Mapping[str, SplitSurvey],
-        attributes: AttributeSet,
-        settings: FeedConfig,
-        seed: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Combines the cache with the labels.
+        """Combines the cache with the labels, which it reads.
 
         Args:
             views: views of the training images; epoch e uses view e modulo their number.
             val: activations of the validation images.
-            train_labels: training labels from `read_labels`.
-            val_labels: validation labels from `read_labels`.
-            surveys: split -> survey.
-            attributes: attributes to train.
-            settings: settings of the image feed.
-            seed: seed of the run.
+            inputs: the packed runs that the activations were computed from.
+            config: config of the training; its image feed and its seed count.
             rank: rank of the worker.
             world_size: number of workers.
 
         Raises:
             RunError: the numbers of labels and activations differ.
         """
+        attributes, settings = inputs.attributes, config.feed
+        train_labels, val_labels = (read_labels(inputs.data, split, attributes) for split in ("train", "val"))
         for split, features, labels in [*(("train", each, train_labels) for each in views), ("val", val, val_labels)]:
             if len(features) != len(labels):
                 raise RunError(
@@ -110,9 +105,9 @@ class FeatureFeed:
         self._val = _Rows(val)
         self._targets = read_targets(train_labels, attributes)
         self._val_targets = read_targets(val_labels, attributes)
-        self._survey, self._settings, self._seed = surveys["train"], settings, seed
+        self._survey, self._settings, self._seed = inputs.surveys["train"], settings, config.seed
         self._rank, self._world_size = rank, world_size
-        self._val_rows = own_val_rows(surveys["val"], rank=rank, world_size=world_size)
+        self._val_rows = own_val_rows(inputs.surveys["val"], rank=rank, world_size=world_size)
         self._weights = None
         if settings.balance:
             cells = ClassCombinations(attributes, settings.balance)

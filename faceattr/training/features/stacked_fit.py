@@ -18,6 +18,7 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import image_seed
 from faceattr.training.features.stacked import StackedAdamW, StackedHeads
 from faceattr.training.loop.epoch import validation_figures
+from faceattr.training.loop.fit import EpochBatches
 from faceattr.training.loop.optim import Schedule
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord
@@ -77,12 +78,10 @@ def shared_settings(config: FitConfig) -> FitConfig:
 
 def fit_stacked(
     model: MultiAttributeModel,
-    train_batches: Callable[[int], Iterable[Batch]],
-    val_batches: Callable[[], Iterable[Batch]],
+    batches: EpochBatches,
     configs: Sequence[FitConfig],
     *,
     counts: Mapping[str, Tensor],
-    steps_per_epoch: int,
     device: torch.device,
     report: Callable[[int, Sequence[StackedTrial]], None] | None = None,
 ) -> list[StackedTrial]:
@@ -90,12 +89,10 @@ def fit_stacked(
 
     Args:
         model: model whose heads are the start of every trial; it is not changed.
-        train_batches: epoch number, from 0 -> batches of features float32 [n, F], on the CPU.
-        val_batches: batches for validation.
+        batches: batches of features, float32 [n, F].
         configs: configs of the trials; equal in `shared_settings`, and `why_not_stacked` returns None for each.
         counts: attribute name -> number of training labels by class.
-        steps_per_epoch: number of optimizer steps per epoch.
-        device: where the heads run.
+        device: where the heads are trained.
         report: called after each epoch with the number of finished epochs and the trials so far.
 
     Returns:
@@ -104,14 +101,14 @@ def fit_stacked(
     Raises:
         ConfigError: a config does not fit the model.
     """
-    stack = _Stack(model, configs, counts=counts, steps_per_epoch=steps_per_epoch, device=device)
+    stack = _Stack(model, configs, counts=counts, steps_per_epoch=batches.num_train, device=device)
     for epoch in range(configs[0].optim.epochs):
         if stack.is_over:
             break
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(image_seed(configs[0].seed, epoch=epoch, row=0))
-            stack.train_epoch(train_batches(epoch))
-        stack.validate(val_batches(), epoch)
+            stack.train_epoch(batches.train(epoch))
+        stack.validate(batches.val(), epoch)
         if report is not None:
             report(epoch + 1, stack.trials)
     return stack.trials

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from faceattr.errors import DivergedError, RunError
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.ranks import Reduce, count_ranks
+from faceattr.training.loop.ranks import Ranks, Reduce
 from faceattr.training.loop.state import EpochRecord
 from faceattr.training.loop.step import TrainStep
 from faceattr.training.losses.multi_loss import MultiAttributeLoss
@@ -77,7 +77,7 @@ def train_epoch(
     objective: MultiAttributeLoss,
     *,
     accumulation: int,
-    reduce: Reduce,
+    ranks: Ranks,
     epoch: int,
 ) -> EpochRecord:
     """Trains for one epoch.
@@ -90,7 +90,7 @@ def train_epoch(
         batches: batches of this rank, on the CPU.
         objective: losses on the CPU, for the denominators.
         accumulation: number of batches in a step; the last step may have fewer.
-        reduce: sums a tensor over ranks.
+        ranks: this process among those of the training.
         epoch: which epoch, from 0, for messages.
 
     Returns:
@@ -100,8 +100,7 @@ def train_epoch(
     Raises:
         RunError: there are no batches, or a loss is not finite.
     """
-    log = LossLog(objective.names, reduce, epoch=epoch)
-    world_size = count_ranks(reduce)
+    log = LossLog(objective.names, ranks.reduce, epoch=epoch)
     num_steps, num_images, wait_s, start_s = 0, 0, 0.0, time.perf_counter()
     source: Iterator[Batch] = iter(batches)
     while True:
@@ -112,8 +111,8 @@ def train_epoch(
             torch.stack([objective.sum_weights(batch.targets) for batch in taken]).sum(0) if taken else log.sums[0] * 0
         )
         rows = sum(len(batch) for batch in taken)
-        seen = reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
-        if seen[-2] < world_size:
+        seen = ranks.reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
+        if seen[-2] < ranks.world_size:
             break
         denominators = seen[:-2]
         log.add(step(taken, denominators), denominators)
@@ -143,8 +142,7 @@ def validate(
     metrics: Metrics,
     *,
     forward: Forward,
-    device: torch.device,
-    reduce: Reduce,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """Computes the figures over the batches of all ranks, which may have different numbers of batches.
 
@@ -154,8 +152,7 @@ def validate(
         objective: losses on the CPU, where the labels are; the outputs, which are small, are copied there.
         metrics: empty metrics, to which the batches are added.
         forward: how inputs go through the network.
-        device: where the network runs.
-        reduce: sums a tensor over ranks.
+        ranks: this process among those of the training.
 
     Returns:
         `loss` (the total with fixed loss weights, without attributes that have no label), `<attribute>/loss`
@@ -167,14 +164,14 @@ def validate(
     sums = torch.zeros(2, len(names), dtype=torch.float64)
     with torch.no_grad():
         for batch in batches:
-            given = forward(network, batch.inputs.to(device, non_blocking=True))
+            given = forward(network, batch.inputs.to(ranks.device, non_blocking=True))
             outputs = {name: output.float().cpu() for name, output in given.items()}
             sums[0] += objective(outputs, batch.targets, torch.ones(len(names)))
             sums[1] += objective.sum_weights(batch.targets)
             metrics.add(outputs, batch.targets)
     network.train(was_training)
-    sums = reduce(sums)
-    metrics.reduce(reduce)
+    sums = ranks.reduce(sums)
+    metrics.reduce(ranks.reduce)
     losses = sums[0] / sums[1]
     weighted = (losses * objective.loss_weights.double().cpu())[sums[1] > 0]
     figures = {"loss": float(weighted.sum()) if len(weighted) else float("nan")}
