@@ -81,7 +81,7 @@ def check_no_credentials(address: str, where: str) -> None:
     found = find_credentials(address)
     if found is not None:
         raise ConfigError(
-            f"{where}: expected a plain address, found {found}. An address must not contain credentials; set them by "
+            f"{where}: expected a plain address, found {found}. An address must not hold credentials; set them by "
             "environment variables or a role"
         )
 
