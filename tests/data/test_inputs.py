@@ -81,7 +81,7 @@ def test_nothing_is_found(place):
     with pytest.raises(ConfigError, match=r"found no image \(\.avif, .*\) and no \.parquet file") as error:
         open_input(f"{place.uri}/nothing")
     assert str(error.value).startswith(f"--images {place.uri}/nothing: ")
-    assert str(error.value).endswith("the place is empty or does not exist")
+    assert str(error.value).endswith("the folder is empty or does not exist")
     for key in ("a.txt", "b.TXT", "c.csv", "._a.jpg"):
         place.put(key, b"")
     with pytest.raises(ConfigError, match=r"no images: 3 \(\.txt 2, \.csv 1\).*\(\._\* 1\); name a manifest itself"):
