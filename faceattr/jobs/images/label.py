@@ -17,7 +17,8 @@ from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.reports.label import LabelStatistics, write_label_report
 from faceattr.reports.pages import report_key
-from faceattr.vqa.blip.inspect import CheckpointFacts, inspect_checkpoint
+from faceattr.vqa.checkpoints import CheckpointFacts
+from faceattr.vqa.engines import ENGINES, Engine, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
 
@@ -35,10 +36,19 @@ class LabelJob(ImageJob):
     """
 
     kind = "label"
-    packages = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
     config: LabelConfig
     questions: QuestionSet
     checkpoint: CheckpointFacts
+
+    @property
+    def engine(self) -> Engine:
+        """What runs models of this family."""
+        return ENGINES[self.checkpoint.model_type]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """See the base."""
+        return self.engine.packages
 
     @property
     def attributes(self) -> AttributeSet:
@@ -48,9 +58,7 @@ class LabelJob(ImageJob):
     @property
     def resizer(self) -> Resizer:
         """See the base."""
-        return Resizer(
-            "faceattr.vqa.blip.preprocess:resize_rgb", self.checkpoint.size_px, size_px=self.checkpoint.size_px
-        )
+        return Resizer(self.engine.resize, self.checkpoint.size_px, size_px=self.checkpoint.size_px)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -113,7 +121,7 @@ def scorer_recipe(job: LabelJob, actors: ActorLayout) -> ActorRecipe:
     """The recipe that each actor makes its scorer by."""
     config = job.config
     return ActorRecipe(
-        "faceattr.vqa.build:build_scorer",
+        job.engine.build,
         {
             "model": config.model,
             "revision": job.checkpoint.revision,

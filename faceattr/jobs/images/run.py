@@ -53,17 +53,20 @@ class ImageJob(ABC):
 
     Attributes:
         kind: of run; its rows lie in the folder `<kind>s`.
-        packages: those that can change a row: they decode, resize or compute.
         config: as given.
         storage: how stores are reached.
         output: the run folder.
     """
 
     kind: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]
     config: LabelConfig | PredictConfig
     storage: StorageConfig
     output: Store
+
+    @property
+    @abstractmethod
+    def packages(self) -> tuple[str, ...]:
+        """The distributions that can change a row: they decode, resize or compute."""
 
     @property
     @abstractmethod

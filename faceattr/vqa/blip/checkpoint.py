@@ -16,9 +16,10 @@ from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering
 from faceattr.config import StorageConfig
 from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ModelError
-from faceattr.vqa.blip.inspect import check_folder, compute_weights_id, resolve_checkpoint, weight_files
+from faceattr.vqa.blip.inspect import check_folder, compute_weights_id, weight_files
 from faceattr.vqa.blip.preprocess import BlipPreprocessing
 from faceattr.vqa.blip.processor import load_preprocessing
+from faceattr.vqa.checkpoints import resolve_checkpoint
 
 
 @dataclass(frozen=True)
