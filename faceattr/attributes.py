@@ -1,13 +1,12 @@
-"""Attributes: the one definition from which questions, table columns, heads, losses and metrics follow.
+"""Attributes: the single definition that questions, table columns, heads, losses and metrics are derived from.
 
-An attribute is one predicted property of a face. Its classes have a fixed order, which is written once, here or
-in the user's file, and stored with everything that is made from it. A derived attribute is a rule over binary
-attributes, evaluated in three-valued (Kleene) logic: unknown stays unknown unless the others decide.
+An attribute is one predicted property of a face. Its classes have a fixed order, which is defined once, here or in the
+user's file, and stored with everything that is made from it. A derived attribute is a rule over binary attributes,
+evaluated in three-valued (Kleene) logic: an unknown input gives an unknown result unless the other inputs decide it.
 
-How to add a kind.
-A kind is compared or matched in these files only; everywhere else the code asks the properties of `Attribute`. Add its
-name to `AttributeKind`, then run mypy: every `match` that does not know the kind ends in an `assert_never` that mypy
-reports. tests/jobs/test_every_kind.py fails until it has labels of the kind, and then takes it from pack to export.
+How to add a kind: only the files below compare kinds; all other code asks the properties of `Attribute`. Add the name
+to `AttributeKind` and run mypy, which reports every `match` that does not handle it. tests/jobs/test_every_kind.py fails
+until it has labels of the kind, and then takes it from pack to export.
 
     attributes.py                      what the kind is: the properties of `Attribute`
     data/label_columns.py              its columns: packed, published, outputs of a model; in exported files
@@ -33,8 +32,8 @@ AttributeKind = Literal["binary", "multiclass", "age", "identity"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 DEFAULT_THRESHOLD = 0.5
-"""The score of a binary attribute from which it is a yes, where nothing else is said."""
-# Endings and names that the tables use for their own columns.
+"""A binary attribute is a yes if its score is at least this threshold, unless another one is given."""
+# Suffixes and names that the tables use for their own columns.
 _RESERVED_SUFFIXES = ("_score", "_mass", "_mask", "_low", "_high")
 RESERVED_NAMES = frozenset(
     [
@@ -58,7 +57,7 @@ RESERVED_NAMES = frozenset(
 
 
 def check_attribute_name(name: str) -> None:
-    """Raises ConfigError unless `name` can be a column prefix: lower case, digits and underscores, not reserved."""
+    """Raises ConfigError unless `name` can prefix a column: lower case, digits and underscores, not reserved."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"attribute name {name!r}: expected lower-case letters, digits and underscores, a letter first, "
@@ -212,7 +211,7 @@ class Attribute:
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedAttribute:
-    """A binary attribute that follows from others by a rule of `and`, `or`, `not` and parentheses.
+    """A binary attribute that is derived from others by a rule of `and`, `or`, `not` and parentheses.
 
     Attributes:
         name: column name.
@@ -233,7 +232,7 @@ class DerivedAttribute:
         return tuple(dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name)))
 
     def evaluate(self, labels: Mapping[str, int | None]) -> int | None:
-        """Value of the rule: 1, 0, or None where the known labels do not decide it (Kleene logic)."""
+        """Returns the value of the rule: 1, 0, or None if the known labels do not decide it (Kleene logic)."""
         return _evaluate(_parse_rule(self.rule, self.name), labels)
 
 
@@ -257,7 +256,7 @@ def _evaluate(node: ast.expr, labels: Mapping[str, int | None]) -> int | None:
             value = _evaluate(operand, labels)
             return None if value is None else 1 - value
         case ast.BoolOp(op=op, values=values):
-            # `or` is decided by one 1, `and` by one 0, whatever the unknown ones are.
+            # A single 1 decides `or` and a single 0 decides `and`, whatever the unknown inputs are.
             deciding = 1 if isinstance(op, ast.Or) else 0
             known = [_evaluate(value, labels) for value in values]
             if deciding in known:
@@ -272,7 +271,7 @@ class AttributeSet:
 
     Attributes:
         attributes: asked or learnt attributes.
-        derived: rules over the binary ones; they may not read each other.
+        derived: rules over binary attributes; a rule may not read another rule's result.
     """
 
     attributes: tuple[Attribute, ...]

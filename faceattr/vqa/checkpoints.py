@@ -1,4 +1,4 @@
-"""Checkpoints of models that answer questions: where one is, and what a driver needs to know of it."""
+"""Checkpoints of visual question answering models: where one is, and what a driver needs to know about it."""
 
 import importlib.resources
 import json
@@ -13,10 +13,10 @@ from faceattr.errors import ModelError
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What a driver needs to know of a checkpoint without loading it.
+    """What a driver needs to know about a checkpoint without loading it.
 
     Attributes:
-        model_type: of config.json; it names the engine (`faceattr.vqa.engines`).
+        model_type: from config.json; it selects the engine (`faceattr.vqa.engines`).
         revision: commit hash if it came from the Hugging Face hub, else None.
         weights_id: SHA-256 over names and contents of all files that are read from the checkpoint.
         size_px: side of the square images that the model takes.
@@ -30,10 +30,10 @@ class CheckpointFacts:
 
 CHECKPOINT_CONFIG = "config.json"
 TINY_MODEL = "tiny"
-"""Name of the small checkpoint that ships inside the package, trained on drawn faces."""
+"""Name of the small checkpoint inside the package, trained on drawn faces."""
 
 
-# All that is read from a checkpoint, so also all that is downloaded and all that `weights_id` covers.
+# All files that are read from a checkpoint; the same files are downloaded and covered by `weights_id`.
 CHECKPOINT_FILES = (
     CHECKPOINT_CONFIG,
     "preprocessor_config.json",
@@ -55,12 +55,12 @@ _OFFLINE_REMEDY = (
 
 
 def resolve_checkpoint(model: str, revision: str | None = None, *, storage: StorageConfig | None = None) -> Path:
-    """The local folder of a checkpoint, downloaded first where it must be.
+    """Returns the local folder of a checkpoint, downloaded first if necessary.
 
     Args:
         model: `tiny`, a local folder, a Hugging Face hub id, or a URI such as `s3://bucket/folder`.
         revision: branch, tag or commit hash; for hub ids only.
-        storage: how object storage is reached, where the source is a URI.
+        storage: how object storage is reached, if the model is a URI.
 
     Raises:
         ConfigError, ModelError: there is no such model, or it cannot be reached.
@@ -72,7 +72,7 @@ def resolve_checkpoint(model: str, revision: str | None = None, *, storage: Stor
 
 
 def read_checkpoint_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json as it is.
+    """Reads the folder's config.json without changes.
 
     Raises:
         ModelError: there is none, or it is not a JSON object.

@@ -1,6 +1,6 @@
 """The families of models that can label: one row per `model_type` of config.json.
 
-A family is added by a folder beside `blip/` and a row in `ENGINES`. Functions are given by name, so that a driver,
+To add a family, add a folder next to `blip/` and a row in `ENGINES`. Functions are given by name, so that a driver,
 which only sends them to its workers, imports neither torch nor transformers.
 """
 
@@ -14,13 +14,13 @@ from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_ch
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How a family of models is found, fed and built.
+    """How a family of models is inspected, fed and built.
 
     Attributes:
         example: hub id of a model of the family, for error texts.
         inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights.
         resize: `module:function`, decoded pixels uint8 [H, W, 3] and side in pixels -> uint8 [S, S, 3].
-        build: `module:function`; makes a `faceattr.vqa.scorer.Scorer` in the process that will use it.
+        build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it.
         packages: distributions whose version can change a score.
     """
 
@@ -46,15 +46,15 @@ ENGINES = {
 def inspect_checkpoint(
     model: str, *, revision: str | None = None, storage: StorageConfig | None = None
 ) -> CheckpointFacts:
-    """Finds and checks a checkpoint, and leaves its weights on disk.
+    """Finds and checks a checkpoint, without loading its weights.
 
     Args:
         model: as in `resolve_checkpoint`.
         revision: branch, tag or commit hash; for hub ids only.
-        storage: how object storage is reached, where the model is a URI.
+        storage: how object storage is reached, if the model is a URI.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, or no engine can run it.
+        ConfigError, ModelError: it cannot be found, or no engine supports it.
     """
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)

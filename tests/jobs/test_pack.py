@@ -341,7 +341,7 @@ def test_a_sample_of_real_fairface(tmp_path, ray_local):
     [
         (["--source", "fairface"], "--root: expected the folder of --source fairface"),
         (["--root", "x"], "--labels: expected a label run, or --source and --root"),
-        (["--labels", "{tmp}/none"], "no published label run is there"),
+        (["--labels", "{tmp}/none"], "there is no published label run"),
         (["--source", "label_list", "--root", "{tmp}/none"], "found none of"),
         (["--source", "label_list", "--root", "{root}", "--source-options.attributes", "hats"], "did you mean 'hat'"),
         (["--source", "label_list", "--root", "{root}", "--select.any-of", "hatt"], "did you mean 'hat'"),

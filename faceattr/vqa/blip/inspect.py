@@ -1,6 +1,6 @@
-"""What can be said of a BLIP VQA checkpoint without loading it: whether it is one, its size, the hash of its contents.
+"""Facts about a BLIP VQA checkpoint without loading it: whether it is one, its image size, the hash of its contents.
 
-Without torch and transformers, whose import takes longer than all else that a driver does before it starts.
+Works without torch and transformers, whose import takes longer than everything else that a driver does before start.
 """
 
 import hashlib
@@ -14,17 +14,17 @@ from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CHECKPOINT_FILES, Checkp
 
 _MODEL_TYPE = "blip"
 _ARCHITECTURE = "BlipForQuestionAnswering"
-# What a converted checkpoint is saved with: the model, its tokenizer, its image processor.
+# Classes that save a converted checkpoint: the model, its tokenizer, its image processor.
 _CLASSES = (_ARCHITECTURE, "BertTokenizer", "BlipImageProcessor")
-# Of BlipVisionConfig, where config.json does not say it.
+# Default of BlipVisionConfig if config.json does not contain it.
 _DEFAULT_SIZE_PX = 384
 
 
 def inspect_folder(folder: Path) -> CheckpointFacts:
-    """Checks a checkpoint as `load_blip` does, and leaves its weights on disk.
+    """Checks a checkpoint as `load_blip` does, without loading its weights.
 
     Raises:
-        ModelError: the folder holds no BLIP VQA checkpoint.
+        ModelError: the folder contains no BLIP VQA checkpoint.
     """
     config = check_folder(folder)
     return CheckpointFacts(
@@ -36,12 +36,12 @@ def inspect_folder(folder: Path) -> CheckpointFacts:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a BLIP checkpoint; see `find_weight_files`."""
+    """Returns the safetensors files of a BLIP checkpoint; see `find_weight_files`."""
     return find_weight_files(folder, classes=_CLASSES)
 
 
 def compute_weights_id(folder: Path) -> str:
-    """SHA-256 over names and contents of the files that are read from a checkpoint folder."""
+    """Returns the SHA-256 over names and contents of the files that are read from a checkpoint folder."""
     total = hashlib.sha256()
     found = {path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern)}
     for path in sorted(found.union(weight_files(folder))):
@@ -52,10 +52,10 @@ def compute_weights_id(folder: Path) -> str:
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
-    """The folder's config.json, without what is not its to say.
+    """Returns the folder's config.json without the keys that a checkpoint may not decide.
 
     Raises:
-        ModelError: the folder holds no BLIP VQA model in safetensors.
+        ModelError: the folder contains no BLIP VQA model in safetensors.
     """
     config_path = folder / CHECKPOINT_CONFIG
     config = read_checkpoint_config(folder)

@@ -1,11 +1,11 @@
 """A plain CSV or Parquet file with a column mapping. Each entry of `columns` is `name=column` or `name=column:kind`:
 
-    image=path                  the image; without it a column named image_path, image_id, file ... is looked for
-    split=part  group=person    taken as they stand (both optional); splits must be train, val or test
+    image=path                  the image; default: a column named image_path, image_id, file ...
+    split=part  group=person    used as they are (both optional); splits must be train, val or test
     hat=wearing_hat             a binary attribute: 1, 0, -1 (no), true, false, yes, no
     race=Race:White|Black|Asian a multiclass attribute; values are class names, `White|Asian` is a coarse label
     age=years:age               25, 20-29 (both ends included) or 70+
-    person=name:identity        an identity; also the group, if no column is given for that
+    person=name:identity        an identity; also the group, if no column is given for the group
     hat_score=p_hat:score       P(yes) of the binary attribute `hat`
 
 Without `columns`, every column that is not the image, split or group is a binary attribute. Empty cells are unknown.
@@ -64,9 +64,9 @@ class MappedColumn:
 
     Attributes:
         name: `image`, `split`, `group`, an attribute, or `<attribute>_score`.
-        column: in the file.
+        column: name of the column in the file.
         kind: `binary`, `multiclass`, `age`, `identity` or `score`.
-        classes: of a multiclass attribute.
+        classes: classes of a multiclass attribute.
     """
 
     name: str
@@ -81,7 +81,7 @@ class MappedColumn:
 
 
 def parse_mapping(entry: str) -> MappedColumn:
-    """An entry of `columns`, such as `race=Race:White|Black|Asian`. Raises ConfigError if it is not one."""
+    """Parses an entry of `columns`, such as `race=Race:White|Black|Asian`. Raises ConfigError if it is not one."""
     match = _ENTRY.fullmatch(entry.strip())
     if match is None:
         raise ConfigError(f"columns: {entry!r}: expected name=column or name=column:kind")
@@ -99,7 +99,7 @@ def open_table(root: str, options: SourceOptions, storage: StorageConfig) -> Sou
     """Opens a CSV or Parquet file by a mapping; see the module.
 
     Raises:
-        ConfigError: no file, no such column, or no row that fits the mapping.
+        ConfigError: there is no file, no such column, or no row that fits the mapping.
     """
     store, images = find_image_root(root, storage, options.image_folder)
     files = find_files(store, options.files, USUAL_FILES)[: len(options.files) or 1]
@@ -139,7 +139,7 @@ def open_table(root: str, options: SourceOptions, storage: StorageConfig) -> Sou
 
 
 def _image_name(value: Any) -> str:
-    """As it stands: a file's name may begin or end with a space."""
+    """Returns the unchanged name: a file's name may start or end with a space."""
     return value if isinstance(value, str) else text_of(value)
 
 
@@ -171,7 +171,7 @@ def _distinct(rows: Iterator[FoundRow], column: str) -> set[str]:
 def _resolve_mapping(
     entries: tuple[str, ...], files: tuple[str, ...], storage: StorageConfig
 ) -> tuple[MappedColumn, ...]:
-    """The mapping with an entry for the image, checked against the columns of every file."""
+    """Returns the mapping with an entry for the image, checked against the columns of every file."""
     mapping = [parse_mapping(entry) for entry in entries]
     header = _column_names(files[0], storage)
     if not any(each.name == "image" for each in mapping):
@@ -211,7 +211,7 @@ def _column_names(uri: str, storage: StorageConfig) -> list[str]:
 
 
 def _read_rows(uri: str, storage: StorageConfig, mapping: tuple[MappedColumn, ...]) -> Iterator[FoundRow]:
-    """Rows; `value` is the cells by column name. Of a Parquet file, rows are counted as lines are."""
+    """Yields rows; `value` is the cells by column name. Rows of a Parquet file are counted as lines are."""
     if not _is_parquet(uri):
         yield from _read_csv_rows(uri, storage)
         return
@@ -227,13 +227,13 @@ def _read_csv_rows(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     rows = read_csv(uri, storage, delimiter=sniff_delimiter(uri, storage))
     names = [cell.strip() for cell in next(rows).value]
     for row in rows:
-        # A row of another length keeps its text only, and is rejected.
+        # A row of another length keeps only its text, and is rejected.
         cells = dict(zip(names, row.value, strict=True)) if len(row.value) == len(names) else {}
         yield FoundRow(where=row.where, line=row.line, text=row.text, value=cells)
 
 
 class _Parser:
-    """Cells by column name to labels."""
+    """Parses cells by column name to labels."""
 
     def __init__(self, mapping: tuple[MappedColumn, ...], available: Mapping[str, Attribute]) -> None:
         self._mapping = tuple(each for each in mapping if each.name != "image")
