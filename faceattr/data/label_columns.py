@@ -87,7 +87,7 @@ def score_type(attribute: Attribute) -> pa.DataType:
 
 
 def score_names(attribute: Attribute) -> dict[str, int | None]:
-    """Returns the names of the scores in an exported file -> index in the list of `<name>_score`, None for one number."""
+    """Returns the names of the scores in an exported file -> index in the list `<name>_score`, None if it is a number."""
     name = f"{attribute.name}_score"
     match attribute.kind:
         case "age":
