@@ -23,6 +23,7 @@ _VOLATILE = {
 _SETTINGS = {"config", "fingerprint", "notes", "values"}
 _ATTEMPT = re.compile(r"^(.*plan/)[0-9a-f]{8}-")
 _SESSION = re.compile(r"sessions/[0-9.]+\.json")
+_EVENTS = re.compile(r"events\.out\.tfevents\..*")
 
 
 def describe_store(store: Store) -> dict[str, Any]:
@@ -113,4 +114,5 @@ def _tensor(tensor: torch.Tensor) -> str:
 
 
 def _plain_key(key: str) -> str:
+    key = _EVENTS.sub("events.out.tfevents", key)
     return _SESSION.sub("sessions/TIME.json", _ATTEMPT.sub(r"\1ATTEMPT-", key))

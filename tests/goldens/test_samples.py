@@ -92,20 +92,19 @@ def test_a_label_run_opens(placed):
 def test_a_packed_run_opens_and_is_packed_to_its_end(resumed):
     data = open_packed([f"{GOLDENS}/packed"])
     assert data.attributes.names == ("hat", "glasses", "facial_hair", "label", "tone", "age", "person")
-    assert {split: data.num_rows(split) for split in data.splits} == {"train": 16, "val": 8, "test": 8}
+    assert {split: data.num_rows(split) for split in data.splits} == {"train": 14, "val": 7, "test": 11}
     assert table_of("packed_unfinished").equals(table_of("packed"))
 
 
 def test_a_training_goes_on_behind_its_first_epoch(resumed):
-    first, second = open_sample("model_unfinished").get("metrics.jsonl").splitlines()
-    (kept,) = stored("model_unfinished", "metrics.jsonl").splitlines()
-    assert json.loads(first) == pytest.approx(json.loads(kept), rel=1e-6)
+    first, second = map(json.loads, open_sample("model_unfinished").get("metrics.jsonl").splitlines())
+    (kept,) = map(json.loads, stored("model_unfinished", "metrics.jsonl").splitlines())
+    assert {name: first[name] for name in kept} == kept
     # The sample that was trained in one go had the same data, seed and settings.
     whole = json.loads(stored("model", "metrics.jsonl").splitlines()[1])
-    again = json.loads(second)
-    for name in whole:
-        if name.startswith(("train/", "val/")) and name != "train/images_per_s":
-            assert again[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-6), name
+    losses = [name for name in whole if name.endswith("loss")]
+    assert len(losses) == 16
+    assert [second[name] for name in losses] == pytest.approx([whole[name] for name in losses], rel=1e-3)
 
 
 def test_a_model_opens(placed):
