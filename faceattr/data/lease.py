@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from faceattr.data.json_files import decode_object
-from faceattr.data.json_text import encode_json
+from faceattr.data.json_files import decode_versioned, encode_versioned
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.storage import Store, join_uri
 from faceattr.data.store_types import MissingObjectError
@@ -219,7 +218,7 @@ def _lives(
 
 def _state(store: Store, number: int) -> dict[str, Any] | None:
     try:
-        return decode_object(store.get(_key(number)), join_uri(store.uri, _key(number)))
+        return decode_versioned(store.get(_key(number)), join_uri(store.uri, _key(number)))
     except MissingObjectError:  # deleted by the driver that came after it
         return None
 
@@ -234,4 +233,4 @@ def _key(number: int) -> str:
 
 
 def _encode(owner: dict[str, Any], *, beats: int, released: bool = False, why: str | None = None) -> bytes:
-    return encode_json({"owner": owner, "beats": beats, "released": released, "why": why}).encode()
+    return encode_versioned({"owner": owner, "beats": beats, "released": released, "why": why})

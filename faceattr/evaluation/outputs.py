@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.json_text import encode_json
+from faceattr.data.json_files import encode_versioned
 from faceattr.data.parquet import encode_table
 from faceattr.data.storage import Store
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
@@ -127,4 +127,4 @@ def write_summary(
         },
         "figures": rows,
     }
-    store.put(DONE_KEY, encode_json(summary, indent=1).encode())
+    store.put(DONE_KEY, encode_versioned(summary, indent=1))

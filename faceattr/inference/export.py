@@ -33,6 +33,7 @@ from faceattr.models.transforms import Normalise
 
 InputType = Literal["uint8", "float"]
 DEFAULT_OPSET = 18
+_SCHEMA_VERSION = 1
 INSTALL = "pip install 'faceattr[onnx]'"
 # Largest difference of a score (of an age in years) between PyTorch and onnxruntime, both in float32.
 TOLERANCE = 1e-4
@@ -141,6 +142,7 @@ def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: 
     if input_type == "float":
         steps.append("(x / 255 - mean) / std in float32, channels first")
     return {
+        "schema_version": _SCHEMA_VERSION,
         "faceattr": __version__,
         "opset": opset,
         "input": {"name": "images", "type": "uint8" if input_type == "uint8" else "float32", "shape": shape},

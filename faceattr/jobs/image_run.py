@@ -21,7 +21,7 @@ from faceattr.data.folder_files import describe_files
 from faceattr.data.image_input import ImageInput
 from faceattr.data.images import ImageLimits
 from faceattr.data.inputs import open_input
-from faceattr.data.json_text import encode_json
+from faceattr.data.json_files import encode_versioned
 from faceattr.data.patience import write_on_the_way_out
 from faceattr.data.plan import Plan, write_plan
 from faceattr.data.reject_counts import count_rejected
@@ -199,7 +199,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
             "samples": progress.samples,
             "rows": progress.num_rows,
         }
-        key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
+        key, data = f"sessions/{started:.3f}.json", encode_versioned(session)
         write_on_the_way_out(lambda: job.output.put(key, data), key)
 
 

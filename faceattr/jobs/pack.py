@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 import faceattr
-from faceattr.data.json_text import encode_json
+from faceattr.data.json_files import encode_versioned
 from faceattr.data.pack_plan import label_fields_of, write_pack_plan
 from faceattr.data.pack_report import write_pack_report
 from faceattr.data.packed import KIND
@@ -132,7 +132,7 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
             "samples": progress.samples,
             "rows": progress.num_rows,
         }
-        key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
+        key, data = f"sessions/{started:.3f}.json", encode_versioned(session)
         write_on_the_way_out(lambda: job.output.put(key, data), key)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faceattr.data.json_files import damage_named
+from faceattr.data.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.json_text import encode_json
 from faceattr.data.storage import Store, join_uri, open_store
 from faceattr.jobs.search_inputs import Inputs, SearchPlan, open_inputs
@@ -45,12 +45,14 @@ class _Progress:
     judgements: list[Judgement] = field(default_factory=list)
 
     def save(self, store: Store) -> None:
-        store.put(_PROGRESS_KEY, encode_json([asdict(each) for each in self.judgements]).encode())
+        store.put(_PROGRESS_KEY, encode_versioned({"judgements": [asdict(each) for each in self.judgements]}))
 
     @classmethod
     def load(cls, store: Store, num_epochs: int) -> "_Progress":
-        with damage_named(join_uri(store.uri, _PROGRESS_KEY)):
-            found = json.loads(store.get(_PROGRESS_KEY))
+        with damage_named(where := join_uri(store.uri, _PROGRESS_KEY)):
+            data = store.get(_PROGRESS_KEY)
+            # Before formats had versions, the file was the list alone.
+            found = json.loads(data) if data.startswith(b"[") else decode_versioned(data, where)["judgements"]
             return cls(judgements=[decode_judgement(each) for each in found[:num_epochs]])
 
 

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from faceattr.data.json_files import damage_named, decode_object
-from faceattr.data.json_text import encode_json
+from faceattr.data.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.storage import Store, join_uri
 from faceattr.data.store_types import MissingObjectError
 from faceattr.search.distributions import Choice, RandInt
@@ -92,12 +91,12 @@ class TrialRecord:
 
 def begin_trial(store: Store, number: int, values: Mapping[str, Any]) -> None:
     """Notes the settings of a trial before it starts."""
-    store.put(f"{trial_folder(number)}/trial.json", encode_json({"number": number, "values": dict(values)}).encode())
+    store.put(f"{trial_folder(number)}/trial.json", encode_versioned({"number": number, "values": dict(values)}))
 
 
 def end_trial(store: Store, record: TrialRecord) -> None:
     """Notes how a trial ended."""
-    store.put(f"{trial_folder(record.number)}/record.json", encode_json(asdict(record), indent=1).encode())
+    store.put(f"{trial_folder(record.number)}/record.json", encode_versioned(asdict(record), indent=1))
 
 
 def read_begun(store: Store) -> dict[int, dict[str, Any]]:
@@ -105,7 +104,7 @@ def read_begun(store: Store) -> dict[int, dict[str, Any]]:
     found = {}
     for key in _keys(store, "trial.json"):
         with damage_named(where := join_uri(store.uri, key)):
-            value = decode_object(store.get(key), where)
+            value = decode_versioned(store.get(key), where)
             found[int(value["number"])] = dict(value["values"])
     return dict(sorted(found.items()))
 
@@ -129,7 +128,7 @@ def _keys(store: Store, name: str) -> list[str]:
 
 def _read(store: Store, key: str) -> TrialRecord:
     with damage_named(where := join_uri(store.uri, key)):
-        return decode_record(decode_object(store.get(key), where))
+        return decode_record(decode_versioned(store.get(key), where))
 
 
 def decode_record(value: dict[str, Any]) -> TrialRecord:

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from faceattr.data.fetch import fetch_folder
-from faceattr.data.json_files import damage_named, decode_object
-from faceattr.data.json_text import encode_json
+from faceattr.data.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.storage import LocalStore, StorageOptions, Store, join_uri, open_store
 from faceattr.data.store_types import MissingObjectError
 from faceattr.errors import RunError
@@ -143,14 +142,14 @@ def publish_features(store: Store, key: FeatureKey, shape: Sequence[int], parts:
     if missing:
         raise RunError(f"{store.uri}: {len(missing)} of {len(parts)} parts of the feature cache are missing; run again")
     manifest = FeatureManifest(key=key.to_json(), dtype=key.dtype, shape=tuple(shape), parts=tuple(parts))
-    store.put(_MANIFEST, encode_json(asdict(manifest), indent=1).encode())
+    store.put(_MANIFEST, encode_versioned(asdict(manifest), indent=1))
     return manifest
 
 
 def read_feature_manifest(store: Store) -> FeatureManifest | None:
     """What a cache's folder holds, or None if it is not complete."""
     try:
-        value = decode_object(store.get(_MANIFEST), join_uri(store.uri, _MANIFEST))
+        value = decode_versioned(store.get(_MANIFEST), join_uri(store.uri, _MANIFEST))
     except MissingObjectError:
         return None
     with damage_named(join_uri(store.uri, _MANIFEST)):
