@@ -34,6 +34,7 @@ from faceattr.version import __version__
 
 InputType = Literal["uint8", "float"]
 DEFAULT_OPSET = 18
+_SCHEMA_VERSION = 1
 ONNX_INSTALL = "pip install 'faceattr[onnx]'"
 # Largest allowed difference of a score (of an age in years) between PyTorch and onnxruntime, both in float32.
 TOLERANCE = 1e-4
@@ -142,6 +143,7 @@ def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: 
     if input_type == "float":
         steps.append("(x / 255 - mean) / std in float32, channels first")
     return {
+        "schema_version": _SCHEMA_VERSION,
         "faceattr": __version__,
         "opset": opset,
         "input": {"name": "images", "type": "uint8" if input_type == "uint8" else "float32", "shape": shape},

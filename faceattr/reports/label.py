@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_files import damage_named, decode_versioned
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.version import Manifest, RunRecord
@@ -86,7 +86,7 @@ def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
 def write_label_report(store: Store, record: RunRecord, manifest: Manifest, statistics: LabelStatistics) -> None:
     """Writes the page into the run folder."""
     keys = [entry.key for entry in store.list("sessions/")]
-    sessions = [decode_object(store.get(key), join_uri(store.uri, key)) for key in keys]
+    sessions = [decode_versioned(store.get(key), join_uri(store.uri, key)) for key in keys]
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions.sort(key=lambda session: float(session["started"]))
     store.put(report_key(manifest.version), render_label_report(record, manifest, statistics, sessions).encode())

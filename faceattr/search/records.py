@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
@@ -119,12 +119,12 @@ class TrialReport:
 
 def begin_trial(store: Store, number: int, values: Mapping[str, Any]) -> None:
     """Notes the settings of a trial before it starts."""
-    store.put(f"{trial_folder(number)}/trial.json", encode_json({"number": number, "values": dict(values)}).encode())
+    store.put(f"{trial_folder(number)}/trial.json", encode_versioned({"number": number, "values": dict(values)}))
 
 
 def end_trial(store: Store, record: TrialRecord) -> None:
     """Notes how a trial ended."""
-    store.put(f"{trial_folder(record.number)}/record.json", encode_json(asdict(record), indent=1).encode())
+    store.put(f"{trial_folder(record.number)}/record.json", encode_versioned(asdict(record), indent=1))
 
 
 def read_begun(store: Store) -> dict[int, dict[str, Any]]:
@@ -132,7 +132,7 @@ def read_begun(store: Store) -> dict[int, dict[str, Any]]:
     found = {}
     for key in _keys(store, "trial.json"):
         with damage_named(where := join_uri(store.uri, key)):
-            value = decode_object(store.get(key), where)
+            value = decode_versioned(store.get(key), where)
             found[int(value["number"])] = dict(value["values"])
     return dict(sorted(found.items()))
 
@@ -144,13 +144,16 @@ def read_records(store: Store) -> list[TrialRecord]:
 
 def save_judgements(store: Store, judgements: Sequence[Judgement]) -> None:
     """Notes the judgements of the epochs so far; `store` is the folder of the trial's model."""
-    store.put(PROGRESS_KEY, encode_json([asdict(each) for each in judgements]).encode())
+    store.put(PROGRESS_KEY, encode_versioned({"judgements": [asdict(each) for each in judgements]}))
 
 
 def load_judgements(store: Store, num_epochs: int) -> list[Judgement]:
     """The judgements of the first epochs, that a checkpoint holds; `store` is the folder of the trial's model."""
-    with damage_named(join_uri(store.uri, PROGRESS_KEY)):
-        return [_decode_judgement(each) for each in json.loads(store.get(PROGRESS_KEY))[:num_epochs]]
+    with damage_named(where := join_uri(store.uri, PROGRESS_KEY)):
+        data = store.get(PROGRESS_KEY)
+        # Before formats had versions, the file was the list alone.
+        found = json.loads(data) if data.startswith(b"[") else decode_versioned(data, where)["judgements"]
+        return [_decode_judgement(each) for each in found[:num_epochs]]
 
 
 def _keys(store: Store, name: str) -> list[str]:
@@ -159,7 +162,7 @@ def _keys(store: Store, name: str) -> list[str]:
 
 def _read(store: Store, key: str) -> TrialRecord:
     with damage_named(where := join_uri(store.uri, key)):
-        return _decode_record(decode_object(store.get(key), where))
+        return _decode_record(decode_versioned(store.get(key), where))
 
 
 def _decode_record(value: dict[str, Any]) -> TrialRecord:

@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from faceattr.data.formats.json_files import decode_lines, decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_lines, decode_versioned, encode_versioned
 from faceattr.data.runs.status import METRICS_KEY
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -23,7 +22,7 @@ _INTERVAL_S = 3.0
 
 def write_history(store: Store, history: Sequence[EpochRecord]) -> None:
     """Writes the figures of all epochs so far."""
-    store.put(METRICS_KEY, "".join(f"{encode_json(each)}\n" for each in history).encode())
+    store.put(METRICS_KEY, b"".join(encode_versioned(each) + b"\n" for each in history))
 
 
 def read_history(store: Store) -> list[EpochRecord]:
@@ -39,7 +38,7 @@ def read_history(store: Store) -> list[EpochRecord]:
 def read_progress(store: Store) -> dict[str, Any] | None:
     """Reads what a `ProgressNote` wrote, or returns None if there is nothing."""
     try:
-        return decode_object(store.get(PROGRESS_KEY), join_uri(store.uri, PROGRESS_KEY))
+        return decode_versioned(store.get(PROGRESS_KEY), join_uri(store.uri, PROGRESS_KEY))
     except MissingObjectError:
         return None
 
@@ -73,4 +72,4 @@ class ProgressNote:
                 )
 
     def _write(self, note: dict[str, Any]) -> None:
-        self._store.put(PROGRESS_KEY, encode_json({**note, **self._fixed, "written": time.time()}).encode())
+        self._store.put(PROGRESS_KEY, encode_versioned({**note, **self._fixed, "written": time.time()}))

@@ -3,7 +3,6 @@
 Only label columns are read, once, and the result is stored in the model folder.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_versioned, encode_versioned
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import ClassCombinations
@@ -151,7 +150,7 @@ def join_surveys(files: Iterable[FileSurvey]) -> SplitSurvey:
 
 def encode_surveys(surveys: dict[str, SplitSurvey]) -> bytes:
     """Encodes split -> survey as JSON."""
-    return encode_json(
+    return encode_versioned(
         {
             split: {
                 "file": each.stretches.file.tolist(),
@@ -163,11 +162,11 @@ def encode_surveys(surveys: dict[str, SplitSurvey]) -> bytes:
             }
             for split, each in surveys.items()
         }
-    ).encode()
+    )
 
 
-def decode_surveys(data: bytes) -> dict[str, SplitSurvey]:
-    """Inverse of `encode_surveys`."""
+def decode_surveys(data: bytes, where: str = "a survey") -> dict[str, SplitSurvey]:
+    """Inverse of `encode_surveys`; `where` names the file in errors."""
     return {
         split: SplitSurvey(
             stretches=Stretches(
@@ -177,5 +176,5 @@ def decode_surveys(data: bytes) -> dict[str, SplitSurvey]:
             counts=each["counts"],
             cells=each["cells"],
         )
-        for split, each in json.loads(data).items()
+        for split, each in decode_versioned(data, where).items()
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import encode_versioned
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.patience import write_on_the_way_out
@@ -69,5 +69,5 @@ def _note_session(version: RunVersion, progress: Progress, *, started: float) ->
         "samples": progress.samples,
         "rows": progress.num_rows,
     }
-    key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
+    key, data = f"sessions/{started:.3f}.json", encode_versioned(session)
     write_on_the_way_out(lambda: version.store.put(key, data), key)

@@ -9,8 +9,7 @@ import torch
 import yaml
 
 from faceattr.config.overrides import dump_config, override
-from faceattr.data.formats.json_files import decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_versioned, encode_versioned
 from faceattr.data.formats.parquet import encode_table
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.keys import join_uri
@@ -90,14 +89,14 @@ def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRec
             raise RunError(
                 f"the model of the best trial, {best.name}, is gone from {join_uri(output.uri, own)}"
             ) from error
-    output.put(f"{BEST_FOLDER}/trial.json", encode_json({"trial": best.name}).encode())
+    output.put(f"{BEST_FOLDER}/trial.json", encode_versioned({"trial": best.name}))
     for trial in trials:
         for name in MODEL_FILES:
             output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
 
 
 def _read_object(store: Store, key: str) -> dict[str, Any]:
-    return decode_object(store.get(key), join_uri(store.uri, key))
+    return decode_versioned(store.get(key), join_uri(store.uri, key))
 
 
 def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
@@ -129,7 +128,7 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
             ray.remote(_judge_on_test).options(num_cpus=trials.cpus, num_gpus=trials.gpus).remote(plan)
         )
     found = {"trial": best.name, **found}
-    job.output.put(TEST_KEY, encode_json(found, indent=1).encode())
+    job.output.put(TEST_KEY, encode_versioned(found, indent=1))
     return found
 
 

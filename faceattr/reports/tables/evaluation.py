@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import encode_versioned
 from faceattr.data.formats.parquet import encode_table
 from faceattr.data.stores.store import Store
 from faceattr.evaluation.decisions import decide_kept
@@ -125,4 +125,4 @@ def write_summary(
         },
         "figures": rows,
     }
-    store.put(DONE_KEY, encode_json(summary, indent=1).encode())
+    store.put(DONE_KEY, encode_versioned(summary, indent=1))

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from faceattr.config import StorageConfig
-from faceattr.data.formats.json_files import damage_named, decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.local import LocalStore
@@ -148,14 +147,14 @@ def publish_features(
     if missing:
         raise RunError(f"{store.uri}: {len(missing)} of {len(parts)} parts of the feature cache are missing; run again")
     manifest = FeatureManifest(key=key.to_json(), dtype=key.dtype, shape=tuple(shape), parts=tuple(parts))
-    store.put(_MANIFEST, encode_json(asdict(manifest), indent=1).encode())
+    store.put(_MANIFEST, encode_versioned(asdict(manifest), indent=1))
     return manifest
 
 
 def read_feature_manifest(store: Store) -> FeatureManifest | None:
     """Reads the manifest of a cache's folder, or returns None if the cache is not complete."""
     try:
-        value = decode_object(store.get(_MANIFEST), join_uri(store.uri, _MANIFEST))
+        value = decode_versioned(store.get(_MANIFEST), join_uri(store.uri, _MANIFEST))
     except MissingObjectError:
         return None
     with damage_named(join_uri(store.uri, _MANIFEST)):
