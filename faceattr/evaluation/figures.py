@@ -7,7 +7,7 @@
     age         mae, rmse, bias, within_5 (the cumulative score CS@5) of exact ages, in years; range_accuracy
     identity    top1, top5, macro_f1
 
-and `combined`, seed 001's 0.3 gender accuracy + 0.7 identity top-1. A figure that is not defined, such as the recall of
+and `combined`, FaceCom's 0.3 gender accuracy + 0.7 identity top-1. A figure that is not defined, such as the recall of
 a class that no row has, is NaN; means over classes leave such classes out.
 """
 
@@ -71,7 +71,7 @@ def compute_figures(judged: Judged) -> dict[str, Figure]:
 
 
 def compute_combined(figures: Mapping[str, Mapping[str, Figure]], kinds: Mapping[str, str]) -> Figure | None:
-    """Seed 001's score, where the model has `gender` and an identity; else None."""
+    """FaceCom's score, where the model has `gender` and an identity; else None."""
     persons = [name for name, kind in kinds.items() if kind == "identity" and figures.get(name)]
     if not persons or not figures.get("gender"):
         return None

@@ -1,4 +1,4 @@
-"""Rain and fog on face images, the hard conditions of seed 001. Randomness is torch's global generator."""
+"""Rain and fog on face images, the hard conditions of FaceCom. Randomness is torch's global generator."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Balanced sampling: every combination of classes is drawn equally often, as seed 003 does for gender and race.
+"""Balanced sampling: every combination of classes is drawn equally often, as the UTKFace ViT did for gender and race.
 
 A combination is a cell, numbered by its classes; rows in which a label is missing or coarse are in none, and are drawn
 as often as without balancing.

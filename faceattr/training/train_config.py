@@ -32,7 +32,7 @@ class ModelSettings:
     args: Mapping[str, str] = field(default_factory=dict)
     """Further arguments of timm's constructor, name and value: drop_path_rate 0.1."""
     head: HeadPreset = "linear"
-    """Shape of the heads: linear, mlp (128 units), or those of seeds 003 (utkface_vit) and 002 (celeba4)."""
+    """Shape of the heads: linear, mlp (128 units), or those of the presets utkface_vit and celeba4."""
     age_output: Literal["distribution", "regression"] | None = None
     """How an age is given: a distribution over the years, or one number. Default: as the head says."""
     checkpoint: str | None = None
@@ -108,7 +108,7 @@ class FeedSettings:
     batch_size: int = 64
     """Images in a batch, over all workers; --optim.accumulation batches make one step."""
     balance: tuple[str, ...] = ()
-    """Attributes whose combinations of classes are drawn equally often, as seed 003 does for gender and race."""
+    """Attributes whose combinations of classes are drawn equally often, such as gender and race_group."""
     shuffle_rows: int = 8_192
     """Images that are mixed at a time; such a window is made of stretches drawn at random from all files."""
     block_rows: int = 128

@@ -4,7 +4,7 @@
     5_o_Clock_Shadow Arched_Eyebrows ...      names
     000001.jpg -1 1 ...                       -1 or 0 is no; white space or commas between
 
-CSV copies begin with `image_id,5_o_Clock_Shadow,...`. Seed 002's JSON, `{"000001": ["1","0","0","1"]}`, holds
+CSV copies begin with `image_id,5_o_Clock_Shadow,...`. The CelebA JSON, `{"000001": ["1","0","0","1"]}`, holds
 Eyeglasses, Mustache, Beard, Hat. Attribute names are CelebA's in lower case (`five_o_clock_shadow`); besides there are
 rules over them (`CELEBA_RULES`) in our words, and `identity` where identity_CelebA.txt is there.
 """
@@ -62,7 +62,7 @@ CELEBA_RULES: dict[str, str] = {
 
 
 def open_celeba(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
-    """Opens a CelebA folder; see the module. `files` names another attribute list, or seed 002's JSON.
+    """Opens a CelebA folder; see the module. `files` names another attribute list, or the CelebA JSON.
 
     Raises:
         ConfigError: no list, or one in another layout.

@@ -1,4 +1,4 @@
-"""Seed 002's JSON: `{"000001": ["1","0","0","1"]}`, in the order Eyeglasses, Mustache, Beard, Hat."""
+"""The CelebA JSON: `{"000001": ["1","0","0","1"]}`, in the order Eyeglasses, Mustache, Beard, Hat."""
 
 import json
 from collections.abc import Iterator

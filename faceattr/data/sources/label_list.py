@@ -1,4 +1,4 @@
-"""Seed 000's lists: an image and its labels a line, in every form in which they go round.
+"""Label lists: an image and its labels a line, in every form in which they go round.
 
     train/1.jpg 1               path and label, by white space, comma or tab; the attribute is `label`
     image_path,hat,...,label    with a header: every other column is a binary attribute (labeled_data.csv)
@@ -116,7 +116,7 @@ def _name_columns(header: list[str]) -> tuple[str, ...]:
 
 
 def open_label_list(root: str, options: SourceOptions, storage: StorageOptions) -> SourceLabels:
-    """Opens a list of seed 000; see the module.
+    """Opens a label list; see the module.
 
     Raises:
         ConfigError: no list, one in another layout, or labels alone whose number is not that of the images.

@@ -7,7 +7,7 @@ from typing import Any
 from faceattr.data.sources.label_table import AGE_LIMIT, LabelRow, age_label
 from faceattr.data.sources.rejects import BadRow
 
-# -1 is no: that is how CelebA and seed 000 write it. A file in which it means unknown must say so with an empty cell.
+# -1 is no: so CelebA and label lists write it. A file in which it means unknown must say so with an empty cell.
 _BINARY = {"1": 1, "0": 0, "-1": 0, "true": 1, "false": 0, "yes": 1, "no": 0}
 _UNKNOWN = frozenset(["", "na", "n/a", "nan", "null", "none"])
 _AGE_RANGE = re.compile(r"(\d+)\s*-\s*(\d+)")

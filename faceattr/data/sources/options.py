@@ -19,7 +19,7 @@ class SourceOptions:
             layout has usual places, and is else the root itself. (all but labels)
         attributes: which attributes, in this order; by default the layout's own. (all)
         columns: `name=column` or `name=column:kind`, see `table.py`. (table)
-        class_order: `natural`, or `sorted` for the string-sorted order of seed 004's published weights. (fairface)
+        class_order: `natural`, or `sorted` for the string-sorted order of published CLIP weights. (fairface)
     """
 
     files: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """A choice of a source's images: all with a yes for one of some attributes, and so many with a no for all of them.
 
-That is how seed 002 (CelebA eyeglasses, mustache, beard, hat) made its training set: every image of the rare classes,
+That is how the CelebA accessory classifier made its training set: every image of the rare classes,
 and `mixed_num` negatives. The negatives are drawn by hash, so they do not depend on the order of the rows.
 """
 
