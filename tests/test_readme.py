@@ -56,14 +56,16 @@ def test_pictures_are_small():
     assert all((ROOT / name).stat().st_size < _LARGEST_PICTURE for name in shown)
 
 
-# What the README's commands need besides, since a test has neither hub nor time.
+# What the README's commands get in addition, and what they get in place of their own, since a test has neither hub nor
+# time.
 SMALL = {
     "pipelines/label.py": "--workers.max-actors 1 --workers.gpus-per-actor 1",
     "pipelines/train.py": "--model.backbone resnet10t --model.no-pretrained --model.image-size 32 --optim.epochs 1",
-    "tune/search.py": "--set model.backbone=test_vit model.pretrained=false optim.epochs=1 --num-samples 2",
+    "tune/search.py": "--set model.backbone=test_vit model.pretrained=false optim.epochs=1",
     "pipelines/eval.py": "--workers.max-actors 1 --workers.gpus-per-actor 1 --bootstrap.resamples 100",
     "pipelines/predict.py": "--workers.max-actors 1 --workers.gpus-per-actor 1",
 }
+REPLACED = {"pipelines/label.py": ("--model", "tiny"), "tune/search.py": ("--num-samples", "2")}
 
 
 @pytest.mark.ray
@@ -76,8 +78,9 @@ def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
         script = words[1] if words[0] == "python" else None
         if script and "--config" not in words and "--resume" not in words:
             arguments = [*words[2:], *shlex.split(SMALL.get(script, ""))]
-            if script == "pipelines/label.py":
-                arguments[arguments.index("--model") + 1] = "tiny"
+            if script in REPLACED:
+                flag, value = REPLACED[script]
+                arguments[arguments.index(flag) + 1] = value
             assert runpy.run_path(str(ROOT / script))["main"](arguments) == 0, words
         elif words[0] == "faceattr":
             assert faceattr(words[1:]) == 0, words
