@@ -32,8 +32,8 @@ class ModelConfig:
     args: Mapping[str, str] = field(default_factory=dict)
     """Further arguments of timm's constructor, as name and value: drop_path_rate 0.1."""
     head: HeadPreset = "linear"
-    """Layers of the heads: `linear`, `mlp` (one hidden layer of 128 units), or those of the replaced systems
-    `utkface_vit` and `celeba4`."""
+    """Layers of the heads: `linear`, `mlp` (one hidden layer of 128 units), or the heads of the preset `utkface_vit` or
+    `celeba4`."""
     age_output: Literal["distribution", "regression"] | None = None
     """Output of age heads: a distribution over years, or one number. Default: as --model.head defines it."""
     checkpoint: str | None = None
@@ -110,7 +110,7 @@ class FeedConfig:
     batch_size: int = 64
     """Images per batch, over all workers; --optim.accumulation batches make one optimizer step."""
     balance: tuple[str, ...] = ()
-    """Attributes whose combinations of classes are drawn equally often, such as gender and race."""
+    """Attributes whose combinations of classes are drawn equally often, such as gender and race_group."""
     shuffle_rows: int = 8_192
     """Images per shuffle window. A window consists of row groups that are drawn at random from all files."""
     block_rows: int = 128

@@ -7,7 +7,7 @@
     age         mae, rmse, bias, within_5 (the cumulative score CS@5) of exact ages, in years; range_accuracy
     identity    top1, top5, macro_f1
 
-and `combined`, seed 001's 0.3 gender accuracy + 0.7 identity top-1. A figure that is not defined, such as the recall of
+and `combined`, FaceCom's 0.3 gender accuracy + 0.7 identity top-1. A figure that is not defined, such as the recall of
 a class that no row has, is NaN; means over classes leave such classes out.
 """
 
@@ -187,7 +187,7 @@ def _right_years(judged: JudgedRows) -> np.ndarray:
 
 
 def compute_combined(figures: Mapping[str, Mapping[str, Figure]], person: str | None) -> Figure | None:
-    """Seed 001's score, where the model has `gender` and an identity; else None.
+    """Returns FaceCom's score, where the model has `gender` and an identity; else None.
 
     Args:
         figures: attribute -> figure -> value.

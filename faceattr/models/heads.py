@@ -67,12 +67,12 @@ class HeadConfig:
 HEAD_PRESETS: dict[str, dict[str, HeadConfig]] = {
     "linear": {"default": HeadConfig()},
     "mlp": {"default": HeadConfig(hidden=(128,), dropout=0.1)},
-    # Seed 003: 128 hidden units for age and race, 64 for gender, age as one number.
+    # UTKFace ViT: 128 hidden units for age and race, 64 for gender, age as one number.
     "utkface_vit": {
         "default": HeadConfig(hidden=(128,), dropout=0.1, age_output="regression"),
         "gender": HeadConfig(hidden=(64,), dropout=0.1),
     },
-    # Seed 002: pool -> 512 ReLU -> dropout 0.5 -> outputs.
+    # CelebA accessories: pool -> 512 ReLU -> dropout 0.5 -> outputs.
     "celeba4": {"default": HeadConfig(hidden=(512,), activation="relu", dropout=0.5)},
 }
 """Preset name -> attribute name -> head shape; `default` applies to attributes that are not listed."""
@@ -119,7 +119,7 @@ def build_head(attribute: Attribute, config: HeadConfig, num_features: int) -> n
     """Builds a head with random weights: float32 [n, num_features] -> [n, outputs].
 
     A linear head is an `nn.Linear`; with hidden layers it is an `nn.Sequential` of Linear, activation, Dropout, ...,
-    Linear, as in seeds 002 and 003.
+    Linear, as in the presets celeba4 and utkface_vit.
     """
     outputs = count_outputs(attribute, config)
     if not config.hidden:

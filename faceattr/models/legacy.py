@@ -1,13 +1,13 @@
 """Loads published weights of other projects into a `MultiAttributeModel` with equal outputs.
 
-Seed 004, CLIP ViT-L/14 on FairFace. Its names to ours, in our class order:
+The FairFace CLIP (ViT-L/14). Its names to ours, in our class order:
 
     vision_model.*, vision_model.vision_model.*  ->  backbone.module.*                      CLIPVisionModel
     {age,gender,race}_head.{weight,bias}         ->  heads.{age_group,gender,race}_head.*   rows reordered
 
 Its classes were sorted as strings (0-2, 10-19, 20-29, 3-9, ...); rows are reordered to our class order.
 
-Seed 003, ViT-B/16 on UTKFace:
+The UTKFace ViT (ViT-B/16):
 
     backbone.*, vit.*                            ->  backbone.module.*                      of torchvision or timm
     {age,gender,race}_head.{0,3}.*               ->  heads.{age,gender,race_group}_head.*   layers of an MLP
@@ -44,10 +44,10 @@ _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "*.safetensors", "*.b
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 FAIRFACE_CLIP_HEADS = {"age": "age_group", "gender": "gender", "race": "race"}
-"""Seed 004's heads -> our attributes."""
+"""Heads of the FairFace CLIP -> our attributes."""
 
 UTKFACE_VIT_HEADS = {"age": "age", "gender": "gender", "race": "race_group"}
-"""Seed 003's heads -> our attributes."""
+"""Heads of the UTKFace ViT -> our attributes."""
 
 Renames = tuple[tuple[str, str], ...]
 
@@ -87,7 +87,7 @@ def load_fairface_clip(
     storage: StorageConfig | None = None,
     num_attention_heads: int | None = None,
 ) -> MultiAttributeModel:
-    """Loads seed 004's layout: a CLIP vision tower and linear heads age, gender and race.
+    """Loads the FairFace CLIP's layout: a CLIP vision tower and linear heads age, gender and race.
 
     Args:
         source: a weights file, or a folder, hub id or URI with one.
@@ -139,7 +139,7 @@ def load_utkface_vit(
     storage: StorageConfig | None = None,
     num_attention_heads: int | None = None,
 ) -> MultiAttributeModel:
-    """Loads seed 003's layout: a ViT of torchvision or timm and MLP heads age, gender and race.
+    """Loads the UTKFace ViT's layout: a ViT of torchvision or timm and MLP heads age, gender and race.
 
     Args:
         source: a weights file, or a folder, hub id or URI with one.
@@ -149,7 +149,7 @@ def load_utkface_vit(
 
     Returns:
         A model with the attributes age (years), gender and race_group, in evaluation mode; it squeezes images to the
-        square, as seed 003 does.
+        square, as its own code does.
 
     Raises:
         ConfigError, ModelError: the source cannot be found, or has another layout.
@@ -220,7 +220,7 @@ def _find_file(source: str | Path, revision: str | None, storage: StorageConfig 
 
 
 def _reorder_classes(tensors: dict[str, Tensor], ours: str, theirs: str, path: Path) -> None:
-    """Moves a head's rows from seed 004's class order to ours."""
+    """Moves a head's rows from the FairFace CLIP's class order to ours."""
     source, target = SEED_004_CLASSES[ours], FACE_ATTRIBUTES[ours].classes
     rows = torch.tensor([source.index(name) for name in target])
     for part in ("weight", "bias"):

@@ -29,7 +29,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
-        legacy = f"; for {found[0]} of seed 003 or 004 use faceattr.models.legacy" if found else ""
+        legacy = f"; {found[0]} of another project: see faceattr.models.legacy" if found else ""
         raise ModelError(f"{folder}: expected a model saved by faceattr, found no {CONFIG_FILE} in it{legacy}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
         kind = content.get("model_type") if isinstance(content, dict) else type(content).__name__
         raise ModelError(
             f"{path}: expected a model saved by faceattr (model_type {MODEL_TYPE!r}), found {kind!r}; a CLIP model is "
-            "a backbone (`hf:` and its name), seeds 003 and 004 load through faceattr.models.legacy"
+            "a backbone (`hf:` and its name), the UTKFace ViT and FairFace CLIP load by faceattr.models.legacy"
         )
     if content.get("schema_version") != MODEL_SCHEMA_VERSION:
         raise ModelError(

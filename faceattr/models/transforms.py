@@ -6,7 +6,7 @@
 Images travel between processes as uint8, a quarter of the bytes of float32. A training image depends only on the
 decoded image, the settings and its seed, so that the number of workers, their order and a resume change nothing.
 
-Rain and fog on face images, the hard conditions of seed 001. Randomness is torch's global generator.
+Rain and fog on face images, the hard conditions of FaceCom. Randomness is torch's global generator.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Balanced sampling: every combination of classes is drawn equally often, as seed 003 does for gender and race.
+"""Balanced sampling: every combination of classes is drawn equally often, as the UTKFace ViT did for gender and race.
 
 A combination is a cell, numbered by its classes. Rows with a missing or coarse label belong to no cell and are drawn as
 often as without balancing.

@@ -1,7 +1,7 @@
 """A selection of a source's images: all with a yes for one of some attributes, and N with a no for all of them.
 
-The replaced system celeba4 (CelebA eyeglasses, mustache, beard, hat) built its training set in this way: every image of
-the rare classes, and `mixed_num` negatives. The negatives are drawn by hash, so they do not depend on the row order.
+The CelebA accessory classifier built its training set in this way: every image of the rare classes, and `mixed_num`
+negatives. The negatives are drawn by hash, so they do not depend on the row order.
 """
 
 import hashlib

@@ -36,7 +36,7 @@ FACE_ATTRIBUTES: dict[str, Attribute] = {
     "race_group": Attribute(name="race_group", kind="multiclass", classes=RACE_GROUPS),
 }
 
-# The class order of the published weights of the replaced system fairface_clip: sorted() on strings.
+# The class order in which the FairFace CLIP's published weights were trained: sorted() on strings.
 SEED_004_CLASSES: dict[str, tuple[str, ...]] = {
     "age_group": (
         "0-2",

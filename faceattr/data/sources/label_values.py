@@ -14,7 +14,7 @@ from faceattr.attributes import Attribute
 from faceattr.data.label_columns import AGE_LIMIT, LabelRow, age_label
 from faceattr.data.sources.source import BadRow
 
-# -1 is no, as in CelebA and in the lists of the replaced system clear_face. Unknown must be an empty cell.
+# -1 is no, as CelebA and label lists write it. Unknown must be an empty cell.
 _BINARY = {"1": 1, "0": 0, "-1": 0, "true": 1, "false": 0, "yes": 1, "no": 0}
 _UNKNOWN = frozenset(["", "na", "n/a", "nan", "null", "none"])
 _AGE_RANGE = re.compile(r"(\d+)\s*-\s*(\d+)")

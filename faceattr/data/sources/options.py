@@ -19,7 +19,7 @@ class SourceOptions:
             the root itself. (all but labels)
         attributes: attributes to read, in this order; default: the layout's own. (all)
         columns: `name=column` or `name=column:kind`, see `table.py`. (table)
-        class_order: `natural`, or `sorted` for the string-sorted order of fairface_clip's published weights. (fairface)
+        class_order: `natural`, or `sorted` for the string-sorted order of published CLIP weights. (fairface)
     """
 
     files: tuple[str, ...] = ()

@@ -46,7 +46,7 @@ def build_timm_backbone(
 ) -> TimmBackbone:
     """Builds a timm model without classifier.
 
-    A VGG is built without its two fully connected layers, as seed 002 has it: the features are the pooled
+    A VGG is built without its two fully connected layers, as the preset celeba4 has it: the features are the pooled
     output of the last convolution.
 
     Args:

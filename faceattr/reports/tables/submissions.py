@@ -1,4 +1,4 @@
-"""Predictions in the layouts of the systems that we replace: test_labels.txt (seed 000), submission.csv (seed 001)."""
+"""Predictions in the layouts of two replaced systems: test_labels.txt (label lists), submission.csv (FaceCom)."""
 
 import csv
 import io
@@ -11,11 +11,11 @@ from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError
 
 PLAIN_LAYOUT = ListLayout(delimiter=" ", header=(), columns=("image", "label"), no="0")
-"""`path label` lines, seed 000's usual form."""
+"""`path label` lines, the usual form of a label list."""
 
 
 def write_label_lines(image_ids: Sequence[str], labels: Mapping[str, np.ndarray], layout: ListLayout) -> str:
-    """Seed 000's test_labels.txt: predictions in the layout of the list that came in.
+    """test_labels.txt: predictions in the layout of the list that came in.
 
     Args:
         image_ids: [n], image paths or names.
@@ -50,7 +50,7 @@ def write_label_lines(image_ids: Sequence[str], labels: Mapping[str, np.ndarray]
 def write_submission(
     image_ids: Sequence[str], attributes: AttributeSet, labels: Mapping[str, np.ndarray]
 ) -> str | None:
-    """Seed 001's submission.csv: `filename,predicted_gender,predicted_identity`; None without both attributes."""
+    """FaceCom's submission.csv: `filename,predicted_gender,predicted_identity`; None without both attributes."""
     person = next((each for each in attributes.attributes if each.is_person), None)
     if person is None or "gender" not in attributes.names:
         return None

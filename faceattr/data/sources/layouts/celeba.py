@@ -4,10 +4,9 @@
     5_o_Clock_Shadow Arched_Eyebrows ...      names
     000001.jpg -1 1 ...                       -1 or 0 is no; separated by white space or commas
 
-CSV copies start with `image_id,5_o_Clock_Shadow,...`. The JSON of the replaced system celeba4,
-`{"000001": ["1","0","0","1"]}`, contains Eyeglasses, Mustache, Beard, Hat, in this order. Attribute names are CelebA's
-in lower case (`five_o_clock_shadow`). In addition there are rules over them (`CELEBA_RULES`) with our names, and
-`identity` if identity_CelebA.txt exists.
+CSV copies start with `image_id,5_o_Clock_Shadow,...`. The CelebA JSON, `{"000001": ["1","0","0","1"]}`, contains
+Eyeglasses, Mustache, Beard, Hat, in this order. Attribute names are CelebA's in lower case (`five_o_clock_shadow`). In
+addition there are rules over them (`CELEBA_RULES`) with our names, and `identity` if identity_CelebA.txt exists.
 """
 
 import json
@@ -63,7 +62,7 @@ CELEBA_RULES: dict[str, str] = {
 
 
 def open_celeba(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
-    """Opens a CelebA folder; see the module. `files` names another attribute list, or celeba4's JSON.
+    """Opens a CelebA folder; see the module. `files` names another attribute list, or the CelebA JSON.
 
     Raises:
         ConfigError: there is no list, or it has another layout.

@@ -1,4 +1,4 @@
-"""Lists of the replaced system clear_face: an image and its labels per line, in every form in circulation.
+"""Label lists: an image and its labels per line, in every form in circulation.
 
     train/1.jpg 1               path and label, separated by white space, comma or tab; the attribute is `label`
     image_path,hat,...,label    with a header: every other column is a binary attribute (labeled_data.csv)
@@ -116,7 +116,7 @@ def _name_columns(header: list[str]) -> tuple[str, ...]:
 
 
 def open_label_list(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
-    """Opens a list of the replaced system clear_face; see the module.
+    """Opens a label list; see the module.
 
     Raises:
         ConfigError: there is no list, it has another layout, or it has only labels, and not as many as images.
