@@ -24,7 +24,7 @@ from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
 
 TrialStatus = Literal["finished", "stopped", "failed"]
-PROGRESS_KEY = "progress.json"
+JUDGEMENTS_KEY = "progress.json"
 """In the folder of a trial's model."""
 _FOLDER = "trials/"
 
@@ -144,13 +144,13 @@ def read_records(store: Store) -> list[TrialRecord]:
 
 def save_judgements(store: Store, judgements: Sequence[Judgement]) -> None:
     """Notes the judgements of the epochs so far; `store` is the folder of the trial's model."""
-    store.put(PROGRESS_KEY, encode_json([asdict(each) for each in judgements]).encode())
+    store.put(JUDGEMENTS_KEY, encode_json([asdict(each) for each in judgements]).encode())
 
 
 def load_judgements(store: Store, num_epochs: int) -> list[Judgement]:
     """The judgements of the first epochs, that a checkpoint holds; `store` is the folder of the trial's model."""
-    with damage_named(join_uri(store.uri, PROGRESS_KEY)):
-        return [_decode_judgement(each) for each in json.loads(store.get(PROGRESS_KEY))[:num_epochs]]
+    with damage_named(join_uri(store.uri, JUDGEMENTS_KEY)):
+        return [_decode_judgement(each) for each in json.loads(store.get(JUDGEMENTS_KEY))[:num_epochs]]
 
 
 def _keys(store: Store, name: str) -> list[str]:

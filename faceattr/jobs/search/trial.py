@@ -21,7 +21,7 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
 from faceattr.search.judge import Recorder
 from faceattr.search.records import (
-    PROGRESS_KEY,
+    JUDGEMENTS_KEY,
     Judgement,
     TrialRecord,
     TrialReport,
@@ -206,4 +206,4 @@ def discard_progress(store: Store, folder: str) -> None:
     """Removes what only an unfinished trial needs; `folder` is that of its model, below the store."""
     for key in [entry.key for entry in store.list(f"{folder}/checkpoints/")]:
         store.delete(key)
-    store.delete(f"{folder}/{PROGRESS_KEY}")
+    store.delete(f"{folder}/{JUDGEMENTS_KEY}")
