@@ -24,7 +24,7 @@ from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
 
 TrialStatus = Literal["finished", "stopped", "failed"]
-PROGRESS_KEY = "progress.json"
+JUDGEMENTS_KEY = "progress.json"
 """In the folder of a trial's model."""
 _FOLDER = "trials/"
 
@@ -144,13 +144,13 @@ def read_records(store: Store) -> list[TrialRecord]:
 
 def save_judgements(store: Store, judgements: Sequence[Judgement]) -> None:
     """Notes the judgements of the epochs so far; `store` is the folder of the trial's model."""
-    store.put(PROGRESS_KEY, encode_versioned({"judgements": [asdict(each) for each in judgements]}))
+    store.put(JUDGEMENTS_KEY, encode_versioned({"judgements": [asdict(each) for each in judgements]}))
 
 
 def load_judgements(store: Store, num_epochs: int) -> list[Judgement]:
     """The judgements of the first epochs, that a checkpoint holds; `store` is the folder of the trial's model."""
-    with damage_named(where := join_uri(store.uri, PROGRESS_KEY)):
-        data = store.get(PROGRESS_KEY)
+    with damage_named(where := join_uri(store.uri, JUDGEMENTS_KEY)):
+        data = store.get(JUDGEMENTS_KEY)
         # Before formats had versions, the file was the list alone.
         found = json.loads(data) if data.startswith(b"[") else decode_versioned(data, where)["judgements"]
         return [_decode_judgement(each) for each in found[:num_epochs]]

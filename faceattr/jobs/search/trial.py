@@ -21,7 +21,7 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
 from faceattr.search.judge import Recorder
 from faceattr.search.records import (
-    PROGRESS_KEY,
+    JUDGEMENTS_KEY,
     Judgement,
     TrialRecord,
     TrialReport,
@@ -70,22 +70,15 @@ def train_trial(
     if inputs.threads is not None:
         torch.set_num_threads(inputs.threads)
     judged = _JudgedEpochs(plan, number, values, inputs, [] if state is None else load_judgements(store, state.epoch))
-    kept: list[dict[str, Tensor]] = []
-    gather = _Gather(model, plan, ranks)
-    saved_s = time.monotonic()
+    outputs, checkpoints = _ValOutputs(model, plan, ranks), _Checkpoints(store, plan.trials.checkpoint_s)
 
     def after_epoch(record: EpochRecord, state: TrainingState) -> None:
-        nonlocal saved_s
-        judged.add(gather(kept))
-        kept.clear()
+        judged.add(outputs.gather())
         # The end of the last epoch is reported once its model is safe: the scheduler may end the trial at a report.
         if state.epoch == num_epochs:
             return
-        if ranks.rank == 0 and time.monotonic() - saved_s > plan.trials.checkpoint_s:
-            # The judgements first: a checkpoint without them could not be gone on from.
-            save_judgements(store, judged.judgements)
-            store_checkpoint(store, state)
-            saved_s = time.monotonic()
+        if ranks.rank == 0:
+            checkpoints.save_when_due(judged.judgements, state)
         report(judged.report(state.selection["best_epoch"], state.history, done=False))
 
     try:
@@ -96,7 +89,7 @@ def train_trial(
             counts=plan.inputs.counts,
             ranks=ranks,
             stages=stages,
-            network=lambda model: Recorder(inputs.wrap(model), kept),
+            network=lambda model: Recorder(inputs.wrap(model), outputs.kept),
             report=after_epoch,
             state=state,
         )
@@ -167,23 +160,45 @@ class _JudgedEpochs:
         }
 
 
-class _Gather:
-    """Outputs of all validation rows in order, from those of each worker's batches."""
+class _Checkpoints:
+    """Keeps a trial that goes on, so that it need not begin again; every so many seconds, after an epoch."""
+
+    def __init__(self, store: Store, interval_s: float) -> None:
+        self._store, self._interval_s = store, interval_s
+        self._saved_s = time.monotonic()
+
+    def save_when_due(self, judgements: Sequence[Judgement], state: TrainingState) -> None:
+        if time.monotonic() - self._saved_s <= self._interval_s:
+            return
+        # The judgements first: a checkpoint without them could not be gone on from.
+        save_judgements(self._store, judgements)
+        store_checkpoint(self._store, state)
+        self._saved_s = time.monotonic()
+
+
+class _ValOutputs:
+    """Outputs of all validation rows in order, from those of each worker's batches.
+
+    Attributes:
+        kept: of this worker's batches, in order, since they were last gathered.
+    """
 
     def __init__(self, model: MultiAttributeModel, plan: SearchPlan, ranks: Ranks) -> None:
         survey, heads = plan.inputs.surveys["val"], model.head_configs
         self._rows = torch.from_numpy(own_val_rows(survey, rank=ranks.rank, world_size=ranks.world_size))
         self._num_rows, self._reduce = survey.stretches.total_rows, ranks.reduce
+        self.kept: list[dict[str, Tensor]] = []
         self._sizes = {each.name: count_outputs(each, heads[each.name]) for each in model.attributes.attributes}
 
-    def __call__(self, batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Attribute name -> float32 [num_rows, outputs]; the same on all workers."""
+    def gather(self) -> dict[str, Tensor]:
+        """Attribute name -> float32 [num_rows, outputs]; the same on all workers. Nothing is kept then."""
         found = {}
         for name, size in self._sizes.items():
             whole = torch.zeros(self._num_rows, size, dtype=torch.float64)
-            if batches:
-                whole[self._rows] = torch.cat([batch[name] for batch in batches]).double()
+            if self.kept:
+                whole[self._rows] = torch.cat([batch[name] for batch in self.kept]).double()
             found[name] = self._reduce(whole).float()
+        self.kept.clear()
         return found
 
 
@@ -191,4 +206,4 @@ def discard_progress(store: Store, folder: str) -> None:
     """Removes what only an unfinished trial needs; `folder` is that of its model, below the store."""
     for key in [entry.key for entry in store.list(f"{folder}/checkpoints/")]:
         store.delete(key)
-    store.delete(f"{folder}/{PROGRESS_KEY}")
+    store.delete(f"{folder}/{JUDGEMENTS_KEY}")

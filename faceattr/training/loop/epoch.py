@@ -70,6 +70,14 @@ class LossLog:
         self._shares.clear()
         self._denominators.clear()
 
+    def figures(self, loss_weights: Tensor) -> EpochRecord:
+        """`train/loss` and `train/<attribute>/loss` of the steps that were checked, as `train_epoch` gives them."""
+        losses = self.sums[0] / self.sums[1]
+        weighted = losses * loss_weights.double()
+        total = float(weighted[self.sums[1] > 0].sum()) if self.sums[1].any() else math.nan
+        named = zip(self._names, losses, strict=True)
+        return {"train/loss": total, **{f"train/{name}/loss": float(loss) for name, loss in named}}
+
 
 def train_epoch(
     step: TrainStep,
@@ -122,11 +130,7 @@ def train_epoch(
     if not num_steps:
         raise RunError(f"epoch {epoch}: a worker got no batch; use fewer workers, smaller batches, or more data")
     train_s = time.perf_counter() - start_s
-    losses = log.sums[0] / log.sums[1]
-    weighted = losses * objective.loss_weights.double()
-    record = {"train/loss": float(weighted[log.sums[1] > 0].sum()) if log.sums[1].any() else math.nan}
-    record |= {f"train/{name}/loss": float(loss) for name, loss in zip(objective.names, losses, strict=True)}
-    return record | {
+    return log.figures(objective.loss_weights) | {
         "steps": float(num_steps),
         "images": float(num_images),
         "train_s": train_s,
