@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from faceattr.config.fit import FitConfig, OptimConfig
-from faceattr.training.loop import fit
+from faceattr.training.loop.fit import fit
 from faceattr.training.loop.state import EpochRecord, TrainingState
 from tests.training.toy import build_toy, count, make_batch
 
