@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from faceattr.config.fit import FitConfig, OptimConfig
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.loop.state import EpochRecord, TrainingState
 from tests.training.toy import build_toy, count, make_batch
 
@@ -26,12 +27,10 @@ def collect_losses() -> dict[str, Any]:
     try:
         fit(
             build_toy(norm=False),  # batch norm would multiply what the last bits differ by
-            lambda epoch: [train[epoch]],
-            lambda: iter(val),
+            EpochBatches(train=lambda epoch: [train[epoch]], val=lambda: iter(val), num_train=1),
             FitConfig(optim=OptimConfig(lr=1e-2, epochs=3)),
             counts=count(train),
-            steps_per_epoch=1,
-            device=torch.device("cpu"),
+            ranks=Ranks(device=torch.device("cpu")),
             report=report,
         )
     finally:
