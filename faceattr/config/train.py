@@ -32,7 +32,7 @@ class ModelConfig:
     args: Mapping[str, str] = field(default_factory=dict)
     """Further arguments of timm's constructor, as name and value: drop_path_rate 0.1."""
     head: HeadPreset = "linear"
-    """Layers of the heads: `linear`, `mlp` (one hidden layer of 128 units), or those of the replaced systems
+    """Layers of the heads: `linear`, `mlp` (one hidden layer of 128 units), or the heads of the replaced systems
     `utkface_vit` and `celeba4`."""
     age_output: Literal["distribution", "regression"] | None = None
     """Output of age heads: a distribution over years, or one number. Default: as --model.head defines it."""
