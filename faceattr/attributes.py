@@ -3,13 +3,28 @@
 An attribute is one predicted property of a face. Its classes have a fixed order, which is defined once, here or in the
 user's file, and stored with everything that is made from it. A derived attribute is a rule over binary attributes,
 evaluated in three-valued (Kleene) logic: an unknown input gives an unknown result unless the other inputs decide it.
+
+How to add a kind: only the files below compare kinds; all other code asks the properties of `Attribute`. Add the name
+to `AttributeKind` and run mypy, which reports every `match` that does not handle it. tests/jobs/test_every_kind.py
+fails until it has labels of the kind, and then takes it from pack to export.
+
+    attributes.py                      what the kind is: the properties of `Attribute`
+    data/label_columns.py              its columns: packed, published, outputs of a model; in exported files
+    models/heads.py                    outputs of its head
+    training/targets.py                its labels as tensors, and the bins in which they are counted
+    training/losses/attribute_loss.py  its loss
+    training/metrics.py                its figures in validation, and which of them judge a trial
+    evaluation/scores.py               outputs to scores, and which outputs a scored table keeps
+    evaluation/decisions.py            scores to labels
+    evaluation/figures.py              its figures in test: whole, resampled, by group, with intervals
+    reports/plots/evaluation.py        its pictures
 """
 
 import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from faceattr.errors import ConfigError
 
@@ -65,6 +80,124 @@ class Attribute:
     name: str
     kind: AttributeKind = "binary"
     classes: tuple[str, ...] = ("no", "yes")
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether a label is an index into `classes`, not a number of years."""
+        match self.kind:
+            case "binary" | "multiclass" | "identity":
+                return True
+            case "age":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def is_yes_no(self) -> bool:
+        """Whether a label is no or yes: one logit, one score P(yes), and counts of yes."""
+        match self.kind:
+            case "binary":
+                return True
+            case "multiclass" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the label is decided by a threshold on the score, which validation can choose."""
+        match self.kind:
+            case "binary":
+                return True
+            case "multiclass" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def can_be_coarse(self) -> bool:
+        """Whether a label may leave several classes possible, as a mask."""
+        match self.kind:
+            case "multiclass":
+                return True
+            case "binary" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def is_years(self) -> bool:
+        """Whether a label is a range of years, and a prediction a number of years."""
+        match self.kind:
+            case "age":
+                return True
+            case "binary" | "multiclass" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def is_person(self) -> bool:
+        """Whether the classes are persons: of many thousands, only the likeliest few are kept and shown."""
+        match self.kind:
+            case "identity":
+                return True
+            case "binary" | "multiclass" | "age":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_score(self) -> bool:
+        """Whether a prediction comes with a score in [0, 1], as the column `<name>_score`."""
+        match self.kind:
+            case "binary" | "multiclass" | "identity":
+                return True
+            case "age":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_class_scores(self) -> bool:
+        """Whether the scores of all classes are kept, to be calibrated, drawn, and learnt as soft labels."""
+        match self.kind:
+            case "binary" | "multiclass":
+                return True
+            case "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_class_figures(self) -> bool:
+        """Whether each class has figures of its own, such as `f1/<class>`."""
+        match self.kind:
+            case "multiclass":
+                return True
+            case "binary" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def main_figure(self) -> str:
+        """The figure that tells most where only one is shown; validation and test both compute it."""
+        match self.kind:
+            case "binary":
+                return "f1"
+            case "multiclass":
+                return "macro_f1"
+            case "age":
+                return "mae"
+            case "identity":
+                return "top1"
+        assert_never(self.kind)
+
+    @property
+    def label_words(self) -> str:
+        """What the labels are, for a reader."""
+        match self.kind:
+            case "binary":
+                return "yes or no"
+            case "multiclass":
+                return "classes"
+            case "age":
+                return "years"
+            case "identity":
+                return "persons"
+        assert_never(self.kind)
 
     def __post_init__(self) -> None:
         check_attribute_name(self.name)
@@ -151,7 +284,7 @@ class AttributeSet:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"attribute names repeat: {repeated}")
-        binary = {attribute.name for attribute in self.attributes if attribute.kind == "binary"}
+        binary = {attribute.name for attribute in self.attributes if attribute.is_yes_no}
         for rule in self.derived:
             unknown = [name for name in rule.inputs if name not in binary]
             if unknown:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TextIO
 from faceattr.attributes import Attribute
 from faceattr.data.formats.csv_cells import neutralise
 from faceattr.data.formats.json_text import encode_json
+from faceattr.data.label_columns import score_names
 from faceattr.data.runs.run_attributes import read_run_attributes, scored_attributes
 from faceattr.data.runs.version import read_published, read_record
 from faceattr.data.stores.store import Store
@@ -79,7 +80,7 @@ def export_labels(
         values |= _read_scores(attribute)
     given = [name for name in names if f"given_{name}" in record.carried_schema.names]
     summary = ExportSummary(num_compared=dict.fromkeys(given, 0), unreadable=dict.fromkeys(given, 0))
-    columns = ["image_id", *names, *(f"{name}_score" for name in scored if scored[name].kind != "age")]
+    columns = ["image_id", *names, *(f"{name}_score" for name in scored if scored[name].has_score)]
     columns += [f"given_{name}" for name in given]
     with _new_file(path) as file:
         write_row, finish = _open_writer(file, export_format, list(values))
@@ -122,7 +123,7 @@ def _new_file(path: Path) -> Iterator[TextIO]:
 
 def _read_label(attribute: Attribute, class_names: bool) -> _Read:
     name, classes = attribute.name, attribute.classes
-    if not class_names or attribute.kind not in ("multiclass", "identity"):
+    if not class_names or not attribute.has_classes or attribute.is_yes_no:
         return lambda row: row[name]
     return lambda row: None if row[name] is None else classes[row[name]]
 
@@ -130,19 +131,11 @@ def _read_label(attribute: Attribute, class_names: bool) -> _Read:
 def _read_scores(attribute: Attribute) -> dict[str, _Read]:
     """Returns column of the file -> its value in a row of the table."""
     column = f"{attribute.name}_score"
-    match attribute.kind:
-        case "age":
-            return {}
-        case "multiclass":
-            return {
-                f"{column}_{each}": partial(_read_item, column, place) for place, each in enumerate(attribute.classes)
-            }
-        case _:
-            return {column: lambda row: row[column]}
+    return {name: partial(_read_score, column, place) for name, place in score_names(attribute).items()}
 
 
-def _read_item(column: str, place: int, row: dict[str, Any]) -> Any:
-    return None if row[column] is None else row[column][place]
+def _read_score(column: str, place: int | None, row: dict[str, Any]) -> Any:
+    return row[column] if place is None or row[column] is None else row[column][place]
 
 
 def _rows(store: Store, columns: list[str], *, verify: bool) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ there is no mask column.
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, assert_never
 
 import pyarrow as pa
 
@@ -65,17 +65,38 @@ def label_type(attribute: Attribute, *, at_least: pa.DataType | None = None) -> 
         attribute: the label's attribute.
         at_least: the narrowest class index type of the table's format, if it defines one.
     """
-    if attribute.kind == "age":
-        return pa.float32()
-    if attribute.kind == "identity":
-        return pa.int32()
-    kind = next(kind for most, kind in _INDEX_TYPES if len(attribute.classes) <= most)
-    return kind if at_least is None or kind.bit_width > at_least.bit_width else at_least
+    match attribute.kind:
+        case "age":
+            return pa.float32()
+        case "identity":
+            return pa.int32()
+        case "binary" | "multiclass":
+            index = next(index for most, index in _INDEX_TYPES if len(attribute.classes) <= most)
+            return index if at_least is None or index.bit_width > at_least.bit_width else at_least
+    assert_never(attribute.kind)
 
 
 def score_type(attribute: Attribute) -> pa.DataType:
     """Returns the type of a score: one number, or a list with one number per class in class order."""
-    return pa.list_(pa.float32()) if attribute.kind == "multiclass" else pa.float32()
+    match attribute.kind:
+        case "multiclass":
+            return pa.list_(pa.float32())
+        case "binary" | "identity" | "age":
+            return pa.float32()
+    assert_never(attribute.kind)
+
+
+def score_names(attribute: Attribute) -> dict[str, int | None]:
+    """Returns the names of the scores in an exported file -> index in the list `<name>_score`, None if it is one."""
+    name = f"{attribute.name}_score"
+    match attribute.kind:
+        case "age":
+            return {}
+        case "multiclass":
+            return {f"{name}_{each}": index for index, each in enumerate(attribute.classes)}
+        case "binary" | "identity":
+            return {name: None}
+    assert_never(attribute.kind)
 
 
 def attribute_fields(attribute: Attribute) -> tuple[pa.Field, ...]:
@@ -84,13 +105,17 @@ def attribute_fields(attribute: Attribute) -> tuple[pa.Field, ...]:
     An age has only `<name>`, in years. The score of an identity is that of the predicted person, and it has no mass.
     """
     name = attribute.name
-    if attribute.kind == "age":
-        return (pa.field(name, label_type(attribute)),)
-    label = pa.field(name, label_type(attribute), metadata={_CLASSES_KEY: "\n".join(attribute.classes)})
+    label = pa.field(name, label_type(attribute))
     score = pa.field(f"{name}_score", score_type(attribute))
-    if attribute.kind == "identity":
-        return (label, score)
-    return (label, score, pa.field(f"{name}_mass", pa.float32()))
+    named = label.with_metadata({_CLASSES_KEY: "\n".join(attribute.classes)})
+    match attribute.kind:
+        case "age":
+            return (label,)
+        case "identity":
+            return (named, score)
+        case "binary" | "multiclass":
+            return (named, score, pa.field(f"{name}_mass", pa.float32()))
+    assert_never(attribute.kind)
 
 
 def label_schema(attributes: AttributeSet, carried: Iterable[pa.Field] = ()) -> pa.Schema:
@@ -126,13 +151,13 @@ def label_fields(attribute: Attribute, *, scored: bool = False) -> list[pa.Field
     """Returns the columns of one attribute; the first one has the attribute itself in its metadata."""
     name = attribute.name
     # One type for all usual class counts, so that packed runs with different counts have equal types.
-    kind = label_type(attribute, at_least=pa.int16() if attribute.kind == "multiclass" else None)
+    column = label_type(attribute, at_least=pa.int16() if attribute.can_be_coarse else None)
     definition = {"name": name, "kind": attribute.kind, "classes": list(attribute.classes)}
     metadata = {ATTRIBUTE_KEY: encode_json(definition)}
-    if attribute.kind == "age":
-        return [pa.field(f"{name}_low", kind, metadata=metadata), pa.field(f"{name}_high", kind)]
-    fields = [pa.field(name, kind, metadata=metadata)]
-    if attribute.kind == "multiclass" and len(attribute.classes) <= MAX_MASK_CLASSES:
+    if attribute.is_years:
+        return [pa.field(f"{name}_low", column, metadata=metadata), pa.field(f"{name}_high", column)]
+    fields = [pa.field(name, column, metadata=metadata)]
+    if attribute.can_be_coarse and len(attribute.classes) <= MAX_MASK_CLASSES:
         fields.append(pa.field(f"{name}_mask", pa.int64()))
     if scored:
         fields += [pa.field(f"{name}_score", score_type(attribute)), pa.field(f"{name}_mass", pa.float32())]
@@ -198,3 +223,4 @@ def output_columns(attribute: Attribute) -> tuple[pa.Field, ...]:
         case "identity":
             kept = min(TOP, len(attribute.classes))
             return (pa.field(f"output_{name}", pa.list_(pa.int32(), kept)), pa.field(f"certainty_{name}", pa.float32()))
+    assert_never(attribute.kind)

@@ -1,4 +1,4 @@
-"""`config.json` of a saved model as JSON, checked to be ours. Without torch, whose import takes longer than all this.
+"""Reads and checks the `config.json` of a saved model. Does not import torch, which would take longer than the rest.
 
 Its layout is in `faceattr.models.saved`.
 """
@@ -21,10 +21,10 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 def read_model_json(folder: Path) -> dict[str, Any]:
-    """Content of `config.json`.
+    """Reads the content of `config.json`.
 
     Raises:
-        ModelError: the folder holds no model of faceattr, one of a later version, or a damaged one.
+        ModelError: the folder contains no model of faceattr, or it has a newer schema version or is damaged.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -50,10 +50,10 @@ def read_model_json(folder: Path) -> dict[str, Any]:
 
 
 def find_weights(folder: Path) -> Path:
-    """Path of `model.safetensors`.
+    """Returns the path of `model.safetensors`.
 
     Raises:
-        ModelError: it is missing; a pickle in its place is named and not loaded.
+        ModelError: the file is missing; a pickle in its place is named in the message and not loaded.
     """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -64,7 +64,11 @@ def find_weights(folder: Path) -> Path:
 
 
 def parse_attributes(content: Mapping[str, Any]) -> AttributeSet:
-    """The attributes of a model's config, classes in index order. Raises KeyError or TypeError where it is damaged."""
+    """Returns the attributes of a model's config, classes in index order.
+
+    Raises:
+        KeyError, TypeError: the config is damaged.
+    """
     return AttributeSet(
         attributes=tuple(
             Attribute(name=item["name"], kind=item["kind"], classes=tuple(item["classes"]))

@@ -25,7 +25,7 @@ from faceattr.config.search import ObjectiveConfig
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.thresholds import criterion_value, cross_fit
 from faceattr.search.records import Judgement
-from faceattr.training.metrics import Metrics
+from faceattr.training.metrics import Metrics, judging_figures
 from faceattr.training.targets import Targets
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Judge:
         thresholds: dict[str, float] = {}
         for attribute in self.attributes.attributes:
             name = attribute.name
-            if attribute.kind == "binary":
+            if attribute.has_threshold:
                 found = self._judge_binary(outputs[name], targets[name])
                 if found is not None:
                     values[name], thresholds[name] = found
@@ -103,7 +103,7 @@ class Judge:
         judged = []
         for attribute in self.attributes.attributes:
             name = attribute.name
-            if attribute.kind == "binary":
+            if attribute.has_threshold:
                 enough = min(counts[name].get(label, 0) for label in attribute.classes) >= _LEAST_LABELS
             else:
                 enough = any(math.isfinite(figures[f"{name}/{figure}"]) for figure in self.figures_of(attribute))
@@ -134,14 +134,7 @@ class Judge:
 
     def figures_of(self, attribute: Attribute) -> tuple[str, ...]:
         """Names of the figures that judge an attribute without threshold; the first that is defined counts."""
-        match attribute.kind:
-            case "identity":
-                return ("top1",)
-            case "age":
-                return ("within_5", "range_accuracy")
-            case _:
-                balanced = self.criterion.name in ("balanced_accuracy", "youden")
-                return ("balanced_accuracy",) if balanced else ("macro_f1",)
+        return judging_figures(attribute, balanced=self.criterion.name in ("balanced_accuracy", "youden"))
 
 
 class Recorder(nn.Module):
@@ -186,7 +179,7 @@ def compute_final_figures(
     values = {}
     for attribute in judge.attributes.attributes:
         name = attribute.name
-        if attribute.kind == "binary":
+        if attribute.has_threshold:
             cut = thresholds.get(name, 0.5)
             values[name] = _binary_value(judge, attribute, outputs, targets, cut)
         else:

@@ -1,27 +1,31 @@
 """What is kept of every trial: one small JSON file when it is begun, one when it is over, and a table of all.
 
-    trials/t0003/trial.json     number and settings, before the trial starts
-    trials/t0003/record.json    how it ended; there is none while it goes on
-    trials.parquet              all of them, one row a trial
+    trials/t0003/trial.json             number and settings, before the trial starts
+    trials/t0003/model/progress.json    judgements of the epochs so far, beside a checkpoint
+    trials/t0003/record.json            how it ended; there is none while it goes on
+    trials.parquet                      all of them, one row a trial
 
-A search goes on from these files alone.
+A search goes on from these files alone. What a process of trials reports to the driver is such records, too.
 """
 
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.keys import join_uri
-from faceattr.data.stores.store import MissingObjectError, Store
+from faceattr.data.stores.store import Store
 from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
 
 TrialStatus = Literal["finished", "stopped", "failed"]
+PROGRESS_KEY = "progress.json"
+"""In the folder of a trial's model."""
 _FOLDER = "trials/"
 
 
@@ -90,14 +94,37 @@ class TrialRecord:
         return trial_id(self.number)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrialReport:
+    """What a process that trains trials tells the driver: of one trial after every epoch, of a stack at its end.
+
+    Attributes:
+        records: of its trials, as they are to be kept if no other report follows: a trial that goes on is `stopped`.
+        state: `running` while epochs are left, then `over`; or `failed`, for a reason that every record gives.
+    """
+
+    records: tuple[TrialRecord, ...]
+    state: Literal["running", "over", "failed"]
+
+    def encode(self) -> str:
+        """As JSON text: Tune and its loggers look into whatever else is reported."""
+        return encode_json({"state": self.state, "records": [asdict(each) for each in self.records]})
+
+    @classmethod
+    def decode(cls, text: str) -> "TrialReport":
+        """Inverse of encode."""
+        value = json.loads(text)
+        return cls(records=tuple(map(_decode_record, value["records"])), state=value["state"])
+
+
 def begin_trial(store: Store, number: int, values: Mapping[str, Any]) -> None:
     """Notes the settings of a trial before it starts."""
-    store.put(f"{trial_folder(number)}/trial.json", encode_json({"number": number, "values": dict(values)}).encode())
+    store.put(f"{trial_folder(number)}/trial.json", encode_versioned({"number": number, "values": dict(values)}))
 
 
 def end_trial(store: Store, record: TrialRecord) -> None:
     """Notes how a trial ended."""
-    store.put(f"{trial_folder(record.number)}/record.json", encode_json(asdict(record), indent=1).encode())
+    store.put(f"{trial_folder(record.number)}/record.json", encode_versioned(asdict(record), indent=1))
 
 
 def read_begun(store: Store) -> dict[int, dict[str, Any]]:
@@ -105,7 +132,7 @@ def read_begun(store: Store) -> dict[int, dict[str, Any]]:
     found = {}
     for key in _keys(store, "trial.json"):
         with damage_named(where := join_uri(store.uri, key)):
-            value = decode_object(store.get(key), where)
+            value = decode_versioned(store.get(key), where)
             found[int(value["number"])] = dict(value["values"])
     return dict(sorted(found.items()))
 
@@ -115,12 +142,18 @@ def read_records(store: Store) -> list[TrialRecord]:
     return sorted((_read(store, key) for key in _keys(store, "record.json")), key=lambda each: each.number)
 
 
-def read_record_of(store: Store, number: int) -> TrialRecord | None:
-    """How a trial ended, or None if it has not."""
-    try:
-        return _read(store, f"{trial_folder(number)}/record.json")
-    except MissingObjectError:
-        return None
+def save_judgements(store: Store, judgements: Sequence[Judgement]) -> None:
+    """Notes the judgements of the epochs so far; `store` is the folder of the trial's model."""
+    store.put(PROGRESS_KEY, encode_versioned({"judgements": [asdict(each) for each in judgements]}))
+
+
+def load_judgements(store: Store, num_epochs: int) -> list[Judgement]:
+    """The judgements of the first epochs, that a checkpoint holds; `store` is the folder of the trial's model."""
+    with damage_named(where := join_uri(store.uri, PROGRESS_KEY)):
+        data = store.get(PROGRESS_KEY)
+        # Before formats had versions, the file was the list alone.
+        found = json.loads(data) if data.startswith(b"[") else decode_versioned(data, where)["judgements"]
+        return [_decode_judgement(each) for each in found[:num_epochs]]
 
 
 def _keys(store: Store, name: str) -> list[str]:
@@ -129,29 +162,29 @@ def _keys(store: Store, name: str) -> list[str]:
 
 def _read(store: Store, key: str) -> TrialRecord:
     with damage_named(where := join_uri(store.uri, key)):
-        return decode_record(decode_object(store.get(key), where))
+        return _decode_record(decode_versioned(store.get(key), where))
 
 
-def decode_record(value: dict[str, Any]) -> TrialRecord:
+def _decode_record(value: dict[str, Any]) -> TrialRecord:
     """A record from its JSON values; null figures are NaN, as `encode_json` wrote them."""
     judgement = value.pop("judgement")
     return TrialRecord(
         **{
             **value,
-            "history": tuple(map(number_or_nan, value["history"])),
-            "figures": {name: number_or_nan(each) for name, each in value["figures"].items()},
+            "history": tuple(map(_number_or_nan, value["history"])),
+            "figures": {name: _number_or_nan(each) for name, each in value["figures"].items()},
         },
-        judgement=None if judgement is None else decode_judgement(judgement),
+        judgement=None if judgement is None else _decode_judgement(judgement),
     )
 
 
-def decode_judgement(value: Mapping[str, Any]) -> Judgement:
+def _decode_judgement(value: Mapping[str, Any]) -> Judgement:
     """A judgement from its JSON values."""
-    by_attribute = {name: number_or_nan(each) for name, each in value["by_attribute"].items()}
-    return Judgement(**{**value, "objective": number_or_nan(value["objective"]), "by_attribute": by_attribute})
+    by_attribute = {name: _number_or_nan(each) for name, each in value["by_attribute"].items()}
+    return Judgement(**{**value, "objective": _number_or_nan(value["objective"]), "by_attribute": by_attribute})
 
 
-def number_or_nan(value: float | None) -> float:
+def _number_or_nan(value: float | None) -> float:
     """What null stands for in our JSON."""
     return math.nan if value is None else value
 

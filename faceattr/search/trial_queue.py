@@ -4,13 +4,11 @@ A trial's settings are noted in the folder before it starts, and its end when it
 with the trials that were begun and did not end, with their settings.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.search.records import TrialRecord, begin_trial, end_trial, read_begun, read_records, trial_id
@@ -39,15 +37,21 @@ class TrialGroup:
         first, last = trial_id(self.numbers[0]), trial_id(self.numbers[-1])
         return first if first == last else f"{first}-{last}"
 
-    def encode(self) -> str:
-        """As JSON."""
-        return encode_json([self.numbers, [dict(each) for each in self.settings], self.stacked])
+    def to_tune(self) -> dict[str, Any]:
+        """As the config of one of Tune's trials, which may hold keys of Tune's own beside it."""
+        return {"work": asdict(self)}
 
     @classmethod
-    def decode(cls, text: str) -> "TrialGroup":
-        """Inverse of encode."""
-        numbers, settings, stacked = json.loads(text)
-        return cls(numbers=tuple(numbers), settings=tuple(settings), stacked=stacked)
+    def from_tune(cls, config: Mapping[str, Any]) -> "TrialGroup":
+        """Inverse of to_tune."""
+        return cls(**config["work"])
+
+    def fail(self, error: str) -> tuple[TrialRecord, ...]:
+        """The records of its trials if all failed for the same reason."""
+        return tuple(
+            TrialRecord(number=number, values=values, status="failed", error=error)
+            for number, values in zip(self.numbers, self.settings, strict=True)
+        )
 
 
 class TrialQueue:

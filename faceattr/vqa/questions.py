@@ -165,7 +165,7 @@ def _label(asked: AskedAttribute, log_likelihoods: np.ndarray) -> AttributeLabel
     mean = (log_likelihoods - log_mass[..., None]).mean(axis=1)  # [n, classes]
     probabilities = np.exp(mean - _logsumexp(mean)[:, None]).astype(np.float32)
     mass = np.exp(log_mass.mean(axis=1)).astype(np.float32)
-    if asked.attribute.kind == "binary":
+    if asked.attribute.is_yes_no:
         score = probabilities[:, 1]
         label = score >= asked.threshold
         low, high = asked.abstain or (0.0, 0.0)

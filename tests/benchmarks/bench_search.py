@@ -35,9 +35,11 @@ from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
 from faceattr.models.backbones.class_token import ClassTokenSuffix
 from faceattr.models.transforms import EvalTransform
+from faceattr.search.records import TrialReport
 from faceattr.training.assembly import build_stages
 from faceattr.training.features.feed import FeatureFeed, order_epoch, read_labels
 from faceattr.training.loop.fit import fit
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.targets import Batch, read_targets
 from tests.jobs.train_data import ATTRIBUTES, coloured_row
 from tests.packed_runs import write_packed_run
@@ -59,10 +61,13 @@ class MemoryFeed:
         self._images, self._targets = {}, {}
         limits = ImageLimitsConfig(max_bytes=2**30, max_pixels=2**26)
         for split in ("train", "val"):
-            rows = [data for table in plan.data.iter_split(split, ["image"]) for data in table["image"].to_pylist()]
+            rows = [
+                data for table in plan.inputs.data.iter_split(split, ["image"]) for data in table["image"].to_pylist()
+            ]
             decoded = [torch.from_numpy(decode_image(data, limits)).permute(2, 0, 1).contiguous() for data in rows]
             self._images[split] = torch.stack([plain(image) for image in decoded])
-            self._targets[split] = read_targets(read_labels(plan.data, split, plan.attributes), plan.attributes)
+            attributes = plan.inputs.attributes
+            self._targets[split] = read_targets(read_labels(plan.inputs.data, split, attributes), attributes)
         self.num_batches = len(self._images["train"]) // config.feed.batch_size
 
     def _batch(self, split: str, index: np.ndarray) -> Batch:
@@ -72,7 +77,7 @@ class MemoryFeed:
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         settings, size = self._config.feed, self._config.feed.batch_size
-        order = order_epoch(self._plan.surveys["train"], settings, seed=self._config.seed, epoch=epoch)
+        order = order_epoch(self._plan.inputs.surveys["train"], settings, seed=self._config.seed, epoch=epoch)
         for number in range(self.num_batches):
             yield self._batch("train", order[number * size : (number + 1) * size])
 
@@ -85,18 +90,16 @@ class MemoryFeed:
 def train_one(plan: SearchPlan, values: Mapping[str, Any], inputs: Callable[[Any, Any], Any]) -> tuple[float, dict]:
     """Seconds of a training, its inputs being there, and the figures of its best epoch."""
     config = plan.config_of(0, values)
-    model = plan.build_model(config)
+    model = plan.inputs.build_model(config)
     stages = build_stages(config, model)
     found = inputs(config, model)
     started = time.perf_counter()
     result = fit(
         model,
-        found.feed.train_batches,
-        found.feed.val_batches,
+        found.batches,
         config.fit,
-        counts=plan.counts,
-        steps_per_epoch=found.num_batches,
-        device=CPU,
+        counts=plan.inputs.counts,
+        ranks=Ranks(device=CPU),
         stages=stages,
         network=found.wrap,
     )
@@ -143,7 +146,7 @@ def compare_cache(folder: Path, name: str, packed: str, args: Any) -> dict[str, 
     def from_images(config: Any, model: Any) -> Inputs:
         kept.setdefault("feed", MemoryFeed(plan, config, model))
         feed = kept["feed"]
-        return Inputs(feed=feed, num_batches=feed.num_batches, boundary=None, note="memory")
+        return Inputs(feed=feed, boundary=None, note="memory")
 
     def cached(config: Any, model: Any) -> Inputs:
         found = open_inputs(plan, config, model)
@@ -177,19 +180,18 @@ def compare_stack(folder: Path, packed: str, args: Any) -> dict[str, Any]:
     started = time.perf_counter()
     train_stack(plan, list(range(len(drawn))), drawn, reports.append, device=CPU)
     stacked_s = time.perf_counter() - started
-    records = json.loads(reports[0]["records"])
+    records = TrialReport.decode(reports[0]["report"]).records
     started = time.perf_counter()
     alone = []
     for number, values in enumerate(drawn):
         each: list[dict[str, Any]] = []
-        train_trial(plan, 1000 + number, values, each.append, device=CPU)
-        alone.append(json.loads(each[-1]["payload"]))
+        train_trial(plan, 1000 + number, values, each.append, ranks=Ranks(device=CPU))
+        alone += TrialReport.decode(each[-1]["report"]).records
     alone_s = time.perf_counter() - started
     differences = [
-        abs(one["judgement"]["objective"] - other["judgement"]["objective"])
-        for one, other in zip(records, alone, strict=True)
+        abs(one.judgement.objective - other.judgement.objective) for one, other in zip(records, alone, strict=True)
     ]
-    losses = [abs(one["figures"]["loss"] - other["figures"]["loss"]) for one, other in zip(records, alone, strict=True)]
+    losses = [abs(one.figures["loss"] - other.figures["loss"]) for one, other in zip(records, alone, strict=True)]
     return {
         "what": "stack of heads",
         "settings": len(drawn),

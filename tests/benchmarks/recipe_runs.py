@@ -22,7 +22,8 @@ from faceattr.config.train import ModelConfig, TrainConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
 from faceattr.training.assembly import build_model, build_stages
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.recipe import resolve_recipe
 from faceattr.training.targets import Batch, Targets
 
@@ -197,12 +198,10 @@ def _train_ours(run: Run, data: ImageSet) -> dict[str, dict[str, float]]:
     feed = _Feed(data, model, config, batch_size)
     fit(
         model,
-        feed.train_batches,
-        feed.val_batches,
+        EpochBatches(train=feed.train_batches, val=feed.val_batches, num_train=num_images // batch_size),
         config.fit,
         counts=counts,
-        steps_per_epoch=-(-(num_images // batch_size) // config.optim.accumulation),
-        device=torch.device(run.device),
+        ranks=Ranks(device=torch.device(run.device)),
         stages=build_stages(config, model),
     )
     if run.keep is not None:

@@ -1,18 +1,19 @@
 """How cores are shared out between a network and its decoders."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.config.augmentation import Augmentation
 from faceattr.config.train import FeedConfig, FreezeConfig, ModelConfig, TrainConfig, TrainWorkersConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.jobs.cluster.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
 from faceattr.jobs.train.feed import FeedPlan
 from faceattr.jobs.train.survey import survey_data
 from faceattr.training.assembly import build_model
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.recipe import resolve_recipe
 from tests.jobs.train_data import HAT, numbered_row
 from tests.packed_runs import write_packed_run
@@ -74,15 +75,12 @@ def plan(ray_local, tmp_path_factory):
     rows = [numbered_row(number) for number in range(40)]
     folder = tmp_path_factory.mktemp("cores") / "packed"
     data = open_packed([write_packed_run(folder, ATTRIBUTES, {"train": rows, "val": rows[:8]})])
+    surveys = survey_data(data, ATTRIBUTES, (), None, data.storage)
+    config = make_config()
     return FeedPlan(
-        data=data,
-        attributes=ATTRIBUTES,
-        surveys=survey_data(data, ATTRIBUTES, (), None, data.storage),
-        settings=FeedConfig(batch_size=16),
-        augmentation=Augmentation(),
-        preprocessing=make_model(make_config()).backbone.preprocessing,
-        seed=0,
-        num_epochs=1,
+        inputs=TrainingInputs(data=data, attributes=ATTRIBUTES, surveys=surveys, storage=data.storage),
+        config=config,
+        preprocessing=make_model(config).backbone.preprocessing,
     )
 
 
@@ -93,17 +91,17 @@ def test_decoding_is_timed_on_images_of_the_training_split(plan):
 
 @pytest.mark.ray
 def test_a_small_network_leaves_cores_to_its_decoders(plan):
-    config = make_config()
-    share = share_cores(make_model(config), plan, config, num_workers=1, most_threads=2, worker_cpus=0.5, threads=None)
+    model = make_model(plan.config)
+    share = share_cores(model, plan, num_workers=1, most_threads=2, worker_cpus=0.5, threads=None)
     assert share.threads == 1
-    assert share.decoders == count_decoders(config, 1, 0.5)
+    assert share.decoders == count_decoders(plan.config, 1, 0.5)
 
 
 @pytest.mark.ray
 def test_what_is_given_wins(plan):
     config = make_config(feed=FeedConfig(max_decoders=3), workers=TrainWorkersConfig(threads=5))
-    model = make_model(config)
-    share = share_cores(model, plan, config, num_workers=1, most_threads=2, worker_cpus=0.5, threads=5)
+    plan = dataclasses.replace(plan, config=config)
+    share = share_cores(make_model(config), plan, num_workers=1, most_threads=2, worker_cpus=0.5, threads=5)
     assert (share.threads, share.decoders) == (5, 3)
 
 

@@ -293,7 +293,7 @@ def test_celeba_with_mixed_negatives(tmp_path, ray_local, capsys):
     rows = rows_of(tmp_path / "run")
     assert len(rows) == 14
     assert {f"img_align_celeba/{number:06d}.jpg" for number in range(8)} <= set(rows)
-    assert "selected 8 with a yes and 6 with none; left out 26" in capsys.readouterr().out
+    assert "selected 8 positives and 6 negatives; left out 26" in capsys.readouterr().out
     assert pack([*command[:-1], str(tmp_path / "other"), *chosen[:-1], "33"]) == 2
     assert "only 32 images have a no for all" in capsys.readouterr().err
 

@@ -17,7 +17,8 @@ from faceattr.jobs.train.stages import DecodeRows, Epoch, ReadStretches, ReadWin
 from faceattr.models.backbones.names import build_backbone
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
 from faceattr.training.label_survey import join_surveys, survey_file
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.presets import PRESETS_FOLDER
 from faceattr.training.row_order import cut_windows
 from tests.jobs.train_data import SIZE, png
@@ -149,12 +150,10 @@ def test_a_preset_trains_on_its_layout(tmp_path, preset):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     result = fit(
         model,
-        local.train_batches,
-        local.val_batches,
+        EpochBatches(train=local.train_batches, val=local.val_batches, num_train=local.num_batches),
         config.fit,
         counts=local.counts,
-        steps_per_epoch=local.num_batches,
-        device=torch.device("cpu"),
+        ranks=Ranks(device=torch.device("cpu")),
         stages=build_stages(config, model),
     )
     assert len(result.history) == 2

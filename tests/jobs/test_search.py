@@ -26,8 +26,9 @@ from faceattr.jobs.search.trial import train_trial
 from faceattr.jobs.search.tune import build_scheduler
 from faceattr.jobs.train.feed import Feed
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.search.records import Judgement, TrialRecord, number_or_nan, read_records
+from faceattr.search.records import Judgement, TrialRecord, TrialReport, read_records
 from faceattr.training.features.cache import features_uri, open_features
+from faceattr.training.loop.ranks import Ranks
 from tests.jobs.train_data import ATTRIBUTES, SIZE, coloured_row
 from tests.packed_runs import write_packed_run
 
@@ -66,9 +67,10 @@ def run_all(job, record, plan):
 
 def train_one(plan, values, number=0):
     reports = []
-    train_trial(plan, number, values, reports.append, device=CPU)
-    found = json.loads(reports[-1]["payload"])
-    return found | {"figures": {name: number_or_nan(each) for name, each in found["figures"].items()}}, reports
+    train_trial(plan, number, values, reports.append, ranks=Ranks(device=CPU))
+    last = TrialReport.decode(reports[-1]["report"])
+    assert last.state == "over"
+    return last.records[0], reports
 
 
 @pytest.mark.long
@@ -90,7 +92,7 @@ def test_the_cache_holds_what_frozen_blocks_give_and_is_filled_once(packed, tmp_
     assert after["split=train/part-00000000.arrow"] == parts["split=train/part-00000000.arrow"]
 
     config = plan.config_of(0, {"freeze.depth": 1})
-    model = plan.build_model(config)
+    model = plan.inputs.build_model(config)
     cached = open_inputs(plan, config, model)
     images = open_inputs(replace(plan, caches=replace(plan.caches, boundaries=())), config, model)
     assert isinstance(images.feed, Feed)
@@ -100,7 +102,7 @@ def test_the_cache_holds_what_frozen_blocks_give_and_is_filled_once(packed, tmp_
     deviation = torch.tensor(model.backbone.preprocessing.std).view(3, 1, 1)
     for epoch in (0, 1):
         pairs = list(zip(cached.feed.train_batches(epoch), images.feed.train_batches(epoch), strict=True))
-        assert len(pairs) == cached.num_batches == 4
+        assert len(pairs) == cached.feed.num_batches == 4
         for one, other in pairs:
             for name, targets in other.targets.items():
                 torch.testing.assert_close(one.targets[name].value, targets.value)
@@ -121,12 +123,12 @@ def test_a_trial_from_the_cache_is_that_from_images(packed, tmp_path, depth):
     values = {"freeze.depth": depth, "loss.aux_weight": 0.3}
     found, _ = train_one(plan, values)
     wanted, _ = train_one(replace(plan, caches=replace(plan.caches, boundaries=(), notes=("off",))), values, 1)
-    assert found["inputs"].startswith("features before block")
-    assert wanted["inputs"] == "images: off"
-    assert found["best_epoch"] == wanted["best_epoch"]
-    assert found["figures"] == pytest.approx(wanted["figures"], rel=1e-3, abs=1e-3, nan_ok=True)
-    assert found["judgement"]["by_attribute"] == pytest.approx(wanted["judgement"]["by_attribute"], abs=1e-3)
-    assert found["judgement"]["thresholds"]["hat"] == pytest.approx(wanted["judgement"]["thresholds"]["hat"], abs=1e-3)
+    assert found.inputs.startswith("features before block")
+    assert wanted.inputs == "images: off"
+    assert found.best_epoch == wanted.best_epoch
+    assert found.figures == pytest.approx(wanted.figures, rel=1e-3, abs=1e-3, nan_ok=True)
+    assert found.judgement.by_attribute == pytest.approx(wanted.judgement.by_attribute, abs=1e-3)
+    assert found.judgement.thresholds["hat"] == pytest.approx(wanted.judgement.thresholds["hat"], abs=1e-3)
 
 
 @pytest.mark.long
@@ -142,7 +144,7 @@ def test_random_views_are_cached_and_differ(packed, tmp_path):
     )
     assert not torch.allclose(first, second, atol=1e-3)
     found, _ = train_one(plan, {"optim.lr": 0.01, "loss.aux_weight": 0.5})
-    assert found["inputs"].startswith("features")
+    assert found.inputs.startswith("features")
 
 
 @pytest.mark.long
@@ -158,12 +160,13 @@ def test_a_trial_goes_on_from_its_checkpoint(packed, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_trial(plan, 1, values, stop, device=CPU)
+        train_trial(plan, 1, values, stop, ranks=Ranks(device=CPU))
     found, rest = train_one(plan, values, 1)
     assert [each["epoch"] for each in whole] == [1, 2, 3, 4]
     assert [each["epoch"] for each in rest] == [3, 4]
-    assert found["judgement"] == wanted["judgement"]
-    assert found["history"] == wanted["history"]
+    assert found.judgement == wanted.judgement
+    assert found.history == wanted.history
+    assert {TrialReport.decode(each["report"]).records[0].status for each in whole[:-1]} == {"stopped"}
 
 
 @pytest.mark.slow
@@ -176,8 +179,8 @@ def test_a_search_of_heads_trains_them_as_one_stack(packed, s3_uri, tmp_path):
     assert all(trial.stacked for trial in trials)
     best = max(trials, key=lambda each: each.judgement.objective)
     alone, _ = train_one(plan, best.values, 77)
-    assert best.judgement.objective == pytest.approx(alone["judgement"]["objective"], abs=1e-3)
-    assert best.figures == pytest.approx(alone["figures"], rel=1e-3, abs=1e-3, nan_ok=True)
+    assert best.judgement.objective == pytest.approx(alone.judgement.objective, abs=1e-3)
+    assert best.figures == pytest.approx(alone.figures, rel=1e-3, abs=1e-3, nan_ok=True)
     output = tmp_path / "out"
     model = MultiAttributeModel.from_pretrained(output / "best")
     assert model.thresholds == pytest.approx(best.judgement.thresholds)

@@ -29,12 +29,12 @@ def test_a_trial_that_could_not_take_over_a_process_begins_again(ray_local, tmp_
     work = TrialQueue(store, sampler, num_samples=1, round_size=1, learns=False, stack_key=lambda number, values: None)
     figures = SearchFigures()
     callback = WorkCallback(work, Board(1, 0), store, num_epochs=1, figures=figures)
-    lost = Trial("a", "ERROR", {"work": work.take().encode()})
+    lost = Trial("a", "ERROR", work.take().to_tune())
     assert work.take() is None
     callback.on_step_end(1, [lost])
     again = work.take()
     assert again.numbers == (0,)
-    callback.on_step_end(2, [lost, Trial("b", "RUNNING", {"work": again.encode()})])  # it was given back once
+    callback.on_step_end(2, [lost, Trial("b", "RUNNING", again.to_tune())])  # it was given back once
     assert work.take() is None
     assert (work.num_running, work.num_pieces) == (1, 1)
     figures.close()
@@ -47,7 +47,7 @@ def test_no_more_pieces_are_given_out_at_a_time_than_allowed(tmp_path):
     searcher = WorkSearcher(work, max_concurrent=2)
     first, second = searcher.suggest("a"), searcher.suggest("b")
     assert searcher.suggest("c") is None
-    assert work.give_back(TrialGroup.decode(first["work"]))
+    assert work.give_back(TrialGroup.from_tune(first))
     assert searcher.suggest("d") == first
-    work.end(TrialRecord(number=1, values=TrialGroup.decode(second["work"]).settings[0], status="failed", error="x"))
-    assert TrialGroup.decode(searcher.suggest("e")["work"]).numbers == (2,)
+    work.end(TrialRecord(number=1, values=TrialGroup.from_tune(second).settings[0], status="failed", error="x"))
+    assert TrialGroup.from_tune(searcher.suggest("e")).numbers == (2,)

@@ -7,13 +7,14 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.config.augmentation import Augmentation
-from faceattr.config.train import FeedConfig
+from faceattr.config.train import FeedConfig, OptimSettings, TrainConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import RunError
 from faceattr.jobs.train.feed import Feed, FeedPlan, cut_batches, fill_gaps
 from faceattr.jobs.train.stages import POSITION
 from faceattr.jobs.train.survey import survey_data
 from faceattr.models.backbones.preprocessing import Preprocessing
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.targets import Batch, Targets
 from tests.jobs.train_data import HAT, SIZE, numbered_row
 from tests.packed_runs import write_packed_run
@@ -32,24 +33,20 @@ def plan(ray_local, tmp_path_factory):
     folder = tmp_path_factory.mktemp("feed")
     data = open_packed([write_packed_run(folder / "packed", ATTRIBUTES, {"train": rows, "val": val}, shard_size=8)])
 
-    def make(augmentation=PLAIN_VIEWS, **settings):
+    def make(augment=PLAIN_VIEWS, **settings):
         feed = FeedConfig(**{"batch_size": BATCH, "block_rows": 16, **settings})
-        return FeedPlan(
-            data=data,
-            attributes=ATTRIBUTES,
-            surveys=survey_data(data, ATTRIBUTES, feed.balance, None, data.storage),
-            settings=feed,
-            augmentation=augmentation,
-            preprocessing=PLAIN,
-            seed=3,
-            num_epochs=3,
+        config = TrainConfig(
+            data=data.uris, output="model", feed=feed, augment=augment, seed=3, optim=OptimSettings(epochs=3)
         )
+        surveys = survey_data(data, ATTRIBUTES, feed.balance, None, data.storage)
+        inputs = TrainingInputs(data=data, attributes=ATTRIBUTES, surveys=surveys, storage=data.storage)
+        return FeedPlan(inputs=inputs, config=config, preprocessing=PLAIN)
 
     return make
 
 
 def open_feed(plan, rank=0, world_size=1):
-    return Feed(plan, rank=rank, world_size=world_size, max_decoders=1, store_share=0.2, pin=False)
+    return Feed(plan, rank=rank, world_size=world_size, max_decoders=1, num_feeds=2, pin=False)
 
 
 def numbers(batch) -> list[int]:
@@ -72,7 +69,7 @@ USABLE = [n for n in range(NUM_TRAIN) if n % 7]
 @pytest.mark.slow
 def test_batches_of_an_epoch(plan):
     whole = plan()
-    assert whole.surveys["train"].stretches.total_rows == len(USABLE) == 257
+    assert whole.inputs.surveys["train"].stretches.total_rows == len(USABLE) == 257
     assert whole.num_batches == 8
     feed = open_feed(whole)
     first = list(feed.train_batches(0))
@@ -123,7 +120,7 @@ def test_validation_has_every_image_once(plan):
 @pytest.mark.slow
 def test_balanced_sampling_draws_both_classes_alike(plan):
     balanced = plan(balance=("hat",))
-    assert sum(balanced.surveys["train"].cells) == len(USABLE)
+    assert sum(balanced.inputs.surveys["train"].cells) == len(USABLE)
     seen = [n for batch in read_epoch(balanced, 0) for n in batch]
     assert len(seen) == 256
     assert np.mean([n % 10 == 0 for n in seen]) == pytest.approx(0.5, abs=0.02)

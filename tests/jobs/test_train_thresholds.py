@@ -25,7 +25,7 @@ from faceattr.jobs.train.run import describe_network, prepare_train_job
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.ranks import no_reduce
+from faceattr.training.loop.ranks import Ranks
 from tests.jobs.train_data import SIZE, TINY, write_coloured
 from tests.models.tiny import build_model
 from tests.training.toy import HAT, TONE, binary, build_toy, make_batch, split
@@ -34,7 +34,7 @@ train = runpy.run_path(str(Path(__file__).parents[2] / "pipelines" / "train.py")
 CPU = torch.device("cpu")
 
 
-class Ranks:
+class Threads:
     """A sum over threads, each of which is one rank."""
 
     def __init__(self, num):
@@ -52,10 +52,9 @@ class Ranks:
         return add
 
 
-def fit(model, batches, *, reduce=no_reduce, rank=0, world_size=1):
+def fit(model, batches, **ranks):
     forward = Forward(model.backbone.preprocessing, precision="float32", device=CPU)
-    kwargs = {"device": CPU, "reduce": reduce, "rank": rank, "world_size": world_size}
-    return fit_thresholds(model.eval(), batches, Criterion(), forward=forward, **kwargs)
+    return fit_thresholds(model.eval(), batches, Criterion(), forward=forward, ranks=Ranks(device=CPU, **ranks))
 
 
 def best_f1(labels, scores):
@@ -74,11 +73,11 @@ def test_the_best_cut_of_all_ranks_together():
     assert f1_score(labels, scores >= found["hat"]) == pytest.approx(best_f1(labels, scores))
     assert f1_score(labels, scores >= 0.5) < best_f1(labels, scores)  # or else the test would show nothing
 
-    ranks, of_ranks = Ranks(3), {}
+    sums, of_ranks = Threads(3), {}
     parts = [[each] for each in split(batch, 41, 19)] + [[]]  # the last one validates nothing
 
     def run(rank):
-        of_ranks[rank] = fit(model, parts[rank], reduce=ranks.reduce(rank), rank=rank, world_size=3)
+        of_ranks[rank] = fit(model, parts[rank], reduce=sums.reduce(rank), rank=rank, world_size=3)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(3)]
     for thread in threads:

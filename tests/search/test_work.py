@@ -8,10 +8,13 @@ from faceattr.errors import ConfigError
 from faceattr.search.records import (
     Judgement,
     TrialRecord,
+    TrialReport,
     best_trial,
     end_trial,
+    load_judgements,
     read_begun,
     read_records,
+    save_judgements,
     tabulate,
 )
 from faceattr.search.sampler import Sampler, compute_importances
@@ -59,6 +62,28 @@ def test_records_survive_the_way_through_json(tmp_path):
     assert found.history == (0.25, 0.5)
     assert math.isnan(found.figures["age/mae"])
     json.loads((tmp_path / "trials/t0003/record.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_report_says_how_its_trials_are_to_be_kept():
+    group = TrialGroup(numbers=(4, 7), settings=({"optim.lr": 0.5}, {"optim.lr": 0.6}), stacked=True)
+    failed = TrialReport(records=group.fail("too hot"), state="failed")
+    assert TrialReport.decode(failed.encode()) == failed
+    assert [(each.number, each.values["optim.lr"], each.error) for each in failed.records] == [
+        (4, 0.5, "too hot"),
+        (7, 0.6, "too hot"),
+    ]
+    goes_on = TrialReport(records=(record(1, 0.25, status="stopped", history=(0.25, math.nan)),), state="running")
+    (found,) = TrialReport.decode(goes_on.encode()).records
+    assert (found.status, found.judgement, found.history[0]) == ("stopped", goes_on.records[0].judgement, 0.25)
+    assert math.isnan(found.history[1])
+
+
+def test_judgements_after_the_checkpoint_are_left_out(tmp_path):
+    store = LocalStore(tmp_path)
+    judgements = [judged(0.25, hat=0.5), judged(0.5, auxiliary=0.125)]
+    save_judgements(store, judgements)
+    assert load_judgements(store, 2) == judgements
+    assert load_judgements(store, 1) == judgements[:1]
 
 
 def test_the_best_trial_has_finished():
@@ -171,7 +196,7 @@ def test_trials_of_one_kind_make_a_stack(tmp_path):
     assert {values["freeze.depth"] for values in stack.settings} == {"all"}
     assert all(len(piece.numbers) == 1 for piece in pieces if not piece.stacked)
     assert sorted(number for piece in pieces for number in piece.numbers) == list(range(12))
-    assert TrialGroup.decode(stack.encode()) == stack
+    assert TrialGroup.from_tune(stack.to_tune()) == stack
 
 
 def test_a_round_waits_for_the_one_before_it_to_learn(tmp_path):

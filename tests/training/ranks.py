@@ -7,7 +7,8 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from faceattr.config.fit import FitConfig, LossConfig, OptimConfig
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
+from faceattr.training.loop.ranks import join_ranks
 from faceattr.training.losses.multi_loss import build_objective
 from tests.training.toy import build_toy, count, make_batch, split
 
@@ -33,12 +34,6 @@ def part(batch, rank):
     return bare(mine) if rank == 0 else mine
 
 
-def reduce(tensor):
-    total = tensor.clone()
-    dist.all_reduce(total)
-    return total
-
-
 def config(weighting):
     return FitConfig(
         loss=LossConfig(weighting=weighting, main="hat"),
@@ -59,36 +54,37 @@ def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
     model = build_toy(norm=False)
-    found = {"gradients": gradients(model, DistributedDataParallel(model), [part(BATCHES[0], rank)], reduce, WORLD)}
+    ranks = join_ranks(torch.device("cpu"), rank=rank, world_size=WORLD)
+    found = {
+        "gradients": gradients(model, DistributedDataParallel(model), [part(BATCHES[0], rank)], ranks.reduce, WORLD)
+    }
     for weighting in WEIGHTINGS:
         model = build_toy(norm=False)
         result = fit(
             model,
-            lambda epoch: (part(batch, rank) for batch in BATCHES),
-            # One rank validates nothing at all.
-            lambda: VAL if rank == 1 else [],
+            EpochBatches(
+                train=lambda epoch: (part(batch, rank) for batch in BATCHES),
+                # One rank validates nothing at all.
+                val=lambda: VAL if rank == 1 else [],
+                num_train=len(BATCHES),
+            ),
             config(weighting),
             counts=COUNTS,
-            steps_per_epoch=len(BATCHES),
-            device=torch.device("cpu"),
-            reduce=reduce,
-            rank=rank,
-            distribute=DistributedDataParallel,
+            ranks=ranks,
         )
         found[weighting] = (result.history, {name: tensor.clone() for name, tensor in model.state_dict().items()})
     # Batch norm, accumulation, and one rank with more batches than the other.
     model = build_toy()
     result = fit(
         model,
-        lambda epoch: (part(batch, rank) for batch in BATCHES[: 4 if rank == 0 else 3]),
-        lambda: VAL,
+        EpochBatches(
+            train=lambda epoch: (part(batch, rank) for batch in BATCHES[: 4 if rank == 0 else 3]),
+            val=lambda: VAL,
+            num_train=4,
+        ),
         FitConfig(optim=OptimConfig(epochs=2, accumulation=2, ema_decay=0.5)),
         counts=COUNTS,
-        steps_per_epoch=2,
-        device=torch.device("cpu"),
-        reduce=reduce,
-        rank=rank,
-        distribute=DistributedDataParallel,
+        ranks=ranks,
     )
     found["uneven"] = (result.history, {name: tensor.clone() for name, tensor in model.state_dict().items()})
     torch.save(found, Path(folder) / f"rank{rank}.pt")

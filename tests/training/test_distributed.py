@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from faceattr.training.loop.fit import fit
-from faceattr.training.loop.ranks import average_buffers, no_reduce
+from faceattr.training.loop.fit import EpochBatches, fit
+from faceattr.training.loop.ranks import Ranks, average_buffers, no_reduce
 from tests.training.ranks import BATCHES, COUNTS, VAL, WEIGHTINGS, WORLD, config, gradients, part, run_rank
 from tests.training.toy import build_toy, join
 
@@ -35,12 +35,10 @@ def test_two_ranks_train_like_one(ranks, weighting):
     model = build_toy(norm=False)
     result = fit(
         model,
-        lambda epoch: iter(WHOLE),
-        lambda: VAL,
+        EpochBatches(train=lambda epoch: iter(WHOLE), val=lambda: VAL, num_train=len(WHOLE)),
         config(weighting),
         counts=COUNTS,
-        steps_per_epoch=len(WHOLE),
-        device=torch.device("cpu"),
+        ranks=Ranks(device=torch.device("cpu")),
     )
     for history, weights in (each[weighting] for each in ranks):
         for found, wanted in zip(history, result.history, strict=True):

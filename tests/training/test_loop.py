@@ -9,7 +9,8 @@ from faceattr.errors import ConfigError, RunError
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.schedules import Stage
 from faceattr.training.loop.checkpoints import load_checkpoint, save_checkpoint
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.losses.multi_loss import build_objective, initialise_heads
 from faceattr.training.targets import Batch
 from tests.training.toy import ATTRIBUTES, HAT, binary, build_toy, count, join, make_batch, split
@@ -30,8 +31,11 @@ def optim(**kwargs):
 
 
 def train(model, config, *, batches=shuffled, **kwargs):
-    kwargs = {"counts": COUNTS, "steps_per_epoch": len(TRAIN), "device": CPU, **kwargs}
-    return fit(model, batches, lambda: iter(VAL), config, **kwargs)
+    return fit(model, epochs(batches), config, counts=COUNTS, ranks=Ranks(device=CPU), **kwargs)
+
+
+def epochs(train, val=lambda: iter(VAL), *, num_train=6):
+    return EpochBatches(train=train, val=val, num_train=num_train)
 
 
 TIMES = ("train_s", "val_s", "ended", "images_per_s", "data_wait_share")
@@ -188,12 +192,10 @@ def test_a_suffix_on_cached_activations_trains_alike(depth):
 
     found = fit(
         model,
-        lambda epoch: cached(shuffled(epoch)),
-        lambda: cached(VAL),
+        epochs(lambda epoch: cached(shuffled(epoch)), lambda: cached(VAL)),
         config,
         counts=COUNTS,
-        steps_per_epoch=len(TRAIN),
-        device=CPU,
+        ranks=Ranks(device=CPU),
         network=lambda model: split_at(model, depth)[1],
     )
     assert_same_curve(found.history, wanted.history, rel=1e-5, abs=1e-6)
@@ -220,12 +222,10 @@ def test_an_undefined_metric_stops_with_its_name():
     with pytest.raises(RunError, match=r"'hat/auc' is nan"):
         fit(
             build_toy(attributes),
-            lambda epoch: iter(TRAIN),
-            lambda: iter([no_hats]),
+            epochs(lambda epoch: iter(TRAIN), lambda: iter([no_hats])),
             FitConfig(optim=optim(), select=SelectionConfig(metric="hat/auc")),
             counts=COUNTS,
-            steps_per_epoch=6,
-            device=CPU,
+            ranks=Ranks(device=CPU),
         )
 
 
@@ -243,9 +243,11 @@ def test_the_loss_is_a_mean_over_rows_whatever_the_batches():
     """Mean of batch means would weigh the rows of a small batch more."""
     model = build_toy()
     config = FitConfig(optim=optim(epochs=1, lr=1e-12))
-    kwargs = {"counts": COUNTS, "steps_per_epoch": 1, "device": CPU}
-    whole = fit(model, lambda e: [TRAIN[0]], lambda: [join(VAL)], config, **kwargs).history[0]
-    parts = fit(build_toy(), lambda e: [TRAIN[0]], lambda: split(join(VAL), 1, 70, 9), config, **kwargs).history[0]
+    kwargs = {"counts": COUNTS, "ranks": Ranks(device=CPU)}
+    whole, parts = (
+        fit(each, epochs(lambda e: [TRAIN[0]], lambda val=val: val, num_train=1), config, **kwargs).history[0]
+        for each, val in ((model, [join(VAL)]), (build_toy(), split(join(VAL), 1, 70, 9)))
+    )
     assert {k: v for k, v in parts.items() if k.startswith("val/")} == pytest.approx(
         {k: v for k, v in whole.items() if k.startswith("val/")}, nan_ok=True, abs=1e-5
     )
@@ -281,9 +283,8 @@ def test_an_attribute_without_validation_labels_is_left_out_of_the_loss():
         targets={**VAL[0].targets, "person": VAL[0].targets["person"].map(torch.zeros_like)},
     )
     model, config = build_toy(), FitConfig(optim=optim(epochs=1))
-    record = fit(
-        model, shuffled, lambda: [bare], config, counts=COUNTS, steps_per_epoch=len(TRAIN), device=CPU
-    ).history[0]
+    batches = epochs(shuffled, lambda: [bare])
+    record = fit(model, batches, config, counts=COUNTS, ranks=Ranks(device=CPU)).history[0]
     assert math.isnan(record["val/person/loss"])
     assert record["val/person/count"] == 0
     assert record["val/loss"] == pytest.approx(sum(record[f"val/{name}/loss"] for name in ("hat", "tone", "age")))

@@ -8,7 +8,8 @@ from faceattr.models.freezing import freeze, split_at
 from faceattr.models.heads import HeadConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.features.stacked_fit import fit_stacked, shared_settings, why_not_stacked
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.targets import Batch
 from tests.training.toy import ATTRIBUTES, ToyBackbone, count, make_batch
 
@@ -31,15 +32,17 @@ def features(model, batches):
     return [Batch(inputs=prefix((each.inputs.float() / 255 - 0.5) / 0.25), targets=each.targets) for each in batches]
 
 
+def batches(train, val):
+    return EpochBatches(train=lambda epoch: iter(train[epoch % 2 :: 2]), val=lambda: iter(val), num_train=3)
+
+
 def alone(model, config, train, val):
     return fit(
         model,
-        lambda epoch: iter(train[epoch % 2 :: 2]),
-        lambda: iter(val),
+        batches(train, val),
         config,
         counts=COUNTS,
-        steps_per_epoch=3,
-        device=CPU,
+        ranks=Ranks(device=CPU),
         network=lambda model: split_at(model, "all")[1],
     )
 
@@ -47,11 +50,9 @@ def alone(model, config, train, val):
 def stacked(model, configs, train, val, **kwargs):
     return fit_stacked(
         model,
-        lambda epoch: iter(train[epoch % 2 :: 2]),
-        lambda: iter(val),
+        batches(train, val),
         configs,
         counts=COUNTS,
-        steps_per_epoch=3,
         device=CPU,
         **kwargs,
     )

@@ -1,4 +1,4 @@
-"""Reads this package's own JSON files: damage gives a one-line error that names the file, never a traceback.
+"""This package's own JSON files, with the version of their format. Damage gives a one-line error that names the file.
 
 Such a file was written whole by this package, so any misfit is damage or a manual edit.
 """
@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from faceattr.data.formats.integrity import REMEDY
-from faceattr.errors import RunError
+from faceattr.data.formats.json_text import encode_json
+from faceattr.errors import ConfigError, RunError
 
 _T = TypeVar("_T")
 _PLAIN: dict[Any, tuple[type, ...]] = {
@@ -48,10 +49,47 @@ def decode_object(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def encode_versioned(value: Mapping[str, Any], *, version: int = 1, indent: int | None = None) -> bytes:
+    """A file of ours: one JSON object, which says by which version of its format it was written.
+
+    Args:
+        value: the object, without `schema_version`.
+        version: of the format; raised with the one of `decode_versioned` when an older reader could not read it.
+        indent: as in `encode_json`.
+    """
+    return encode_json({**value, "schema_version": version}, indent=indent).encode()
+
+
+def decode_versioned(data: bytes, where: str, *, version: int = 1) -> dict[str, Any]:
+    """The JSON object of a file of ours, without its `schema_version`.
+
+    A file without one was written before formats had versions, and reads like version 1.
+
+    Args:
+        data: the file.
+        where: names it in the error.
+        version: the newest that this code reads.
+
+    Raises:
+        RunError: it is cut or damaged, or holds something else.
+        ConfigError: it was written by a later version of faceattr.
+    """
+    value = decode_object(data, where)
+    found = value.pop("schema_version", 1)
+    if type(found) is not int or found < 1:
+        raise RunError(f"{where} is damaged: 'schema_version': expected a number from 1 on, found {found!r}; {REMEDY}")
+    if found > version:
+        raise ConfigError(
+            f"{where} has schema version {found}; this faceattr reads versions up to {version}. Use the faceattr that "
+            "wrote it, or a later one"
+        )
+    return value
+
+
 def decode_lines(data: bytes, where: str) -> list[dict[str, Any]]:
-    """Returns the objects of a file with one per line. Raises RunError as `decode_object`, with the line number."""
+    """Returns the objects of a file with one per line. Raises as `decode_versioned` does, with the line number."""
     lines = data.splitlines()
-    return [decode_object(line, f"{where}, line {number},") for number, line in enumerate(lines, 1)]
+    return [decode_versioned(line, f"{where}, line {number},") for number, line in enumerate(lines, 1)]
 
 
 def decode_fields(cls: type[_T], value: object, where: str) -> _T:

@@ -245,7 +245,7 @@ def find_duplicates(read: Callable[[], Iterable[pa.Table]], attributes: Attribut
 
 def _conflict(attribute: Attribute, rows: list[dict[str, Any]]) -> bool:
     name = attribute.name
-    if attribute.kind == "age":
+    if attribute.is_years:
         known = [row for row in rows if row[f"{name}_low"] is not None]
         latest_start = max((row[f"{name}_low"] for row in known), default=0)
         earliest_end = min((row[f"{name}_high"] for row in known), default=1)

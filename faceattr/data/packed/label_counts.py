@@ -81,7 +81,7 @@ class LabelCounts:
 
 def _classes_of(attribute: Attribute, table: pa.Table) -> list[str]:
     name, classes = attribute.name, attribute.classes
-    if attribute.kind == "age":
+    if attribute.is_years:
         ranges = zip(table[f"{name}_low"].to_pylist(), table[f"{name}_high"].to_pylist(), strict=True)
         return [UNKNOWN if low is None else _decade(low, high) for low, high in ranges]
     labels = table[name].to_pylist()

@@ -41,7 +41,7 @@ def select_labels(
     Raises:
         ConfigError: an attribute is not a binary attribute of the source, or there are fewer negatives than requested.
     """
-    binary = [each.name for each in source.attributes.attributes if each.kind == "binary"]
+    binary = [each.name for each in source.attributes.attributes if each.is_yes_no]
     for name in any_of:
         if name not in binary:
             raise ConfigError(f"--select.any-of: {name!r} is not a binary attribute here; {near_hint(name, binary)}")

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from faceattr.data.formats.json_files import decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_versioned, encode_versioned
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -219,7 +218,7 @@ def _lives(
 
 def _state(store: Store, number: int) -> dict[str, Any] | None:
     try:
-        return decode_object(store.get(_key(number)), join_uri(store.uri, _key(number)))
+        return decode_versioned(store.get(_key(number)), join_uri(store.uri, _key(number)))
     except MissingObjectError:  # deleted by the next driver
         return None
 
@@ -234,4 +233,4 @@ def _key(number: int) -> str:
 
 
 def _encode(owner: dict[str, Any], *, beats: int, released: bool = False, why: str | None = None) -> bytes:
-    return encode_json({"owner": owner, "beats": beats, "released": released, "why": why}).encode()
+    return encode_versioned({"owner": owner, "beats": beats, "released": released, "why": why})

@@ -28,6 +28,11 @@ class PendingShards:
     pending: np.ndarray
     redo_of: Mapping[int, CommittedFile]
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of the pending shards."""
+        return sum(len(self.plan.shard_range(shard)) for shard in self.pending.tolist())
+
     def rows_to_do(self, store: Store, plan_rows: pa.Table) -> pa.Table:
         """Returns the plan rows that are to be processed: in a retry, those with an error status."""
         if not self.redo_of:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
-from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_files import damage_named, decode_object, decode_versioned
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.lease import find_driver, find_stop_reason
 from faceattr.data.runs.plan import Plan
@@ -91,7 +91,7 @@ def read_run_status(
     driver = find_driver(store) if any(key.startswith("_lease/") for key in entries) else None
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions = sorted(
-            (_read_object(store, key) for key in entries if key.startswith("sessions/")),
+            (_read_versioned(store, key) for key in entries if key.startswith("sessions/")),
             key=lambda each: (float(each["started"]), int(each["rows"])),
         )
     with damage_named(join_uri(store.uri, RUN_KEY)):
@@ -177,8 +177,12 @@ def _count_rejects(
 def _last_metrics(store: Store) -> dict[str, Any] | None:
     where = join_uri(store.uri, METRICS_KEY)
     lines = store.get(METRICS_KEY).splitlines()
-    return decode_object(lines[-1], f"{where}, line {len(lines)},") if lines else None
+    return decode_versioned(lines[-1], f"{where}, line {len(lines)},") if lines else None
 
 
 def _read_object(store: Store, key: str) -> dict[str, Any]:
     return decode_object(store.get(key), join_uri(store.uri, key))
+
+
+def _read_versioned(store: Store, key: str) -> dict[str, Any]:
+    return decode_versioned(store.get(key), join_uri(store.uri, key))

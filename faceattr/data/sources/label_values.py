@@ -114,11 +114,11 @@ def identity_classes(names: set[str]) -> tuple[str, ...]:
 def label_texts(attribute: Attribute, table: pa.Table) -> list[str]:
     """Returns the labels of one attribute, one text per row, without scores."""
     name = attribute.name
-    if attribute.kind == "age":
+    if attribute.is_years:
         ranges = zip(table[f"{name}_low"].to_pylist(), table[f"{name}_high"].to_pylist(), strict=True)
         return ["" if low is None else _age_text(low, high) for low, high in ranges]
     labels = table[name].to_pylist()
-    if attribute.kind == "binary":
+    if attribute.is_yes_no:
         return ["" if label is None else str(label) for label in labels]
     masks = table[f"{name}_mask"].to_pylist() if f"{name}_mask" in table.column_names else [None] * len(labels)
     return [_class_text(attribute.classes, *pair) for pair in zip(labels, masks, strict=True)]

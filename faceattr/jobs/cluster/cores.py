@@ -16,7 +16,7 @@ import ray
 import torch
 
 from faceattr.config.train import TrainConfig
-from faceattr.jobs.train.feed import ROW_READ_CPUS, FeedPlan
+from faceattr.jobs.train.feed import FeedPlan, reading_cpus
 from faceattr.jobs.train.stages import IMAGE, POSITION, DecodeRows, Epoch, read_stretch
 from faceattr.models.freezing import resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
@@ -48,7 +48,6 @@ class CoreShare:
 def share_cores(
     model: MultiAttributeModel,
     plan: FeedPlan,
-    config: TrainConfig,
     *,
     num_workers: int,
     most_threads: int,
@@ -59,8 +58,7 @@ def share_cores(
 
     Args:
         model: that is trained, on the CPU.
-        plan: of the worker's images.
-        config: of the training; its number of decoding tasks wins if it is given.
+        plan: of the worker's images; the number of decoding tasks in its config wins if it is given.
         num_workers: workers that train at a time on the cluster, those of other trials among them.
         most_threads: cores of this machine that the worker may use.
         worker_cpus: logical CPUs that a worker claims.
@@ -69,11 +67,11 @@ def share_cores(
     Raises:
         RunError, StorageError: an image of the training split cannot be read.
     """
-    decoders = count_decoders(config, num_workers, worker_cpus)
+    decoders = count_decoders(plan.config, num_workers, worker_cpus)
     cores = min(float(most_threads), ray.cluster_resources().get("CPU", 0.0) / num_workers)
     if threads is not None or cores < 2:
         return CoreShare(threads=threads or 1, decoders=decoders)
-    network_s, decode_s = time_network(model, config), time_decoding(plan)
+    network_s, decode_s = time_network(model, plan.config), time_decoding(plan)
     share = CoreShare(threads=split_cores(cores, network_s, decode_s), decoders=decoders)
     logger.info(
         "cores=%g network_ms_per_image=%.2f decode_ms_per_image=%.2f threads=%d max_decoders=%d",
@@ -97,7 +95,7 @@ def count_decoders(config: TrainConfig, num_workers: int, worker_cpus: float) ->
     """Decoding tasks that a worker may run at a time: its share of the CPUs that no worker claims, at least one."""
     if config.feed.max_decoders is not None:
         return config.feed.max_decoders
-    free = ray.cluster_resources().get("CPU", 0.0) - num_workers * (worker_cpus + 2 * ROW_READ_CPUS)
+    free = ray.cluster_resources().get("CPU", 0.0) - num_workers * (worker_cpus + reading_cpus())
     return max(1, int(free / num_workers / config.feed.decode_cpus))
 
 
@@ -141,12 +139,12 @@ def time_decoding(plan: FeedPlan) -> float:
     Raises:
         RunError, StorageError: the first row group of the training split cannot be read.
     """
-    images = read_stretch(plan.data, "train", plan.surveys["train"], 0, [IMAGE]).slice(0, _TIMED_IMAGES)
+    images = read_stretch(plan.inputs.data, "train", plan.inputs.surveys["train"], 0, [IMAGE]).slice(0, _TIMED_IMAGES)
     rows = images.add_column(0, POSITION, pa.array(range(len(images)), pa.int64()))
     decode = DecodeRows(
         preprocessing=plan.preprocessing,
-        augmentation=plan.augmentation,
-        epoch=Epoch(seed=plan.seed, number=0, rank=0, world_size=1),
+        augmentation=plan.config.augmentation,
+        epoch=Epoch(seed=plan.config.seed, number=0, rank=0, world_size=1),
     )
     threads = torch.get_num_threads()
     try:

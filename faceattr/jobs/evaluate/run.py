@@ -124,7 +124,7 @@ def _check_attributes(model: SavedModelInfo, packed: PackedData) -> None:
         )
     for each in shared:
         theirs = known[each.name]
-        if theirs.kind != each.kind or theirs.classes != each.classes:
+        if theirs != each:
             raise ConfigError(
                 f"--data: {each.name!r} is {theirs.kind} of {list(theirs.classes)[:12]} there, {each.kind} of "
                 f"{list(each.classes)[:12]} in the model; pack the data with the model's classes, in its order"
@@ -256,7 +256,7 @@ def _write_lists(job: EvalJob, table: pa.Table, labels: dict[str, np.ndarray]) -
     mine = np.flatnonzero(pc.equal(table["split"], job.config.split).to_numpy(zero_copy_only=False))
     image_ids = table["image_id"].take(mine).to_pylist()
     attributes = job.model.attributes
-    binary = {each.name: labels[each.name][mine] for each in attributes.attributes if each.kind == "binary"}
+    binary = {each.name: labels[each.name][mine] for each in attributes.attributes if each.is_yes_no}
     if job.config.label_list is not None or "label" in binary:
         job.output.put("test_labels.txt", write_label_lines(image_ids, binary, job.layout).encode())
     submission = write_submission(image_ids, attributes, {name: each[mine] for name, each in labels.items()})
@@ -278,11 +278,10 @@ def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
 def summarise_evaluation(job: EvalJob, evaluation: Evaluation) -> str:
     """What the user reads at the end."""
     lines = [f"judged on {evaluation.split}"]
-    main = {"binary": "f1", "multiclass": "macro_f1", "age": "mae", "identity": "top1"}
     for name, judged in evaluation.judged.items():
         figures = evaluation.figures[name]
         figure = next(
-            each for each in (main[judged.attribute.kind], "range_accuracy", "coarse_accuracy") if each in figures
+            each for each in (judged.attribute.main_figure, "range_accuracy", "coarse_accuracy") if each in figures
         )
         interval = evaluation.intervals[name].get(figure)
         bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else ""

@@ -57,7 +57,7 @@ def _caption(row: dict[str, Any], attributes: AttributeSet) -> tuple[str, bool]:
 
 def _words(row: dict[str, Any], attribute: Attribute) -> tuple[str, bool] | None:
     name, said = attribute.name, row[f"predicted_{attribute.name}"]
-    if attribute.kind == "age":
+    if attribute.is_years:
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         if low is None:
             return None

@@ -38,9 +38,9 @@ class PredictActor:
             attributes = self._predictor.model.attributes
             values = decide_labels(attributes, scores, self._predictor.model.thresholds)
             for each in attributes.attributes:
-                if each.kind != "age":
+                if each.has_score:
                     score = scores[each.name]
-                    values[f"{each.name}_score"] = score.max(1) if each.kind == "identity" else score
+                    values[f"{each.name}_score"] = score.max(1) if each.is_person else score
             columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
             for field in self._schema:
                 if field.name not in columns:

@@ -4,7 +4,6 @@ The label run and the prediction run are this, each with its own actors, fingerp
 """
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,6 @@ import pyarrow as pa
 import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig, PredictConfig, StorageConfig
-from faceattr.data.formats.json_text import encode_json
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
@@ -36,11 +34,10 @@ from faceattr.data.runs.version import (
     read_record,
 )
 from faceattr.data.stores.keys import join_uri
-from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.store import Store
-from faceattr.jobs.cluster.metrics import RunRows
-from faceattr.jobs.cluster.progress import ErrorBudget, Progress
+from faceattr.jobs.cluster.progress import ErrorBudget
 from faceattr.jobs.cluster.session import ActorLayout, cluster_errors, plan_actors
+from faceattr.jobs.cluster.watch_run import watch_run
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.pipeline import ImageStream, stream_rows
 
@@ -168,42 +165,19 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
         RunError: too many images are bad, or the cluster failed; what is committed stays.
     """
     work = version.work()
-    num_pending = sum(len(record.plan.shard_range(shard)) for shard in work.pending.tolist())
-    if not num_pending:
+    if not work.num_rows:
         return
     logger.info(
-        "%s pending_rows=%d pending_shards=%d of=%d", job.kind, num_pending, len(work.pending), record.plan.num_shards
+        "%s pending_rows=%d pending_shards=%d of=%d", job.kind, work.num_rows, len(work.pending), record.plan.num_shards
     )
     actors = plan_actors(job.config.workers)
     logger.info("%s %s", job.kind, " ".join(f"{key}={value}" for key, value in asdict(actors).items()))
-    binary = [each.name for each in job.attributes.attributes if each.kind == "binary"]
-    progress = Progress(record.plan.num_rows, record.plan.num_rows - num_pending, binary)
-    watched = RunRows(record.plan.num_rows, record.plan.num_rows - num_pending)
+    binary = [each.name for each in job.attributes.attributes if each.is_yes_no]
     budget = ErrorBudget(
         job.config.max_error_share, record.plan.num_rows, lambda: count_rejected(version, work, job.storage)
     )
-    budget.judge()
-    started = time.time()
-
-    def on_rows(rows: pa.Table) -> None:
-        progress.add(rows)
-        watched.add(len(rows))
-        budget.add(rows)
-
-    try:
-        with cluster_errors():
-            commit_all(version.committer(work), _stream(job, record, version, work, actors), on_rows=on_rows)
-    finally:
-        progress.close()
-        watched.close()
-        session = {
-            "started": started,
-            "version": version.version,
-            "samples": progress.samples,
-            "rows": progress.num_rows,
-        }
-        key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
-        write_on_the_way_out(lambda: job.output.put(key, data), key)
+    with watch_run(version, work, budget, positives=binary) as on_rows, cluster_errors():
+        commit_all(version.committer(work), _stream(job, record, version, work, actors), on_rows=on_rows)
 
 
 def _stream(

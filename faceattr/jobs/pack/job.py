@@ -124,7 +124,7 @@ class PackJob:
         for entry in splits.rename:
             old, _, new = entry.rpartition("=")
             kept[old] = None if new == "draw" else new
-        has_identity = any(each.kind == "identity" for each in gathered.labels.attributes.attributes)
+        has_identity = any(each.is_person for each in gathered.labels.attributes.attributes)
         return SplitRules(
             ratios=SplitRatios(train=splits.train, val=splits.val, test=splits.test),
             seed=splits.seed,

@@ -8,7 +8,6 @@ Two passes over the images where their content is not known yet, one where a lab
 """
 
 import logging
-import time
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 
 import faceattr
-from faceattr.data.formats.json_text import encode_json
 from faceattr.data.packed.plan import label_fields_of, write_pack_plan
 from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.writer import (
@@ -30,11 +28,10 @@ from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.reject_counts import count_rejected
 from faceattr.data.runs.version import RunRecord, RunVersion, open_run, read_record
 from faceattr.data.sources.gather import ImagePlace
-from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.errors import ConfigError
-from faceattr.jobs.cluster.metrics import RunRows
-from faceattr.jobs.cluster.progress import ErrorBudget, Progress
+from faceattr.jobs.cluster.progress import ErrorBudget
 from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.cluster.watch_run import watch_run
 from faceattr.jobs.pack.job import PACKING_PACKAGES, PackJob
 from faceattr.jobs.pack.scan import find_rows, measure_row_bytes
 from faceattr.jobs.pack.shard_tasks import checker_on_cluster, make_shards
@@ -113,33 +110,14 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
         RunError: too many images are bad, or the cluster failed; what is committed stays.
     """
     work, plan = version.work(), version.record.plan
-    num_pending = sum(len(plan.shard_range(shard)) for shard in work.pending.tolist())
-    if not num_pending:
+    if not work.num_rows:
         return
-    logger.info("pack pending_rows=%d pending_shards=%d of=%d", num_pending, len(work.pending), plan.num_shards)
+    logger.info("pack pending_rows=%d pending_shards=%d of=%d", work.num_rows, len(work.pending), plan.num_shards)
     make = job.pack_images((ImagePlace(**place) for place in version.record.source["places"]), version.schema)
-    progress = Progress(plan.num_rows, plan.num_rows - num_pending)
-    watched = RunRows(plan.num_rows, plan.num_rows - num_pending)
     budget = ErrorBudget(job.config.max_error_share, plan.num_rows, lambda: count_rejected(version, work, job.storage))
-    budget.judge()
-    started = time.time()
-    try:
-        with cluster_errors():
-            for rows in make_shards(work, version, make, storage=job.storage, cpus=_PACK_CPUS, name="faceattr_pack"):
-                progress.add(rows)
-                watched.add(len(rows))
-                budget.add(rows)
-    finally:
-        progress.close()
-        watched.close()
-        session = {
-            "started": started,
-            "version": version.version,
-            "samples": progress.samples,
-            "rows": progress.num_rows,
-        }
-        key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
-        write_on_the_way_out(lambda: job.output.put(key, data), key)
+    with watch_run(version, work, budget) as on_rows, cluster_errors():
+        for rows in make_shards(work, version, make, storage=job.storage, cpus=_PACK_CPUS, name="faceattr_pack"):
+            on_rows(rows)
 
 
 def publish_pack(job: PackJob, version: RunVersion) -> PackedStatistics:

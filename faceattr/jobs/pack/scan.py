@@ -25,8 +25,9 @@ from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
-from faceattr.jobs.cluster.progress import ErrorBudget, Progress
+from faceattr.jobs.cluster.progress import ErrorBudget
 from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.cluster.watch_run import watch_run
 from faceattr.jobs.pack.job import PackJob
 from faceattr.jobs.pack.shard_tasks import make_shards
 from faceattr.jobs.pack.stages import HashImages, ReadPlaces, mean_bytes
@@ -159,23 +160,15 @@ def _plan_tables(tables: Iterable[pa.Table], carried: pa.Schema) -> Iterator[pa.
 
 def _hash_images(job: PackJob, gathered: GatheredLabels, version: RunVersion) -> None:
     work, plan = version.work(), version.record.plan
-    num_pending = sum(len(plan.shard_range(shard)) for shard in work.pending.tolist())
-    if num_pending:
-        logger.info("scan pending_rows=%d of=%d", num_pending, plan.num_rows)
+    if work.num_rows:
+        logger.info("scan pending_rows=%d of=%d", work.num_rows, plan.num_rows)
         make = HashImages(ReadPlaces(gathered.places, job.storage, job.limits), version.schema)
-        progress = Progress(plan.num_rows, plan.num_rows - num_pending)
         # What earlier sessions rejected is tried once more by `_scan`, so it does not count before that.
         budget = ErrorBudget(job.config.max_error_share, plan.num_rows)
-        try:
-            with cluster_errors():
-                tables = make_shards(
-                    work, version, make, storage=job.storage, cpus=_SCAN_CPUS, name="faceattr_pack_scan"
-                )
-                for rows in tables:
-                    progress.add(rows)
-                    budget.add(rows)
-        finally:
-            progress.close()
+        with watch_run(version, work, budget, is_whole_run=False) as on_rows, cluster_errors():
+            tables = make_shards(work, version, make, storage=job.storage, cpus=_SCAN_CPUS, name="faceattr_pack_scan")
+            for rows in tables:
+                on_rows(rows)
     version.publish(version.verify())
 
 

@@ -17,8 +17,6 @@ import ray.data
 import torch
 from torch import Tensor, nn
 
-from faceattr.attributes import AttributeSet
-from faceattr.config import StorageConfig
 from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
@@ -33,7 +31,6 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
 from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import boundary_keys
-from faceattr.training.assembly import build_model
 from faceattr.training.features.cache import (
     FeatureChunk,
     cut_parts,
@@ -44,6 +41,7 @@ from faceattr.training.features.cache import (
     write_part,
 )
 from faceattr.training.features.key import FeatureKey, View
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_survey import SplitSurvey
 from faceattr.training.loop.forward import Forward
 
@@ -62,36 +60,19 @@ class FeatureSource:
 
     Attributes:
         config: of the network; only what decides its frozen blocks counts.
-        data: packed runs.
-        attributes: to learn.
-        surveys: split -> what is known of its labels.
+        inputs: packed runs and what is known of them.
         root_uri: folder of the search; caches lie in `features/` there.
-        storage: how stores are reached.
         settings: of the cache.
     """
 
     config: TrainConfig
-    data: PackedData
-    attributes: AttributeSet
-    surveys: dict[str, SplitSurvey]
+    inputs: TrainingInputs
     root_uri: str
-    storage: StorageConfig
     settings: FeaturesConfig
-
-    @property
-    def data_fingerprint(self) -> str:
-        """Of the data in the order of their rows, which follows from that of the runs."""
-        return f"{self.data.fingerprint} {' '.join(self.data.uris)}"
 
     def build_model(self) -> MultiAttributeModel:
         """The network before its first step, frozen as a whole."""
-        counts = {name: torch.tensor(each, dtype=torch.float64) for name, each in self.surveys["train"].counts.items()}
-        model = build_model(
-            self.config,
-            self.attributes,
-            counts=counts,
-            storage=self.storage,
-        )
+        model = self.inputs.build_model(self.config)
         freeze(model, "all")
         return model.eval()
 
@@ -122,7 +103,7 @@ def plan_feature_tasks(
                 model,
                 boundary,
                 source.settings,
-                data_fingerprint=source.data_fingerprint,
+                data_fingerprint=source.inputs.data_fingerprint,
                 views=[view],
             )[0]
             for boundary in sorted(boundaries)
@@ -147,7 +128,7 @@ def fill_features(source: FeatureSource, task: FeatureTask, facts: BackboneCuts,
     Raises:
         RunError: an image or a file cannot be read.
     """
-    stores = {key.boundary: open_store(features_uri(source.root_uri, key), source.storage) for key in task.keys}
+    stores = {key.boundary: open_store(features_uri(source.root_uri, key), source.inputs.storage) for key in task.keys}
     unpublished = [key for key in task.keys if read_feature_manifest(stores[key.boundary]) is None]
     if not unpublished:
         return 0
@@ -156,7 +137,7 @@ def fill_features(source: FeatureSource, task: FeatureTask, facts: BackboneCuts,
     parts = [
         part
         for split in task.splits
-        for part in cut_parts(split, source.surveys[split].stretches.total_rows, part_rows)
+        for part in cut_parts(split, source.inputs.surveys[split].stretches.total_rows, part_rows)
     ]
     missing = {part for key in unpublished for part in missing_parts(stores[key.boundary], parts)}
     ordered = [part for part in parts if part in missing]
@@ -174,7 +155,7 @@ def _compute(source: FeatureSource, task: FeatureTask, parts: Sequence[FeatureCh
     num = int(cluster.get("GPU", 0.0) / gpus) if gpus else int(cluster.get("CPU", 1.0))
     num = min(source.settings.actors or max(1, num), len(parts))
     key = task.keys[0]
-    decode = DecodeParts(data=source.data, surveys=source.surveys, preprocessing=key.preprocessing, view=key.view)
+    decode = DecodeParts(inputs=source.inputs, preprocessing=key.preprocessing, view=key.view)
     items = [{"split": part.split, "number": part.number, "start": part.start, "rows": part.num_rows} for part in parts]
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = False
@@ -205,14 +186,12 @@ class DecodeParts:
     """Parts -> their images, uint8 [n, 3, S, S] as one binary value, one row a part.
 
     Attributes:
-        data: packed runs.
-        surveys: split -> where its rows lie.
+        inputs: packed runs and where their rows lie.
         preprocessing: of the backbone.
         view: random view; None for images as they are.
     """
 
-    data: PackedData
-    surveys: dict[str, SplitSurvey]
+    inputs: TrainingInputs
     preprocessing: Preprocessing
     view: View | None
 
@@ -220,7 +199,8 @@ class DecodeParts:
         """Columns: split, number, start, rows, pixels."""
         (item,) = items.to_pylist()
         torch.set_num_threads(1)  # tasks run side by side
-        encoded = read_images(self.data, item["split"], self.surveys[item["split"]], item["start"], item["rows"])
+        split = item["split"]
+        encoded = read_images(self.inputs.data, split, self.inputs.surveys[split], item["start"], item["rows"])
         side = self.preprocessing.size_px
         pixels = np.empty((item["rows"], 3, side, side), np.uint8)
         plain = EvalTransform(self.preprocessing)
@@ -273,7 +253,7 @@ class ComputeFeatures:
                 )
         self._keys = task.keys
         self._stores: dict[int, Store] = {
-            key.boundary: open_store(features_uri(source.root_uri, key), source.storage) for key in task.keys
+            key.boundary: open_store(features_uri(source.root_uri, key), source.inputs.storage) for key in task.keys
         }
         self._blocks = _FrozenBlocks(model, [key.boundary for key in task.keys]).to(self._device)
         self._forward = Forward(

@@ -9,8 +9,7 @@ import torch
 import yaml
 
 from faceattr.config.overrides import dump_config, override
-from faceattr.data.formats.json_files import decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_versioned, encode_versioned
 from faceattr.data.formats.parquet import encode_table
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.keys import join_uri
@@ -34,7 +33,6 @@ BEST_CONFIG_KEY = "best.yaml"
 BEST_FOLDER = "best"
 TEST_KEY = "test.json"
 SEARCH_REPORT_KEY = "report.html"
-_STORE_SHARE = 0.4
 # Keys of the train config that say where to and how a command runs, not what is trained.
 _NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
 
@@ -91,14 +89,14 @@ def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRec
             raise RunError(
                 f"the model of the best trial, {best.name}, is gone from {join_uri(output.uri, own)}"
             ) from error
-    output.put(f"{BEST_FOLDER}/trial.json", encode_json({"trial": best.name}).encode())
+    output.put(f"{BEST_FOLDER}/trial.json", encode_versioned({"trial": best.name}))
     for trial in trials:
         for name in MODEL_FILES:
             output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
 
 
 def _read_object(store: Store, key: str) -> dict[str, Any]:
-    return decode_object(store.get(key), join_uri(store.uri, key))
+    return decode_versioned(store.get(key), join_uri(store.uri, key))
 
 
 def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
@@ -116,7 +114,7 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
     Raises:
         RunError: the cluster broke, or an image cannot be read.
     """
-    if "test" not in plan.surveys:
+    if "test" not in plan.inputs.surveys:
         return None
     try:
         there = _read_object(job.output, TEST_KEY)
@@ -130,33 +128,27 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
             ray.remote(_judge_on_test).options(num_cpus=trials.cpus, num_gpus=trials.gpus).remote(plan)
         )
     found = {"trial": best.name, **found}
-    job.output.put(TEST_KEY, encode_json(found, indent=1).encode())
+    job.output.put(TEST_KEY, encode_versioned(found, indent=1))
     return found
 
 
 def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
     """Runs the winner over the test images, in a task of the cluster."""
-    model = MultiAttributeModel.from_pretrained(
-        join_uri(plan.output_uri, BEST_FOLDER),
-        storage=plan.storage,
-    )
+    inputs = plan.inputs
+    model = MultiAttributeModel.from_pretrained(join_uri(plan.output_uri, BEST_FOLDER), storage=inputs.storage)
     device = given_device(plan.trials.gpus > 0)
     forward = Forward(model.backbone.preprocessing, precision=plan.base.optim.precision, device=device)
+    tested = replace(
+        inputs,
+        data=replace(inputs.data, splits={**inputs.data.splits, "val": inputs.data.splits["test"]}),
+        surveys={**inputs.surveys, "val": inputs.surveys["test"]},
+    )
     feed = Feed(
-        FeedPlan(
-            data=replace(plan.data, splits={**plan.data.splits, "val": plan.data.splits["test"]}),
-            attributes=plan.attributes,
-            surveys={**plan.surveys, "val": plan.surveys["test"]},
-            settings=plan.base.feed,
-            augmentation=plan.base.augmentation,
-            preprocessing=model.backbone.preprocessing,
-            seed=plan.base.seed,
-            num_epochs=1,
-        ),
+        FeedPlan(inputs=tested, config=plan.base, preprocessing=model.backbone.preprocessing),
         rank=0,
         world_size=1,
         max_decoders=count_decoders(plan.base, 1, plan.trials.cpus),
-        store_share=_STORE_SHARE,
+        num_feeds=1,
         pin=False,
     )
     outputs, targets = [], []

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from faceattr.attributes import AttributeSet
-from faceattr.config import StorageConfig
 from faceattr.config.overrides import override
 from faceattr.config.search import FeaturesConfig, TrialsConfig
 from faceattr.config.train import TrainConfig
-from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.keys import join_uri
 from faceattr.jobs.cluster.cores import CoreShare, share_cores
 from faceattr.jobs.search.fill_cache import FeatureSource
@@ -24,15 +21,13 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.cache_choice import CachePlan, CacheUse, choose_cache
 from faceattr.search.judge import Judge
 from faceattr.search.records import trial_folder
-from faceattr.training.assembly import build_model
 from faceattr.training.features.cache import features_uri, open_features
 from faceattr.training.features.feed import FeatureFeed, read_labels
-from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.inputs import TrainingInputs
+from faceattr.training.loop.fit import EpochBatches
 from faceattr.training.targets import Targets, read_targets
 
 MODEL_FOLDER = "model"
-# Of the object store, over the trials that run at a time.
-_STORE_SHARE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +36,8 @@ class SearchPlan:
 
     Attributes:
         base: settings that the trials share.
-        data: packed runs.
-        attributes: to learn.
-        surveys: split -> what is known of its labels.
+        inputs: packed runs and what is known of them.
         output_uri: folder of the search.
-        storage: how stores are reached.
         judge: of trials.
         caches: that were filled.
         features: settings of the caches.
@@ -54,11 +46,8 @@ class SearchPlan:
     """
 
     base: TrainConfig
-    data: PackedData
-    attributes: AttributeSet
-    surveys: dict[str, SplitSurvey]
+    inputs: TrainingInputs
     output_uri: str
-    storage: StorageConfig
     judge: Judge
     caches: CachePlan
     features: FeaturesConfig
@@ -66,23 +55,9 @@ class SearchPlan:
     num_concurrent: int = 1
 
     @property
-    def counts(self) -> dict[str, Tensor]:
-        """Labels by class in the training split."""
-        counts = self.surveys["train"].counts
-        return {name: torch.tensor(each, dtype=torch.float64) for name, each in counts.items()}
-
-    @property
     def source(self) -> FeatureSource:
         """Of the caches."""
-        return FeatureSource(
-            config=self.base,
-            data=self.data,
-            attributes=self.attributes,
-            surveys=self.surveys,
-            root_uri=self.output_uri,
-            storage=self.storage,
-            settings=self.features,
-        )
+        return FeatureSource(config=self.base, inputs=self.inputs, root_uri=self.output_uri, settings=self.features)
 
     def config_of(self, number: int, values: Mapping[str, Any]) -> TrainConfig:
         """The train config of a trial.
@@ -93,18 +68,10 @@ class SearchPlan:
         output = join_uri(self.output_uri, f"{trial_folder(number)}/{MODEL_FOLDER}")
         return override(self.base, {**values, "output": output})
 
-    def build_model(self, config: TrainConfig) -> MultiAttributeModel:
-        """The network of a trial before its first step."""
-        return build_model(
-            config,
-            self.attributes,
-            counts=self.counts,
-            storage=self.storage,
-        )
-
     def val_targets(self) -> dict[str, Targets]:
         """Labels of all validation rows, in order."""
-        return read_targets(read_labels(self.data, "val", self.attributes), self.attributes)
+        attributes = self.inputs.attributes
+        return read_targets(read_labels(self.inputs.data, "val", attributes), attributes)
 
 
 @dataclass(kw_only=True)
@@ -113,17 +80,20 @@ class Inputs:
 
     Attributes:
         feed: of batches.
-        num_batches: in an epoch.
         boundary: depth where its network begins; None for images.
         note: for the record.
         threads: that the network computes with; None leaves the number as it is.
     """
 
     feed: FeatureFeed | Feed
-    num_batches: int
     boundary: int | None
     note: str
     threads: int | None = None
+
+    @property
+    def batches(self) -> EpochBatches:
+        """For `fit`."""
+        return EpochBatches(train=self.feed.train_batches, val=self.feed.val_batches, num_train=self.feed.num_batches)
 
     def wrap(self, model: MultiAttributeModel) -> nn.Module:
         """What inputs go through."""
@@ -137,41 +107,28 @@ def open_inputs(
     plan: SearchPlan, config: TrainConfig, model: MultiAttributeModel, *, rank: int = 0, world_size: int = 1
 ) -> Inputs:
     """Cached activations if there are any for this trial, else images."""
-    fingerprint = plan.source.data_fingerprint
+    fingerprint = plan.inputs.data_fingerprint
     use = choose_cache(config, model, plan.caches, plan.features, data_fingerprint=fingerprint)
     if isinstance(use, CacheUse):
         feed = open_cache(plan, config, use, rank=rank, world_size=world_size)
         if feed is not None:
             note = f"features before block {use.boundary}"
-            return Inputs(feed=feed, num_batches=feed.num_batches, boundary=use.boundary, note=note)
+            return Inputs(feed=feed, boundary=use.boundary, note=note)
         use = "no cache has the keys of this trial's frozen blocks"
-    feed_plan = FeedPlan(
-        data=plan.data,
-        attributes=plan.attributes,
-        surveys=plan.surveys,
-        settings=config.feed,
-        augmentation=config.augmentation,
-        preprocessing=model.backbone.preprocessing,
-        seed=config.seed,
-        num_epochs=config.optim.epochs,
-    )
-    cores = _share_cores(plan, config, model, feed_plan, world_size)
+    feed_plan = FeedPlan(inputs=plan.inputs, config=config, preprocessing=model.backbone.preprocessing)
+    cores = _share_cores(plan, model, feed_plan, world_size)
     images = Feed(
         feed_plan,
         rank=rank,
         world_size=world_size,
         max_decoders=cores.decoders,
-        store_share=_STORE_SHARE / world_size / (plan.trials.max_concurrent or 1),
+        num_feeds=world_size * (plan.trials.max_concurrent or 1),
         pin=plan.trials.gpus > 0 and torch.cuda.is_available(),
     )
-    return Inputs(
-        feed=images, num_batches=feed_plan.num_batches, boundary=None, note=f"images: {use}", threads=cores.threads
-    )
+    return Inputs(feed=images, boundary=None, note=f"images: {use}", threads=cores.threads)
 
 
-def _share_cores(
-    plan: SearchPlan, config: TrainConfig, model: MultiAttributeModel, feed_plan: FeedPlan, world_size: int
-) -> CoreShare:
+def _share_cores(plan: SearchPlan, model: MultiAttributeModel, feed_plan: FeedPlan, world_size: int) -> CoreShare:
     """Of one worker of one trial, beside those of the trials that run at the same time."""
     trials, workers = plan.trials, plan.base.workers
     if world_size > 1:
@@ -182,7 +139,6 @@ def _share_cores(
     return share_cores(
         model,
         feed_plan,
-        config,
         num_workers=world_size * plan.num_concurrent,
         most_threads=os.cpu_count() or 1,
         worker_cpus=worker_cpus,
@@ -194,20 +150,9 @@ def open_cache(
     plan: SearchPlan, config: TrainConfig, use: CacheUse, *, rank: int = 0, world_size: int = 1
 ) -> FeatureFeed | None:
     """Batches of cached activations; None if a cache is not there."""
-    opened = [open_features(features_uri(plan.output_uri, key), plan.storage) for key in (*use.train, use.val)]
+    opened = [open_features(features_uri(plan.output_uri, key), plan.inputs.storage) for key in (*use.train, use.val)]
     views = [each["train"] for each in opened[:-1] if each is not None and "train" in each]
     val = opened[-1]
     if len(views) < len(use.train) or val is None or "val" not in val:
         return None
-    return FeatureFeed(
-        views,
-        val["val"],
-        train_labels=read_labels(plan.data, "train", plan.attributes),
-        val_labels=read_labels(plan.data, "val", plan.attributes),
-        surveys=plan.surveys,
-        attributes=plan.attributes,
-        settings=config.feed,
-        seed=config.seed,
-        rank=rank,
-        world_size=world_size,
-    )
+    return FeatureFeed(views, val["val"], plan.inputs, config, rank=rank, world_size=world_size)

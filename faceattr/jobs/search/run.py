@@ -22,12 +22,13 @@ from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.job import SET_ATTRIBUTES, SearchJob
 from faceattr.jobs.search.stack import stack_key
 from faceattr.jobs.search.tune import run_trials
-from faceattr.jobs.train.feed import ROW_READ_CPUS
+from faceattr.jobs.train.feed import reading_cpus
 from faceattr.jobs.train.survey import load_surveys, survey_data
 from faceattr.search.cache_choice import all_cached, possible_depths
 from faceattr.search.records import TrialRecord, read_begun, read_records
 from faceattr.search.sampler import Sampler
 from faceattr.search.trial_queue import TrialQueue
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_needs import refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
 
@@ -53,11 +54,8 @@ def plan_search(job: SearchJob, surveys: dict[str, SplitSurvey]) -> SearchPlan:
     """What every trial needs to know."""
     return SearchPlan(
         base=job.base,
-        data=job.data,
-        attributes=job.attributes,
-        surveys=surveys,
+        inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
         output_uri=job.output.uri,
-        storage=job.storage,
         judge=job.judge,
         caches=job.caches,
         features=job.config.features,
@@ -138,7 +136,7 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
     asked = {"CPU": trials.cpus, "GPU": trials.gpus}
     claimed = dict(asked)
     if not cached:
-        claimed["CPU"] += workers.num_workers * 2 * ROW_READ_CPUS + feed.decode_cpus
+        claimed["CPU"] += workers.num_workers * reading_cpus() + feed.decode_cpus
     if grouped:
         claimed["CPU"] += workers.num_workers * workers.cpus_per_worker
         claimed["GPU"] += workers.num_workers * workers.use_gpu

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from faceattr.config.fit import FitConfig, compute_fingerprint
 from faceattr.config.train import TrainConfig
-from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
 from faceattr.jobs.search.inputs import SearchPlan, open_inputs
@@ -18,7 +17,7 @@ from faceattr.jobs.search.trial import ReportTrial, is_best, save_trial_model
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import CachePlan
-from faceattr.search.records import TrialRecord
+from faceattr.search.records import TrialRecord, TrialReport
 from faceattr.training.features.feed import FeatureFeed
 from faceattr.training.features.stacked_fit import StackedTrial, fit_stacked, shared_settings, why_not_stacked
 from faceattr.training.metrics import Metrics
@@ -56,7 +55,7 @@ def train_stack(
         plan: of the search.
         numbers: of the trials.
         settings: of each, key -> value.
-        report: gets the records of all trials, once.
+        report: gets a `TrialReport` of all trials, once, under `report`.
         device: that is computed on.
 
     Raises:
@@ -64,7 +63,7 @@ def train_stack(
     """
     started_s = time.monotonic()
     configs = [plan.config_of(number, values) for number, values in zip(numbers, settings, strict=True)]
-    model = plan.build_model(configs[0])
+    model = plan.inputs.build_model(configs[0])
     inputs = open_inputs(plan, configs[0], model)
     feed = inputs.feed
     if not isinstance(feed, FeatureFeed):
@@ -74,11 +73,9 @@ def train_stack(
     fits: list[FitConfig] = [config.fit for config in configs]
     trials = fit_stacked(
         model,
-        feed.train_batches,
-        feed.val_batches,
+        inputs.batches,
         fits,
-        counts=plan.counts,
-        steps_per_epoch=inputs.num_batches,
+        counts=plan.inputs.counts,
         device=device,
     )
     judge = _StackJudge(plan, model, torch.cat([batch.inputs for batch in feed.val_batches()]))
@@ -86,8 +83,8 @@ def train_stack(
     share = (time.monotonic() - started_s) / len(records)
     records = [replace(record, inputs=inputs.note, seconds=share, stacked=True) for record in records]
     _save_best(plan, model, configs, records, trials)
-    described = encode_json([asdict(each) for each in records])
-    report({"epoch": 0, "objective": _best_objective(records), "records": described})
+    described = TrialReport(records=tuple(records), state="over").encode()
+    report({"epoch": 0, "objective": _best_objective(records), "report": described})
 
 
 class _StackJudge:
@@ -105,7 +102,7 @@ class _StackJudge:
         self._model.heads.load_state_dict(trial.heads)
         with torch.no_grad():
             outputs = self._model.apply_heads(self._features)
-        metrics = Metrics(self._plan.attributes)
+        metrics = Metrics(self._plan.inputs.attributes)
         metrics.add(outputs, self._targets)
         best = trial.history[trial.best_epoch]
         return TrialRecord(
@@ -138,4 +135,4 @@ def _save_best(
     assert judgement is not None
     if is_best(plan, judgement):
         model.heads.load_state_dict(trials[best].heads)
-        save_trial_model(open_store(configs[best].output, plan.storage), model, judgement)
+        save_trial_model(open_store(configs[best].output, plan.inputs.storage), model, judgement)

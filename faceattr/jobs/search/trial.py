@@ -4,56 +4,40 @@ It runs in the process of the trial, or as one of the workers of a group; either
 is worth, and at the end the thresholds go into the saved model.
 """
 
-import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from faceattr.data.formats.json_files import damage_named
-from faceattr.data.formats.json_text import encode_json
-from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
-from faceattr.jobs.train.worker import distribute_network
 from faceattr.models.heads import count_outputs
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
 from faceattr.search.judge import Recorder
-from faceattr.search.records import Judgement, best_trial, decode_judgement, read_records
+from faceattr.search.records import (
+    PROGRESS_KEY,
+    Judgement,
+    TrialRecord,
+    TrialReport,
+    best_trial,
+    load_judgements,
+    read_records,
+    save_judgements,
+)
 from faceattr.training.assembly import build_stages
 from faceattr.training.features.feed import own_val_rows
 from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
 from faceattr.training.loop.fit import fit
-from faceattr.training.loop.ranks import Reduce, no_reduce
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.loop.state import EpochRecord, TrainingState
-from faceattr.training.row_order import Indices
-
-_PROGRESS_KEY = "progress.json"
 
 ReportTrial = Callable[[dict[str, Any]], None]
-
-
-@dataclass(kw_only=True)
-class _Progress:
-    """Judgements of the epochs so far; kept beside checkpoints."""
-
-    judgements: list[Judgement] = field(default_factory=list)
-
-    def save(self, store: Store) -> None:
-        store.put(_PROGRESS_KEY, encode_json([asdict(each) for each in self.judgements]).encode())
-
-    @classmethod
-    def load(cls, store: Store, num_epochs: int) -> "_Progress":
-        with damage_named(join_uri(store.uri, _PROGRESS_KEY)):
-            found = json.loads(store.get(_PROGRESS_KEY))
-            return cls(judgements=[decode_judgement(each) for each in found[:num_epochs]])
 
 
 def train_trial(
@@ -62,10 +46,7 @@ def train_trial(
     values: Mapping[str, Any],
     report: ReportTrial,
     *,
-    device: torch.device,
-    rank: int = 0,
-    world_size: int = 1,
-    reduce: Reduce = no_reduce,
+    ranks: Ranks,
 ) -> None:
     """Trains and judges one trial; its model is saved if no trial before it was better.
 
@@ -73,72 +54,63 @@ def train_trial(
         plan: of the search.
         number: of the trial.
         values: key -> value.
-        report: gets what `faceattr.search.progress_table` reads, after every epoch and at the end.
-        device: that is computed on.
-        rank: of this worker.
-        world_size: workers of the trial.
-        reduce: sum over them.
+        report: gets numbers for Tune, and a `TrialReport` under `report`, after every epoch.
+        ranks: this worker among those of the trial.
 
     Raises:
         FaceattrError: the trial cannot be trained.
     """
     config = plan.config_of(number, values)
-    store = open_store(config.output, plan.storage)
+    store = open_store(config.output, plan.inputs.storage)
     state = load_last_checkpoint(store)
-    model = plan.build_model(config)
+    model = plan.inputs.build_model(config)
     stages = build_stages(config, model)
     num_epochs = sum(stage.num_epochs for stage in stages)
-    inputs = open_inputs(plan, config, model, rank=rank, world_size=world_size)
+    inputs = open_inputs(plan, config, model, rank=ranks.rank, world_size=ranks.world_size)
     if inputs.threads is not None:
         torch.set_num_threads(inputs.threads)
-    targets = plan.val_targets()
-    own_rows = own_val_rows(plan.surveys["val"], rank=rank, world_size=world_size)
-    progress = _Progress() if state is None else _Progress.load(store, state.epoch)
+    judged = _JudgedEpochs(plan, number, values, inputs, [] if state is None else load_judgements(store, state.epoch))
     kept: list[dict[str, Tensor]] = []
-    outputs_of = _Gather(model, own_rows, len(next(iter(targets.values()))), reduce)
+    gather = _Gather(model, plan, ranks)
     saved_s = time.monotonic()
 
     def after_epoch(record: EpochRecord, state: TrainingState) -> None:
         nonlocal saved_s
-        progress.judgements.append(plan.judge.judge(outputs_of(kept), targets))
+        judged.add(gather(kept))
         kept.clear()
-        if rank == 0 and time.monotonic() - saved_s > plan.trials.checkpoint_s and state.epoch < num_epochs:
+        # The end of the last epoch is reported once its model is safe: the scheduler may end the trial at a report.
+        if state.epoch == num_epochs:
+            return
+        if ranks.rank == 0 and time.monotonic() - saved_s > plan.trials.checkpoint_s:
             # The judgements first: a checkpoint without them could not be gone on from.
-            progress.save(store)
+            save_judgements(store, judged.judgements)
             store_checkpoint(store, state)
             saved_s = time.monotonic()
-        # The end of the last epoch is reported once its model is safe: the scheduler may end the trial at a report.
-        if state.epoch < num_epochs:
-            report(_describe(progress, state.selection["best_epoch"], state.history, inputs, done=False))
+        report(judged.report(state.selection["best_epoch"], state.history, done=False))
 
     try:
         result = fit(
             model,
-            inputs.feed.train_batches,
-            inputs.feed.val_batches,
+            inputs.batches,
             config.fit,
-            counts=plan.counts,
-            steps_per_epoch=-(-inputs.num_batches // config.optim.accumulation),
-            device=device,
+            counts=plan.inputs.counts,
+            ranks=ranks,
             stages=stages,
-            reduce=reduce,
-            rank=rank,
             network=lambda model: Recorder(inputs.wrap(model), kept),
-            distribute=lambda network: distribute_network(network, world_size, device),
             report=after_epoch,
             state=state,
         )
     finally:
         inputs.feed.close()
-    judgement = progress.judgements[result.best_epoch]
-    if rank == 0 and is_best(plan, judgement):
+    judgement = judged.judgements[result.best_epoch]
+    if ranks.rank == 0 and is_best(plan, judgement):
         save_trial_model(store, model, judgement)
-    report(_describe(progress, result.best_epoch, result.history, inputs, done=True))
+    report(judged.report(result.best_epoch, result.history, done=True))
 
 
 def is_best(plan: SearchPlan, judgement: Judgement) -> bool:
     """Whether no finished trial has a better objective."""
-    best = best_trial(read_records(open_store(plan.output_uri, plan.storage)))
+    best = best_trial(read_records(open_store(plan.output_uri, plan.inputs.storage)))
     return best is None or best.judgement is None or judgement.objective >= best.judgement.objective
 
 
@@ -152,39 +124,59 @@ def save_trial_model(store: Store, model: MultiAttributeModel, judgement: Judgem
             store.put(name, (folder / name).read_bytes())
 
 
-def _describe(
-    progress: _Progress, best_epoch: int, history: list[EpochRecord], inputs: Inputs, *, done: bool
-) -> dict[str, Any]:
-    """What is reported: plain numbers for Tune, and the rest as JSON."""
-    best, last = progress.judgements[best_epoch], progress.judgements[-1]
-    figures = {name[4:]: value for name, value in history[best_epoch].items() if name.startswith("val/")}
-    payload = {
-        "judgement": asdict(best),
-        "best_epoch": best_epoch,
-        "figures": figures,
-        "history": [each.objective for each in progress.judgements],
-        "inputs": inputs.note,
-    }
-    shown = best if done else last
-    return {
-        "epoch": len(progress.judgements),
-        "objective": shown.objective,
-        "auxiliary": shown.auxiliary if shown.auxiliary is not None else float("nan"),
-        "loss": history[-1]["val/loss"],
-        "done_training": done,
-        "payload": encode_json(payload),
-    }
+class _JudgedEpochs:
+    """What the epochs of a trial are worth, and what is reported of them.
+
+    Attributes:
+        judgements: one an epoch.
+    """
+
+    def __init__(
+        self, plan: SearchPlan, number: int, values: Mapping[str, Any], inputs: Inputs, judgements: list[Judgement]
+    ) -> None:
+        self._judge, self._targets = plan.judge, plan.val_targets()
+        self._number, self._values, self._note = number, values, inputs.note
+        self.judgements = judgements
+
+    def add(self, outputs: Mapping[str, Tensor]) -> None:
+        """Judges an epoch by the outputs [n, outputs] of all validation rows."""
+        self.judgements.append(self._judge.judge(outputs, self._targets))
+
+    def report(self, best_epoch: int, history: Sequence[EpochRecord], *, done: bool) -> dict[str, Any]:
+        """Plain numbers for Tune's scheduler and for TensorBoard, and a `TrialReport` for the driver."""
+        best = self.judgements[best_epoch]
+        record = TrialRecord(
+            number=self._number,
+            values=self._values,
+            status="finished" if done else "stopped",
+            judgement=best,
+            best_epoch=best_epoch,
+            num_epochs=len(self.judgements),
+            figures={name[4:]: value for name, value in history[best_epoch].items() if name.startswith("val/")},
+            history=tuple(each.objective for each in self.judgements),
+            inputs=self._note,
+        )
+        shown = best if done else self.judgements[-1]
+        return {
+            "epoch": len(self.judgements),
+            "objective": shown.objective,
+            "auxiliary": shown.auxiliary if shown.auxiliary is not None else float("nan"),
+            "loss": history[-1]["val/loss"],
+            "done_training": done,
+            "report": TrialReport(records=(record,), state="over" if done else "running").encode(),
+        }
 
 
 class _Gather:
     """Outputs of all validation rows in order, from those of each worker's batches."""
 
-    def __init__(self, model: MultiAttributeModel, rows: Indices, num_rows: int, reduce: Reduce) -> None:
-        self._rows, self._num_rows, self._reduce = torch.from_numpy(rows), num_rows, reduce
-        heads = model.head_configs
+    def __init__(self, model: MultiAttributeModel, plan: SearchPlan, ranks: Ranks) -> None:
+        survey, heads = plan.inputs.surveys["val"], model.head_configs
+        self._rows = torch.from_numpy(own_val_rows(survey, rank=ranks.rank, world_size=ranks.world_size))
+        self._num_rows, self._reduce = survey.stretches.total_rows, ranks.reduce
         self._sizes = {each.name: count_outputs(each, heads[each.name]) for each in model.attributes.attributes}
 
-    def __call__(self, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def __call__(self, batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Attribute name -> float32 [num_rows, outputs]; the same on all workers."""
         found = {}
         for name, size in self._sizes.items():
@@ -199,4 +191,4 @@ def discard_progress(store: Store, folder: str) -> None:
     """Removes what only an unfinished trial needs; `folder` is that of its model, below the store."""
     for key in [entry.key for entry in store.list(f"{folder}/checkpoints/")]:
         store.delete(key)
-    store.delete(f"{folder}/{_PROGRESS_KEY}")
+    store.delete(f"{folder}/{PROGRESS_KEY}")

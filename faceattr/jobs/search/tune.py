@@ -4,15 +4,14 @@ Tune keeps nothing that a search needs: its own files lie in a temporary folder,
 records. So going on with a search reads JSON, and unpickles nothing.
 """
 
-import json
 import logging
 import os
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search.trial import discard_progress
 from faceattr.jobs.search.worker import run_work
 from faceattr.search.progress_table import Board
-from faceattr.search.records import TrialRecord, decode_judgement, decode_record, number_or_nan, trial_folder
+from faceattr.search.records import TrialRecord, TrialReport, trial_folder
 from faceattr.search.trial_queue import TrialGroup, TrialQueue
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class WorkSearcher(_OfDriver, Searcher):
             return None
         work = self._work.take()
         if work is not None:
-            return {"work": work.encode()}
+            return work.to_tune()
         return Searcher.FINISHED if self._work.is_over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -99,7 +98,7 @@ class WorkCallback(_OfDriver, tune.Callback):
         for trial in trials:
             if trial.status == "ERROR" and trial.trial_id not in self._given_back:
                 self._given_back.add(trial.trial_id)
-                if self._work.give_back(TrialGroup.decode(trial.config["work"])):
+                if self._work.give_back(_group_of(trial)):
                     logger.warning("trial %s could not take over a process; it begins again in another", trial)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
@@ -110,42 +109,28 @@ class WorkCallback(_OfDriver, tune.Callback):
         self, iteration: int, trials: Sequence[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Shows the report of an epoch."""
-        if "payload" in result and not result["done_training"]:
+        if "report" in result and TrialReport.decode(result["report"]).state == "running":
             epoch = f"{result['epoch']}/{self._num_epochs}"
             self._board.row(str(trial), epoch, result["objective"], result["auxiliary"], "running")
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Notes the trials of a piece that ended or was stopped."""
-        work, result = TrialGroup.decode(trial.config["work"]), trial.last_result or {}
-        if work.stacked and "records" in result:
-            for value in json.loads(result["records"]):
-                self._end(decode_record(value))
-        elif "payload" in result:
-            self._end(self._record(trial, work, result, "finished" if result["done_training"] else "stopped"))
-        else:
+        report = _last_report(trial)
+        if report is None or report.state == "failed":
             self.on_trial_error(iteration, trials, trial)
+            return
+        seconds = time.monotonic() - self._started_s.get(trial.trial_id, time.monotonic())
+        for record in report.records:
+            self._end(record if record.stacked else replace(record, seconds=seconds))
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Notes the trials of a piece that failed."""
-        work = TrialGroup.decode(trial.config["work"])
-        error = (trial.last_result or {}).get("failed") or _DIED
-        logger.warning("trial %s failed: %s", work.name, error)
-        for number, values in zip(work.numbers, work.settings, strict=True):
-            self._end(TrialRecord(number=number, values=values, status="failed", error=error))
-
-    def _record(self, trial: Any, work: TrialGroup, result: Mapping[str, Any], status: Any) -> TrialRecord:
-        payload = json.loads(result["payload"])
-        return TrialRecord(
-            number=work.numbers[0],
-            values=work.settings[0],
-            status=status,
-            judgement=decode_judgement(payload.pop("judgement")),
-            num_epochs=result["epoch"],
-            seconds=time.monotonic() - self._started_s.get(trial.trial_id, time.monotonic()),
-            history=tuple(map(number_or_nan, payload.pop("history"))),
-            figures={name: number_or_nan(each) for name, each in payload.pop("figures").items()},
-            **payload,
-        )
+        work, report = _group_of(trial), _last_report(trial)
+        told = report is not None and report.state == "failed"
+        records = report.records if report is not None and told else work.fail(_DIED)
+        logger.warning("trial %s failed: %s", work.name, records[0].error)
+        for record in records:
+            self._end(record)
 
     def _end(self, record: TrialRecord) -> None:
         self._work.end(record)
@@ -267,7 +252,17 @@ def run_trials(
 
 
 def _piece_name(trial: Any) -> str:
-    return TrialGroup.decode(trial.config["work"]).name
+    return _group_of(trial).name
+
+
+def _group_of(trial: Any) -> TrialGroup:
+    return TrialGroup.from_tune(trial.config)
+
+
+def _last_report(trial: Any) -> TrialReport | None:
+    """What the process of one of Tune's trials said last; None if it said nothing."""
+    text = (trial.last_result or {}).get("report")
+    return None if text is None else TrialReport.decode(text)
 
 
 def _fit_in_thread(tuner: tune.Tuner) -> None:

@@ -15,9 +15,10 @@ from faceattr.errors import FaceattrError
 from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
-from faceattr.jobs.train.worker import RankReduce
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
+from faceattr.search.records import TrialReport
 from faceattr.search.trial_queue import TrialGroup
+from faceattr.training.loop.ranks import Ranks, join_ranks
 
 _PUT_DOWN_S = "60"
 
@@ -30,12 +31,14 @@ def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
     """
     # When a trial is stopped, Tune gives it 2 s by default to put down what it reads with; then the process is lost.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _PUT_DOWN_S
+    work = TrialGroup.from_tune(config)
     try:
-        _run(TrialGroup.decode(config["work"]), plan)
+        _run(work, plan)
     except Exception as error:
         why = str(error) if isinstance(error, FaceattrError) else f"{type(error).__name__}: {error}"
         # An epoch before the first, so that nothing is compared with it.
-        tune.report({"epoch": 0, "objective": float("nan"), "failed": why})
+        report = TrialReport(records=work.fail(why), state="failed")
+        tune.report({"epoch": 0, "objective": float("nan"), "report": report.encode()})
         raise
 
 
@@ -48,7 +51,7 @@ def _run(work: TrialGroup, plan: SearchPlan) -> None:
     elif plan.base.workers.num_workers > 1:
         _train_group(plan, work)
     else:
-        train_trial(plan, work.numbers[0], work.settings[0], tune.report, device=device)
+        train_trial(plan, work.numbers[0], work.settings[0], tune.report, ranks=Ranks(device=device))
 
 
 def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
@@ -57,7 +60,7 @@ def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
     with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch, group_environment(workers):
         build_trainer(
             _train_worker,
-            {"plan": plan, "work": work.encode()},
+            {"plan": plan, "work": work},
             workers,
             name=work.name,
             storage_path=scratch,
@@ -67,9 +70,8 @@ def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
 
 def _train_worker(settings: dict[str, Any]) -> None:
     plan: SearchPlan = settings["plan"]
-    work = TrialGroup.decode(settings["work"])
+    work: TrialGroup = settings["work"]
     context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
     device = given_device(plan.base.workers.use_gpu, ray.train.torch.get_device)
     torch.set_num_threads(plan.base.workers.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     train_trial(
@@ -77,8 +79,5 @@ def _train_worker(settings: dict[str, Any]) -> None:
         work.numbers[0],
         work.settings[0],
         ray.train.report,
-        device=device,
-        rank=rank,
-        world_size=world_size,
-        reduce=RankReduce(world_size, device),
+        ranks=join_ranks(device, rank=context.get_world_rank(), world_size=context.get_world_size()),
     )

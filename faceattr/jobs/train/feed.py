@@ -19,22 +19,31 @@ import ray.data
 import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.config.augmentation import Augmentation
-from faceattr.config.train import FeedConfig
-from faceattr.data.packed.reader import PackedData
+from faceattr.config.train import TrainConfig
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
 from faceattr.jobs.train.stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow
 from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.targets import Batch, read_targets
 
-ROW_READ_CPUS = 0.1
+_ROW_READ_CPUS = 0.1
 _READERS = 2
+# Of the cluster's object store, over all feeds that run at a time: the rest is for others.
+_STORE_SHARE = 0.4
 # A reader holds a window; what it passes on is on top of that.
 _WINDOW_BLOCK_BYTES = 32 * 2**20
 _MAX_QUEUED_BATCHES = 4
 _MAKING = threading.Lock()
+
+
+def reading_cpus(readers: int = _READERS) -> float:
+    """CPUs that the reading tasks of one worker claim, besides what the worker and its decoding tasks do.
+
+    Args:
+        readers: tasks at a time. A worker's stream runs two; with one it still gets on.
+    """
+    return readers * _ROW_READ_CPUS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,36 +51,26 @@ class FeedPlan:
     """What a worker's feed needs to know; the same for all workers.
 
     Attributes:
-        data: packed runs.
-        attributes: to learn.
-        surveys: split -> what is known of its labels.
-        settings: of the feed.
-        augmentation: of training images.
+        inputs: packed runs and what is known of them.
+        config: of the training; its feed, augmentation, seed and number of epochs count.
         preprocessing: of the backbone.
-        seed: of the run.
-        num_epochs: most epochs that will be asked for.
     """
 
-    data: PackedData
-    attributes: AttributeSet
-    surveys: dict[str, SplitSurvey]
-    settings: FeedConfig
-    augmentation: Augmentation
+    inputs: TrainingInputs
+    config: TrainConfig
     preprocessing: Preprocessing
-    seed: int
-    num_epochs: int
 
     @property
     def num_batches(self) -> int:
         """Batches in an epoch: the rows that would make a smaller one at its end are left out, other ones each time."""
-        return self.surveys["train"].stretches.total_rows // self.settings.batch_size
+        return self.inputs.surveys["train"].stretches.total_rows // self.config.feed.batch_size
 
 
 class Feed:
     """Batches for `fit`. Close it, or its streams go on."""
 
     def __init__(
-        self, plan: FeedPlan, *, rank: int, world_size: int, max_decoders: int, store_share: float, pin: bool
+        self, plan: FeedPlan, *, rank: int, world_size: int, max_decoders: int, num_feeds: int, pin: bool
     ) -> None:
         """Nothing is read yet.
 
@@ -80,17 +79,22 @@ class Feed:
             rank: of the worker.
             world_size: number of workers.
             max_decoders: decoding tasks at a time.
-            store_share: of the cluster's object store that this worker's streams may fill.
+            num_feeds: those that run at a time on the cluster; they share its object store.
             pin: whether batches are put into page-locked memory.
         """
         self._plan = plan
         self._rank = rank
         self._world_size = world_size
         self._max_decoders = max_decoders
-        self._store_share = store_share
+        self._store_share = _STORE_SHARE / num_feeds
         self._pin = pin
         self._ahead: tuple[int, _Ahead] | None = None
         self._kept: list[Batch] | None = None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return self._plan.num_batches
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """This worker's part of each batch of an epoch. The next epoch is begun when this one ends."""
@@ -99,7 +103,8 @@ class Feed:
             self._ahead = (epoch, self._start(epoch))
         stream = self._ahead[1]
         yield from stream
-        self._ahead = (epoch + 1, self._start(epoch + 1)) if epoch + 1 < self._plan.num_epochs else None
+        num_epochs = self._plan.config.optim.epochs
+        self._ahead = (epoch + 1, self._start(epoch + 1)) if epoch + 1 < num_epochs else None
 
     def val_batches(self) -> Iterator[Batch]:
         """This worker's part of the validation images, each in one batch on one worker. Kept if they are few."""
@@ -107,7 +112,7 @@ class Feed:
             yield from self._kept
             return
         kept: list[Batch] = []
-        room = self._plan.settings.cache_mb * 2**20
+        room = self._plan.config.feed.cache_mb * 2**20
         for batch in self._read_val():
             room -= batch.inputs.nbytes
             if room >= 0:
@@ -126,23 +131,23 @@ class Feed:
         return _Ahead(lambda: self._read_train(epoch))
 
     def _read_train(self, epoch: int) -> Iterator[Batch]:
-        plan, settings = self._plan, self._plan.settings
-        place = Epoch(seed=plan.seed, number=epoch, rank=self._rank, world_size=self._world_size)
-        survey = plan.surveys["train"]
-        windows = survey.stretches.windows(seed=plan.seed, epoch=epoch, window_rows=settings.shuffle_rows)
+        plan, config, settings = self._plan, self._plan.config, self._plan.config.feed
+        place = Epoch(seed=config.seed, number=epoch, rank=self._rank, world_size=self._world_size)
+        survey = plan.inputs.surveys["train"]
+        windows = survey.stretches.windows(seed=config.seed, epoch=epoch, window_rows=settings.shuffle_rows)
         items = [
             {"number": each.number, "first_position": each.first_position, "stretches": each.stretches.tolist()}
             for each in windows
         ]
         read = ReadWindow(
-            data=plan.data,
-            attributes=plan.attributes,
+            data=plan.inputs.data,
+            attributes=plan.inputs.attributes,
             survey=survey,
             balance=settings.balance,
             epoch=place,
             block_rows=settings.block_rows,
         )
-        decode = DecodeRows(preprocessing=plan.preprocessing, augmentation=plan.augmentation, epoch=place)
+        decode = DecodeRows(preprocessing=plan.preprocessing, augmentation=config.augmentation, epoch=place)
         name = f"train_epoch_{epoch}_rank_{self._rank}"
         tables = self._stream(items, read, decode, name=name, block_bytes=_WINDOW_BLOCK_BYTES)
         parts = cut_batches(tables, batch_size=settings.batch_size, num_batches=plan.num_batches)
@@ -150,20 +155,20 @@ class Feed:
         yield from fill_gaps(batches, f"epoch {epoch}: worker {self._rank} of {self._world_size}")
 
     def _make_batch(self, rows: pa.Table) -> Batch:
-        batch = to_batch(rows, self._plan.attributes, self._plan.preprocessing.size_px)
+        batch = to_batch(rows, self._plan.inputs.attributes, self._plan.preprocessing.size_px)
         return batch.pin_memory() if self._pin else batch
 
     def _read_val(self) -> Iterator[Batch]:
-        plan, settings = self._plan, self._plan.settings
-        survey = plan.surveys["val"]
+        plan, inputs = self._plan, self._plan.inputs
+        survey = inputs.surveys["val"]
         mine = range(self._rank, len(survey.stretches.num_rows), self._world_size)
         if not mine:
             return
-        read = ReadStretches(data=plan.data, attributes=plan.attributes, split="val", survey=survey)
+        read = ReadStretches(data=inputs.data, attributes=inputs.attributes, split="val", survey=survey)
         decode = DecodeRows(preprocessing=plan.preprocessing)
         items = [{"stretch": each} for each in mine]
         tables = self._stream(items, read, decode, name=f"val_rank_{self._rank}")
-        size = max(1, settings.batch_size // self._world_size)
+        size = max(1, plan.config.feed.batch_size // self._world_size)
         for table in tables:
             for start in range(0, len(table), size):
                 yield self._make_batch(table.slice(start, size))
@@ -176,7 +181,7 @@ class Feed:
         context.target_max_block_size = block_bytes or context.target_max_block_size
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
-            cpu=_READERS * (ROW_READ_CPUS + SPLIT_CPUS) + self._max_decoders * self._plan.settings.decode_cpus,
+            cpu=reading_cpus() + _READERS * SPLIT_CPUS + self._max_decoders * self._plan.config.feed.decode_cpus,
             object_store_memory=self._store_share * ray.cluster_resources().get("object_store_memory", 0.0),
         )
         # The current context is the process's; a data set keeps the one that it was made under.
@@ -185,14 +190,14 @@ class Feed:
                 read,
                 batch_size=None,
                 batch_format="pyarrow",
-                num_cpus=ROW_READ_CPUS,
+                num_cpus=_ROW_READ_CPUS,
                 compute=ray.data.TaskPoolStrategy(size=min(_READERS, len(items))),
             )
-            dataset = split_blocks(windows, self._plan.settings.block_rows).map_batches(
+            dataset = split_blocks(windows, self._plan.config.feed.block_rows).map_batches(
                 decode,
                 batch_size=None,
                 batch_format="pyarrow",
-                num_cpus=self._plan.settings.decode_cpus,
+                num_cpus=self._plan.config.feed.decode_cpus,
                 compute=ray.data.TaskPoolStrategy(size=self._max_decoders),
             )
         dataset.set_name(name)

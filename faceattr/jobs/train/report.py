@@ -89,7 +89,7 @@ def _describe_thresholds(job: TrainJob) -> list[str]:
         f"threshold of {each.name}  "
         + (f"{chosen[each.name]:.4f}, best {criterion} on validation" if each.name in chosen else lacking)
         for each in job.attributes.attributes
-        if each.kind == "binary"
+        if each.has_threshold
     ]
 
 

@@ -36,7 +36,7 @@ from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.jobs.cluster.session import cluster_errors
-from faceattr.jobs.train.feed import ROW_READ_CPUS
+from faceattr.jobs.train.feed import reading_cpus
 from faceattr.jobs.train.progress import TrainProgress
 from faceattr.jobs.train.survey import load_surveys, survey_data
 from faceattr.jobs.train.worker import Ending, WorkerPlan, train_worker
@@ -53,6 +53,7 @@ from faceattr.training.assembly import (
     renamed_backbone,
 )
 from faceattr.training.balance import ClassCombinations
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
 from faceattr.training.loop.state import FitResult
@@ -219,11 +220,8 @@ def make_plan(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> WorkerPlan:
     """What the workers need to know."""
     return WorkerPlan(
         config=job.config,
-        data=job.data,
-        attributes=job.attributes,
-        surveys=dict(surveys),
+        inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
         output_uri=job.output.uri,
-        storage=job.storage,
     )
 
 
@@ -259,7 +257,8 @@ def check_room(config: TrainConfig) -> None:
     """
     workers, cluster = config.workers, ray.cluster_resources()
     least = workers.min_workers or workers.num_workers
-    claimed = least * (workers.cpus_per_worker + ROW_READ_CPUS) + config.feed.decode_cpus
+    # The least with which the group gets on: a reading task for each worker, and one decoding task for all.
+    claimed = least * (workers.cpus_per_worker + reading_cpus(1)) + config.feed.decode_cpus
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     if claimed > cpus:
         raise ConfigError(

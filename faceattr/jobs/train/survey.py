@@ -87,8 +87,8 @@ def load_surveys(output: Store) -> dict[str, SplitSurvey] | None:
         data = output.get(SURVEY_KEY)
     except MissingObjectError:
         return None
-    with damage_named(join_uri(output.uri, SURVEY_KEY)):
-        return decode_surveys(data)
+    with damage_named(where := join_uri(output.uri, SURVEY_KEY)):
+        return decode_surveys(data, where)
 
 
 def survey_data(

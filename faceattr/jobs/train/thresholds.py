@@ -10,7 +10,7 @@ from faceattr.config.evaluate import Criterion
 from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.ranks import Reduce
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.targets import Batch
 
 # Of each kind, as a search wants them.
@@ -24,10 +24,7 @@ def fit_thresholds(
     criterion: Criterion,
     *,
     forward: Forward,
-    device: torch.device,
-    reduce: Reduce,
-    rank: int,
-    world_size: int,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """Binary attribute -> best threshold, the same on all ranks; none where validation has too few labels of a kind.
 
@@ -36,33 +33,31 @@ def fit_thresholds(
         batches: this rank's part of validation, on the CPU.
         criterion: what a threshold is best for.
         forward: how images go through the model.
-        device: of the model.
-        reduce: sum over ranks.
-        rank: of this process.
-        world_size: number of ranks.
+        ranks: this process among those of the training.
     """
-    names = [each.name for each in model.attributes.attributes if each.kind == "binary"]
+    names = [each.name for each in model.attributes.attributes if each.has_threshold]
     own: dict[str, list[Tensor]] = {name: [torch.zeros(0, 2, dtype=torch.float64)] for name in names}
     for batch in batches:
-        outputs = forward(model, batch.inputs.to(device, non_blocking=True))
+        outputs = forward(model, batch.inputs.to(ranks.device, non_blocking=True))
         for name in names:
             known = batch.targets[name].known
             scores = outputs[name].float().cpu()[known, 0].sigmoid()
             own[name].append(torch.stack([batch.targets[name].value[known], scores], 1).double())
     chosen = {}
     for name in names:
-        rows = _gather(torch.cat(own[name]), reduce, rank=rank, world_size=world_size)
+        rows = _gather(torch.cat(own[name]), ranks)
         labels, probabilities = rows[:, 0].numpy().astype(np.int64), rows[:, 1].numpy()
         if min(np.bincount(labels, minlength=2)) >= _LEAST_LABELS:
             chosen[name] = choose_threshold(labels, probabilities, criterion)
     return chosen
 
 
-def _gather(rows: Tensor, reduce: Reduce, *, rank: int, world_size: int) -> Tensor:
+def _gather(rows: Tensor, ranks: Ranks) -> Tensor:
     """The rows [n, 2] of all ranks, one rank after the other."""
-    counts = torch.zeros(world_size, dtype=torch.float64)
-    counts[rank] = len(rows)
-    ends = reduce(counts).long().cumsum(0)
+    counts = torch.zeros(ranks.world_size, dtype=torch.float64)
+    counts[ranks.rank] = len(rows)
+    ends = ranks.reduce(counts).long().cumsum(0)
     whole = torch.zeros(int(ends[-1]), 2, dtype=torch.float64)
-    whole[int(ends[rank]) - len(rows) : int(ends[rank])] = rows
-    return reduce(whole)
+    end = int(ends[ranks.rank])
+    whole[end - len(rows) : end] = rows
+    return ranks.reduce(whole)

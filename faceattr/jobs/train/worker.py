@@ -5,6 +5,7 @@ A worker that starts, for the first time or after a loss, goes on from the last 
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,8 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from faceattr.attributes import AttributeSet
-from faceattr.config import StorageConfig
 from faceattr.config.train import TrainConfig
-from faceattr.data.packed.reader import PackedData
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.devices import given_device
@@ -30,16 +25,15 @@ from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
-from faceattr.training.assembly import build_model, build_stages
+from faceattr.training.assembly import build_stages
 from faceattr.training.history import ProgressNote, write_history
-from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.inputs import TrainingInputs
 from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
-from faceattr.training.loop.fit import fit
+from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.forward import Forward
+from faceattr.training.loop.ranks import Ranks, join_ranks
 from faceattr.training.loop.state import EpochRecord, FitResult, TrainingState
-
-# Of the object store, over all workers: the rest is for others.
-_STORE_SHARE = 0.4
+from faceattr.training.targets import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +42,13 @@ class WorkerPlan:
 
     Attributes:
         config: of the training.
-        data: packed runs.
-        attributes: to learn.
-        surveys: split -> what is known of its labels.
+        inputs: packed runs and what is known of them.
         output_uri: the model folder.
-        storage: how stores are reached.
     """
 
     config: TrainConfig
-    data: PackedData
-    attributes: AttributeSet
-    surveys: dict[str, SplitSurvey]
+    inputs: TrainingInputs
     output_uri: str
-    storage: StorageConfig
-
-    @property
-    def counts(self) -> dict[str, Tensor]:
-        """Labels by class in the training split."""
-        return {
-            name: torch.tensor(counts, dtype=torch.float64) for name, counts in self.surveys["train"].counts.items()
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,56 +75,14 @@ def train_worker(settings: dict[str, Any]) -> Ending:
 
 def _train(plan: WorkerPlan) -> FitResult:
     config, context = plan.config, ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
-    store = open_store(plan.output_uri, plan.storage)
+    store = open_store(plan.output_uri, plan.inputs.storage)
     state = load_last_checkpoint(store)
-    model = build_model(
-        config,
-        plan.attributes,
-        counts=plan.counts,
-        pretrained=None if state is None else False,
-        storage=plan.storage,
-    )
+    model = plan.inputs.build_model(config, pretrained=None if state is None else False)
     stages = build_stages(config, model)
-    num_epochs = sum(stage.num_epochs for stage in stages)
-    feed_plan = FeedPlan(
-        data=plan.data,
-        attributes=plan.attributes,
-        surveys=plan.surveys,
-        settings=config.feed,
-        augmentation=config.augmentation,
-        preprocessing=model.backbone.preprocessing,
-        seed=config.seed,
-        num_epochs=num_epochs,
-    )
-    most_threads = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
-    cores = share_cores(
-        model,
-        feed_plan,
-        config,
-        num_workers=world_size,
-        most_threads=most_threads,
-        worker_cpus=config.workers.cpus_per_worker,
-        threads=config.workers.threads or (None if device.type == "cpu" else most_threads),
-    )
-    torch.set_num_threads(cores.threads)
-    feed = Feed(
-        feed_plan,
-        rank=rank,
-        world_size=world_size,
-        max_decoders=cores.decoders,
-        store_share=_STORE_SHARE / world_size,
-        pin=device.type == "cuda",
-    )
-    note = ProgressNote(store, num_epochs=num_epochs, num_batches=feed_plan.num_batches)
-
-    def train_batches(epoch: int) -> Any:
-        batches = feed.train_batches(epoch)
-        return note.follow(batches, epoch=epoch, world_size=world_size) if rank == 0 else batches
-
-    reduce = RankReduce(world_size, device)
-    figures = TrainFigures() if rank == 0 else None
+    device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
+    ranks = join_ranks(device, rank=context.get_world_rank(), world_size=context.get_world_size())
+    feed = _open_feed(plan, model, ranks, local_world_size=context.get_local_world_size())
+    figures = TrainFigures() if ranks.rank == 0 else None
 
     def report(record: EpochRecord, state: TrainingState) -> None:
         if figures is not None:
@@ -155,64 +94,67 @@ def _train(plan: WorkerPlan) -> FitResult:
     try:
         result = fit(
             model,
-            train_batches,
-            feed.val_batches,
+            _note_progress(feed, store, config.optim.epochs, ranks),
             config.fit,
-            counts=plan.counts,
-            steps_per_epoch=-(-feed_plan.num_batches // config.optim.accumulation),
-            device=device,
+            counts=plan.inputs.counts,
+            ranks=ranks,
             stages=stages,
-            reduce=reduce,
-            rank=rank,
-            distribute=lambda network: distribute_network(network, world_size, device),
             report=report,
             state=state,
         )
         criterion = config.thresholds.to_criterion()
         if criterion is not None:
-            model.thresholds = fit_thresholds(
-                model,
-                feed.val_batches(),
-                criterion,
-                forward=Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device),
-                device=device,
-                reduce=reduce,
-                rank=rank,
-                world_size=world_size,
-            )
+            forward = Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device)
+            model.thresholds = fit_thresholds(model, feed.val_batches(), criterion, forward=forward, ranks=ranks)
     finally:
         feed.close()
         if figures is not None:
             figures.close()
-    if rank == 0:
+    if ranks.rank == 0:
         store_model(store, model)
     return result
 
 
-class RankReduce:
-    """Adds a CPU tensor over ranks."""
+def _open_feed(plan: WorkerPlan, model: MultiAttributeModel, ranks: Ranks, *, local_world_size: int) -> Feed:
+    """The images of this worker, and threads for its network beside the tasks that decode them.
 
-    def __init__(self, world_size: int, device: torch.device) -> None:
-        # nccl adds tensors on GPUs only, so counts have a group of their own.
-        self._group = dist.new_group(backend="gloo") if world_size > 1 and device.type == "cuda" else None
-        self._alone = world_size == 1
-
-    def __call__(self, tensor: Tensor) -> Tensor:
-        """The sum, on every rank the same."""
-        if self._alone:
-            return tensor
-        total = tensor.clone()
-        dist.all_reduce(total, group=self._group)
-        return total
-
-
-def distribute_network(network: nn.Module, world_size: int, device: torch.device) -> nn.Module:
-    """The network under DDP, where there are several workers."""
-    if world_size == 1:
-        return network
-    return DistributedDataParallel(
-        network, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    Args:
+        plan: of the training.
+        model: that is trained, on the CPU.
+        ranks: this worker among the others.
+        local_world_size: workers on this machine.
+    """
+    workers, on_cpu = plan.config.workers, ranks.device.type == "cpu"
+    feed_plan = FeedPlan(inputs=plan.inputs, config=plan.config, preprocessing=model.backbone.preprocessing)
+    most_threads = max(1, (os.cpu_count() or 1) // local_world_size)
+    cores = share_cores(
+        model,
+        feed_plan,
+        num_workers=ranks.world_size,
+        most_threads=most_threads,
+        worker_cpus=workers.cpus_per_worker,
+        threads=workers.threads or (None if on_cpu else most_threads),
     )
+    torch.set_num_threads(cores.threads)
+    return Feed(
+        feed_plan,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        max_decoders=cores.decoders,
+        num_feeds=ranks.world_size,
+        pin=ranks.device.type == "cuda",
+    )
+
+
+def _note_progress(feed: Feed, store: Store, num_epochs: int, ranks: Ranks) -> EpochBatches:
+    """The batches of a feed, of which the first worker notes in the model folder how many have gone by."""
+    note = ProgressNote(store, num_epochs=num_epochs, num_batches=feed.num_batches)
+
+    def train(epoch: int) -> Iterator[Batch]:
+        batches = feed.train_batches(epoch)
+        return note.follow(batches, epoch=epoch, world_size=ranks.world_size) if ranks.rank == 0 else batches
+
+    return EpochBatches(train=train, val=feed.val_batches, num_train=feed.num_batches)
 
 
 def store_model(store: Store, model: MultiAttributeModel) -> None:

@@ -1,7 +1,4 @@
-"""One pass over the training data: batches into steps, equally many on every rank, and what was seen on the way.
-
-Losses and metrics of a model on data that it does not learn from.
-"""
+"""One pass over the training data, in steps of batches, with equally many steps on every rank; and validation."""
 
 import math
 import time
@@ -13,7 +10,7 @@ from torch import Tensor, nn
 
 from faceattr.errors import DivergedError, RunError
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.ranks import Reduce, count_ranks
+from faceattr.training.loop.ranks import Ranks, Reduce
 from faceattr.training.loop.state import EpochRecord
 from faceattr.training.loop.step import TrainStep
 from faceattr.training.losses.multi_loss import MultiAttributeLoss
@@ -21,14 +18,14 @@ from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Batch
 
 _CHECK_STEPS = 16
-"""Losses stay on the device for so many steps before they are added over ranks and looked at."""
+"""Number of steps whose losses stay on the device before they are summed over ranks and checked."""
 
 
 class LossLog:
-    """Losses of the steps of an epoch.
+    """Losses of an epoch's steps.
 
     Attributes:
-        sums: float64 [2, A], loss times denominator and denominator, over steps and ranks.
+        sums: float64 [2, A], loss times denominator, and denominator, summed over steps and ranks.
     """
 
     def __init__(self, names: tuple[str, ...], reduce: Reduce, *, epoch: int) -> None:
@@ -41,7 +38,7 @@ class LossLog:
         self._denominators: list[Tensor] = []
 
     def add(self, shares: Tensor, denominators: Tensor) -> None:
-        """Takes this rank's shares [A] and the global denominators [A] of a step.
+        """Adds this rank's shares [A] and the global denominators [A] of a step.
 
         Raises:
             DivergedError: see `check`.
@@ -52,7 +49,7 @@ class LossLog:
             self.check()
 
     def check(self) -> None:
-        """Adds the steps since the last check over ranks; all ranks come to the same conclusion.
+        """Sums the steps since the last check over ranks; all ranks come to the same result.
 
         Raises:
             DivergedError: a loss is not finite.
@@ -80,31 +77,30 @@ def train_epoch(
     objective: MultiAttributeLoss,
     *,
     accumulation: int,
-    reduce: Reduce,
+    ranks: Ranks,
     epoch: int,
 ) -> EpochRecord:
-    """Trains on the batches.
+    """Trains for one epoch.
 
-    The epoch ends on all ranks when the first one has no batch left: a rank that went on would wait for it forever.
-    What the others had taken in for that step is dropped.
+    The epoch ends on all ranks when the first rank has no batch left: a rank that continued would wait for it forever.
+    Batches that the others have already read for that step are dropped.
 
     Args:
         step: takes the batches of one step.
-        batches: of this rank, on the CPU.
-        objective: on the CPU, for the denominators.
-        accumulation: batches in a step; the last step may have fewer.
-        reduce: sum over ranks.
-        epoch: for messages.
+        batches: batches of this rank, on the CPU.
+        objective: losses on the CPU, for the denominators.
+        accumulation: number of batches in a step; the last step may have fewer.
+        ranks: this process among those of the training.
+        epoch: which epoch, from 0, for messages.
 
     Returns:
         `train/loss`, `train/<attribute>/loss` (normalised; NaN without any label), `steps`, `images` (of all ranks),
         `train_s`, `images_per_s` (of all ranks), `data_wait_share` (of this rank's time).
 
     Raises:
-        RunError: there is no batch at all, or a loss is not finite.
+        RunError: there are no batches, or a loss is not finite.
     """
-    log = LossLog(objective.names, reduce, epoch=epoch)
-    world_size = count_ranks(reduce)
+    log = LossLog(objective.names, ranks.reduce, epoch=epoch)
     num_steps, num_images, wait_s, start_s = 0, 0, 0.0, time.perf_counter()
     source: Iterator[Batch] = iter(batches)
     while True:
@@ -115,8 +111,8 @@ def train_epoch(
             torch.stack([objective.sum_weights(batch.targets) for batch in taken]).sum(0) if taken else log.sums[0] * 0
         )
         rows = sum(len(batch) for batch in taken)
-        seen = reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
-        if seen[-2] < world_size:
+        seen = ranks.reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
+        if seen[-2] < ranks.world_size:
             break
         denominators = seen[:-2]
         log.add(step(taken, denominators), denominators)
@@ -146,22 +142,20 @@ def validate(
     metrics: Metrics,
     *,
     forward: Forward,
-    device: torch.device,
-    reduce: Reduce,
+    ranks: Ranks,
 ) -> dict[str, float]:
-    """Figures over the batches of all ranks, whose numbers may differ.
+    """Computes the figures over the batches of all ranks, which may have different numbers of batches.
 
     Args:
-        network: not wrapped by DDP, which would wait for the other ranks.
-        batches: of this rank, on the CPU.
-        objective: on the CPU, where labels are and outputs, which are few, are brought.
-        metrics: fresh ones, which are added to.
+        network: network without DDP, which would wait for the other ranks.
+        batches: batches of this rank, on the CPU.
+        objective: losses on the CPU, where the labels are; the outputs, which are small, are copied there.
+        metrics: empty metrics, to which the batches are added.
         forward: how inputs go through the network.
-        device: of the network.
-        reduce: sum over ranks.
+        ranks: this process among those of the training.
 
     Returns:
-        `loss` (the total with fixed loss weights, without attributes that no row is labelled with), `<attribute>/loss`
+        `loss` (the total with fixed loss weights, without attributes that have no label), `<attribute>/loss`
         (normalised by its prior) and the figures of `Metrics`.
     """
     was_training = network.training
@@ -170,14 +164,14 @@ def validate(
     sums = torch.zeros(2, len(names), dtype=torch.float64)
     with torch.no_grad():
         for batch in batches:
-            given = forward(network, batch.inputs.to(device, non_blocking=True))
+            given = forward(network, batch.inputs.to(ranks.device, non_blocking=True))
             outputs = {name: output.float().cpu() for name, output in given.items()}
             sums[0] += objective(outputs, batch.targets, torch.ones(len(names)))
             sums[1] += objective.sum_weights(batch.targets)
             metrics.add(outputs, batch.targets)
     network.train(was_training)
-    sums = reduce(sums)
-    metrics.reduce(reduce)
+    sums = ranks.reduce(sums)
+    metrics.reduce(ranks.reduce)
     losses = sums[0] / sums[1]
     weighted = (losses * objective.loss_weights.double().cpu())[sums[1] > 0]
     figures = {"loss": float(weighted.sum()) if len(weighted) else float("nan")}
@@ -186,5 +180,5 @@ def validate(
 
 
 def validation_figures(metrics: Metrics) -> list[str]:
-    """Names of the figures that `validate` returns."""
+    """Returns the names of the figures that `validate` returns."""
     return ["loss", *(f"{name}/loss" for name in metrics.by_attribute), *metrics.finish()]

@@ -11,6 +11,7 @@ that is resumed at an epoch continues as if it had not stopped.
 import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,10 +26,10 @@ from faceattr.models.transforms import image_seed
 from faceattr.training.loop.epoch import train_epoch, validate, validation_figures
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer, build_scaler
-from faceattr.training.loop.ranks import Reduce, average_buffers, count_ranks, no_reduce
+from faceattr.training.loop.ranks import Ranks, average_buffers
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord, FitResult, Report, TrainingState
-from faceattr.training.loop.step import TrainStep
+from faceattr.training.loop.step import TrainedParts, TrainStep
 from faceattr.training.losses.multi_loss import build_objective
 from faceattr.training.losses.weighting import LossWeighting
 from faceattr.training.metrics import Metrics
@@ -37,20 +38,30 @@ from faceattr.training.targets import Batch
 Wrap = Callable[[Any], nn.Module]
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpochBatches:
+    """Where a training gets its batches, which are on the CPU.
+
+    Attributes:
+        train: epoch number, from 0 -> this rank's batches.
+        val: this rank's batches for validation; their number may differ between ranks.
+        num_train: training batches in an epoch, for the learning rate.
+    """
+
+    train: Callable[[int], Iterable[Batch]]
+    val: Callable[[], Iterable[Batch]]
+    num_train: int
+
+
 def fit(
     model: MultiAttributeModel,
-    train_batches: Callable[[int], Iterable[Batch]],
-    val_batches: Callable[[], Iterable[Batch]],
+    batches: EpochBatches,
     config: FitConfig,
     *,
     counts: Mapping[str, Tensor],
-    steps_per_epoch: int,
-    device: torch.device,
+    ranks: Ranks,
     stages: Sequence[Stage] | None = None,
-    reduce: Reduce = no_reduce,
-    rank: int = 0,
     network: Wrap = lambda model: model,
-    distribute: Wrap = lambda network: network,
     report: Report | None = None,
     state: TrainingState | None = None,
 ) -> FitResult:
@@ -58,20 +69,14 @@ def fit(
 
     Args:
         model: on any device; its parts are moved. Under DDP the same on all ranks.
-        train_batches: epoch number, from 0 -> this rank's batches, on the CPU.
-        val_batches: this rank's batches for validation; their number may differ between ranks.
+        batches: of this rank.
         config: settings.
         counts: attribute name -> labels by class in the training data of all ranks, from `LabelTotals`.
-        steps_per_epoch: optimizer steps, for the learning rate.
-        device: that is computed on.
+        ranks: this process among those of the training.
         stages: what trains when; their epochs and learning rates replace those of `config.optim`. By default one
             stage with what is frozen in the model now.
-        reduce: adds a float64 CPU tensor over ranks; called equally often everywhere.
-        rank: seeds this process' dropout and mixup.
         network: model -> what inputs go through, after each freeze: the model itself, or its suffix where inputs are
             activations at a boundary.
-        distribute: network -> what is called in training, such as DDP around it. Freezing changes which parameters
-            have gradients, so it is called once a stage.
         report: gets the record and the state of each epoch, on every rank.
         state: where to go on.
 
@@ -86,19 +91,17 @@ def fit(
         model,
         config,
         counts=counts,
-        steps_per_epoch=steps_per_epoch,
-        device=device,
+        steps_per_epoch=-(-batches.num_train // config.optim.accumulation),
+        ranks=ranks,
         stages=stages,
-        reduce=reduce,
         network=network,
-        distribute=distribute,
     )
     if state is not None:
         training.load(state)
     while not training.is_over:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(image_seed(config.seed, epoch=training.epoch, row=rank))
-            record = training.run_epoch(train_batches, val_batches)
+        with torch.random.fork_rng(devices=[ranks.device] if ranks.device.type == "cuda" else []):
+            torch.manual_seed(image_seed(config.seed, epoch=training.epoch, row=ranks.rank))
+            record = training.run_epoch(batches)
         if report is not None:
             report(record, training.state())
     return training.finish()
@@ -107,9 +110,6 @@ def fit(
 class _Training:
     """The parts of a training and how far it is."""
 
-    _network: nn.Module
-    _schedule: Schedule
-    _optimizer: torch.optim.Optimizer
     _step: TrainStep
 
     def __init__(
@@ -119,33 +119,29 @@ class _Training:
         *,
         counts: Mapping[str, Tensor],
         steps_per_epoch: int,
-        device: torch.device,
+        ranks: Ranks,
         stages: Sequence[Stage] | None,
-        reduce: Reduce,
         network: Wrap,
-        distribute: Wrap,
     ) -> None:
         optim = config.optim
         self.epoch = 0
         self._steps_per_epoch = steps_per_epoch
-        self._model, self._config, self._device, self._reduce = model, config, device, reduce
-        self._wrap, self._distribute = network, distribute
+        self._model, self._config, self._ranks, self._wrap = model, config, ranks, network
         self._stages = stages or (
             Stage(num_epochs=optim.epochs, freeze_depth=model.backbone.frozen_depth, lr=optim.lr),
         )
         self._num_epochs = sum(stage.num_epochs for stage in self._stages)
         # Denominators are computed from labels on the CPU, so that no step waits for the device.
         self._cpu_objective = build_objective(model.attributes, model.head_configs, config.loss, counts)
-        self._objective = copy.deepcopy(self._cpu_objective).to(device)
-        self._weighting = LossWeighting(config.loss, self._cpu_objective.loss_weights).to(device)
+        self._objective = copy.deepcopy(self._cpu_objective).to(ranks.device)
+        self._weighting = LossWeighting(config.loss, self._cpu_objective.loss_weights).to(ranks.device)
         self._selection = Selection(config.select, validation_figures(self._metrics()))
-        self._forward = Forward(model.backbone.preprocessing, precision=optim.precision, device=device)
-        self._scaler = build_scaler(optim, device)
+        self._forward = Forward(model.backbone.preprocessing, precision=optim.precision, device=ranks.device)
+        self._scaler = build_scaler(optim, ranks.device)
         freeze(model, self._stages[0].freeze_depth)
         # A suffix moves alone: the frozen prefix stays where it is.
-        network(model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its stubs
+        network(model).to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its stubs
         self._ema = build_ema(model, optim)
-        self._world_size = count_ranks(reduce)
         self._fingerprint = compute_fingerprint(
             config,
             list(self._stages),
@@ -163,43 +159,42 @@ class _Training:
         in_last = self.epoch > 0 and stage_at(self._stages, self.epoch - 1) == len(self._stages) - 1
         return self.epoch >= self._num_epochs or (in_last and self._selection.is_over)
 
-    def run_epoch(
-        self, train_batches: Callable[[int], Iterable[Batch]], val_batches: Callable[[], Iterable[Batch]]
-    ) -> EpochRecord:
+    def run_epoch(self, batches: EpochBatches) -> EpochRecord:
         """Trains and validates one epoch."""
         stage = stage_at(self._stages, self.epoch)
         if self.epoch == 0 or stage != stage_at(self._stages, self.epoch - 1):
             self._start_stage(stage)
-        self._network.train()
+        self._step.parts.network.train()
         trained = train_epoch(
             self._step,
-            train_batches(self.epoch),
+            batches.train(self.epoch),
             self._cpu_objective,
             accumulation=self._config.optim.accumulation,
-            reduce=self._reduce,
+            ranks=self._ranks,
             epoch=self.epoch,
         )
         self._num_steps = self._step.num_steps
         self._weighting.end_epoch()
-        if self._world_size > 1:
-            average_buffers([self._model] if self._ema is None else [self._model, self._ema.module], self._reduce)
+        if self._ranks.world_size > 1:
+            averaged = [self._model] if self._ema is None else [self._model, self._ema.module]
+            average_buffers(averaged, self._ranks.reduce)
         started_s = time.perf_counter()
         figures = validate(
             self._wrap(self._judged),
-            val_batches(),
+            batches.val(),
             self._cpu_objective,
             self._metrics(),
             forward=self._forward,
-            device=self._device,
-            reduce=self._reduce,
+            ranks=self._ranks,
         )
         value = self._selection.value_of(figures, self.epoch)
         if self._selection.update(value, self.epoch):
             self._best = _copy_to_cpu(self._judged)
-        record = {"epoch": float(self.epoch), "stage": float(stage), "lr": self._schedule.lr, "objective": value}
+        schedule = self._step.parts.schedule
+        record = {"epoch": float(self.epoch), "stage": float(stage), "lr": schedule.lr, "objective": value}
         record |= trained | {f"val/{name}": figure for name, figure in figures.items()}
         record |= {"val_s": time.perf_counter() - started_s, "ended": time.time()}
-        self._schedule.after_epoch(value)
+        schedule.after_epoch(value)
         self._history.append(record)
         self.epoch += 1
         return record
@@ -210,37 +205,31 @@ class _Training:
         if self._ema is not None:
             freeze(self._ema.module, depth)
         self._selection.start_stage()
-        self._optimizer = build_optimizer(
+        optimizer = build_optimizer(
             self._model,
             config.optim,
             lr=lr,
             extra=self._weighting.trained_parameters(),
             extra_lr=config.loss.weighting_lr,
         )
-        self._schedule = Schedule(
-            self._optimizer,
+        schedule = Schedule(
+            optimizer,
             config.optim,
             steps_per_epoch=self._steps_per_epoch,
             num_epochs=self._stages[stage].num_epochs,
             larger_is_better=self._selection.larger_is_better,
         )
-        self._network = self._distribute(self._wrap(self._model))
-        self._step = TrainStep(
+        parts = TrainedParts(
             model=self._model,
-            network=self._network,
+            network=self._ranks.distribute(self._wrap(self._model)),
             objective=self._objective,
             weighting=self._weighting,
-            optimizer=self._optimizer,
-            schedule=self._schedule,
+            optimizer=optimizer,
+            schedule=schedule,
             scaler=self._scaler,
             ema=self._ema,
-            config=config.optim,
-            forward=self._forward,
-            device=self._device,
-            reduce=self._reduce,
-            world_size=self._world_size,
-            num_steps=self._num_steps,
         )
+        self._step = TrainStep(parts, config.optim, forward=self._forward, ranks=self._ranks, num_steps=self._num_steps)
 
     @property
     def _judged(self) -> MultiAttributeModel:
@@ -257,8 +246,8 @@ class _Training:
             num_steps=self._num_steps,
             model=self._model.state_dict(),
             best=self._best,
-            optimizer=self._optimizer.state_dict(),
-            schedule=self._schedule.state_dict(),
+            optimizer=self._step.parts.optimizer.state_dict(),
+            schedule=self._step.parts.schedule.state_dict(),
             scaler=self._scaler.state_dict(),
             weighting=self._weighting.training_state(),
             ema=None if self._ema is None else self._ema.module.state_dict(),
@@ -280,8 +269,8 @@ class _Training:
             self._ema.module.load_state_dict(dict(state.ema))
         self._weighting.load_training_state(state.weighting)
         self._start_stage(stage_at(self._stages, state.epoch - 1))
-        self._optimizer.load_state_dict(state.optimizer)
-        self._schedule.load_state_dict(state.schedule)
+        self._step.parts.optimizer.load_state_dict(state.optimizer)
+        self._step.parts.schedule.load_state_dict(state.schedule)
         self._scaler.load_state_dict(state.scaler)
         self._selection.load_state_dict(state.selection)
         self._best = {name: tensor.clone() for name, tensor in state.best.items()}

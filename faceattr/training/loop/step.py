@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from timm.utils import ModelEmaV3
@@ -14,50 +15,61 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.mixup import Blend, draw_blend
 from faceattr.training.loop.optim import Schedule
-from faceattr.training.loop.ranks import Reduce
+from faceattr.training.loop.ranks import Ranks
 from faceattr.training.losses.multi_loss import MultiAttributeLoss
 from faceattr.training.losses.weighting import LossWeighting
 from faceattr.training.targets import Batch
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainedParts:
+    """What a step changes; the optimizer, its schedule and the network are those of one stage.
+
+    Attributes:
+        model: whose parameters are trained.
+        network: what is called, possibly DDP around `model` or a part of it.
+        objective: the losses, on the model's device.
+        weighting: the losses to their total; it may have parameters of its own.
+        optimizer: of the parameters that are not frozen.
+        schedule: of its learning rate.
+        scaler: of the gradients, for float16.
+        ema: moving average of the model, or None.
+    """
+
+    model: MultiAttributeModel
+    network: nn.Module
+    objective: MultiAttributeLoss
+    weighting: LossWeighting
+    optimizer: Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3 | None
+
+
 class TrainStep:
-    """Takes the batches of one step."""
+    """Takes the batches of one step.
+
+    Attributes:
+        parts: what it trains.
+        num_steps: that were taken, those of earlier stages among them.
+    """
 
     def __init__(
-        self,
-        *,
-        model: MultiAttributeModel,
-        network: nn.Module,
-        objective: MultiAttributeLoss,
-        weighting: LossWeighting,
-        optimizer: Optimizer,
-        schedule: Schedule,
-        scaler: torch.amp.GradScaler,
-        ema: ModelEmaV3 | None,
-        config: OptimConfig,
-        forward: Forward,
-        device: torch.device,
-        reduce: Reduce,
-        world_size: int,
-        num_steps: int,
+        self, parts: TrainedParts, config: OptimConfig, *, forward: Forward, ranks: Ranks, num_steps: int
     ) -> None:
         """Puts the parts together.
 
-        `network` is what is called, possibly DDP around `model` or a part of it; `num_steps` have been taken before.
+        Args:
+            parts: what is trained.
+            config: settings.
+            forward: how inputs go through the network.
+            ranks: this process among those of the training.
+            num_steps: that have been taken before.
         """
-        self._model = model
-        self._network = network
-        self._objective = objective
-        self._weighting = weighting
-        self._optimizer = optimizer
-        self._schedule = schedule
-        self._scaler = scaler
-        self._ema = ema
+        self.parts = parts
         self._config = config
         self._forward = forward
-        self._device = device
-        self._reduce = reduce
-        self._world_size = world_size
+        self._ranks = ranks
         self.num_steps = num_steps
 
     def __call__(self, batches: Sequence[Batch], denominators: Tensor) -> Tensor:
@@ -70,50 +82,53 @@ class TrainStep:
         Returns:
             float32 [A] on the device: this rank's share of each loss, before the step.
         """
-        self._schedule.before_step()
-        self._optimizer.zero_grad(set_to_none=True)
+        parts, ranks, device = self.parts, self._ranks, self._ranks.device
+        parts.schedule.before_step()
+        parts.optimizer.zero_grad(set_to_none=True)
         present = denominators > 0
-        shares = torch.zeros(len(denominators), device=self._device)
+        shares = torch.zeros(len(denominators), device=device)
         for index, each in enumerate(batches):
-            batch = each.to(self._device)
+            batch = each.to(device)
             alpha = self._config.mixup_alpha
-            blend = draw_blend(len(batch), alpha, self._device) if alpha else None
+            blend = draw_blend(len(batch), alpha, device) if alpha else None
             with self._gradients_synced(index == len(batches) - 1):
-                share = self._losses(self._network, batch, blend, denominators)
-                total = self._weighting(share, present, reduce=self._reduce, world_size=self._world_size)
-                self._scaler.scale(total).backward()
+                share = self._losses(parts.network, batch, blend, denominators)
+                total = parts.weighting(share, present, reduce=ranks.reduce, world_size=ranks.world_size)
+                parts.scaler.scale(total).backward()
             shares += share.detach()
         self._finish()
-        if self._weighting.needs_update:
+        if parts.weighting.needs_update:
             with torch.no_grad():
                 # Not through DDP, which would wait for a backward.
-                share = self._losses(_unwrap(self._network), batch, blend, denominators)
-            self._weighting.update(share, present, reduce=self._reduce)
+                share = self._losses(_unwrap(parts.network), batch, blend, denominators)
+            parts.weighting.update(share, present, reduce=ranks.reduce)
         return shares
 
     def _finish(self) -> None:
-        self._scaler.unscale_(self._optimizer)
+        parts = self.parts
+        parts.scaler.unscale_(parts.optimizer)
         if self._config.clip_norm is not None:
-            trained = [parameter for parameter in self._model.parameters() if parameter.grad is not None]
+            trained = [parameter for parameter in parts.model.parameters() if parameter.grad is not None]
             nn.utils.clip_grad_norm_(trained, self._config.clip_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        parts.scaler.step(parts.optimizer)
+        parts.scaler.update()
         self.num_steps += 1
-        if self._ema is not None:
-            self._ema.update(self._model, step=self.num_steps)
+        if parts.ema is not None:
+            parts.ema.update(parts.model, step=self.num_steps)
 
     def _losses(self, network: nn.Module, batch: Batch, blend: Blend | None, denominators: Tensor) -> Tensor:
         inputs = self._forward.prepare(batch.inputs)
         if blend is None:
-            return self._objective(self._forward(network, inputs), batch.targets, denominators)
+            return self.parts.objective(self._forward(network, inputs), batch.targets, denominators)
         outputs = self._forward(network, blend.inputs(inputs))
-        return blend.losses(self._objective, outputs, batch.targets, denominators)
+        return blend.losses(self.parts.objective, outputs, batch.targets, denominators)
 
     def _gradients_synced(self, synced: bool) -> contextlib.AbstractContextManager[None]:
         """DDP adds gradients over ranks once a step, in its last batch."""
-        if synced or not isinstance(self._network, DistributedDataParallel):
+        network = self.parts.network
+        if synced or not isinstance(network, DistributedDataParallel):
             return contextlib.nullcontext()
-        return self._network.no_sync()
+        return network.no_sync()
 
 
 def _unwrap(network: nn.Module) -> nn.Module:

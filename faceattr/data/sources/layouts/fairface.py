@@ -107,7 +107,7 @@ class _Parser:
         self._order = {
             attribute.name: [attribute.classes.index(name) for name in FACE_ATTRIBUTES[attribute.name].classes]
             for attribute in attributes.attributes
-            if attribute.kind == "multiclass"
+            if attribute.has_classes
         }
 
     def parse(self, value: tuple[list[str], list[str]]) -> LabelRow:

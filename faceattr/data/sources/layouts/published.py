@@ -56,14 +56,14 @@ def read_label_run(store: Store, options: SourceOptions | None = None, *, verify
         raise ConfigError(f"{store.uri}: the label run is not published yet; run its command again to finish it")
     available, asked = read_run_attributes(record), scored_attributes(record)
     attributes = select_attributes(available, options.attributes, default=available, where=store.uri)
-    with_score = {name for name, each in asked.items() if each.kind in ("binary", "multiclass")}
+    with_score = {name for name, each in asked.items() if each.has_class_scores}
     scored = frozenset(with_score) & set(attributes.names)
     schema = source_schema(attributes, scored)
     decisions = {name: each for name, each in read_decisions(record).items() if name in attributes.names}
     cuts = {
         f"{name}_score": (name, each.threshold)
         for name, each in decisions.items()
-        if attributes[name].kind == "binary" and each.threshold != DEFAULT_THRESHOLD
+        if attributes[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
     }
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
 

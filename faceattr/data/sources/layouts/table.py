@@ -13,13 +13,13 @@ Without `columns`, every column that is not the image, split or group is a binar
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from faceattr.attributes import Attribute
+from faceattr.attributes import Attribute, AttributeKind
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import is_index_name, read_header, sniff_delimiter, table_file
 from faceattr.data.label_columns import LabelRow, class_label, source_schema
@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 USUAL_FILES = ("labels.csv", "labels.parquet", "labels.tsv", "labels.csv.gz", "labels.tsv.gz")
 _PLAIN = ("split", "group")
 _KINDS = ("binary", "age", "identity", "score")
+# Classes that do not stand in the entry; those of persons are read from the table.
+_CLASSES = {"binary": ("no", "yes")}
 _ENTRY = re.compile(r"(?P<name>[^=]+)=(?P<column>.+?)(?::(?P<kind>[^:]*))?")
 _BATCH_ROWS = 8_192
 
@@ -71,6 +73,11 @@ class MappedColumn:
     column: str
     kind: str = "binary"
     classes: tuple[str, ...] = ()
+
+    @property
+    def is_score(self) -> bool:
+        """Whether the column holds scores of another column's attribute."""
+        return self.kind == "score"
 
 
 def parse_mapping(entry: str) -> MappedColumn:
@@ -104,8 +111,7 @@ def open_table(root: str, options: SourceOptions, storage: StorageConfig) -> Sou
         for uri in files:
             yield from _read_rows(uri, storage, mapping)
 
-    people = {each.name: _distinct(found_rows(), each.column) for each in mapping if each.kind == "identity"}
-    available = {each.name: _attribute(each, people) for each in mapping if _is_attribute(each)}
+    available = {each.name: _attribute(each, found_rows) for each in mapping if _is_attribute(each)}
     if not available:
         raise ConfigError(f"{files[0]}: the mapping names no attribute; add entries such as hat=column to `columns`")
     attributes = select_attributes(available, options.attributes, default=available, where=files[0])
@@ -138,25 +144,23 @@ def _image_name(value: Any) -> str:
 
 
 def _is_attribute(each: MappedColumn) -> bool:
-    return each.name not in ("image", *_PLAIN) and each.kind != "score"
+    return each.name not in ("image", *_PLAIN) and not each.is_score
 
 
 def _scored_names(mapping: tuple[MappedColumn, ...], available: Mapping[str, Attribute]) -> set[str]:
-    names = {each.name.removesuffix("_score") for each in mapping if each.kind == "score"}
+    names = {each.name.removesuffix("_score") for each in mapping if each.is_score}
     for name in names:
-        if name not in available or available[name].kind != "binary":
+        if name not in available or not available[name].is_yes_no:
             raise ConfigError(f"columns: {name}_score: there is no binary attribute {name!r}")
     return names
 
 
-def _attribute(each: MappedColumn, people: Mapping[str, set[str]]) -> Attribute:
-    if each.kind == "identity":
-        return Attribute(name=each.name, kind="identity", classes=identity_classes(people[each.name]))
-    if each.kind == "age":
-        return Attribute(name=each.name, kind="age", classes=())
-    if each.kind == "multiclass":
-        return Attribute(name=each.name, kind="multiclass", classes=each.classes)
-    return Attribute(name=each.name)
+def _attribute(each: MappedColumn, found_rows: Callable[[], Iterator[FoundRow]]) -> Attribute:
+    kind = cast(AttributeKind, each.kind)
+    attribute = Attribute(name=each.name, kind=kind, classes=each.classes or _CLASSES.get(each.kind, ()))
+    if attribute.is_person:
+        return replace(attribute, classes=identity_classes(_distinct(found_rows(), each.column)))
+    return attribute
 
 
 def _distinct(rows: Iterator[FoundRow], column: str) -> set[str]:
@@ -234,10 +238,11 @@ class _Parser:
     def __init__(self, mapping: tuple[MappedColumn, ...], available: Mapping[str, Attribute]) -> None:
         self._mapping = tuple(each for each in mapping if each.name != "image")
         self.image = next(each.column for each in mapping if each.name == "image")
+        self._available = available
         self._index = {
             name: {text: index for index, text in enumerate(attribute.classes)}
             for name, attribute in available.items()
-            if attribute.kind in ("multiclass", "identity")
+            if not attribute.is_yes_no
         }
 
     def parse(self, cells: Mapping[str, Any]) -> LabelRow:
@@ -245,17 +250,18 @@ class _Parser:
         person = None
         for each in self._mapping:
             text = text_of(cells[each.column])
+            attribute = self._available.get(each.name)
             if each.name in _PLAIN:
                 row[each.name] = None if is_unknown(text) else text
-            elif each.kind == "binary":
-                row[each.name] = parse_binary(text, each.name)
-            elif each.kind == "age":
-                row |= parse_age(text, each.name)
-            elif each.kind == "score":
+            elif attribute is None:
                 row[each.name] = parse_score(text, each.name)
+            elif attribute.is_yes_no:
+                row[each.name] = parse_binary(text, each.name)
+            elif attribute.is_years:
+                row |= parse_age(text, each.name)
             elif not is_unknown(text):
-                row |= self._classes(each.name, text, split=each.kind == "multiclass")
-                person = text if each.kind == "identity" else person
+                row |= self._classes(each.name, text, split=attribute.can_be_coarse)
+                person = text if attribute.is_person else person
         row.setdefault("group", person)
         return row
 

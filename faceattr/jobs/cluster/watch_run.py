@@ -1,0 +1,73 @@
+"""What a driver does with the rows of its run as they arrive: shows them, exports them, judges them, notes the session.
+
+sessions/1700000000.123.json    when a session began, and how many rows were done after how many seconds
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+
+from faceattr.data.formats.json_files import encode_versioned
+from faceattr.data.runs.pending import PendingShards
+from faceattr.data.runs.version import RunVersion
+from faceattr.data.stores.patience import write_on_the_way_out
+from faceattr.jobs.cluster.metrics import RunRows
+from faceattr.jobs.cluster.progress import ErrorBudget, Progress
+
+
+@contextlib.contextmanager
+def watch_run(
+    version: RunVersion,
+    work: PendingShards,
+    budget: ErrorBudget,
+    *,
+    positives: Sequence[str] = (),
+    is_whole_run: bool = True,
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Watches the pending rows of a run inside the block, and closes all that it opened however the block ends.
+
+    Args:
+        version: the version of the run that the session works on.
+        work: what the session has to do.
+        budget: what the rows are judged by. It judges once before the block, by what earlier sessions found.
+        positives: binary attributes whose positive rate is shown.
+        is_whole_run: whether the session is exported to Prometheus and noted in `sessions/`. False for a scan, which
+            is only the first step of a packing.
+
+    Yields:
+        A function to be called with every table of rows that arrives. It raises RunError once too many are bad.
+
+    Raises:
+        RunError: earlier sessions found too many bad images.
+    """
+    budget.judge()
+    total = work.plan.num_rows
+    progress = Progress(total, total - work.num_rows, positives)
+    with contextlib.ExitStack() as closed:  # in the reverse order, each even if another fails
+        gauges = None
+        if is_whole_run:
+            gauges = closed.enter_context(contextlib.closing(RunRows(total, total - work.num_rows)))
+            closed.callback(_note_session, version, progress, started=time.time())
+        closed.callback(progress.close)
+
+        def on_rows(rows: pa.Table) -> None:
+            progress.add(rows)
+            if gauges is not None:
+                gauges.add(len(rows))
+            budget.add(rows)
+
+        yield on_rows
+
+
+def _note_session(version: RunVersion, progress: Progress, *, started: float) -> None:
+    """Writes what later sessions and reports read of this one; `started` is in seconds since 1970."""
+    session = {
+        "started": started,
+        "version": version.version,
+        "samples": progress.samples,
+        "rows": progress.num_rows,
+    }
+    key, data = f"sessions/{started:.3f}.json", encode_versioned(session)
+    write_on_the_way_out(lambda: version.store.put(key, data), key)
