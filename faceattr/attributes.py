@@ -4,10 +4,8 @@ An attribute is one predicted property of a face. Its classes have a fixed order
 in the user's file, and stored with everything that is made from it. A derived attribute is a rule over binary
 attributes, evaluated in three-valued (Kleene) logic: unknown stays unknown unless the others decide.
 
-How to add a kind.
-A kind is compared or matched in these files only; everywhere else the code asks the properties of `Attribute`. Add its
-name to `AttributeKind`, then run mypy: every `match` that does not know the kind ends in an `assert_never` that mypy
-reports. tests/jobs/test_every_kind.py fails until it has labels of the kind, and then takes it from pack to export.
+How to add a kind: add its name to `AttributeKind`, then run mypy, which reports every `match` that does not know it.
+Only these files compare or match kinds; everywhere else the code asks the properties of `Attribute`.
 
     attributes.py                      what the kind is: the properties of `Attribute`
     data/label_columns.py              its columns: packed, published, outputs of a model; in exported files
@@ -19,6 +17,9 @@ reports. tests/jobs/test_every_kind.py fails until it has labels of the kind, an
     evaluation/decisions.py            scores to labels
     evaluation/figures.py              its figures in test: whole, resampled, by group, with intervals
     reports/plots/evaluation.py        its pictures
+
+A word for it in data/sources/layouts/table.py lets a foreign table hold it. tests/jobs/test_every_kind.py fails until
+it has labels of the kind, and then takes them through pack, train, eval, predict and export.
 """
 
 import ast
