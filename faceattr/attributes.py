@@ -18,6 +18,9 @@ fails until it has labels of the kind, and then takes it from pack to export.
     evaluation/decisions.py            scores to labels
     evaluation/figures.py              its figures in test: whole, resampled, by group, with intervals
     reports/plots/evaluation.py        its pictures
+
+A word for it in data/sources/layouts/table.py lets a foreign table hold it. tests/jobs/test_every_kind.py fails until
+it has labels of the kind, and then takes them through pack, train, eval, predict and export.
 """
 
 import ast
