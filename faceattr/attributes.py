@@ -43,6 +43,8 @@ RESERVED_NAMES = frozenset(
         "row",
         "image_id",
         "uri",
+        "source_row",
+        "place",
         "sha256",
         "width_px",
         "height_px",
