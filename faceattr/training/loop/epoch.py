@@ -101,7 +101,7 @@ def train_epoch(
         batches: of this rank, on the CPU.
         objective: on the CPU, for the denominators.
         accumulation: batches in a step; the last step may have fewer.
-        ranks: this process among those of the training.
+        ranks: the processes of the training, and which of them this is.
         epoch: for messages.
 
     Returns:
@@ -159,7 +159,7 @@ def validate(
         objective: on the CPU, where labels are and outputs, which are few, are brought.
         metrics: fresh ones, which are added to.
         forward: how inputs go through the network.
-        ranks: this process among those of the training.
+        ranks: the processes of the training, and which of them this is.
 
     Returns:
         `loss` (the total with fixed loss weights, without attributes that no row is labelled with), `<attribute>/loss`
