@@ -156,7 +156,7 @@ def validate(
         objective: losses on the CPU, where the labels are; the outputs, which are small, are copied there.
         metrics: empty metrics, to which the batches are added.
         forward: how inputs go through the network.
-        ranks: this process among those of the training.
+        ranks: the processes of the training, and which of them this is.
 
     Returns:
         `loss` (the total with fixed loss weights, without attributes that have no label), `<attribute>/loss`

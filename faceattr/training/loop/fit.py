@@ -72,7 +72,7 @@ def fit(
         batches: of this rank.
         config: settings.
         counts: attribute name -> labels by class in the training data of all ranks, from `LabelTotals`.
-        ranks: this process among those of the training.
+        ranks: the processes of the training, and which of them this is.
         stages: what trains when; their epochs and learning rates replace those of `config.optim`. By default one
             stage with what is frozen in the model now.
         network: model -> what inputs go through, after each freeze: the model itself, or its suffix where inputs are

@@ -24,7 +24,7 @@ def _call_as_it_is(network: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those that train a model together; by default it trains alone.
+    """The processes that train a model together, and which of them this is; by default it trains alone.
 
     Attributes:
         device: where the model of this process runs.
