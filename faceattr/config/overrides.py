@@ -108,7 +108,7 @@ def _convert(key: str, hint: Any, value: Any) -> Any:
 
 
 def _convert_entry(key: str, kind: Any, value: Any) -> Any:
-    """Converts one entry of a mapping. Where entries are text, numbers and booleans become the text that a flag gives."""
+    """Converts one entry of a mapping. If entries are text, numbers and booleans become the text of a flag."""
     if kind is str and isinstance(value, bool | int | float):
         return json.dumps(value)
     return _convert(key, kind, value)
