@@ -87,7 +87,7 @@ def score_type(attribute: Attribute) -> pa.DataType:
 
 
 def score_names(attribute: Attribute) -> dict[str, int | None]:
-    """Returns the names of the scores in an exported file -> index in the list `<name>_score`, None if it is one."""
+    """Returns score columns of an exported file -> index in the list `<name>_score`, or None for a single score."""
     name = f"{attribute.name}_score"
     match attribute.kind:
         case "age":
