@@ -186,7 +186,7 @@ class DecodeParts:
     """Parts -> their images, uint8 [n, 3, S, S] as one binary value, one row a part.
 
     Attributes:
-        inputs: packed runs and where their rows lie.
+        inputs: packed runs and the places of their rows.
         preprocessing: of the backbone.
         view: random view; None for images as they are.
     """

@@ -55,7 +55,7 @@ def train_trial(
         number: of the trial.
         values: key -> value.
         report: gets numbers for Tune, and a `TrialReport` under `report`, after every epoch.
-        ranks: this worker among those of the trial.
+        ranks: the workers of the trial, and which of them this is.
 
     Raises:
         FaceattrError: the trial cannot be trained.
@@ -177,7 +177,7 @@ class _Checkpoints:
 
 
 class _ValOutputs:
-    """Outputs of all validation rows in order, from those of each worker's batches.
+    """Outputs of all validation rows in order, from the batches of each worker.
 
     Attributes:
         kept: of this worker's batches, in order, since they were last gathered.

@@ -38,7 +38,7 @@ _MAKING = threading.Lock()
 
 
 def reading_cpus(readers: int = _READERS) -> float:
-    """CPUs that the reading tasks of one worker claim, besides what the worker and its decoding tasks do.
+    """CPUs that the reading tasks of one worker claim, in addition to the worker and its decoding tasks.
 
     Args:
         readers: tasks at a time. A worker's stream runs two; with one it still gets on.
@@ -79,7 +79,7 @@ class Feed:
             rank: of the worker.
             world_size: number of workers.
             max_decoders: decoding tasks at a time.
-            num_feeds: those that run at a time on the cluster; they share its object store.
+            num_feeds: feeds that run at a time on the cluster and share its object store.
             pin: whether batches are put into page-locked memory.
         """
         self._plan = plan

@@ -33,7 +33,7 @@ def fit_thresholds(
         batches: this rank's part of validation, on the CPU.
         criterion: what a threshold is best for.
         forward: how images go through the model.
-        ranks: this process among those of the training.
+        ranks: the processes of the training, and which of them this is.
     """
     names = [each.name for each in model.attributes.attributes if each.has_threshold]
     own: dict[str, list[Tensor]] = {name: [torch.zeros(0, 2, dtype=torch.float64)] for name in names}

@@ -121,7 +121,7 @@ def _open_feed(plan: WorkerPlan, model: MultiAttributeModel, ranks: Ranks, *, lo
     Args:
         plan: of the training.
         model: that is trained, on the CPU.
-        ranks: this worker among the others.
+        ranks: the workers, and which of them this is.
         local_world_size: workers on this machine.
     """
     workers, on_cpu = plan.config.workers, ranks.device.type == "cpu"
