@@ -33,16 +33,27 @@ _MODULE = re.compile(r"(?<![\w.])(faceattr(?:\.[a-z][a-z_0-9]*)+)")
 FOLDERS = ("faceattr", "pipelines", "tune", "cluster")
 
 
-def public_names(path: Path) -> set[str]:
-    names = set()
+def names_of(path: Path) -> list[str]:
+    """Every name that a module defines at its top, as often as it is defined."""
+    names = []
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
+            names.append(node.name)
         elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
-    return {name for name in names if not name.startswith("_")}
+            names.append(node.target.id)
+    return names
+
+
+def public_names(path: Path) -> set[str]:
+    return {name for name in names_of(path) if not name.startswith("_")}
+
+
+def test_no_module_defines_a_name_twice():
+    for path in SOURCES:
+        names = names_of(path)
+        assert sorted(names) == sorted(set(names)), path
 
 
 def test_a_folder_holds_few_modules_and_no_family_without_a_folder():

@@ -1,7 +1,6 @@
 """Configs as values: a copy with changed keys, and the YAML that `--config` reads back."""
 
 import difflib
-import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -110,7 +109,7 @@ def _convert(key: str, hint: Any, value: Any) -> Any:
 def _convert_entry(key: str, kind: Any, value: Any) -> Any:
     """Converts one entry of a mapping. If entries are text, numbers and booleans become the text that a flag gives."""
     if kind is str and isinstance(value, bool | int | float):
-        return json.dumps(value)
+        return str(value).lower()  # `true`, as JSON has it
     return _convert(key, kind, value)
 
 
