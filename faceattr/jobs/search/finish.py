@@ -1,4 +1,4 @@
-"""What a search leaves: the table of trials, the winner's settings and model, its figures on the test split, a page."""
+"""The results of a search: table of trials, the winner's settings and model, its figures on test, the report."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,12 +33,12 @@ BEST_CONFIG_KEY = "best.yaml"
 BEST_FOLDER = "best"
 TEST_KEY = "test.json"
 SEARCH_REPORT_KEY = "report.html"
-# Keys of the train config that say where to and how a command runs, not what is trained.
+# Keys of the train config that say where and how a command runs, not what is trained.
 _NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
 
 
 def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: Sequence[TrialRecord]) -> str:
-    """Writes all results, in an order in which a killed driver can do it again; what the user reads last.
+    """Writes all results, in an order that a killed driver can repeat; returns the text that the user reads last.
 
     Raises:
         RunError: no trial finished.
@@ -59,7 +59,7 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
 
 
 def describe_best(job: SearchJob, best: TrialRecord) -> str:
-    """The winner's train config as YAML for `pipelines/train.py --config`, which wants an --output besides.
+    """Formats the winner's train config as YAML for `pipelines/train.py --config`, which also needs an --output.
 
     Thresholds are part of the winner, so the training that it describes chooses them by the same criterion.
     """
@@ -73,10 +73,10 @@ def describe_best(job: SearchJob, best: TrialRecord) -> str:
 
 
 def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord]) -> None:
-    """Copies the winner's model to `best/` and removes those of the trials.
+    """Copies the winner's model to `best/` and removes the models of the trials.
 
     Raises:
-        RunError: it is not there.
+        RunError: the winner's model is missing.
     """
     output, own = job.output, f"{trial_folder(best.number)}/{MODEL_FOLDER}"
     # The config last, so that a folder with it is complete; and the trials' models only after it.
@@ -107,12 +107,12 @@ def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
 
 
 def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dict[str, Any] | None:
-    """Figures of the winner on the test split: measured once, and kept. None if there is no test split.
+    """Judges the winner on the test split, once, and stores the figures. None if there is no test split.
 
-    Once a winner: a search that goes on with more trials may find another.
+    Once per winner: a search that is resumed with more trials may find another.
 
     Raises:
-        RunError: the cluster broke, or an image cannot be read.
+        RunError: the cluster failed, or an image cannot be read.
     """
     if "test" not in plan.inputs.surveys:
         return None
@@ -133,7 +133,7 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
 
 
 def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
-    """Runs the winner over the test images, in a task of the cluster."""
+    """Runs the winner over the test images, in a task on the cluster."""
     inputs = plan.inputs
     model = MultiAttributeModel.from_pretrained(join_uri(plan.output_uri, BEST_FOLDER), storage=inputs.storage)
     device = given_device(plan.trials.gpus > 0)
