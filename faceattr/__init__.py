@@ -1,6 +1,6 @@
 """faceattr: attribute labels and models for millions of face images.
 
-`import faceattr` loads neither torch nor ray: the functions below are imported when they are first used.
+`import faceattr` loads neither torch nor ray: the functions in `__all__` are imported on first use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,6 @@ __all__ = ["__version__", "get_transform", "load_model", "predict_batch", "predi
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'faceattr' has no attribute {name!r}")
-    from faceattr.inference import api  # noqa: PLC0415 - late, see above
+    from faceattr.inference import api  # noqa: PLC0415 - late, on first use
 
     return getattr(api, name)

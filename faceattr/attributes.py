@@ -1,15 +1,33 @@
-"""Attributes: the one definition from which questions, table columns, heads, losses and metrics follow.
+"""Attributes: the single definition that questions, table columns, heads, losses and metrics are derived from.
 
-An attribute is one predicted property of a face. Its classes have a fixed order, which is written once, here or
-in the user's file, and stored with everything that is made from it. A derived attribute is a rule over binary
-attributes, evaluated in three-valued (Kleene) logic: unknown stays unknown unless the others decide.
+An attribute is one predicted property of a face. Its classes have a fixed order, which is defined once, here or in the
+user's file, and stored with everything that is made from it. A derived attribute is a rule over binary attributes,
+evaluated in three-valued (Kleene) logic: an unknown input gives an unknown result unless the other inputs decide it.
+
+How to add a kind: only the files below compare kinds; all other code asks the properties of `Attribute`. Add the name
+to `AttributeKind` and run mypy, which reports every `match` that does not handle it. tests/jobs/test_every_kind.py
+fails until it has labels of the kind, and then takes it from pack to export.
+
+    attributes.py                      what the kind is: the properties of `Attribute`
+    data/label_columns.py              its columns: packed, published, outputs of a model; in exported files
+    models/heads.py                    outputs of its head
+    training/targets.py                its labels as tensors, and the bins in which they are counted
+    training/losses/attribute_loss.py  its loss
+    training/metrics.py                its figures in validation, and which of them judge a trial
+    evaluation/scores.py               outputs to scores, and which outputs a scored table keeps
+    evaluation/decisions.py            scores to labels
+    evaluation/figures.py              its figures in test: whole, resampled, by group, with intervals
+    reports/plots/evaluation.py        its pictures
+
+A word for it in data/sources/layouts/table.py lets a foreign table hold it. tests/jobs/test_every_kind.py fails until
+it has labels of the kind, and then takes them through pack, train, eval, predict and export.
 """
 
 import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from faceattr.errors import ConfigError
 
@@ -17,14 +35,16 @@ AttributeKind = Literal["binary", "multiclass", "age", "identity"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 DEFAULT_THRESHOLD = 0.5
-"""The score of a binary attribute from which it is a yes, where nothing else is said."""
-# Endings and names that the tables use for their own columns.
+"""A binary attribute is a yes if its score is at least this threshold, unless another one is given."""
+# Suffixes and names that the tables use for their own columns.
 _RESERVED_SUFFIXES = ("_score", "_mass", "_mask", "_low", "_high")
 RESERVED_NAMES = frozenset(
     [
         "row",
         "image_id",
         "uri",
+        "source_row",
+        "place",
         "sha256",
         "width_px",
         "height_px",
@@ -42,7 +62,7 @@ RESERVED_NAMES = frozenset(
 
 
 def check_attribute_name(name: str) -> None:
-    """Raises ConfigError unless `name` can be a column prefix: lower case, digits and underscores, not reserved."""
+    """Raises ConfigError unless `name` can prefix a column: lower case, digits and underscores, not reserved."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"attribute name {name!r}: expected lower-case letters, digits and underscores, a letter first, "
@@ -66,6 +86,124 @@ class Attribute:
     kind: AttributeKind = "binary"
     classes: tuple[str, ...] = ("no", "yes")
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether a label is an index into `classes`, not a number of years."""
+        match self.kind:
+            case "binary" | "multiclass" | "identity":
+                return True
+            case "age":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def is_yes_no(self) -> bool:
+        """Whether a label is no or yes: one logit, one score P(yes), and counts of yes."""
+        match self.kind:
+            case "binary":
+                return True
+            case "multiclass" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the label is decided by a threshold on the score, which validation can choose."""
+        match self.kind:
+            case "binary":
+                return True
+            case "multiclass" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def can_be_coarse(self) -> bool:
+        """Whether a label may leave several classes possible, as a mask."""
+        match self.kind:
+            case "multiclass":
+                return True
+            case "binary" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def is_years(self) -> bool:
+        """Whether a label is a range of years, and a prediction a number of years."""
+        match self.kind:
+            case "age":
+                return True
+            case "binary" | "multiclass" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def is_person(self) -> bool:
+        """Whether the classes are persons: of many thousands, only the likeliest few are stored and shown."""
+        match self.kind:
+            case "identity":
+                return True
+            case "binary" | "multiclass" | "age":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_score(self) -> bool:
+        """Whether a prediction comes with a score in [0, 1], as the column `<name>_score`."""
+        match self.kind:
+            case "binary" | "multiclass" | "identity":
+                return True
+            case "age":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_class_scores(self) -> bool:
+        """Whether the scores of all classes are stored, for calibration, plots and soft labels."""
+        match self.kind:
+            case "binary" | "multiclass":
+                return True
+            case "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def has_class_figures(self) -> bool:
+        """Whether each class has its own metrics, such as `f1/<class>`."""
+        match self.kind:
+            case "multiclass":
+                return True
+            case "binary" | "age" | "identity":
+                return False
+        assert_never(self.kind)
+
+    @property
+    def main_figure(self) -> str:
+        """The metric to show if only one is shown; validation and test both compute it."""
+        match self.kind:
+            case "binary":
+                return "f1"
+            case "multiclass":
+                return "macro_f1"
+            case "age":
+                return "mae"
+            case "identity":
+                return "top1"
+        assert_never(self.kind)
+
+    @property
+    def label_words(self) -> str:
+        """The labels in words, for reports."""
+        match self.kind:
+            case "binary":
+                return "yes or no"
+            case "multiclass":
+                return "classes"
+            case "age":
+                return "years"
+            case "identity":
+                return "persons"
+        assert_never(self.kind)
+
     def __post_init__(self) -> None:
         check_attribute_name(self.name)
         if self.kind == "binary" and self.classes != ("no", "yes"):
@@ -78,7 +216,7 @@ class Attribute:
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedAttribute:
-    """A binary attribute that follows from others by a rule of `and`, `or`, `not` and parentheses.
+    """A binary attribute that is derived from others by a rule of `and`, `or`, `not` and parentheses.
 
     Attributes:
         name: column name.
@@ -99,7 +237,7 @@ class DerivedAttribute:
         return tuple(dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name)))
 
     def evaluate(self, labels: Mapping[str, int | None]) -> int | None:
-        """Value of the rule: 1, 0, or None where the known labels do not decide it (Kleene logic)."""
+        """Returns the value of the rule: 1, 0, or None if the known labels do not decide it (Kleene logic)."""
         return _evaluate(_parse_rule(self.rule, self.name), labels)
 
 
@@ -123,7 +261,7 @@ def _evaluate(node: ast.expr, labels: Mapping[str, int | None]) -> int | None:
             value = _evaluate(operand, labels)
             return None if value is None else 1 - value
         case ast.BoolOp(op=op, values=values):
-            # `or` is decided by one 1, `and` by one 0, whatever the unknown ones are.
+            # A single 1 decides `or` and a single 0 decides `and`, whatever the unknown inputs are.
             deciding = 1 if isinstance(op, ast.Or) else 0
             known = [_evaluate(value, labels) for value in values]
             if deciding in known:
@@ -138,7 +276,7 @@ class AttributeSet:
 
     Attributes:
         attributes: asked or learnt attributes.
-        derived: rules over the binary ones; they may not read each other.
+        derived: rules over binary attributes; a rule may not read another rule's result.
     """
 
     attributes: tuple[Attribute, ...]
@@ -151,7 +289,7 @@ class AttributeSet:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"attribute names repeat: {repeated}")
-        binary = {attribute.name for attribute in self.attributes if attribute.kind == "binary"}
+        binary = {attribute.name for attribute in self.attributes if attribute.is_yes_no}
         for rule in self.derived:
             unknown = [name for name in rule.inputs if name not in binary]
             if unknown:

@@ -1,7 +1,7 @@
 """Flags and YAML to a config, errors to exit codes; and the `faceattr` command.
 
-tyro makes the flags from the config dataclasses. A YAML file given by `--config` is turned into flags that stand in
-front of the user's own, so that both are parsed and checked by one piece of code and flags win.
+tyro generates the flags from the config dataclasses. A YAML file given by `--config` is turned into flags that precede
+the user's own, so that one piece of code parses and checks both, and flags override the file.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ from faceattr.layers import Setting, find_preset, read_settings
 from faceattr.logs import configure_logging
 
 _Config = TypeVar("_Config")
-# Messages of several lines are ours; names in them have no line breaks left.
+# Our own messages may have several lines; line breaks in names are escaped before.
 _OWN_BREAKS = "\n"
-# What the system says of a disk that takes no more; a fact about the machine, not about our code.
+# System errors of a full or read-only disk: a condition of the machine, not a fault in our code.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -46,7 +46,7 @@ def run_job(
     *,
     presets: Path | None = None,
 ) -> int:
-    """The body of a script's `main`: parses, runs, maps errors to exit codes (0 done, 1 failed run, 2 bad config)."""
+    """Runs a script's `main`: parses, runs the job, maps errors to exit codes (0 done, 1 failed run, 2 bad config)."""
     configure_logging()
     words = sys.argv[1:] if argv is None else argv
     return _guarded(lambda: job(parse_config(config_class, words, description, presets=presets)))
@@ -55,7 +55,7 @@ def run_job(
 def _guarded(action: Callable[[], int]) -> int:
     """Runs a command; its errors become one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks ends no command
+        if isinstance(stream, io.TextIOWrapper):  # a name the terminal cannot encode is no error
             stream.reconfigure(errors="backslashreplace")
     try:
         with _leave_on_interrupt():
@@ -69,7 +69,7 @@ def _guarded(action: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def _leave_on_interrupt() -> Iterator[None]:
-    """Ctrl-C ends the waits of all threads for a store as well, not only what the main thread does."""
+    """On Ctrl-C, ends the waits of all threads for a store, not only what the main thread does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         leave()
@@ -106,7 +106,7 @@ def _mapped(action: Callable[[], int]) -> int:
 
 
 def _release(error: BaseException) -> None:
-    """Ends what the error's frames still hold, such as Ray's iterators: what that prints must not hide our line."""
+    """Releases what the error's frames hold, such as Ray's iterators, whose output would hide our message."""
     silent = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:
@@ -125,7 +125,7 @@ def _release(error: BaseException) -> None:
 
 
 def _flush_output(code: int) -> int:
-    """Writes what is buffered, while an error can still be said; `| head` is none, a full disk is."""
+    """Flushes standard output while an error can still be reported. A pipe closed by `head` is none; a full disk is."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -138,17 +138,17 @@ def _flush_output(code: int) -> int:
 
 
 def _is_unread(stream: TextIO) -> bool:
-    """Whether a stream is a pipe whose reader is gone, as `head` is after ten lines."""
+    """Whether a stream is a pipe whose reader has exited, as `head` does after ten lines."""
     try:
         watched = select.poll()
         watched.register(stream.fileno(), 0)
         return any(events & select.POLLERR for _, events in watched.poll(0))
-    except (OSError, ValueError):  # no file at all, as under a test
+    except (OSError, ValueError):  # not a file, as in a test
         return False
 
 
 def _discard(stream: TextIO) -> None:
-    # Else the interpreter tries to write it once more on its way out, and says so.
+    # Without this, the interpreter tries to write the rest again at exit, and reports the failure.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -156,13 +156,13 @@ def _discard(stream: TextIO) -> None:
 def parse_config(
     config_class: type[_Config], argv: Sequence[str], description: str | None = None, *, presets: Path | None = None
 ) -> _Config:
-    """A config from flags and, if `--config FILE` is among them, a YAML file that they win over.
+    """Returns a config from flags and, if `--config FILE` is among them, a YAML file that the flags override.
 
     Args:
         config_class: a frozen dataclass.
         argv: words of the command line.
-        description: for the help.
-        presets: folder of YAML files; `--preset NAME` puts one of them below the file and the flags.
+        description: text at the top of the help.
+        presets: folder of YAML files; `--preset NAME` reads one of them, which the file and the flags override.
 
     Raises:
         ConfigError: a key of the file is unknown, or a value is out of range.
@@ -198,7 +198,7 @@ def parse_config(
                 raise SystemExit(2)  # as for a wrong flag
         words = [word for each in used for word in each.words] + words
         given |= {each.flag for each in layer}
-    note = "--config FILE: a YAML file with any of these settings; flags win over it."
+    note = "--config FILE: a YAML file with any of these settings; flags override it."
     return tyro.cli(config_class, args=words, description="\n\n".join(filter(None, [description, note])))
 
 
@@ -209,12 +209,12 @@ def _split_file_flag(word: str) -> list[str]:
 def _word_behind(words: Sequence[str], flag: str, what: str) -> str:
     place = words.index(flag) + 1
     if place == len(words):
-        raise ConfigError(f"{flag}: expected {what} behind it")
+        raise ConfigError(f"{flag}: expected {what} after it")
     return words[place]
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Refuses credentials in any value, before an error about another one could repeat it."""
+    """Refuses credentials in any value, before an error about another value could print them."""
     flag = "the command line"
     for word in words:
         if word.startswith("--"):
@@ -223,7 +223,7 @@ def _check_words(words: Sequence[str]) -> None:
 
 
 def _describe_unknown(arguments: Sequence[str]) -> str:
-    """The words that name no command, and the command that they are closest to."""
+    """Returns the words that name no command, and the command with the most similar name."""
     names = [" ".join(each.words) for each in COMMANDS]
     asked = " ".join(arguments[:2] if any(name.startswith(f"{arguments[0]} ") for name in names) else arguments[:1])
     near = difflib.get_close_matches(asked, names, n=1)
@@ -231,7 +231,7 @@ def _describe_unknown(arguments: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The `faceattr` command. Exit codes as in `run_job`."""
+    """Runs the `faceattr` command. Exit codes as in `run_job`."""
     configure_logging()
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = find_command(arguments)

@@ -1,4 +1,4 @@
-"""Where a model runs and in which precision."""
+"""Devices and precisions that models run in."""
 
 import copy
 import logging
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` -> a CUDA device if there is one, else the CPU; other names as torch understands them.
+    """Resolves `auto` to a CUDA device if there is one, else the CPU; other names as torch understands them.
 
     Raises:
         ConfigError: no such device on this machine.
@@ -30,14 +30,14 @@ def resolve_device(device: str) -> torch.device:
 
 
 def given_device(has_gpu: bool, find_gpu: Callable[[], torch.device] = lambda: torch.device("cuda")) -> torch.device:
-    """The device of this process.
+    """Returns the device of this process.
 
-    Ray counts GPUs as it is told to (`ray start --num-gpus`); torch may see none of them, because a driver is
-    missing or the GPU is a logical one. Then the work goes on, on the CPU, and says so.
+    Ray counts the GPUs that it is told of (`ray start --num-gpus`); torch may see none of them, because a driver is
+    missing or the GPU is only a logical resource. Then the process works on the CPU, with a warning.
 
     Args:
-        has_gpu: Ray gave this process a GPU, or a share of one.
-        find_gpu: which; by default the first that Ray lets this process see.
+        has_gpu: whether Ray gave this process a GPU, or a share of one.
+        find_gpu: returns the CUDA device; by default the first one visible to this process.
     """
     if not has_gpu:
         return torch.device("cpu")
@@ -52,12 +52,12 @@ def given_device(has_gpu: bool, find_gpu: Callable[[], torch.device] = lambda: t
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """float16 on a GPU, where it is the fastest that keeps P(yes) to 2e-4; float32 elsewhere."""
+    """Returns float16 on a GPU, the fastest type that keeps P(yes) within 2e-4; float32 elsewhere."""
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def place(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """The module itself if it is there already, else a copy; the given one never moves."""
+    """Returns the module itself if it already has this device and type, else a copy; the given module never moves."""
     parameter = next(module.parameters())
     if parameter.dtype == dtype and parameter.device == device:
         return module

@@ -1,18 +1,18 @@
-"""The errors a user can meet. Their text says what was expected, what was found, where, and what to do.
+"""Errors that users see. Their text says what was expected, what was found, where, and what to do.
 
-Names of files come from others, and a terminal obeys what stands in them: `escape` shows them as plain text.
+File names come from others, and a terminal interprets control characters in them: `escape` makes them plain text.
 """
 
 import re
 
-# Control characters (C0, DEL, C1), halves of surrogate pairs (bytes that are no UTF-8), line and paragraph separators,
+# Control characters (C0, DEL, C1), surrogates (bytes that are not valid UTF-8), line and paragraph separators,
 # and the marks that reverse the direction of text (Unicode's list for "Trojan Source", CVE-2021-42574).
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SURROGATE_OF_BYTE = range(0xDC80, 0xDD00)
 
 
 class FaceattrError(Exception):
-    """Base of all errors that are shown as one message, without a traceback."""
+    """Base class of all errors that are shown as one message, without a traceback."""
 
     exit_code = 1
 
@@ -24,25 +24,25 @@ class ConfigError(FaceattrError):
 
 
 class RunError(FaceattrError):
-    """A run stopped; what is committed stays, and the text says how to go on."""
+    """A run stopped; committed data are kept, and the text says how to resume."""
 
 
 class DivergedError(RunError):
-    """Training ended in numbers that are not finite, on every worker; trying again would end the same way."""
+    """The training loss or weights are not finite, on every worker; a retry would end the same way."""
 
 
 class StorageError(FaceattrError):
-    """The store did not answer, or refused, for longer than the deadline. Never a verdict about one image."""
+    """The store did not answer, or refused, until the deadline. Never a statement about a single image."""
 
 
 class ModelError(FaceattrError):
-    """A checkpoint cannot be loaded or gives wrong numbers."""
+    """A checkpoint cannot be loaded or computes wrong numbers."""
 
     exit_code = 2
 
 
 class ImageError(Exception):
-    """One image cannot be used, for a reason that lies in the image and will not pass.
+    """One image cannot be used, for a permanent reason in the image itself.
 
     Attributes:
         reason: one word of `faceattr.data.images.decode.REASONS`, stored in the row's `status`.
@@ -59,10 +59,10 @@ class ImageError(Exception):
 
 
 def escape(text: object, *, keep: str = "") -> str:
-    r"""Text as a terminal or a log may show it: what would steer them is written out, ESC as `\x1b`.
+    r"""Returns text that is safe in a terminal or a log: control characters are written out, ESC as `\x1b`.
 
     Args:
-        text: a name, or a message with names in it.
+        text: a name, or a message that contains names.
         keep: control characters that stay, such as the line breaks of our own messages.
     """
 
@@ -71,7 +71,7 @@ def escape(text: object, *, keep: str = "") -> str:
         if character in keep:
             return character
         code = ord(character)
-        if code in _SURROGATE_OF_BYTE:  # how Python reads a byte of a file name that is no UTF-8
+        if code in _SURROGATE_OF_BYTE:  # how Python represents a file-name byte that is not UTF-8
             return f"\\x{code - 0xDC00:02x}"
         return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(
             character, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

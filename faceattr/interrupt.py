@@ -1,7 +1,7 @@
-"""Ctrl-C while a command's packages are imported: one line, and exit code 130.
+"""Ctrl-C while a command's packages are being imported: prints one line and exits with code 130.
 
-Imported first by the scripts, before anything that takes seconds. `faceattr.cli` replaces the handler when it runs a
-job.
+The scripts import this module first, before anything that takes seconds. `faceattr.cli` replaces the handler when it
+runs a job.
 """
 
 import os
@@ -9,11 +9,11 @@ import signal
 import threading
 from types import FrameType
 
-STOPPED = "stopped by the user; what is committed stays, run the same command again to go on"
+STOPPED = "stopped by the user; what is committed stays, run the same command again to resume"
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    # Not by an exception: an import may swallow it, and nothing is begun that would have to be ended.
+    # Not by an exception: an import could swallow it, and there is nothing to clean up yet.
     os.write(2, f"{STOPPED}\n".encode())
     os._exit(128 + signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""YAML files and presets as flags, which stand in front of the user's own: one piece of code parses and checks both."""
+"""YAML files and presets as flags that precede the user's own, so that one piece of code parses and checks both."""
 
 import dataclasses
 import difflib
@@ -19,12 +19,12 @@ from faceattr.yaml_files import load_yaml
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One value that a file gives.
+    """One value from a file.
 
     Attributes:
-        flag: its name, without the dashes in front.
-        words: of a command line that says the same.
-        problem: why the value cannot be of the field's type, None if it can.
+        flag: name of the flag, without the leading dashes.
+        words: command-line words with the same meaning.
+        problem: why the value does not have the field's type; None if it does.
     """
 
     flag: str
@@ -33,15 +33,15 @@ class Setting:
 
 
 def read_settings(config_class: type, path: str, source: str) -> list[Setting]:
-    """What a YAML file gives.
+    """Reads the settings of a YAML file.
 
     Args:
         config_class: a config of values and groups.
-        path: of the file, or its address in object storage.
-        source: names the file in messages.
+        path: path of the file, or its address in object storage.
+        source: name of the file in messages.
 
     Raises:
-        ConfigError: the file cannot be read, or holds a key that is unknown, or twice, or has another shape.
+        ConfigError: the file cannot be read, has an unknown key, has a key twice, or has another structure.
     """
     try:
         text = _read_bytes(path).decode("utf-8")
@@ -49,12 +49,12 @@ def read_settings(config_class: type, path: str, source: str) -> list[Setting]:
         raise ConfigError(f"{source}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
-    # Every scalar stays text and is parsed as a flag would be (1e-4 is a number, `no` a word).
+    # Every scalar stays text and is parsed like a flag (1e-4 is a number, `no` is a word).
     return list(_flatten(config_class, load_yaml(text, source, typed=False), source, ""))
 
 
 def find_preset(presets: Path, name: str) -> str:
-    """Path of a preset. Raises ConfigError if there is none of this name."""
+    """Returns the path of a preset. Raises ConfigError if there is none with this name."""
     known = sorted(path.stem for path in presets.glob("*.yaml"))
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
@@ -64,7 +64,7 @@ def find_preset(presets: Path, name: str) -> str:
 
 
 def _read_bytes(path: str) -> bytes:
-    """A local file, or one in object storage, whose endpoint and keys the environment names."""
+    """Reads a local file, or one in object storage, whose endpoint and keys come from the environment."""
     address = normalise_address(path)
     if "://" not in address:
         return Path(address).read_bytes()
@@ -126,7 +126,7 @@ def _read_setting(flag: str, dotted: str, hint: Any, value: Any, source: str) ->
             raise ConfigError(f"{source}: {flag!r}: expected true or false, found {value!r}")
         group, dot, last = flag.rpartition(".")
         return Setting(flag=flag, words=(f"--{flag}" if value.lower() == "true" else f"--{group}{dot}no-{last}",))
-    # One word with `=`, since a value may begin with a dash; an empty value is None only where None may stand.
+    # One word with `=`, since a value may begin with a dash; an empty value is None only if the type allows None.
     is_none = value in ("", "null", "~") and type(None) in typing.get_args(hint)
     text = "None" if is_none else value
     entry_hint = typing.get_args(hint)[0] if kind == "several values" else hint

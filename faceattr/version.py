@@ -1,3 +1,3 @@
-"""The version of the package, as pyproject.toml has it; every run folder and checkpoint records it."""
+"""The package's version, equal to the one in pyproject.toml; every run folder and checkpoint records it."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""YAML as users write it: refused in one line, with the line of the file, where it says something twice or nonsense.
+"""Reads YAML written by users: repeated keys and invalid content are refused in one line that names the file's line.
 
-PyYAML keeps the last of two equal keys without a word, follows nesting until the interpreter's stack ends, and lets a
-few lines of aliases stand for gigabytes.
+PyYAML silently keeps the last of two equal keys, follows nesting until the interpreter's stack ends, and expands a few
+lines of aliases to gigabytes.
 """
 
 import re
@@ -17,12 +17,12 @@ MAX_NODES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but 1e-4 is a number, and a scalar that cannot be what it looks like is an error of the file."""
+    """YAML 1.1, except that 1e-4 is a number; a scalar that its type cannot represent is an error of the file."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, OverflowError) as error:  # the 13th month, a number of 5,000 digits
+        except (ValueError, OverflowError) as error:  # such as a 13th month, or a number of 5,000 digits
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
@@ -32,11 +32,11 @@ _Loader.add_implicit_resolver(
 
 
 class YamlProblemError(Exception):
-    """A text that cannot be used.
+    """A text that is not valid or not usable YAML.
 
     Attributes:
-        line: of the text, from 1; None where it is not known.
-        problem: in one line.
+        line: line of the text, from 1; None if it is unknown.
+        problem: the problem, in one line.
     """
 
     def __init__(self, line: int | None, problem: str) -> None:
@@ -46,22 +46,22 @@ class YamlProblemError(Exception):
 
     @classmethod
     def of(cls, error: yaml.YAMLError) -> "YamlProblemError":
-        """From PyYAML's error, whose own text has many lines."""
+        """Converts PyYAML's error, whose own text has many lines."""
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         return cls(mark.line + 1 if mark else None, f"not valid YAML: {' '.join(str(problem).split())}")
 
 
 def load_yaml(text: str, where: str, *, typed: bool = True) -> dict[str, Any]:
-    """A mapping out of a YAML text.
+    """Returns the mapping that a YAML text contains.
 
     Args:
         text: the content of a file.
-        where: names it in messages.
-        typed: whether scalars become numbers, truth values and null; else every scalar stays text.
+        where: name of the file in messages.
+        typed: whether scalars become numbers, booleans and null; else every scalar stays text.
 
     Raises:
-        ConfigError: the text is no mapping, or holds a key twice; it names the line.
+        ConfigError: the text is not a mapping, or has a key twice; the error names the line.
     """
     loader = _Loader if typed else yaml.BaseLoader
     try:
@@ -80,15 +80,15 @@ def load_yaml(text: str, where: str, *, typed: bool = True) -> dict[str, Any]:
 
 
 def compose_yaml(text: str, *, unique_keys: bool = True) -> yaml.Node | None:
-    """The nodes of a YAML text, None if it is empty.
+    """Returns the node tree of a YAML text, or None if the text is empty.
 
     Args:
         text: the content of a file.
-        unique_keys: refuse keys that stand twice; else the caller does.
+        unique_keys: whether repeated keys are refused; else the caller does that.
 
     Raises:
-        YamlProblemError: it is not valid, too deep, larger than MAX_NODES once its aliases are followed, or holds a key
-            twice in one mapping, where `unique_keys`.
+        YamlProblemError: the text is not valid, too deep, larger than MAX_NODES with aliases expanded, or, with
+            `unique_keys`, has a key twice in one mapping.
     """
     try:
         _check_depth(text)
@@ -103,7 +103,7 @@ def compose_yaml(text: str, *, unique_keys: bool = True) -> yaml.Node | None:
 
 
 def _check_depth(text: str) -> None:
-    # Events, since they are read without recursion; nodes and values are not.
+    # Events, since parsing them needs no recursion; nodes and values do.
     depth = 0
     for event in yaml.parse(text):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -115,14 +115,14 @@ def _check_depth(text: str) -> None:
 
 
 def _count_nodes(node: yaml.Node, known: dict[int, int], above: frozenset[int]) -> int:
-    """Nodes from one down, each as often as aliases name it."""
+    """Returns the number of nodes in a subtree, with every alias expanded."""
     if id(node) in above:
-        raise YamlProblemError(_line(node), "an alias names what it stands in")
+        raise YamlProblemError(_line(node), "an alias refers to a value that contains it")
     if id(node) not in known:
         inside = above | {id(node)}
         known[id(node)] = 1 + sum(_count_nodes(child, known, inside) for _, child in _children(node))
         if known[id(node)] > MAX_NODES:
-            raise YamlProblemError(_line(node), f"more than {MAX_NODES:,} values once its aliases are followed")
+            raise YamlProblemError(_line(node), f"more than {MAX_NODES:,} values with its aliases expanded")
     return known[id(node)]
 
 
@@ -140,7 +140,7 @@ def _check_keys(node: yaml.Node, dotted: str) -> None:
 
 
 def _children(node: yaml.Node) -> Iterator[tuple[yaml.ScalarNode | None, yaml.Node]]:
-    """(key, value) of a mapping, where a key is plain; (None, entry) of a list."""
+    """Yields (key, value) of a mapping, with None for a key that is not a scalar, and (None, entry) of a list."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield key if isinstance(key, yaml.ScalarNode) else None, value
@@ -152,5 +152,5 @@ def _children(node: yaml.Node) -> Iterator[tuple[yaml.ScalarNode | None, yaml.No
 
 
 def _line(part: yaml.Node | yaml.Event) -> int:
-    mark: Any = part.start_mark  # PyYAML's and libyaml's are two classes
+    mark: Any = part.start_mark  # PyYAML and libyaml have different classes for it
     return int(mark.line) + 1

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""The whole chain on one machine, offline, on drawn faces: label, pack, train, search, evaluate, predict.
+"""Run the whole chain on one machine, offline, on drawn faces: label, pack, train, search, evaluate, predict.
 
-Reads nothing; writes a folder with the reports, the labels and the truth. The faces are drawings with known attributes,
-and the labelling model has learnt from such drawings alone: the figures say that the chain works, not how good it is on
-photographs. Each step is a command of the README; it is shown before it runs.
+Reads nothing; writes a folder with the reports, the labels and the true attributes. The faces are drawings with known
+attributes, and the labelling model was trained on such drawings only: the metrics show that the chain works, not how
+good it is on photographs. Each step is a command of the README; it is shown before it runs.
 
     python pipelines/demo.py --output demo-out
 """
@@ -35,10 +35,10 @@ from faceattr.demo.store import LocalS3, serve_s3
 from faceattr.errors import RunError
 
 ATTRIBUTES = ("hat", "glasses", "facial_hair")
-# Three files that are no images, as every real bucket has some: they end as rows with a reason.
+# Three files that are not images, as every real bucket has some: each becomes a row with the reason.
 BROKEN = {"broken/empty.jpg": b"", "broken/page.jpg": b"<!doctype html><p>404", "broken/cut.jpg": b"\xff\xd8\xff\xe0"}
 S3 = "s3://faces"
-# The chain, as a user would type it, but for the hub: `tiny` and `demo` are a model and a preset for drawn faces.
+# The chain as a user would type it, but without the hub: `tiny` and `demo` are a model and a preset for drawn faces.
 STEPS = {
     "label": f"pipelines/label.py --images {S3}/raw/ --output {S3}/labels/run1 --model tiny",
     "pack": f"pipelines/pack.py --labels {S3}/labels/run1 --output {S3}/packed/run1",
@@ -50,7 +50,7 @@ STEPS = {
     "predict": f"pipelines/predict.py --model {S3}/eval/m1/model --images {S3}/raw/ --output {S3}/predictions/m1 "
     f"--labels {S3}/labels/run1",
 }
-# Pages of the runs, and the names that the demo gives them.
+# Report pages of the runs, and the file names that the demo gives them.
 PAGES = {
     "label": ("labels/run1/report.html", "label-report.html"),
     "train": ("models/m1/report.html", "train-report.html"),
@@ -65,24 +65,24 @@ class DemoConfig:
     """Runs the chain on drawn faces in a local S3 bucket."""
 
     output: Path = Path("demo-out")
-    """Folder for the reports, the labels and the truth; what an earlier demo left there is replaced."""
+    """Folder for the reports, the labels and the true attributes; the results of an earlier demo in it are replaced."""
     count: int = 2_000
-    """Faces to draw."""
+    """Number of faces to draw."""
     seed: int = 2_000_000
-    """Seed of the drawings; the tiny BLIP was trained on lower ones."""
+    """Random seed of the drawings; the tiny BLIP was trained on lower seeds."""
     last_step: Literal["label", "pack", "train", "search", "eval", "predict"] = "predict"
-    """Where to stop."""
+    """The last step to run."""
 
 
 def run_demo(config: DemoConfig) -> int:
-    """Draws, uploads, runs the chain, keeps what there is to look at."""
+    """Draws faces, uploads them, runs the chain, and copies the reports and labels to the output folder."""
     started = time.monotonic()
     config.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="faceattr-demo-") as scratch, serve_s3(Path(scratch) / "s3") as s3:
         os.environ.update(s3.environment)
         print(f"An S3 server runs at {s3.endpoint_url}")
         truth = draw_and_upload(config, Path(scratch) / "faces", s3)
-        print(f"{config.count} drawn faces and {len(BROKEN)} broken files lie in {S3}/raw/")
+        print(f"{config.count} drawn faces and {len(BROKEN)} broken files are in {S3}/raw/")
         names = list(STEPS)
         done = names[: names.index(config.last_step) + 1]
         for name in done:
@@ -104,7 +104,7 @@ def run_demo(config: DemoConfig) -> int:
 
 
 def draw_and_upload(config: DemoConfig, folder: Path, s3: LocalS3) -> pa.Table:
-    """Draws faces, puts them into the bucket and gives their true attributes."""
+    """Draws faces, uploads them to the bucket and returns their true attributes."""
     truth_path = write_faces(folder, config.count, config.seed, processes=os.cpu_count() or 1)
     bucket = open_store(f"s3://{s3.bucket}/raw")
     with ThreadPoolExecutor(8) as pool:
@@ -115,7 +115,7 @@ def draw_and_upload(config: DemoConfig, folder: Path, s3: LocalS3) -> pa.Table:
 
 
 def run_step(name: str, command: str) -> None:
-    """Runs a script as a user would, and shows the command and its time."""
+    """Runs a script as a user would; prints the command and its duration."""
     print(f"\n[{name}] python {command}", flush=True)
     started = time.monotonic()
     script, *flags = shlex.split(command)
@@ -126,7 +126,7 @@ def run_step(name: str, command: str) -> None:
 
 
 def keep_labels(output: Path) -> pa.Table:
-    """Copies the labels out of the bucket, which ends with the demo, and gives them."""
+    """Copies the labels from the bucket, which ends with the demo, to the output folder and returns them."""
     run = open_store(f"{S3}/labels/run1")
     export_labels(run, output / "labels.csv", export_format="csv")
     manifest = read_manifest(run)
@@ -139,7 +139,7 @@ def keep_labels(output: Path) -> pa.Table:
 
 
 def compare(config: DemoConfig, truth: pa.Table, labels: pa.Table, faces: Path, page: Path) -> None:
-    """Puts the truth, BLIP's labels and the student's predictions of held-out faces side by side."""
+    """Writes the true attributes, BLIP's labels and the trained model's predictions of held-out faces side by side."""
     columns = ["image_id", *ATTRIBUTES, *(f"{name}_score" for name in ATTRIBUTES)]
     predictions = pa.concat_tables(read_published(open_store(f"{S3}/predictions/m1"), columns))
     packed = open_packed([f"{S3}/packed/run1"])
@@ -162,7 +162,7 @@ def compare(config: DemoConfig, truth: pa.Table, labels: pa.Table, faces: Path, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 failed, 2 wrong command."""
+    """Returns the exit code: 0 done, 1 failed, 2 wrong command."""
     return run_job(DemoConfig, run_demo, argv, __doc__)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Judge a trained model: figures with intervals, groups, calibration, thresholds, reports.
+"""Evaluate a trained model: metrics with intervals, groups, calibration, thresholds, reports.
 
-Reads a model folder and packed runs. Thresholds and calibration are fitted on the split `val`, the split `test` is
-judged once. Writes `metrics.parquet`, `scores.parquet`, `report.html`, `performance_report.txt`, `MODEL_CARD.md`,
-pictures, and `model/`, the model with its thresholds and calibration.
+Reads a model folder and packed runs. Thresholds and calibration are fitted on the split `val`; the split `test` is
+evaluated once. Writes `metrics.parquet`, `scores.parquet`, `report.html`, `performance_report.txt`, `MODEL_CARD.md`,
+pictures, and `model/`, which is the model with its thresholds and calibration.
 
     ray job submit --working-dir . -- python pipelines/eval.py --model s3://faces/models/m1 --data s3://faces/packed/run1
         --output s3://faces/eval/m1 --group-by race,gender
@@ -22,7 +22,7 @@ from faceattr.logs import say
 
 
 def evaluate_model(config: EvalConfig) -> int:
-    """Scores validation and test, fits on the one, judges the other, writes the reports."""
+    """Scores validation and test rows, fits on validation, evaluates test, and writes the reports."""
     job = evaluate.prepare_eval_job(config)
     with drive(job.output):
         with ray_session(config.ray), stop_on_sigterm():
@@ -33,7 +33,7 @@ def evaluate_model(config: EvalConfig) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
     return run_job(EvalConfig, evaluate_model, argv, __doc__)
 
 

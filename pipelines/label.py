@@ -2,8 +2,8 @@
 """Label a bucket of images with a visual question answering model.
 
 Reads images (a prefix, a manifest or packed Parquet) and writes a run folder: `labels/*.parquet` with a label, a score
-and the answer mass for every image and attribute, a row with a reason for every image that could not be used, and
-`_manifest.json` when all is there. The same command goes on where an earlier one was stopped.
+and the answer mass per image and attribute, a row with the reason for every image that could not be used, and
+`_manifest.json` once the run is complete. The same command resumes a stopped run.
 
     ray job submit --working-dir . -- python pipelines/label.py --images s3://faces/raw/ --output s3://faces/labels/run1
     python pipelines/label.py --images ./photos --output ./labels --attributes clear_face
@@ -21,14 +21,14 @@ from faceattr.logs import say
 
 
 def label_images(config: LabelConfig) -> int:
-    """Labels what is not done, and publishes."""
+    """Labels the images that have no committed row yet, and publishes."""
     job = label.prepare_label_job(config)
     say(run_images(job, publish=label.publish_labels, summarise=label.summarise_labels))
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
     return run_job(LabelConfig, label_images, argv, __doc__)
 
 

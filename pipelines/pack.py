@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Join labels and images into training shards, split into train, val and test.
 
-Reads label runs, or a data set with labels of its own, and the images they name; writes a run folder:
-`packed/split=train/*.parquet` (val, test) with encoded images and labels, a row with a reason for every image that
-could not be used, lists of the splits and of conflicting copies, and `_manifest.json` when all is there. The same
-command goes on where an earlier one was stopped.
+Reads label runs, or a data set with its own labels, and the images they name. Writes a run folder:
+`packed/split=train/*.parquet` (likewise val and test) with encoded images and labels, a row with the reason for every
+image that could not be used, lists of the splits and of conflicting copies, and `_manifest.json` once the run is
+complete. The same command resumes a stopped run.
 
     python pipelines/pack.py --labels s3://faces/labels/run1 --output s3://faces/packed/run1
     python pipelines/pack.py --source fairface --root ./fairface --output ./packed
@@ -26,7 +26,7 @@ from faceattr.reports.pack import describe_pack, write_missing_report
 
 
 def pack_images(config: PackConfig) -> int:
-    """Hashes what has no hash, draws the splits, packs what is not done, proves that nothing is lost, publishes."""
+    """Hashes images without a hash, draws the splits, packs the rest of the rows, verifies them and publishes."""
     job = prepare_pack_job(config)
     if config.dry_run:
         with ray_session(config.ray):
@@ -50,7 +50,7 @@ def pack_images(config: PackConfig) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
     return run_job(PackConfig, pack_images, argv, __doc__)
 
 

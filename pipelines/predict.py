@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Predict the attributes of a bucket of images with a trained model.
 
-Reads a model folder and images (a prefix, a manifest, packed Parquet) and writes a run folder: `predictions/*.parquet`
-in the schema of labels, so that they can train the next model, with a reason for every image that could not be used,
-`report.html`, and `_manifest.json` when all is there. The same command goes on where an earlier one was stopped.
+Reads a model folder and images (a prefix, a manifest or packed Parquet). Writes a run folder: `predictions/*.parquet`
+in the schema of labels, so that the next model can be trained on them, with the reason for every image that could not
+be used, `report.html`, and `_manifest.json` once the run is complete. The same command resumes a stopped run.
 
     ray job submit --working-dir . -- python pipelines/predict.py --model s3://faces/models/m1 --images s3://faces/raw/
         --output s3://faces/predictions/m1 --labels s3://faces/labels/run1
@@ -22,14 +22,14 @@ from faceattr.logs import say
 
 
 def predict_images(config: PredictConfig) -> int:
-    """Predicts what is not done, publishes, compares."""
+    """Predicts the images that have no committed row yet, publishes, and compares with labels."""
     job = predict.prepare_predict_job(config)
     say(run_images(job, publish=predict.publish_predictions, summarise=predict.summarise_predictions))
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
     return run_job(PredictConfig, predict_images, argv, __doc__)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train one model for all attributes of some packed runs.
 
-Reads packed runs (`pipelines/pack.py`) and writes a model folder: the model of the best epoch, its figures, a report,
-checkpoints. The same command goes on where an earlier one was stopped; lost workers and nodes are survived.
+Reads packed runs (`pipelines/pack.py`) and writes a model folder: the model of the best epoch, its metrics, a report
+and checkpoints. The same command resumes a stopped training; training survives lost workers and nodes.
 
     ray job submit --working-dir . -- python pipelines/train.py --data s3://faces/packed/run1 --output s3://faces/models/m1
     python pipelines/train.py --preset clear_face --data ./packed --output ./models/m1
@@ -24,7 +24,7 @@ from faceattr.training.presets import PRESETS_FOLDER
 
 
 def train_model(config: TrainConfig) -> int:
-    """Checks all, trains what is not done, writes the model and the report."""
+    """Checks everything, trains the remaining epochs, and writes the model and the report."""
     job = train.prepare_train_job(config)
     network = "" if job.finished else train.describe_network(job)
     if config.dry_run:
@@ -48,7 +48,7 @@ def train_model(config: TrainConfig) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
     return run_job(TrainConfig, train_model, argv, __doc__, presets=PRESETS_FOLDER)
 
 

@@ -108,7 +108,7 @@ def test_credentials_in_the_endpoint_are_refused_and_not_repeated():
     ("build", "values", "message"),
     [
         (pack, {"source": "fairface"}, "--root: expected the folder of --source fairface, found None"),
-        (pack, {"root": "x"}, "--source: expected a kind that says what --root is, found None"),
+        (pack, {"root": "x"}, "--source: expected the name of --root's layout, found None"),
         (SplitsConfig, {"rename": ("val=test", "val")}, "--splits.rename: expected entries such as .*, found 'val'"),
         (SplitsConfig, {"rename": ("val=dev",)}, "--splits.rename: expected entries such as .*, found 'val=dev'"),
     ],

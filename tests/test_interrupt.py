@@ -34,5 +34,5 @@ def test_ctrl_c_during_the_imports_is_one_line_and_exit_130(script):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130
-    assert error == "stopped by the user; what is committed stays, run the same command again to go on\n"
+    assert error == "stopped by the user; what is committed stays, run the same command again to resume\n"
     assert time.monotonic() - started < 5

@@ -18,7 +18,7 @@ BOMB = "a0: &a0 [1, 2]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
         ("a: [{b: 1, b: 2}]\n", "line 1: the key 'a.b' stands twice"),
         ("a:\n  " + "[" * 100_000, "line 2: nested more than 32 deep"),
         ("".join(f"{' ' * depth}k:\n" for depth in range(5_000)), "line 33: nested more than 32 deep"),
-        ("a: &a [*a]\n", "an alias names what it stands in"),
+        ("a: &a [*a]\n", "an alias refers to a value that contains it"),
         (BOMB, "more than 100,000 values"),
         ("a: [1\nb: 2\n", "not valid YAML"),
         ("a: \x00", "not valid YAML: special characters are not allowed"),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-r"""Search for the settings of a training: loss weights, freeze depth, heads, learning rates, thresholds.
+r"""Search for training settings: loss weights, freeze depth, heads, learning rates, thresholds.
 
 Reads packed runs (`pipelines/pack.py`) and writes a folder with all trials, the best settings (`best.yaml`, which
-`pipelines/train.py --config` reruns), the best model and a report. `--resume` goes on where a search was stopped.
+`pipelines/train.py --config` reads), the best model and a report. `--resume` resumes a stopped search.
 
     ray job submit --working-dir . -- python tune/search.py --data s3://faces/packed/run1 \
         --output s3://faces/search/s1 --space tune/spaces/clear_face.yaml --num-samples 64 --trials.gpus 1
@@ -26,7 +26,7 @@ from faceattr.logs import say
 
 
 def search_settings(config: SearchConfig) -> int:
-    """Checks all, computes what trials share, runs the trials that are not over, writes the results."""
+    """Checks everything, computes what trials share, runs the unfinished trials, and writes the results."""
     job = search_job.prepare_search_job(config)
     search_job.check_weights(job)
     say(search_job.describe_search(job))
@@ -44,7 +44,7 @@ def search_settings(config: SearchConfig) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
+    """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
     return run_job(SearchConfig, search_settings, argv, __doc__)
 
 

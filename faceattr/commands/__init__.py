@@ -1,1 +1,1 @@
-"""What the `faceattr` command can do: one file a command, each a config with what it does as its call."""
+"""The commands of `faceattr`: one file per command, each a config whose call runs the command."""

@@ -23,15 +23,15 @@ class ExportLabels:
     format: Literal["csv", "json"] = "csv"
     """Format of the file."""
     output: Path | None = None
-    """File to write. Default: labels.csv or labels.json here."""
+    """File to write. Default: labels.csv or labels.json in the current folder."""
     class_names: bool = False
-    """Write labels of several classes as their names, not as their indices."""
+    """Write labels of attributes with several classes as class names, not as class indices."""
     scores: bool = False
-    """Write `<name>_score` as well, and `<name>_score_<class>` of several classes."""
+    """Also write `<name>_score`, and `<name>_score_<class>` for attributes with several classes."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
-        """Exports, and compares label columns that the run's manifest had with ours."""
+        """Exports, and compares label columns that the run's input manifest had with the labels."""
         path = local_path(self.output or f"labels.{self.format}", "--output")
         make_parent(path, "--output")
         options = self.storage

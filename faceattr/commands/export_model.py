@@ -1,4 +1,4 @@
-"""`faceattr export model`: a trained model as a file that other runtimes read."""
+"""`faceattr export model`: a trained model as a file for other runtimes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,20 +17,20 @@ from faceattr.models.multitask import MultiAttributeModel
 
 @dataclass(frozen=True, kw_only=True)
 class ExportModel:
-    """Writes a trained model as ONNX, with a JSON beside it that says how to use it, and proves it by onnxruntime."""
+    """Writes a trained model as ONNX, with a JSON file that describes its use, and checks it with onnxruntime."""
 
     model: tyro.conf.Positional[str]
-    """A trained model: local folder, Hugging Face hub id, or s3://bucket/folder."""
+    """A trained model: a local folder, a Hugging Face hub id, or s3://bucket/folder."""
     format: Literal["onnx"] = "onnx"
     """Format of the file."""
     output: Path | None = None
-    """File to write. Default: model.onnx here."""
+    """File to write. Default: model.onnx in the current folder."""
     opset: int = DEFAULT_OPSET
-    """Version of the ONNX operators."""
+    """Version of the ONNX operator set."""
     input: Literal["uint8", "float"] = "uint8"
-    """What the file takes: `uint8` pixels [n, S, S, 3], or normalised `float` [n, 3, S, S]."""
+    """Input of the exported model: `uint8` pixels [n, S, S, 3], or normalised `float` [n, 3, S, S]."""
     revision: str | None = None
-    """Commit, for hub ids."""
+    """Commit of a hub model."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class ExportModel:
             raise ConfigError(f"--opset: expected 1 or more, found {self.opset}")
 
     def __call__(self) -> int:
-        """Exports and compares."""
+        """Exports the model and compares it with PyTorch."""
         options = self.storage
         model = MultiAttributeModel.from_pretrained(self.model, revision=self.revision, storage=options)
         path = local_path(self.output or "model.onnx", "--output")

@@ -1,4 +1,4 @@
-"""`faceattr plan`: what a label run of some size takes, before there is a cluster."""
+"""`faceattr plan`: the resources and cost of a label run, calculated before there is a cluster."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,38 +10,38 @@ from faceattr.planning.rates import load_rates
 
 @dataclass(frozen=True, kw_only=True)
 class PlanLabels:
-    """Calculates time, machines, requests, storage and cost of a label run from measured rates, and warns."""
+    """Calculates time, machines, requests, storage and cost of a label run from measured rates, and prints warnings."""
 
     images: int
-    """Images to label; 100_000_000 is understood."""
+    """Number of images to label; 100_000_000 is accepted."""
     px: int = 224
-    """Side of an image as it is stored, pixels."""
+    """Side of a stored image, in pixels."""
     kb: float | None = None
-    """Size of an encoded image, KB. Default: that of a JPEG with so many pixels."""
+    """Size of an encoded image, in KB. Default: that of a JPEG with as many pixels."""
     gpu: str = "h200"
     """Kind of GPU: h200, h100, a100, l4, a10g, t4."""
     gpus: int = 8
-    """GPUs."""
+    """Number of GPUs."""
     cores: int | None = None
-    """Physical CPU cores for reading and decoding. Default: what keeps the GPUs busy."""
+    """Physical CPU cores for reading and decoding. Default: as many as keep the GPUs busy."""
     questions: int = 3
-    """Questions asked of each image."""
+    """Questions asked about each image."""
     attributes: int = 3
     """Attributes in the table."""
     block_rows: int = 256
-    """Images in one unit of work, as --workers.block-rows."""
+    """Images per block, as --workers.block-rows."""
     input: Literal["prefix", "manifest", "packed"] = "prefix"
-    """How the images are found: listed below a prefix, named by a manifest, packed in Parquet."""
+    """How the images are found: listed below a prefix, named by a manifest, or packed in Parquet."""
     prefixes: int = 1
-    """Key prefixes that the images are spread over; a store limits requests by prefix."""
+    """Key prefixes that the images are spread over; a store limits requests per prefix."""
     gpu_rate: float | None = None
-    """Images a second of one GPU, if you have measured it (--dry-run). Default: calculated."""
+    """Images per second of one GPU, if you have measured it (--dry-run). Default: calculated."""
     gpu_price: float | None = None
-    """USD an hour and GPU. Default: a public list price."""
+    """USD per GPU hour. Default: a public list price."""
     core_price: float | None = None
-    """USD an hour and core. Default: a public list price."""
+    """USD per core hour. Default: a public list price."""
     sources: bool = False
-    """Show the table of rates and where each figure comes from."""
+    """Show the table of rates and the source of each."""
 
     def __call__(self) -> int:
         """Prints the estimate."""

@@ -1,4 +1,4 @@
-"""`faceattr predict`: what a trained model says of a picture, or of every picture of a folder."""
+"""`faceattr predict`: a trained model's predictions for a picture, or for every picture in a folder."""
 
 import sys
 from dataclasses import dataclass, field
@@ -17,33 +17,33 @@ from faceattr.inference.folder import find_images
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Says what a trained model sees in a picture, or in every picture of a folder."""
+    """Predicts the attributes of a picture, or of every picture in a folder, with a trained model."""
 
     model: str
-    """A trained model: local folder, Hugging Face hub id, or s3://bucket/folder."""
+    """A trained model: a local folder, a Hugging Face hub id, or s3://bucket/folder."""
     input: Annotated[Path, tyro.conf.arg(aliases=["--images"])]
-    """A picture, or a folder of pictures (.jpg, .png and others, in any case, or without ending)."""
+    """A picture, or a folder of pictures (.jpg, .png and others, in upper or lower case, or without extension)."""
     output: Path = Path("predictions")
-    """Folder for pictures."""
+    """Folder for pictures that are written."""
     visualize: bool = False
     """Save every picture with its prediction, as <name>_pred.jpg."""
     confidence: bool = False
-    """Show how sure the model is."""
+    """Show the confidence of each prediction."""
     json: bool = False
-    """Print JSON, one object a picture."""
+    """Print JSON, one object per picture."""
     detect: bool = False
-    """Find the faces of a picture, crop and score each, and save the picture with boxes as out_<name>."""
+    """Find the faces in a picture, crop and score each one, and save the picture with boxes as out_<name>."""
     margin: float = DEFAULT_MARGIN
-    """What a crop adds around a face, as a share of its size, on every side."""
+    """Margin that a crop adds on every side of a face, as a share of the face's size."""
     batch_size: int | None = None
-    """Pictures in one forward pass. Default: 64 on a GPU, 16 on a CPU."""
+    """Pictures per forward pass. Default: 64 on a GPU, 16 on a CPU."""
     precision: Precision = "float32"
-    """Type that the network computes in. `bfloat16` is two to three times as fast where the processor has it;
-    confidences then move by up to about 0.02."""
+    """Data type of the network's computation. `bfloat16` is two to three times as fast on processors that support it;
+    confidences then change by up to about 0.02."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:<number>."""
     revision: str | None = None
-    """Commit, for hub ids."""
+    """Commit of a hub model."""
     decode: ImageLimitsConfig = field(default_factory=ImageLimitsConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
 
@@ -54,11 +54,11 @@ class Predict:
             raise ConfigError(f"--margin: expected 0 to 2, found {self.margin}")
 
     def __call__(self) -> int:
-        """Predicts; 1 if not a single picture could be used, or if one that was asked for could not be drawn."""
+        """Predicts; returns 1 if no picture could be used, or if a picture that should be drawn could not be."""
         source, output = local_path(self.input, "--input"), local_path(self.output, "--output")
         paths, others = find_images(source)
         detector = FaceDetector() if self.detect else None
-        # Late: torch and what stands on it take seconds, for which a wrong flag or path need not wait.
+        # Late: torch and the packages that need it take seconds to import; a wrong flag or path is reported before.
         from faceattr.inference.pictures import Pictures  # noqa: PLC0415
         from faceattr.inference.predictor import Predictor  # noqa: PLC0415
         from faceattr.models.multitask import MultiAttributeModel  # noqa: PLC0415
@@ -82,7 +82,7 @@ class Predict:
             num_not_drawn += picture.not_drawn is not None
         print(*others, sep="\n", end="\n" if others else "", file=sys.stderr)
         if num_bad:
-            print(f"{num_bad} of {len(paths)} pictures cannot be used; the reason stands with each", file=sys.stderr)
+            print(f"{num_bad} of {len(paths)} pictures cannot be used; the reason is above", file=sys.stderr)
         if num_not_drawn:
-            print(f"{num_not_drawn} of {len(paths)} pictures could not be drawn or saved; see there", file=sys.stderr)
+            print(f"{num_not_drawn} of {len(paths)} pictures could not be drawn or saved; see above", file=sys.stderr)
         return int(num_bad == len(paths) or num_not_drawn > 0)

@@ -1,4 +1,4 @@
-"""`faceattr status`: what a run folder says, with no cluster."""
+"""`faceattr status`: the state of a run folder, read without a cluster."""
 
 import sys
 import time
@@ -17,25 +17,25 @@ from faceattr.data.stores.store import Store
 from faceattr.logs import say
 from faceattr.search.records import TrialRecord, best_trial, read_records
 
-# Figures of an attribute that say nothing without those of its classes, or stand elsewhere.
+# Metrics of an attribute that say nothing without the metrics of its classes, or are shown elsewhere.
 _LEFT_OUT = frozenset(["count", "empty_classes"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Prints what a run folder says: state, rows, rate, rejects, versions. Needs no cluster and changes nothing."""
+    """Prints the state of a run folder: rows, rate, rejects, versions. Needs no cluster and changes nothing."""
 
     run: tyro.conf.Positional[str]
     """Run folder: a local path or s3://bucket/prefix."""
     rejects: bool = False
-    """Count the rejected rows of an unpublished run however many shards there are; reads a column of each."""
+    """Count the rejected rows of an unpublished run even if it has many shards; this reads a column of each shard."""
     verify: bool = False
-    """Read all files of a published run, and compare them with the sizes and hashes of its manifest. Exit code 1 if one
-    is damaged or gone."""
+    """Read all files of a published run, and compare them with the sizes and hashes in its manifest. The exit code is 1
+    if one is damaged or missing."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
-        """Prints the status; with `verify`, what is damaged."""
+        """Prints the status and, with `verify`, the damaged files."""
         options = self.storage
         store = open_store(self.run, options)
         most = 2**31 if self.rejects else 64
@@ -63,7 +63,7 @@ def _show_bytes(done: int, total: int) -> None:
 
 
 def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] = ()) -> str:
-    """The status as text; `trials` are those of a search that are over."""
+    """Returns the status as text; `trials` are the finished trials of a search."""
     driver = f" by process {status.driver['pid']} on {status.driver['host']}" if status.driver else ""
     lines = [f"run        {uri}", f"kind       {status.kind or '?'}", f"state      {status.state}{driver}"]
     if status.stop_reason is not None:
@@ -86,7 +86,7 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
         lines.append("versions   " + ", ".join(f"{name} {version}" for name, version in status.versions.items()))
     if status.state == "stopped":
         begun = status.kind is not None
-        lines.append("the same command goes on where it stopped" if begun else "nothing was begun here yet")
+        lines.append("the same command resumes it" if begun else "no run was started here yet")
     return "\n".join(lines)
 
 
@@ -97,9 +97,9 @@ def _describe_rejects(rejects: dict[str, int] | None) -> str:
 
 
 def _describe_epoch(record: Mapping[str, float | None]) -> list[str]:
-    """The last epoch: its number, counted from 1 as in the log, losses, and the figures of each attribute.
+    """Describes the last epoch: its number, counted from 1 as in the log, losses, and the metrics of each attribute.
 
-    Those of single classes are left out: the report draws them.
+    Metrics of single classes are left out: the report plots them.
     """
     known = {name: value for name, value in record.items() if value is not None}
     lines = [f"epoch      {int(known['epoch']) + 1}, ended {_format_time(known['ended'])}"]

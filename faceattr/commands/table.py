@@ -1,6 +1,6 @@
-"""The commands of `faceattr`, by name: a command's own packages are imported when it is called.
+"""The commands of `faceattr`, by name: a command's packages are imported when it is called.
 
-A command is a frozen dataclass whose fields are its flags and whose call does the work and gives the exit code. Jobs
+A command is a frozen dataclass whose fields are its flags and whose call does the work and returns the exit code. Jobs
 that need a cluster are the scripts in pipelines/ and tune/.
 """
 
@@ -14,7 +14,7 @@ class Command:
     """One command.
 
     Attributes:
-        words: what stands behind `faceattr`.
+        words: the words after `faceattr`.
         target: its class, as `module:name`.
         help: one line.
     """
@@ -33,7 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         ("predict",),
         "faceattr.commands.predict:Predict",
-        "Says what a trained model sees in a picture or a folder of them.",
+        "Predicts the attributes of a picture or of a folder of pictures.",
     ),
     Command(
         ("export", "model"),
@@ -45,7 +45,7 @@ COMMANDS: tuple[Command, ...] = (
         "faceattr.commands.export_labels:ExportLabels",
         "Writes a published label run as CSV or JSON.",
     ),
-    Command(("status",), "faceattr.commands.status:Status", "Prints what a run folder says, with no cluster."),
+    Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),
     Command(
         ("plan",), "faceattr.commands.plan:PlanLabels", "Calculates time, machines, requests and cost of a label run."
     ),
@@ -53,7 +53,7 @@ COMMANDS: tuple[Command, ...] = (
 
 
 def find_command(arguments: Sequence[str]) -> Command | None:
-    """The command that the first words name, or None."""
+    """Returns the command that the first words name, or None."""
     for command in COMMANDS:
         if tuple(arguments[: len(command.words)]) == command.words:
             return command

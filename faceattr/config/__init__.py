@@ -1,6 +1,6 @@
-"""The config of every entry point: frozen dataclasses, two levels deep, checked when they are made.
+"""The configs of all entry points: frozen dataclasses, two levels deep, checked on construction.
 
-Flags are generated from them (`faceattr.cli`), so a field's docstring is its help text. Standard library only.
+Flags are generated from them (`faceattr.cli`), and a field's docstring is its help text. Standard library only.
 """
 
 from faceattr.config.evaluate import BootstrapConfig, EvalConfig, ThresholdConfig

@@ -1,4 +1,4 @@
-"""What training images go through, as plain numbers; `faceattr.models.transforms` does it."""
+"""Settings of image augmentation, as plain numbers; `faceattr.models.transforms` applies them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,25 +8,26 @@ from faceattr.errors import ConfigError
 AUTO_AUGMENT = ("strength", "aspect")
 """Settings that may be `auto`."""
 ASPECT = 0.15
-"""Change of the aspect ratio at strength 1."""
+"""Largest relative change of the aspect ratio at strength 1."""
 _LIMITS = {"strength": 2.0, "flip": 1.0, "crop": 0.5, "aspect": 0.5, "color": 0.5, "blur": 1.0, "rain": 1.0, "fog": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
-    """Random views of training images. It knows no attribute."""
+    """Random views of training images, the same for all attributes."""
 
     strength: float | Literal["auto"] = "auto"
-    """Scales all but flip and aspect; 0 turns everything off, these two too, 1 is usual, at most 2. auto: by what the
-    training starts from, its length and the number of images."""
+    """Scale of all settings below except flip and aspect. 1 is usual, at most 2; 0 turns augmentation off, flip and
+    aspect included. auto: chosen from the starting weights, the length of the training and the number of images."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     crop: float = 0.3
-    """Largest share of the area that a random crop leaves out, in [0, 0.5], at strength 1."""
+    """Largest share of the image's area that a random crop removes at strength 1, in [0, 0.5]."""
     aspect: float | Literal["auto"] = field(default="auto", metadata={"before": ASPECT})
-    """Largest relative change of the aspect ratio, in [0, 0.5], at any strength. auto: 0.15 times the strength."""
+    """Largest relative change of the aspect ratio, in [0, 0.5]; strength does not scale it. auto: 0.15 times
+    strength."""
     color: float = 0.3
-    """Largest relative change of brightness, contrast and saturation, in [0, 0.5]; hue changes by a tenth."""
+    """Largest relative change of brightness, contrast and saturation, in [0, 0.5]; hue changes by a tenth of it."""
     blur: float = 0.1
     """Probability of a Gaussian blur."""
     rain: float = 0.0
@@ -43,7 +44,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(AugmentSettings):
-    """Random views of training images, with nothing left to choose: what the transforms read."""
+    """Augmentation without any `auto`: what the transforms read."""
 
     strength: float = 1.0
     aspect: float = field(default=ASPECT, metadata={"before": ASPECT})

@@ -1,4 +1,4 @@
-"""The one check of a config's values: its error names the key, what was found and what is allowed."""
+"""The check of config values; its error names the key, what was found and what is allowed."""
 
 from faceattr.errors import ConfigError
 
@@ -8,9 +8,9 @@ def check(holds: bool, key: str, found: object, allowed: str) -> None:
 
     Args:
         holds: whether the value is allowed.
-        key: dotted name of the flag, without the dashes in front.
+        key: dotted name of the flag, without the leading dashes.
         found: the value.
-        allowed: what would have been accepted, in words.
+        allowed: the accepted values, in words.
     """
     if not holds:
         raise ConfigError(f"--{key}: expected {allowed}, found {found!r}")

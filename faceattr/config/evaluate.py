@@ -1,4 +1,4 @@
-"""The config of `pipelines/eval.py`, and what a threshold is chosen for, which training and search share."""
+"""The config of `pipelines/eval.py`, and the criterion of thresholds, which training and search share."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -13,12 +13,12 @@ CriterionName = Literal["f1", "balanced_accuracy", "youden", "precision_at_recal
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """What a threshold is chosen for; larger is better.
+    """What a threshold maximises.
 
     Attributes:
-        name: `f1`; `balanced_accuracy`; `youden`, recall of yes + recall of no - 1; `precision_at_recall`, precision
-            where recall is at least `min_recall`, and less in proportion where it is not; `cost`, minus the mean cost
-            of a row.
+        name: `f1`; `balanced_accuracy`; `youden`, recall of yes + recall of no - 1; `precision_at_recall`, the
+            precision if recall is at least `min_recall`, and less in proportion if it is not; `cost`, minus the mean
+            cost of a row.
         min_recall: for `precision_at_recall`, in (0, 1].
         cost_false_positive: for `cost`, 0 or more.
         cost_false_negative: for `cost`, 0 or more.
@@ -41,12 +41,12 @@ class Criterion:
 
 @dataclass(frozen=True, kw_only=True)
 class BootstrapConfig:
-    """The intervals of figures."""
+    """Bootstrap confidence intervals of metrics."""
 
     resamples: int = 1000
-    """Draws for each interval."""
+    """Resamples per interval."""
     seed: int = 0
-    """Decides the draws."""
+    """Random seed of the resamples."""
 
     def __post_init__(self) -> None:
         check(self.resamples >= 100, "bootstrap.resamples", self.resamples, "100 or more")
@@ -54,16 +54,16 @@ class BootstrapConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdConfig:
-    """How the cuts on binary scores are chosen, on the validation split alone."""
+    """How the thresholds of binary scores are chosen, on the validation split only."""
 
     criterion: CriterionName | Literal["keep"] = "f1"
-    """What a threshold is best for; `keep` takes the model's own, which are 0.5 in a new one."""
+    """What a threshold maximises. `keep`: use the model's own thresholds, which are 0.5 in a new model."""
     min_recall: float = 0.9
-    """For precision_at_recall: the recall that must be reached."""
+    """precision_at_recall: the recall that must be reached."""
     cost_false_positive: float = 1.0
-    """For cost."""
+    """cost: cost of a false positive."""
     cost_false_negative: float = 1.0
-    """For cost."""
+    """cost: cost of a false negative."""
 
     def __post_init__(self) -> None:
         check(0 < self.min_recall <= 1, "thresholds.min-recall", self.min_recall, "more than 0, at most 1")
@@ -71,7 +71,7 @@ class ThresholdConfig:
         check(min(costs) >= 0 and max(costs) > 0, "thresholds.cost-false-positive", costs, "costs of 0 or more")
 
     def to_criterion(self) -> Criterion | None:
-        """The criterion; None where thresholds stay what they are."""
+        """Returns the criterion; None if the model's thresholds are kept."""
         if self.criterion == "keep":
             return None
         return Criterion(
@@ -84,33 +84,34 @@ class ThresholdConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Judges a trained model on the test split: figures with intervals, groups, calibration, thresholds, reports."""
+    """Evaluates a trained model on the test split: metrics with intervals, groups, calibration, thresholds, reports."""
 
     model: str
-    """A trained model: local folder, object-storage folder or hub id."""
+    """A trained model: a local folder, a folder in object storage, or a hub id."""
     data: tuple[str, ...]
     """Packed runs (pipelines/pack.py)."""
     output: str
-    """Folder for the results: a local path or s3://bucket/prefix; nothing in it is overwritten."""
+    """Folder of the results: a local path or s3://bucket/prefix. Existing files are not overwritten."""
     compare: str | None = None
-    """A second model, judged on the same rows."""
+    """A second model to evaluate on the same rows."""
     group_by: tuple[str, ...] = ()
-    """Attributes of the data by which figures are split, separated by commas or spaces, such as race,gender."""
+    """Attributes of the data by which metrics are split, separated by commas or spaces, such as race,gender."""
     min_group: int = 30
-    """Groups with fewer rows, or all of one person, are marked and left out of gaps."""
+    """Groups with fewer rows, or with rows of one person only, are marked and left out of gaps."""
     calibration: Literal["temperature", "isotonic", "none", "keep"] = "temperature"
-    """How scores are calibrated, on the validation split alone, where cross-fitting there shows that it helps; `keep`
-    takes the model's own."""
+    """How scores are calibrated, on the validation split only, and only if cross-fitting on it shows an improvement.
+    `keep`: use the model's own calibration."""
     split: Literal["test", "val", "train"] = "test"
-    """What is judged. On another split than test nothing is fitted: the model's own thresholds and calibration hold."""
+    """The split to evaluate. On a split other than test nothing is fitted: the model's own thresholds and calibration
+    are used."""
     label_list: str | None = None
-    """A label list (path and label a line, in any of its forms): test_labels.txt is written in its layout."""
+    """A label list (one path and label per line, in any of its forms) whose layout test_labels.txt is written in."""
     samples: bool = False
-    """Draw a grid of test images, true against predicted. It copies images into the output."""
+    """Draw a grid of test images with true and predicted labels. This copies images into the output."""
     revision: str | None = None
     """Commit of a hub model."""
     precision: Precision = "float32"
-    """Type that the network computes in."""
+    """Data type of the network's computation."""
     thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -128,5 +129,5 @@ class EvalConfig:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """`group_by` with its commas taken apart."""
+        """`group_by`, split at commas."""
         return tuple(name for each in self.group_by for name in each.split(",") if name)

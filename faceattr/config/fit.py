@@ -1,4 +1,4 @@
-"""The settings of a training, as frozen groups. A check names the key as the user writes it: `--loss.aux-weight`."""
+"""Training settings, as frozen groups. Errors name the key as the user writes it: `--loss.aux-weight`."""
 
 import hashlib
 import json
@@ -15,58 +15,61 @@ ClassWeighting = Literal["auto", "none", "root", "balanced", "effective"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
 Auto = Literal["auto"]
-"""A setting that `faceattr.training.recipe` chooses by what a training starts from."""
+"""A setting that `faceattr.training.recipe` chooses from what the training starts from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What is minimised."""
+    """The loss."""
 
     main: str | None = None
-    """The attribute that a run is judged by. Without it all attributes weigh 1."""
+    """The attribute that a run is judged by. Without it, all attributes have weight 1."""
     label_weight: float = 0.7
     """Loss weight of the main attribute."""
     aux_weight: float = 0.1
-    """Loss weight of each auxiliary attribute."""
+    """Loss weight of each other attribute."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Attribute to a factor on its loss weight."""
+    """Extra factors on loss weights: attribute and factor."""
     weighting: Weighting = "constant"
-    """`uncertainty`, `dwa` or `famo` learn the balance on top of the weights; the first and the last cancel what
-    the weights say, since they do not depend on the scale of a loss."""
+    """How loss weights change during training: `uncertainty`, `dwa` (dynamic weight averaging) and `famo` learn a
+    balance on top of the weights. `uncertainty` and `famo` do not depend on the scale of a loss, so they cancel the
+    weights."""
     weighting_lr: float = 0.025
-    """Learning rate of the learnt loss weights (uncertainty, famo)."""
+    """Learning rate of learnt loss weights (uncertainty, famo)."""
     dwa_temperature: float = 2.0
-    """Temperature of dynamic weight averaging; higher is more even."""
+    """Temperature of dynamic weight averaging; a higher one gives more even weights."""
     normalise: bool = True
-    """Bring losses to one scale: those that --loss.normalised names are divided by the loss of a model that knows label
-    frequencies only. No: plain sums."""
+    """Bring losses to one scale: the losses that --loss.normalised selects are divided by the loss of a model that
+    knows only the label frequencies. Off: losses are summed as they are."""
     normalised: Literal["auto", "units", "all"] = field(default="auto", metadata={"before": "all"})
-    """`units`: only the losses of ages given as one number, which are squared years, so that they weigh like a cross
-    entropy; cross entropies are in nats already and are left alone. `all`: every loss, which makes attributes with
-    many classes count less. auto: `units`; a run that was begun with `all` goes on with it."""
+    """Which losses are normalised. `units`: only losses of ages predicted as one number, whose unit is squared years,
+    so that they weigh like a cross entropy; cross entropies are in nats already and stay as they are. `all`: every
+    loss, which gives less weight to attributes with many classes. auto: `units`; a resumed run that used `all` keeps
+    it."""
     binary: BinaryLossName = "bce"
     """Loss of binary attributes."""
     asymmetric_gammas: tuple[float, float] = (4.0, 1.0)
-    """Focusing of the asymmetric loss on negatives and positives."""
+    """Focusing exponents of the asymmetric loss for negatives and positives."""
     focal_gamma: float = 2.0
-    """Focusing of the focal loss."""
+    """Focusing exponent of the focal loss."""
     focal_alpha: float = 0.25
-    """Weight of positives in the focal loss, in [0, 1]; -1 weighs both alike."""
+    """Weight of positives in the focal loss, in [0, 1]; -1 weighs positives and negatives alike."""
     class_weights: ClassWeighting = "auto"
-    """`balanced`: inverse to the class counts; `effective`: to the effective number of samples; `root`: to the root of
-    the counts, for attributes with several classes alone (the cut on a binary score serves that end). auto: `root`."""
+    """Class weights: `balanced`, inverse to the class counts; `effective`, inverse to the effective numbers of samples;
+    `root`, inverse to the square roots of the counts, for attributes with several classes only (for a binary one, the
+    threshold serves this purpose). auto: `root`."""
     class_weighted: tuple[str, ...] = ()
-    """Attributes that class weights apply to. Default: all."""
+    """Attributes with class weights. Default: all."""
     max_class_weight: float = 100.0
-    """Largest ratio between two class weights of an attribute."""
+    """Largest ratio between two class weights of one attribute."""
     label_smoothing: float = 0.0
-    """Share of a label that is spread over all classes, in [0, 1)."""
+    """Share of a label's weight that is spread over all classes, in [0, 1)."""
     soft_labels: bool = True
-    """Learn from scores where there are any; else from labels alone."""
+    """Learn from scores where the data have them, else from labels. Off: learn from labels only."""
     confidence_gamma: float = 1.0
-    """A binary score p counts |2p - 1| ** gamma; 0 counts all scores alike."""
+    """A row with a binary score p has the weight |2p - 1| ** gamma; 0 weighs all rows alike."""
     age_sigma_years: float = 2.0
-    """Width of the soft label of an exact age, for age heads that give a distribution."""
+    """Standard deviation of the soft label of an exact age, in years, for heads that predict a distribution."""
 
     def __post_init__(self) -> None:
         _check_choice("loss.weighting", self.weighting, Weighting)
@@ -88,7 +91,7 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimSettings:
-    """How it is minimised. `auto` is chosen by what the training starts from, and shown before it starts."""
+    """Optimisation. `auto` is chosen from what the training starts from, and shown before it starts."""
 
     epochs: int = 30
     """Passes over the training images."""
@@ -97,31 +100,31 @@ class OptimSettings:
     lr: float | Auto = "auto"
     """Peak learning rate of the heads."""
     weight_decay: float | Auto = "auto"
-    """Of weights; biases, norms and embeddings have none."""
+    """Weight decay of weights; biases, norms and embeddings have none."""
     layer_decay: float | Auto = "auto"
-    """Factor on the learning rate from each block to the one before it, in (0, 1]."""
+    """Factor on the learning rate from each block to the block before it, in (0, 1]."""
     momentum: float = 0.9
-    """Of SGD (Nesterov)."""
+    """Momentum of SGD (Nesterov)."""
     schedule: ScheduleName = "cosine"
-    """`cosine` falls within each stage; `plateau` falls when the chosen metric does not improve."""
+    """Learning-rate schedule: `cosine` falls within each stage; `plateau` falls when the selection metric stalls."""
     warmup_epochs: float | Auto = "auto"
-    """Epochs, or a part of one, over which the learning rate rises at the start of each stage."""
+    """Epochs over which the learning rate rises at the start of each stage; may be a fraction."""
     min_lr_ratio: float = 0.01
-    """Lowest learning rate over the peak, in [0, 1]."""
+    """Lowest learning rate, as a share of the peak, in [0, 1]."""
     plateau_patience: int = 3
-    """Epochs without improvement before the learning rate falls."""
+    """plateau: epochs without improvement before the learning rate falls."""
     plateau_factor: float = 0.5
-    """By which it falls, in (0, 1)."""
+    """plateau: factor by which the learning rate falls, in (0, 1)."""
     clip_norm: float | None = 1.0
-    """Largest norm of the gradient; None does not clip."""
+    """Largest gradient norm; larger gradients are scaled down to it. None: no clipping."""
     accumulation: int = 1
-    """Batches in one step of the optimizer; the result is that of one large batch."""
+    """Batches per optimizer step; the result equals that of one large batch."""
     ema_decay: float | Auto | None = "auto"
-    """Decay of the moving average of the weights, which is then what is validated and kept. None: no average."""
+    """Decay of the moving average of the weights. The averaged weights are validated and saved. None: no average."""
     precision: Precision = "float32"
-    """Type that the network computes in; losses and weights stay float32."""
+    """Data type of the network's computation; losses and weights stay float32."""
     mixup_alpha: float = 0.0
-    """Of the Beta distribution that blends pairs of images; 0 is no mixup."""
+    """Parameter of the Beta distribution that blends pairs of images (mixup); 0: no mixup."""
 
     def __post_init__(self) -> None:
         _check_choice("optim.name", self.name, OptimizerName)
@@ -147,7 +150,7 @@ class OptimSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(OptimSettings):
-    """How it is minimised, with nothing left to choose: what `fit` reads."""
+    """Optimisation settings without any `auto`: what `fit` reads."""
 
     lr: float = 1e-4
     weight_decay: float = 1e-4
@@ -162,19 +165,20 @@ class OptimConfig(OptimSettings):
 
 
 AUTO_OPTIM = ("lr", "weight_decay", "layer_decay", "warmup_epochs", "ema_decay")
-"""Settings of the optimizer that may be `auto`."""
+"""Optimiser settings that may be `auto`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
-    """Which epoch is the best, and when to stop waiting for a better one."""
+    """Which epoch is best, and when to stop waiting for a better one."""
 
     metric: str = "loss"
-    """`loss`, or a figure of validation such as `hat/f1`, `age/mae`, `person/top1`."""
+    """`loss`, or a validation metric such as `hat/f1`, `age/mae` or `person/top1`."""
     combine: Mapping[str, float] = field(default_factory=dict)
-    """Figure to weight: the weighted sum, in which errors count negative, replaces `metric`."""
+    """Metrics and weights, in place of --select.metric: the best epoch has the largest weighted sum. Errors count
+    negatively."""
     patience: int | None = 10
-    """Epochs of the last stage without improvement before training stops. None never stops early."""
+    """Epochs of the last stage without improvement before training stops. None: never stops early."""
     min_delta: float = 0.0
     """Smallest change that counts as an improvement."""
 
@@ -186,13 +190,13 @@ class SelectionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """All that `faceattr.training.loop.fit` reads."""
+    """Everything that `faceattr.training.loop.fit` reads."""
 
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     select: SelectionConfig = field(default_factory=SelectionConfig)
     seed: int = 42
-    """Of dropout and mixup."""
+    """Random seed of dropout and mixup."""
 
     def __post_init__(self) -> None:
         learnt = self.loss.weighting in ("uncertainty", "famo")
@@ -205,16 +209,16 @@ class FitConfig:
 
 
 def compute_fingerprint(*parts: Any) -> str:
-    """SHA-256 of dataclasses and JSON values: what a checkpoint has to agree with."""
+    """Returns the SHA-256 of dataclasses and JSON values, which a checkpoint has to match."""
     text = json.dumps(parts, default=list_deciding, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def list_deciding(config: Any) -> dict[str, Any]:
-    """Field -> value of a dataclass, groups as mappings: what decides a result, for fingerprints.
+    """Returns field -> value of a dataclass, groups as mappings: the settings that decide a result, for fingerprints.
 
-    A field that came later and has the value that runs had before (`metadata["before"]`) is left out, so that those
-    runs go on.
+    A field that was added later is left out if it has the value that earlier runs behaved by (`metadata["before"]`), so
+    that those runs can be resumed.
     """
     found = {}
     for each in fields(config):

@@ -1,6 +1,6 @@
-"""The words of a command line with every flag in them once: values of lists are joined, a second value is refused.
+"""Command-line words in which every flag occurs once: values of lists are joined, a second single value is refused.
 
-An argument parser keeps the last of two equal flags without a word; `--data A --data B` would train on B alone.
+An argument parser silently keeps the last of two equal flags; `--data A --data B` would train on B alone.
 """
 
 import collections.abc
@@ -17,7 +17,7 @@ _SEVERAL = (tuple, list, set, frozenset, collections.abc.Sequence)
 
 
 def flag_kind(hint: Any) -> FlagKind:
-    """What stands behind the flag of a field with this type hint."""
+    """Returns which values the flag of a field with this type hint takes."""
     if typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
     if hint is bool:
@@ -30,9 +30,9 @@ def flag_kind(hint: Any) -> FlagKind:
 
 
 def list_flags(config_class: type, prefix: str = "") -> Iterator[tuple[str, str, FlagKind]]:
-    """(flag, name of the field that it sets, kind) of a config, without the dashes in front; a field may have several.
+    """Yields (flag, name of the field that it sets, kind) of a config; a field may have several flags.
 
-    Names have `-` and not `_`.
+    Names have no leading dashes, and `-` in place of `_`.
     """
     for name, hint in typing.get_type_hints(config_class, include_extras=True).items():
         flag = f"{prefix}{name}".replace("_", "-")
@@ -46,7 +46,7 @@ def list_flags(config_class: type, prefix: str = "") -> Iterator[tuple[str, str,
 
 
 def name_flag(word: str, kinds: Mapping[str, FlagKind]) -> str:
-    """Name of the flag that a word of the command line gives: `--ray.no-dashboard` is `ray.dashboard`."""
+    """Returns the name of the flag that a command-line word sets: `--ray.no-dashboard` sets `ray.dashboard`."""
     name = word.removeprefix("--").partition("=")[0].replace("_", "-")
     group, dot, last = name.rpartition(".")
     positive = group + dot + last.removeprefix("no-")
@@ -54,19 +54,19 @@ def name_flag(word: str, kinds: Mapping[str, FlagKind]) -> str:
 
 
 def gather_flags(config_class: type, words: Sequence[str]) -> list[str]:
-    """The same words with the values of a flag that is given again behind those of its first mention.
+    """Returns the words with the values of a repeated flag appended to its first occurrence.
 
     Args:
-        config_class: dataclass whose fields are the flags; flags that it does not know are left as they are.
-        words: of the command line.
+        config_class: dataclass whose fields are the flags; unknown flags are left as they are.
+        words: words of the command line.
 
     Raises:
-        ConfigError: a flag of one value is given twice, or one name of a flag of pairs.
+        ConfigError: a flag with one value is given twice, or a flag with pairs has one name twice.
     """
     found = list(list_flags(config_class))
     fields = {flag: field for flag, field, _ in found}
     kinds = {flag: kind for flag, _, kind in found}
-    segments: list[list[str]] = [[]]  # a flag and what stands behind it; in front of all flags no flag
+    segments: list[list[str]] = [[]]  # each a flag and its values; the first has no flag
     first: dict[str, list[str]] = {}
     current = segments[0]
     for word in words:
@@ -106,7 +106,7 @@ def _describe_second(before: Sequence[str], word: str, kind: FlagKind) -> str:
 
 
 def check_each_once(flag: str, names: Sequence[str]) -> None:
-    """Raises ConfigError, naming the one, if something is given twice to a flag of several values."""
+    """Raises ConfigError if a flag of several values has one of them twice; the error names it."""
     for place, name in enumerate(names):
         if name in names[:place]:
             raise ConfigError(f"--{flag}: expected every value once ({name!r} is given twice), found {tuple(names)!r}")

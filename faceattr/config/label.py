@@ -12,32 +12,34 @@ class LabelConfig:
     """Labels images with a visual question answering model."""
 
     images: str
-    """A prefix or folder of images, a manifest (.csv or .parquet with `uri` or `image_path`), or Parquet that holds
-    encoded images."""
+    """A prefix or folder of images, a manifest (.csv or .parquet with a column `uri` or `image_path`), or Parquet files
+    that contain encoded images."""
     output: str
     """Run folder: a local path or s3://bucket/prefix."""
     attributes: str = "clear_face"
     """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
     model: str = "Salesforce/blip-vqa-base"
-    """A BlipForQuestionAnswering checkpoint: hub id, local folder, object-storage folder, or `tiny` (for drawings)."""
+    """A BlipForQuestionAnswering checkpoint: hub id, local folder, folder in object storage, or `tiny` (for drawn
+    faces)."""
     revision: str | None = None
-    """Commit of a hub checkpoint. Default: what the hub gives; its weights' hash is recorded either way."""
+    """Commit of a hub checkpoint. Default: the hub's current one. The hash of the weights is recorded in either
+    case."""
     engine: Literal["packed", "hf"] = "packed"
-    """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, to compare with."""
+    """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, for comparison."""
     question_start: Literal["cls", "enc"] = "cls"
-    """First token of a question: `cls` as transformers does, `enc` as the original BLIP."""
+    """First token of a question: `cls` as in transformers, `enc` as in the original BLIP."""
     root: str | None = None
-    """What relative paths of a manifest resolve against. Default: the manifest's folder."""
+    """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None
-    """Column of packed Parquet that holds the encoded images. Default: found by name and type."""
+    """Column of the Parquet files that contains the encoded images. Default: found by name and type."""
     limit: int | None = None
-    """Label only the first so many images."""
+    """Label only the first LIMIT images."""
     max_error_share: float = 0.05
-    """Stop as soon as more images are unusable than this share of the whole run, earlier sessions included."""
+    """Stop as soon as more than this share of the run's images is unusable, earlier sessions included."""
     retry_failed: bool = False
-    """Once a run is published, do its bad rows again, into a new version."""
+    """Process the rejected rows of a published run again, into a new version."""
     allow_sensitive: str | None = None
-    """Reason for asking about race, religion, orientation, health or politics; recorded in the run."""
+    """Reason for asking about race, religion, orientation, health or politics; the run records it."""
     dry_run: bool = False
     """Show the config, the images, the resources and a measured rate, and stop."""
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -10,19 +10,19 @@ from faceattr.config.shared import DecodeConfig, RayConfig, StorageConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """How the labels are read; what a kind does not know is refused. See `faceattr.data.sources`."""
+    """How a source's labels are read; settings unknown to its layout are refused. See `faceattr.data.sources`."""
 
     files: tuple[str, ...] = ()
     """Label files below --root. Default: the layout's usual names."""
     image_folder: str | None = None
-    """Folder below --root that image names are relative to. Default: the layout's usual places, else --root."""
+    """Folder below --root that image names are relative to. Default: the layout's usual folders, else --root."""
     attributes: tuple[str, ...] = ()
-    """Attributes to pack, in this order. Default: the layout's own; of label runs, all."""
+    """Attributes to pack, in this order. Default: the layout's own; for label runs, all."""
     columns: tuple[str, ...] = ()
-    """For `table`: name=column or name=column:kind, such as image=path hat=wearing_hat age=years:age
+    """table: name=column or name=column:kind, such as image=path hat=wearing_hat age=years:age
     race=Race:White|Black|Asian person=name:identity."""
     class_order: Literal["natural", "sorted"] = "natural"
-    """For `fairface`: `sorted` is the order of the CLIP weights that were published with sorted class names."""
+    """fairface: `sorted` is the order of the CLIP weights that were published with sorted class names."""
 
     def __post_init__(self) -> None:
         for name in ("files", "attributes", "columns"):
@@ -32,25 +32,26 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitsConfig:
-    """Which images become train, val and test. Byte-identical images never part."""
+    """Which images become train, val and test. Byte-identical images are always in the same split."""
 
     train: float = 0.8
-    """Share of train among the images that have no official split. The three are divided by their sum."""
+    """Share of train among the images without an official split. The three shares are divided by their sum."""
     val: float = 0.1
     """Share of val."""
     test: float = 0.1
     """Share of test."""
     seed: int = 0
-    """Seed of the draw and of the order of the rows. The same seed gives the same splits, whatever order images come
-    in."""
+    """Random seed of the draw and of the order of the rows. The same seed gives the same splits, whatever the order of
+    the images."""
     official: Literal["keep", "ignore"] = "keep"
-    """Whether the splits that a source brings with it are kept."""
+    """Whether the splits that a source defines are kept."""
     rename: tuple[str, ...] = ()
     """What official splits become: val=test makes the official val the test split, train=draw draws the images of train
-    by their shares, validation=val says what a name of a manifest's own means."""
+    by the shares, validation=val maps a name that a manifest uses."""
     by: Literal["auto", "group", "image"] = "auto"
-    """`group` keeps all images of one person in one split, `image` draws each image by itself. `auto` is `group`, but
-    `image` where an identity is packed as an attribute: a head for known persons must see them in every split."""
+    """`group` keeps all images of one person in one split, `image` draws each image independently. `auto` is `group`,
+    but `image` if an identity is packed as an attribute: a head that recognises persons must see them in every
+    split."""
 
     def __post_init__(self) -> None:
         check_each_once("splits.rename", [entry.rpartition("=")[0] for entry in self.rename])
@@ -67,12 +68,12 @@ class SplitsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
-    """Packs only a choice of the images: all that have one of some attributes, and so many that have none."""
+    """Packs only some of the images: all that have one of some attributes, and a number of others."""
 
     any_of: tuple[str, ...] = ()
     """Binary attributes; an image with a yes for one of them is packed."""
     negatives: int = 0
-    """How many images with a no for all of them are packed besides, drawn by --splits.seed."""
+    """How many images with a no for all of them are packed in addition, drawn by --splits.seed."""
 
     def __post_init__(self) -> None:
         check_each_once("select.any-of", self.any_of)
@@ -82,33 +83,34 @@ class SelectConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
-    """Joins labels and images into shards of encoded images that training streams, one folder a split."""
+    """Joins labels and images into shards of encoded images that training streams, in one folder per split."""
 
     output: str
     """Run folder: a local path or s3://bucket/prefix."""
     labels: tuple[str, ...] = ()
-    """Published label runs. Several tables over the same images become one: an image gets the labels of all."""
+    """Published label runs. Several runs over the same images are joined: an image gets the labels of all."""
     source: Literal["celeba", "fairface", "utkface", "facecom", "label_list", "table"] | None = None
-    """A data set with labels of its own, in --root; alone or beside --labels."""
+    """A data set with its own labels, in --root; alone or together with --labels."""
     root: str | None = None
     """Folder of --source: a local path or s3://bucket/prefix."""
     conflicts: Literal["mask", "keep", "drop"] = "mask"
-    """Byte-identical images whose labels cannot all be true: `mask` forgets those labels and keeps the images, `keep`
-    packs them as they are, `drop` leaves the images out. They are listed in conflicts.csv in any case."""
+    """Byte-identical images whose labels contradict each other: `mask` sets those labels to unknown and keeps the
+    images, `keep` packs them as they are, `drop` leaves the images out. conflicts.csv lists them in every case."""
     short_side_px: int | None = None
-    """Encode every image anew as an upright JPEG; those with a longer short side are reduced to this one, pixels.
-    Default: bytes as they are."""
+    """Re-encode every image as an upright JPEG; images with a longer short side are reduced to this one, in pixels.
+    Default: the bytes are copied."""
     jpeg_quality: int | None = None
-    """Quality of images that are encoded anew, 1 to 100; alone, it has them encoded in their own size. Default: 92."""
+    """JPEG quality of re-encoded images, 1 to 100. Without --short-side-px, images keep their size but are re-encoded.
+    Default: 92."""
     limit: int | None = None
-    """Pack only the first so many images."""
+    """Pack only the first LIMIT images."""
     max_error_share: float = 0.05
-    """Stop as soon as more images are unusable than this share of the whole run, earlier sessions included; likewise of
-    the label rows of a source."""
+    """Stop as soon as more than this share of the run's images is unusable, earlier sessions included; likewise for the
+    label rows of a source."""
     retry_failed: bool = False
-    """Once a run is published, do its bad rows again, into a new version."""
+    """Process the rejected rows of a published run again, into a new version."""
     shard_mb: int = 64
-    """Most that a shard should hold, MB. A worker holds a few times as much."""
+    """Target size of a shard, in MB. A worker needs several times as much memory."""
     dry_run: bool = False
     """Show the config, the rows, their splits and a measured rate, and stop."""
     source_options: SourceConfig = field(default_factory=SourceConfig)
@@ -123,7 +125,7 @@ class PackConfig:
         check(bool(self.labels or self.source), "labels", self.labels, "a label run, or --source and --root")
         check_each_once("labels", self.labels)
         check(self.source is None or bool(self.root), "root", self.root, f"the folder of --source {self.source}")
-        check(self.root is None or self.source is not None, "source", self.source, "a kind that says what --root is")
+        check(self.root is None or self.source is not None, "source", self.source, "the name of --root's layout")
         short_side = self.short_side_px
         check(short_side is None or short_side >= 8, "short-side-px", short_side, "8 or more")
         quality = self.jpeg_quality

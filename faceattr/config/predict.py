@@ -11,29 +11,29 @@ class PredictConfig:
     """Predicts the attributes of images with a trained model."""
 
     model: str
-    """A trained model: local folder, object-storage folder or hub id."""
+    """A trained model: a local folder, a folder in object storage, or a hub id."""
     images: str
-    """A prefix or folder of images, a manifest (.csv or .parquet with `uri` or `image_path`), or Parquet that holds
-    encoded images."""
+    """A prefix or folder of images, a manifest (.csv or .parquet with a column `uri` or `image_path`), or Parquet files
+    that contain encoded images."""
     output: str
     """Run folder: a local path or s3://bucket/prefix."""
     labels: str | None = None
-    """A published label run over the same images, to report agreement with."""
+    """A published label run over the same images; the report compares the predictions with it."""
     revision: str | None = None
-    """Commit of a hub model. Default: what the hub gives; its weights' hash is recorded either way."""
+    """Commit of a hub model. Default: the hub's current one. The hash of the weights is recorded in either case."""
     precision: Precision = "float32"
-    """Type that the network computes in. `bfloat16` is two to three times as fast where the processor has it; scores
-    then move by up to about 0.02."""
+    """Data type of the network's computation. `bfloat16` is two to three times as fast on processors that support it;
+    scores then change by up to about 0.02."""
     root: str | None = None
-    """What relative paths of a manifest resolve against. Default: the manifest's folder."""
+    """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None
-    """Column of packed Parquet that holds the encoded images. Default: found by name and type."""
+    """Column of the Parquet files that contains the encoded images. Default: found by name and type."""
     limit: int | None = None
-    """Predict only the first so many images."""
+    """Predict only the first LIMIT images."""
     max_error_share: float = 0.05
-    """Stop as soon as more images are unusable than this share of the whole run, earlier sessions included."""
+    """Stop as soon as more than this share of the run's images is unusable, earlier sessions included."""
     retry_failed: bool = False
-    """Once a run is published, do its bad rows again, into a new version."""
+    """Process the rejected rows of a published run again, into a new version."""
     dry_run: bool = False
     """Show the config, the images, the resources and a measured rate, and stop."""
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -13,23 +13,23 @@ Algorithm = Literal["tpe", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What a trial is judged by, on validation, at thresholds that the judged rows did not choose; larger is better."""
+    """What a trial is judged by: a score on validation rows, at thresholds chosen on other rows; larger is better."""
 
     main: str | None = None
-    """The attribute that counts. Default: --loss.main of the trained config; without one, the mean over all."""
+    """The attribute that is judged. Default: --loss.main of the trained config; without one, the mean over all."""
     criterion: CriterionName = "f1"
-    """Of binary attributes. Others: macro F1 (balanced accuracy if that is chosen here), top-1 of identities, share of
-    ages within five years."""
+    """Score of binary attributes. Others: macro F1 (balanced accuracy if that is chosen here), top-1 accuracy of
+    identities, share of ages predicted within five years."""
     min_recall: float = 0.9
-    """For precision_at_recall."""
+    """precision_at_recall: the recall that must be reached."""
     cost_false_positive: float = 1.0
-    """For cost."""
+    """cost: cost of a false positive."""
     cost_false_negative: float = 1.0
-    """For cost."""
+    """cost: cost of a false negative."""
     auxiliary_weight: float = 0.0
-    """Share of the mean over the other attributes in the objective, in [0, 1]; the rest is the main attribute's."""
+    """Weight of the mean over the other attributes in the objective, in [0, 1]; the main attribute has the rest."""
     two: bool = False
-    """Search for the front of main against auxiliary attributes rather than for one number."""
+    """Search for the Pareto front of main and auxiliary attributes instead of one best value."""
 
     def __post_init__(self) -> None:
         weight = self.auxiliary_weight
@@ -38,7 +38,7 @@ class ObjectiveConfig:
 
     @property
     def thresholds(self) -> ThresholdConfig:
-        """By which `pipelines/train.py` chooses thresholds as the search does."""
+        """The settings with which `pipelines/train.py` chooses thresholds as the search does."""
         return ThresholdConfig(
             criterion=self.criterion,
             min_recall=self.min_recall,
@@ -47,7 +47,7 @@ class ObjectiveConfig:
         )
 
     def to_criterion(self) -> Criterion:
-        """The criterion of thresholds, for `faceattr.evaluation.thresholds`."""
+        """Returns the criterion of thresholds, for `faceattr.evaluation.thresholds`."""
         return Criterion(
             name=self.criterion,
             min_recall=self.min_recall,
@@ -58,14 +58,14 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StopConfig:
-    """Asynchronous successive halving: trials that lag behind others of their age are stopped."""
+    """Asynchronous successive halving: trials that are worse than others after as many epochs are stopped."""
 
     enabled: bool = True
     """Stop weak trials early. Trials that train as one stack are never stopped, since they cost next to nothing."""
     grace_epochs: int = 1
     """Epochs that every trial gets."""
     reduction: int = 3
-    """Of the trials that reach a rung, one in so many goes on; the next rung is so many times further."""
+    """Of the trials that reach a rung, one in REDUCTION continues; the next rung has REDUCTION times as many epochs."""
 
     def __post_init__(self) -> None:
         _check(self.grace_epochs >= 1, "stop.grace-epochs", self.grace_epochs, "1 or more")
@@ -74,23 +74,24 @@ class StopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialsConfig:
-    """What a trial may use. Trials with several workers take theirs from --workers of the trained config besides."""
+    """Resources of a trial. Trials with several workers also take the resources in --workers of the trained config."""
 
     cpus: float = 1.0
-    """Logical CPUs of a trial."""
+    """Logical CPUs per trial."""
     gpus: float = 0.0
-    """GPUs of a trial; fractions share one."""
+    """GPUs per trial; trials with a fraction share one GPU."""
     max_concurrent: int | None = None
-    """Trials at a time. Default: as many as the cluster has room for."""
+    """Largest number of concurrent trials. Default: as many as the cluster has room for."""
     threads: int | None = None
-    """CPU threads that a trial computes with. Default: on cached features and on a GPU its CPUs, at least 1; from
-    images as many as suit the network's speed beside that of decoding, measured before the first step."""
+    """CPU threads per trial. Default: on cached features and on a GPU, the trial's CPUs, at least 1; on images, as many
+    as balance the network's speed with that of decoding, measured before the first step."""
     checkpoint_s: float = 60.0
-    """Seconds between checkpoints of a trial, from which it goes on after the search was stopped."""
+    """Seconds between checkpoints of a trial; a stopped search resumes trials from them."""
     stack: Literal["auto", "off"] = "auto"
-    """Train trials of heads alone on cached features all at once, in one process."""
+    """Train trials that consist of heads on cached features all at once, in one process."""
     stack_size: int = 256
-    """Most trials in one stack. With --algorithm tpe a quarter of the trials, at least 8, so that it can learn."""
+    """Largest number of trials in one stack. With --algorithm tpe, at most a quarter of the trials (but 8 or more), so
+    that TPE can learn from earlier stacks."""
 
     def __post_init__(self) -> None:
         _check(self.cpus > 0, "trials.cpus", self.cpus, "more than 0")
@@ -105,19 +106,19 @@ class TrialsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """The cache of activations at the freezing boundary, which the trials share."""
+    """The cache of activations at the boundary of the frozen blocks, which trials share."""
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Type that activations are stored in. The half types take half the room and round."""
+    """Data type of stored activations. The 16-bit types take half the space and round the values."""
     views: int = 0
-    """Random views that are cached of every training image; epoch e sees view e modulo their number. 0: trials with
+    """Number of random views that are cached per training image; epoch e uses view e modulo this number. 0: trials with
     augmentation are not cached."""
     max_gb: float = 100.0
-    """Largest cache, GB; pooled features of fully frozen backbones are cached whatever their size."""
+    """Largest cache, in GB; pooled features of fully frozen backbones are cached whatever their size."""
     batch_size: int | None = None
-    """Images in one forward pass of the frozen blocks. Default: 256 on a GPU, 32 on a CPU."""
+    """Images per forward pass of the frozen blocks. Default: 256 on a GPU, 32 on a CPU."""
     actors: int | None = None
-    """Processes that compute activations. Default: one a GPU, or one a CPU core."""
+    """Actors that compute activations. Default: one per GPU, or one per CPU core."""
 
     def __post_init__(self) -> None:
         _check(self.views >= 0, "features.views", self.views, "0 or more")
@@ -136,21 +137,23 @@ class SearchConfig:
     output: str = ""
     """Folder of the search: a local path or s3://bucket/prefix."""
     resume: str | None = None
-    """Folder of a search to go on with; takes its settings from there. --num-samples may then be raised."""
+    """Folder of a search to resume; its settings are read from there. --num-samples may then be raised."""
     space: str | None = None
-    """YAML file of keys of the train config and what they may be. Default: one that fits the data's attributes."""
+    """YAML file with keys of the train config and the values they may take. Default: a space that fits the data's
+    attributes."""
     train: str | None = None
     """Settings that all trials share: a YAML file as for pipelines/train.py --config, or the name of a preset."""
     set: tuple[str, ...] = ()
     """Further shared settings, as key=value: optim.epochs=5 model.backbone=resnet50."""
     num_samples: int | None = None
-    """Trials. Default: 32."""
+    """Number of trials. Default: 32."""
     algorithm: Algorithm = "tpe"
     """`tpe` learns from finished trials (Optuna); `random` does not."""
     seed: int = 0
-    """Of the drawn settings and of the halves of validation. The trials' own seed is the train config's."""
+    """Random seed of the drawn settings and of the two halves of validation. The trials' seed is that of the train
+    config."""
     cache: Literal["auto", "on", "off"] = "auto"
-    """Compute frozen blocks once for all trials: where it pays, wherever it can be done, or not."""
+    """Compute frozen blocks once for all trials. auto: if it saves time; on: wherever possible; off: never."""
     dry_run: bool = False
     """Check everything, show the space and the plan, and stop."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -165,7 +168,7 @@ class SearchConfig:
             _check(bool(self.data) and all(self.data), "data", self.data, "at least one packed run (or --resume)")
             _check(bool(self.output), "output", self.output, "an address (or --resume)")
         else:
-            _check(not self.output, "output", self.output, "nothing beside --resume, which names the folder")
+            _check(not self.output, "output", self.output, "no value together with --resume, which names the folder")
         _check(self.num_samples is None or self.num_samples >= 1, "num-samples", self.num_samples, "1 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         wrong = [each for each in self.set if "=" not in each]

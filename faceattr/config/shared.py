@@ -1,4 +1,4 @@
-"""What several commands share: storage, decoding, actors, the Ray session."""
+"""Config groups that several commands share: storage, decoding, actors, the Ray session."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,21 +6,21 @@ from typing import Literal
 from faceattr.config.checks import check
 
 Precision = Literal["float32", "bfloat16", "float16"]
-# Pillow's own limit against decompression bombs.
+# Pillow's default limit against decompression bombs; above it Pillow issues a DecompressionBombWarning.
 MAX_PIXELS = 89_478_485
 
 
 @dataclass(frozen=True, kw_only=True)
 class StorageConfig:
-    """How object storage is reached. Credentials come from the environment or a role, never from here."""
+    """How object storage is reached. Credentials come from the environment or a role, never from the config."""
 
     endpoint_url: str | None = None
-    """S3 endpoint, for stores other than AWS; without it AWS_ENDPOINT_URL counts."""
+    """S3 endpoint of a store other than AWS. Default: AWS_ENDPOINT_URL."""
     deadline_s: float = 300.0
-    """How long one operation is retried before the run stops, seconds. An outage never rejects an image."""
+    """Seconds for which one operation is retried before the run stops. An outage never rejects an image."""
     verify: bool = True
-    """Compare files of published runs with the size and hash in their manifest as they are read, which costs under a
-    second a GB. Without it, what can still be read of a damaged run is."""
+    """Compare files of published runs with the sizes and hashes in their manifest while reading them; this costs less
+    than a second per GB. With --no-verify, whatever can still be read of a damaged run is used."""
 
     def __post_init__(self) -> None:
         check(self.deadline_s > 0, "storage.deadline-s", self.deadline_s, "more than 0")
@@ -30,25 +30,25 @@ class StorageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimitsConfig:
-    """What an image may be. One that is more is refused with a reason."""
+    """Limits of one image. An image that exceeds a limit is refused, with the reason."""
 
     max_bytes: int = 64 * 2**20
-    """Largest encoded image, bytes. A larger one is not fetched."""
+    """Largest encoded image, in bytes. A larger one is not fetched."""
     max_pixels: int = 50_000_000
-    """Largest image, pixels, by its header."""
+    """Largest image, in pixels (width times height), according to its header."""
 
     def __post_init__(self) -> None:
         check(self.max_bytes > 0, "decode.max-bytes", self.max_bytes, "more than 0")
         fits = 1 <= self.max_pixels <= MAX_PIXELS
-        check(fits, "decode.max-pixels", self.max_pixels, f"1 to {MAX_PIXELS:,}, from where on Pillow objects")
+        check(fits, "decode.max-pixels", self.max_pixels, f"1 to {MAX_PIXELS:,}, the limit that Pillow allows")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig(ImageLimitsConfig):
-    """What an image may be. One that is more becomes a row with a reason."""
+    """Limits of one image. An image that exceeds a limit becomes a row with the reason."""
 
     timeout_s: float = 20.0
-    """Longest time one image may take to decode, seconds."""
+    """Longest time for decoding one image, in seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,22 +57,23 @@ class DecodeConfig(ImageLimitsConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersConfig:
-    """How many actors hold the model, and on what."""
+    """How many actors run the model, and on which resources."""
 
     gpus_per_actor: float | None = None
-    """GPUs an actor is pinned to; fractions share one. Default: 1 where the cluster has GPUs, else 0 (CPU)."""
+    """GPUs per actor; actors with a fraction share one GPU. Default: 1 if the cluster has GPUs, else 0 (CPU)."""
     min_actors: int | None = None
-    """Fewest actors; with fewer than --workers.max-actors the pool grows and shrinks. Default: as many as the most."""
+    """Least number of actors. If it is below --workers.max-actors, the pool grows and shrinks. Default: the same as
+    --workers.max-actors."""
     max_actors: int | None = None
-    """Most actors. Default: what the GPUs hold, or one a CPU core as far as memory reaches."""
+    """Largest number of actors. Default: as many as the GPUs hold, or one per CPU core as far as memory allows."""
     threads_per_actor: int = 1
-    """CPU threads an actor computes with."""
+    """CPU threads of one actor."""
     batch_size: int | None = None
-    """Images in one forward pass. Default: 64 on a GPU, 8 on a CPU; halved when memory does not suffice."""
+    """Images per forward pass. Default: 64 on a GPU, 8 on a CPU; halved when memory does not suffice."""
     block_rows: int | None = None
-    """Images in one unit of work. Default: 256, fewer for small runs."""
+    """Images per block, the unit of work. Default: 256, fewer for small runs."""
     wait_s: float = 600.0
-    """How long to wait for the first actors before giving up, seconds."""
+    """Seconds to wait for the first actors before giving up."""
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_actor
@@ -87,14 +88,14 @@ class WorkersConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:
-    """The Ray session. In a job, or with RAY_ADDRESS set, the cluster there is joined; else one is started here."""
+    """The Ray session. In a Ray job, or if RAY_ADDRESS is set, that cluster is used; else a local one is started."""
 
     dashboard: bool = True
     """Start the dashboard with a local cluster."""
     object_store_mb: int | None = None
-    """Size of the object store of a local cluster, MB. Default: Ray's own."""
+    """Object store of a local cluster, in MB. Default: Ray's own."""
     num_cpus: int | None = None
-    """CPU cores a local cluster may use. Default: all."""
+    """CPU cores that a local cluster may use. Default: all."""
 
     def __post_init__(self) -> None:
         for name in ("object_store_mb", "num_cpus"):

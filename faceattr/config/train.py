@@ -1,4 +1,4 @@
-"""The config of `pipelines/train.py`: what `fit` reads, and the model, the data, the workers around it. No torch."""
+"""The config of `pipelines/train.py`: what `fit` reads, and the model, the data and the workers. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,25 +19,26 @@ class ModelConfig:
     """The network."""
 
     backbone: str = "resnet18"
-    """A timm model (resnet50, vit_base_patch16_224.augreg_in21k, vit_base_patch16_clip_quickgelu_224.openai), `hf:`
-    and a CLIP model, or a local folder with one."""
+    """Name of a timm model (resnet50, vit_base_patch16_224.augreg_in21k, vit_base_patch16_clip_quickgelu_224.openai),
+    `hf:` followed by the name of a CLIP model, or a local folder that contains one."""
     pretrained: bool = True
-    """Start from the backbone's published weights; else from random ones."""
+    """Start from the backbone's published weights. Off: from random weights."""
     image_size: int | None = None
-    """Side of the images in px. Default: the backbone's own."""
+    """Side length of the network's input, in pixels. Default: the backbone's own."""
     crop_fraction: float | Literal["auto", "backbone"] = field(default="auto", metadata={"before": "backbone"})
-    """Side of the square that evaluation and prediction look at, over the image's shorter side, in (0, 1]. `backbone`:
-    what the weights were published with, 0.875 for many, which cuts hats and beards off images of faces alone. auto: 1;
-    a checkpoint keeps its own."""
+    """Side of the square that evaluation and prediction crop from the centre, as a share of the image's shorter side,
+    in (0, 1]. `backbone`: the value the weights were published with, often 0.875, which cuts hats and beards off images
+    of single faces. auto: 1; a --model.checkpoint keeps its own value."""
     args: Mapping[str, str] = field(default_factory=dict)
-    """Further arguments of timm's constructor, name and value: drop_path_rate 0.1."""
+    """Further arguments of timm's constructor, as name and value: drop_path_rate 0.1."""
     head: HeadPreset = "linear"
-    """Shape of the heads: linear, mlp (128 units), or those of seeds 003 (utkface_vit) and 002 (celeba4)."""
+    """Layers of the heads: `linear`, `mlp` (one hidden layer of 128 units), or the heads of the preset `utkface_vit` or
+    `celeba4`."""
     age_output: Literal["distribution", "regression"] | None = None
-    """How an age is given: a distribution over the years, or one number. Default: as the head says."""
+    """Output of age heads: a distribution over years, or one number. Default: as --model.head defines it."""
     checkpoint: str | None = None
-    """A model folder that pipelines/train.py wrote, to go on from: its backbone, and its heads of attributes that the
-    data have too. The backbone's name, size, args and `pretrained` are then not read."""
+    """A model folder of pipelines/train.py to start from: its backbone, and its heads of attributes that the data also
+    have. --model.backbone, --model.pretrained, --model.image-size and --model.args are then ignored."""
 
     def __post_init__(self) -> None:
         _check(bool(self.backbone), "model.backbone", self.backbone, "a name")
@@ -53,18 +54,18 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Small trainable matrices beside frozen linear layers. They are merged when the model is saved."""
+    """Low-rank adaptation: small trainable matrices beside frozen linear layers. Saving the model merges them."""
 
     rank: int = 0
-    """Of the matrices; 0 is no LoRA."""
+    """Rank of the matrices; 0: no LoRA."""
     alpha: int = 16
-    """Their product counts alpha / rank."""
+    """The product of the matrices is scaled by alpha / rank."""
     dropout: float = 0.0
-    """On their input, in [0, 1)."""
+    """Dropout on the input of the matrices, in [0, 1)."""
     targets: tuple[str, ...] = ()
-    """Endings of names of linear layers. Default: the attention projections."""
+    """Name endings of the linear layers that are adapted. Default: the attention projections."""
     dora: bool = False
-    """Weight-decomposed LoRA."""
+    """Use weight-decomposed LoRA (DoRA)."""
 
     def __post_init__(self) -> None:
         _check(self.rank >= 0, "lora.rank", self.rank, "0 or more")
@@ -74,21 +75,22 @@ class LoraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeConfig:
-    """What trains when. Heads always train."""
+    """Which blocks of the backbone train in which stage. Heads always train."""
 
     depth: int | Literal["all"] = 0
-    """Leading blocks that do not train: 0 none, 1 the stem, ..., -1 or `all` the whole backbone. With a schedule: in
-    its last stage."""
+    """Number of leading blocks that stay frozen: 0 none, 1 the stem, ..., -1 or `all` the whole backbone. With a
+    schedule, this holds in its last stage."""
     schedule: Literal["constant", "two-stage", "gradual"] = "constant"
-    """`two-stage` trains the heads on a frozen backbone first; `gradual` then thaws it from the last block down."""
+    """`two-stage` first trains the heads on a frozen backbone; `gradual` then unfreezes blocks from the last to the
+    first."""
     head_epochs: int = 5
     """two-stage: epochs of the first stage, out of --optim.epochs."""
     head_lr: float | None = None
     """two-stage: learning rate of the first stage. Default: --optim.lr."""
     lr_factor: float = 1.0
-    """gradual: on the learning rate from each stage to the next."""
+    """gradual: factor on the learning rate from each stage to the next."""
     num_steps: int | None = None
-    """gradual: number of stages after the first. Default: one a block, as far as epochs reach."""
+    """gradual: number of stages after the first. Default: one per block, as far as the epochs suffice."""
 
     def __post_init__(self) -> None:
         depth = self.depth
@@ -103,22 +105,23 @@ class FreezeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedConfig:
-    """How images come to the workers. Which images make a batch depends on none of them but the first three."""
+    """How images reach the workers. Only the first three settings decide which images form a batch."""
 
     batch_size: int = 64
-    """Images in a batch, over all workers; --optim.accumulation batches make one step."""
+    """Images per batch, over all workers; --optim.accumulation batches make one optimizer step."""
     balance: tuple[str, ...] = ()
-    """Attributes whose combinations of classes are drawn equally often, as seed 003 does for gender and race."""
+    """Attributes whose combinations of classes are drawn equally often, such as gender and race_group."""
     shuffle_rows: int = 8_192
-    """Images that are mixed at a time; such a window is made of stretches drawn at random from all files."""
+    """Images per shuffle window. A window consists of row groups that are drawn at random from all files."""
     block_rows: int = 128
-    """Images in one unit of decoding."""
+    """Images per decoding task."""
     decode_cpus: float = 0.5
-    """Logical CPUs that a decoding task claims."""
+    """Logical CPUs that a decoding task requests."""
     max_decoders: int | None = None
-    """Decoding tasks of one worker at a time. Default: its share of the cluster's free CPUs, at least 1."""
+    """Largest number of decoding tasks per worker. Default: the worker's share of the cluster's free CPUs, at least
+    1."""
     cache_mb: int = 512
-    """Decoded validation images that a worker keeps rather than decode them in every epoch, MB."""
+    """Memory per worker for decoded validation images, in MB; images in it are not decoded again in every epoch."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "shuffle_rows", "block_rows"):
@@ -130,25 +133,27 @@ class FeedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainWorkersConfig:
-    """The processes that train together, one a GPU."""
+    """The processes that train together, one per GPU."""
 
     num_workers: int = 1
-    """How many; with --workers.min-workers the most."""
+    """Number of workers; with --workers.min-workers, the largest number."""
     min_workers: int | None = None
-    """Fewest workers: training then goes on with what the cluster has. Default: exactly --workers.num-workers."""
+    """Least number of workers: training continues with as many as the cluster can hold. Default: exactly
+    --workers.num-workers."""
     use_gpu: bool = False
-    """One GPU for each worker; else CPUs."""
+    """Use one GPU per worker. Off: CPUs."""
     backend: Literal["auto", "nccl", "gloo"] = "auto"
-    """How workers exchange gradients; auto: nccl between GPUs, gloo between CPUs (and logical GPUs, if you say so)."""
+    """How workers exchange gradients. auto: nccl between GPUs, gloo between CPUs. Logical GPUs need gloo."""
     cpus_per_worker: float = 0.5
-    """Logical CPUs that a worker claims. Below 1 decoding finds room beside it."""
+    """Logical CPUs that a worker requests. A value below 1 leaves room for decoding on the same core."""
     threads: int | None = None
-    """CPU threads that a worker's network computes with. Default: on a GPU the machine's cores over its workers; else
-    as many of these as suit its speed beside that of decoding, both measured before the first step."""
+    """CPU threads of a worker's network. Default: on a GPU, the machine's cores divided by its workers; on CPUs, the
+    part of those that balances the network's speed with that of decoding, both measured before the first step."""
     max_failures: int = 3
-    """How often a lost worker or node is survived, each time from the last checkpoint; -1 is for ever."""
+    """How many losses of a worker or node are survived; each time training resumes from the last checkpoint. -1: no
+    limit."""
     wait_s: float = 600.0
-    """How long to wait for room for the workers before giving up, seconds."""
+    """Seconds to wait for the workers' resources before giving up."""
 
     def __post_init__(self) -> None:
         _check(self.num_workers >= 1, "workers.num-workers", self.num_workers, "1 or more")
@@ -166,15 +171,16 @@ class TrainConfig:
     """Trains one model for all attributes of some packed runs."""
 
     data: tuple[str, ...]
-    """Packed runs: local paths or s3://bucket/prefix. Several are trained on together; what one lacks is unknown."""
+    """Packed runs: local paths or s3://bucket/prefix. Several are trained on together; an attribute that one of them
+    lacks is unknown for its images."""
     output: str
     """Model folder: a local path or s3://bucket/prefix."""
     preset: str | None = None
-    """Settings to begin with; a --config file and flags win over them. Each of the replaced systems has one."""
+    """Name of predefined settings; a --config file and flags override them. Each replaced system has a preset."""
     attributes: tuple[str, ...] = ()
-    """Attributes to learn. Default: all that the data have."""
+    """Attributes to learn. Default: all attributes of the data."""
     seed: int = 42
-    """Of the weights of new heads, the order of the images, their augmentation, dropout and mixup."""
+    """Random seed of the weights of new heads, the order of the images, augmentation, dropout and mixup."""
     dry_run: bool = False
     """Check everything, show the plan, and stop."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -211,18 +217,18 @@ class TrainConfig:
             self.freeze.head_epochs,
             f"less than --optim.epochs ({epochs}), which counts both stages",
         )
-        # Checks what no group can see alone.
+        # Checks that need several groups.
         FitConfig(loss=self.loss, optim=OptimConfig(accumulation=self.optim.accumulation))
 
     @property
     def fit(self) -> FitConfig:
-        """What the loop reads. Raises ConfigError while a setting is `auto`; see `faceattr.training.recipe`."""
+        """What `fit` reads. Raises ConfigError while a setting is `auto`; see `faceattr.training.recipe`."""
         optim = OptimConfig(**{each.name: getattr(self.optim, each.name) for each in fields(self.optim)})
         return FitConfig(loss=self.loss, optim=optim, select=self.select, seed=self.seed)
 
     @property
     def augmentation(self) -> Augmentation:
-        """What training images go through. Raises ConfigError while its strength is `auto`."""
+        """Augmentation of training images. Raises ConfigError while a setting of it is `auto`."""
         return Augmentation(**{each.name: getattr(self.augment, each.name) for each in fields(self.augment)})
 
 

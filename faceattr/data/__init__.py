@@ -1,1 +1,1 @@
-"""Bytes and tables: stores, images, plans, commits. No model, no Ray."""
+"""Data: stores, images, tables, sources, packed runs and their commits. No model, no Ray."""

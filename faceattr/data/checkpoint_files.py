@@ -1,8 +1,8 @@
-"""The files of a checkpoint in transformers' layout: which weights are read, and what of its config may decide.
+"""The files of a checkpoint in transformers' layout: which weights are read, and which config keys are ignored.
 
-A checkpoint is data of somebody else. Its weights are safetensors files inside its folder, nothing else: an index that
-names a pickle, or a file elsewhere, is refused. Its config says what shape the model has; how attention is computed and
-which code is loaded is never its to say.
+A checkpoint comes from somebody else. Its weights are safetensors files inside its folder and nothing else: an index
+that names a pickle, or a file elsewhere, is refused. Its config defines the model's shape; it may not decide how
+attention is computed or which code is loaded.
 """
 
 import json
@@ -29,14 +29,14 @@ _OURS_TO_SAY = frozenset(
 
 
 def find_weight_files(folder: Path, *, classes: tuple[str, ...]) -> tuple[Path, ...]:
-    """The safetensors files that hold a checkpoint's weights: one, or those that its index names, sorted.
+    """Returns the safetensors files that contain a checkpoint's weights: one, or those that its index names, sorted.
 
     Args:
-        folder: of the checkpoint.
-        classes: of transformers, which read and save all of it; for the advice where there are only pickles.
+        folder: folder of the checkpoint.
+        classes: transformers classes that read and save the whole checkpoint; for the advice if it has only pickles.
 
     Raises:
-        ModelError: there are none, or the index names what is no safetensors file inside the folder.
+        ModelError: there are none, or the index names something other than a safetensors file inside the folder.
     """
     has_whole = (folder / HF_WEIGHTS_FILE).is_file()
     shards = _read_index(folder, has_whole=has_whole) if (folder / WEIGHTS_INDEX_FILE).is_file() else ()
@@ -48,17 +48,17 @@ def find_weight_files(folder: Path, *, classes: tuple[str, ...]) -> tuple[Path, 
 
 
 def clean_config(content: Mapping[str, Any], where: Path) -> dict[str, Any]:
-    """A config.json without what a checkpoint may not decide.
+    """Returns a config.json without the keys that a checkpoint may not decide.
 
     Args:
-        content: as read.
+        content: the config as read.
         where: the file, for messages.
 
     Raises:
-        ModelError: the weights are quantised, which needs code of their own to read.
+        ModelError: the weights are quantised, which needs special code to read.
     """
     if content.get("quantization_config") is not None:
-        raise ModelError(f"{where}: the weights are quantised (quantization_config); give the unquantised checkpoint")
+        raise ModelError(f"{where}: the weights are quantised (quantization_config); use the unquantised checkpoint")
     return {key: _clean(value) for key, value in content.items() if key not in _OURS_TO_SAY}
 
 
@@ -79,7 +79,7 @@ def _read_index(folder: Path, *, has_whole: bool) -> tuple[Path, ...]:
         ) from error
     for name in names:
         problem = _describe_problem(folder, name)
-        # An index that was left behind beside the whole file does no harm if it leads nowhere.
+        # A stale index beside the whole file does no harm if the files that it names do not exist.
         if problem and not (has_whole and problem == _MISSING):
             raise ModelError(
                 f"{path}: names {name!r}, which {problem}; expected safetensors files inside the folder. Copy the "
@@ -90,7 +90,7 @@ def _read_index(folder: Path, *, has_whole: bool) -> tuple[Path, ...]:
 
 def _describe_problem(folder: Path, name: Any) -> str | None:
     if not isinstance(name, str) or not name.endswith(".safetensors"):
-        return "is no safetensors file and is not loaded, since a pickle can run code"
+        return "is not a safetensors file and is not loaded, since a pickle can run code"
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         return "is outside the folder"
@@ -99,14 +99,14 @@ def _describe_problem(folder: Path, name: Any) -> str | None:
     except (OSError, ValueError):
         return _MISSING
     if not target.is_file():
-        return "is no file"
+        return "is not a file"
     if not any(target.is_relative_to(each) for each in _homes(folder)):
         return "is a link out of the folder"
     return None
 
 
 def _homes(folder: Path) -> tuple[Path, ...]:
-    """Where a folder's files may be: in it, and, for a snapshot in the hub's cache, among the blobs of its model."""
+    """Folders that may contain the files: the folder and, for a snapshot in the hub's cache, its model's blobs."""
     home = folder.resolve()
     if home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--"):
         return (home, home.parent.parent / "blobs")
@@ -114,7 +114,7 @@ def _homes(folder: Path) -> tuple[Path, ...]:
 
 
 def _advise(folder: Path, classes: tuple[str, ...]) -> str:
-    """How to get safetensors out of pickles, to the letter: whatever else the folder holds is saved too."""
+    """Returns how to convert pickles to safetensors, as exact commands: everything else in the folder is saved too."""
     home = folder.resolve()
     parts = home.parent.parent.name.split("--") if home.parent.name == "snapshots" else []
     is_hub = parts[:1] == ["models"] and len(parts) > 1
@@ -122,13 +122,13 @@ def _advise(folder: Path, classes: tuple[str, ...]) -> str:
     target = f"{folder.name if not is_hub else parts[-1]}-safetensors"
     saved = "; ".join(f"{name}.from_pretrained({source!r}).save_pretrained({target!r})" for name in classes)
     pull = (
-        "A pull request of the model may hold them converted: see its page on the hub under Community, and give its "
+        "A pull request of the model may contain them converted: see its page on the hub under Community, and pass its "
         "number N as --revision refs/pr/N. "
         if is_hub
         else ""
     )
     return (
         "Pickled weights (pytorch_model.bin) are not loaded, since they can run code. "
-        f"{pull}Where they are trusted, convert them once: "
+        f"{pull}If you trust them, convert them once: "
         f'`python -c "from transformers import {", ".join(classes)}; {saved}"`, and give the folder {target}'
     )

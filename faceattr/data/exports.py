@@ -1,8 +1,8 @@
-"""Published label tables as files that other tools read.
+"""Published label tables as files for other tools.
 
 Rows are streamed: memory does not depend on their number. Every row of the table is in the file; an unknown label, and
-every label of a rejected image, is an empty cell (CSV) or null (JSON). A score that is no number is null as well. Texts
-of a CSV that a spreadsheet would run as formulas are neutralised; see `faceattr.data.formats.csv_cells`.
+every label of a rejected image, is an empty cell (CSV) or null (JSON). A score that is NaN or infinite is null as well.
+Texts in a CSV that a spreadsheet would run as formulas are neutralised; see `faceattr.data.formats.csv_cells`.
 """
 
 import csv
@@ -17,6 +17,7 @@ from typing import Any, Literal, TextIO
 from faceattr.attributes import Attribute
 from faceattr.data.formats.csv_cells import neutralise
 from faceattr.data.formats.json_text import encode_json
+from faceattr.data.label_columns import score_names
 from faceattr.data.runs.run_attributes import read_run_attributes, scored_attributes
 from faceattr.data.runs.version import read_published, read_record
 from faceattr.data.stores.store import Store
@@ -29,13 +30,13 @@ _GIVEN_VALUES = {"1": 1, "0": 0, "-1": 0, "1.0": 1, "0.0": 0, "-1.0": 0, "true":
 
 @dataclass
 class ExportSummary:
-    """What an export did.
+    """Counts and conflicts of an export.
 
     Attributes:
         num_rows: rows written.
-        num_compared: for each given label column, rows in which both it and ours are known.
-        conflicts: (image_path, attribute, given, ours), every row in which the two differ.
-        unreadable: for each given column, values that are neither 1, 0 nor -1.
+        num_compared: per given label column, the number of rows in which both its label and ours are known.
+        conflicts: (image_path, attribute, given, ours) of every row in which the two differ.
+        unreadable: per given label column, the number of values that are neither 1, 0 nor -1.
     """
 
     num_rows: int = 0
@@ -55,18 +56,19 @@ def export_labels(
 ) -> ExportSummary:
     """Writes `image_path`, the attributes and the derived attributes of a published label run.
 
-    Where the manifest of the run had a label column of its own (carried as `given_<name>`), it is compared with ours.
+    If the run's input manifest had a label column of the same name (carried as `given_<name>`), it is compared with
+    ours.
 
     Args:
         store: the run folder.
-        path: the file.
-        export_format: of the file.
-        class_names: labels of several classes are written as their names, not as their indices.
-        scores: writes `<name>_score` as well, and `<name>_score_<class>` of several classes.
+        path: the file to write.
+        export_format: format of the file.
+        class_names: whether labels of several classes are written as class names instead of class indices.
+        scores: whether `<name>_score` is written too, and `<name>_score_<class>` for several classes.
         verify: see `read_published`.
 
     Raises:
-        ConfigError: the folder holds no published label run.
+        ConfigError: the folder contains no published label run.
     """
     record = read_record(store)
     if record is None or record.kind not in ("label", "prediction"):
@@ -78,7 +80,7 @@ def export_labels(
         values |= _read_scores(attribute)
     given = [name for name in names if f"given_{name}" in record.carried_schema.names]
     summary = ExportSummary(num_compared=dict.fromkeys(given, 0), unreadable=dict.fromkeys(given, 0))
-    columns = ["image_id", *names, *(f"{name}_score" for name in scored if scored[name].kind != "age")]
+    columns = ["image_id", *names, *(f"{name}_score" for name in scored if scored[name].has_score)]
     columns += [f"given_{name}" for name in given]
     with _new_file(path) as file:
         write_row, finish = _open_writer(file, export_format, list(values))
@@ -101,10 +103,10 @@ def write_conflicts(path: Path, summary: ExportSummary) -> None:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under its name when it is whole; folders above it are made.
+    """Opens a text file that appears under its name once it is complete; missing parent folders are created.
 
     Raises:
-        ConfigError: nothing can be written there.
+        ConfigError: the file cannot be written.
     """
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
@@ -121,27 +123,19 @@ def _new_file(path: Path) -> Iterator[TextIO]:
 
 def _read_label(attribute: Attribute, class_names: bool) -> _Read:
     name, classes = attribute.name, attribute.classes
-    if not class_names or attribute.kind not in ("multiclass", "identity"):
+    if not class_names or not attribute.has_classes or attribute.is_yes_no:
         return lambda row: row[name]
     return lambda row: None if row[name] is None else classes[row[name]]
 
 
 def _read_scores(attribute: Attribute) -> dict[str, _Read]:
-    """Column of the file -> its value in a row of the table."""
+    """Returns column of the file -> its value in a row of the table."""
     column = f"{attribute.name}_score"
-    match attribute.kind:
-        case "age":
-            return {}
-        case "multiclass":
-            return {
-                f"{column}_{each}": partial(_read_item, column, place) for place, each in enumerate(attribute.classes)
-            }
-        case _:
-            return {column: lambda row: row[column]}
+    return {name: partial(_read_score, column, place) for name, place in score_names(attribute).items()}
 
 
-def _read_item(column: str, place: int, row: dict[str, Any]) -> Any:
-    return None if row[column] is None else row[column][place]
+def _read_score(column: str, place: int | None, row: dict[str, Any]) -> Any:
+    return row[column] if place is None or row[column] is None else row[column][place]
 
 
 def _rows(store: Store, columns: list[str], *, verify: bool) -> Iterator[dict[str, Any]]:
@@ -152,7 +146,7 @@ def _rows(store: Store, columns: list[str], *, verify: bool) -> Iterator[dict[st
 def _open_writer(
     file: TextIO, export_format: ExportFormat, names: list[str]
 ) -> tuple[Callable[[dict[str, Any]], object], Callable[[], object]]:
-    """A function that writes a row, and one that ends the file."""
+    """Returns a function that writes a row, and one that ends the file."""
     if export_format == "csv":
         writer = csv.DictWriter(file, fieldnames=["image_path", *names])
         writer.writerow({name: neutralise(name) for name in writer.fieldnames})
@@ -180,7 +174,7 @@ def _compare(summary: ExportSummary, row: dict[str, Any], name: str) -> None:
 
 
 def describe_export(summary: ExportSummary, path: Path, conflicts_path: Path | None) -> str:
-    """What the user reads."""
+    """Returns the summary for the user."""
     lines = [f"wrote {summary.num_rows:,} rows to {path}"]
     for name, count in summary.num_compared.items():
         different = sum(1 for conflict in summary.conflicts if conflict[1] == name)

@@ -1,36 +1,36 @@
 """All Arrow columns of an attribute: published, packed, and as outputs of a model. Null is unknown, 0 is no.
 
-The types of labels are decided here and nowhere else, and `faceattr.data.table_checks` looks at every table before it
-is committed. Published label tables have the columns of `attribute_fields`. The table that every source yields, which
-packed runs keep, has one row an image:
+The types of labels are decided only here, and `faceattr.data.table_checks` checks every table before it is committed.
+Published label tables have the columns of `attribute_fields`. The table that every source yields, and that packed runs
+keep, has one row per image:
 
     image_id    string   key below the image root, with `/`
     uri         string   where its bytes are
-    source_row  int64?   row inside a packed Parquet file, for label runs over such
-    sha256      string?  of the bytes, where a label run has it
-    group       string?  images that show one person share it; null is unknown
-    split       string?  the official split, in the layout's own word made `train`, `val` or `test`
+    source_row  int64?   row inside a packed Parquet file, for label runs over such files
+    sha256      string?  of the bytes, if a label run has it
+    group       string?  the same for all images of one person; null is unknown
+    split       string?  the official split, mapped from the layout's own word to `train`, `val` or `test`
 
-and for each attribute, null being unknown and 0 no:
+and for each attribute, where null is unknown and 0 is no:
 
     binary      <name>            int8    0 or 1
-    multiclass  <name>            int16   class index (int32 from 32,768 classes on), where the label is exact
-                <name>_mask       int64   where it is coarse: bit c is set if class c is possible; then <name> is null
+    multiclass  <name>            int16   class index (int32 from 32,768 classes on), if the label is exact
+                <name>_mask       int64   if it is coarse: bit c is set if class c is possible; then <name> is null
     age         <name>_low, _high float32 years, low <= age < high; completed years 25 are [25, 26), a range 20-29 is
                                           [20, 30), an open one ends at AGE_LIMIT. high - low == 1: an exact age
     identity    <name>            int32   class index; the names are in the AttributeSet
     soft        <name>_score      float32 P(yes), or one per class (list) for multiclass; <name>_mass float32. A yes is
-                                          0.5 or more: a teacher with another threshold is recentred
+                                          0.5 or more: scores of a teacher with another threshold are recentred
                                           (`layouts/published.py`)
 
-A mask lets sources of different fineness train one head: the likelihood of a coarse label is the sum over its classes.
-A row has <name>, or <name>_mask with at least two bits, or neither. With more than MAX_MASK_CLASSES classes there is no
-mask column.
+A mask lets sources of different granularity train one head: the likelihood of a coarse label is the sum over its
+classes. A row has <name>, or <name>_mask with at least two bits, or neither. With more than MAX_MASK_CLASSES classes
+there is no mask column.
 """
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, assert_never
 
 import pyarrow as pa
 
@@ -54,47 +54,72 @@ _TAIL = (
 # Metadata of a label column: its class names in a published table, the whole attribute as JSON in a packed one.
 _CLASSES_KEY = b"classes"
 ATTRIBUTE_KEY = b"attribute"
-# Class counts up to which an index type is used, the narrowest first.
+# Class counts up to which an index type is used, the narrowest type first.
 _INDEX_TYPES = ((127, pa.int8()), (2**15 - 1, pa.int16()), (2**31 - 1, pa.int32()))
 
 
 def label_type(attribute: Attribute, *, at_least: pa.DataType | None = None) -> pa.DataType:
-    """Type of a label: a class index that holds every class, or float32 years of an age.
+    """Returns the type of a label: a class index type for all classes, or float32 years for an age.
 
     Args:
-        attribute: whose label.
-        at_least: the narrowest type of a class index that the table uses; its format may say so.
+        attribute: the label's attribute.
+        at_least: the narrowest class index type of the table's format, if it defines one.
     """
-    if attribute.kind == "age":
-        return pa.float32()
-    if attribute.kind == "identity":
-        return pa.int32()
-    kind = next(kind for most, kind in _INDEX_TYPES if len(attribute.classes) <= most)
-    return kind if at_least is None or kind.bit_width > at_least.bit_width else at_least
+    match attribute.kind:
+        case "age":
+            return pa.float32()
+        case "identity":
+            return pa.int32()
+        case "binary" | "multiclass":
+            index = next(index for most, index in _INDEX_TYPES if len(attribute.classes) <= most)
+            return index if at_least is None or index.bit_width > at_least.bit_width else at_least
+    assert_never(attribute.kind)
 
 
 def score_type(attribute: Attribute) -> pa.DataType:
-    """Type of a score: one number, or for several classes one a class, in class order."""
-    return pa.list_(pa.float32()) if attribute.kind == "multiclass" else pa.float32()
+    """Returns the type of a score: one number, or a list with one number per class in class order."""
+    match attribute.kind:
+        case "multiclass":
+            return pa.list_(pa.float32())
+        case "binary" | "identity" | "age":
+            return pa.float32()
+    assert_never(attribute.kind)
+
+
+def score_names(attribute: Attribute) -> dict[str, int | None]:
+    """Returns score columns of an exported file -> index in the list `<name>_score`, or None for a single score."""
+    name = f"{attribute.name}_score"
+    match attribute.kind:
+        case "age":
+            return {}
+        case "multiclass":
+            return {f"{name}_{each}": index for index, each in enumerate(attribute.classes)}
+        case "binary" | "identity":
+            return {name: None}
+    assert_never(attribute.kind)
 
 
 def attribute_fields(attribute: Attribute) -> tuple[pa.Field, ...]:
-    """`<name>` class index, `<name>_score` (P(yes), or one per class in class order), `<name>_mass`.
+    """Returns `<name>` (class index), `<name>_score` (P(yes), or one per class in class order) and `<name>_mass`.
 
-    Of an age `<name>` alone, in years; of an identity the score is that of the person, and there is no mass.
+    An age has only `<name>`, in years. The score of an identity is that of the predicted person, and it has no mass.
     """
     name = attribute.name
-    if attribute.kind == "age":
-        return (pa.field(name, label_type(attribute)),)
-    label = pa.field(name, label_type(attribute), metadata={_CLASSES_KEY: "\n".join(attribute.classes)})
+    label = pa.field(name, label_type(attribute))
     score = pa.field(f"{name}_score", score_type(attribute))
-    if attribute.kind == "identity":
-        return (label, score)
-    return (label, score, pa.field(f"{name}_mass", pa.float32()))
+    named = label.with_metadata({_CLASSES_KEY: "\n".join(attribute.classes)})
+    match attribute.kind:
+        case "age":
+            return (label,)
+        case "identity":
+            return (named, score)
+        case "binary" | "multiclass":
+            return (named, score, pa.field(f"{name}_mass", pa.float32()))
+    assert_never(attribute.kind)
 
 
 def label_schema(attributes: AttributeSet, carried: Iterable[pa.Field] = ()) -> pa.Schema:
-    """Schema of a label table: key, attributes, derived attributes, facts about the image, status, carried columns."""
+    """Returns the schema of a label table: key, attributes, derived ones, image facts, status, carried columns."""
     fields = [*_HEAD]
     for attribute in attributes.attributes:
         fields += attribute_fields(attribute)
@@ -118,32 +143,38 @@ HEAD_FIELDS = (
 )
 
 
-# What a layout's parser gives for one image: column name to value; columns that are not in the schema are left out.
+# Result of a layout's parser for one image: column name to value; columns outside the schema are dropped.
 LabelRow = dict[str, Any]
 
 
 def label_fields(attribute: Attribute, *, scored: bool = False) -> list[pa.Field]:
-    """Columns of one attribute; the first carries the attribute itself in its metadata."""
+    """Returns the columns of one attribute; the first one has the attribute itself in its metadata."""
     name = attribute.name
-    # One type for all usual class counts, so that packed runs of either read alike.
-    kind = label_type(attribute, at_least=pa.int16() if attribute.kind == "multiclass" else None)
+    # One type for all usual class counts, so that packed runs with different counts have equal types.
+    column = label_type(attribute, at_least=pa.int16() if attribute.can_be_coarse else None)
     definition = {"name": name, "kind": attribute.kind, "classes": list(attribute.classes)}
     metadata = {ATTRIBUTE_KEY: encode_json(definition)}
-    if attribute.kind == "age":
-        return [pa.field(f"{name}_low", kind, metadata=metadata), pa.field(f"{name}_high", kind)]
-    fields = [pa.field(name, kind, metadata=metadata)]
-    if attribute.kind == "multiclass" and len(attribute.classes) <= MAX_MASK_CLASSES:
-        fields.append(pa.field(f"{name}_mask", pa.int64()))
+    fields = [pa.field(name, column, metadata=metadata)]
+    match attribute.kind:
+        case "age":
+            return [pa.field(f"{name}_low", column, metadata=metadata), pa.field(f"{name}_high", column)]
+        case "multiclass":
+            if len(attribute.classes) <= MAX_MASK_CLASSES:
+                fields.append(pa.field(f"{name}_mask", pa.int64()))
+        case "binary" | "identity":
+            pass
+        case _:
+            assert_never(attribute.kind)
     if scored:
         fields += [pa.field(f"{name}_score", score_type(attribute)), pa.field(f"{name}_mass", pa.float32())]
     return fields
 
 
 def source_schema(attributes: AttributeSet, scored: Iterable[str] = ()) -> pa.Schema:
-    """Schema of a source's tables; `scored` names the attributes with soft scores.
+    """Returns the schema of a source's tables; `scored` names the attributes with soft scores.
 
     Raises:
-        ConfigError: two attributes need a column of one name, such as `age` (an age) and `age_low`.
+        ConfigError: two attributes need a column of the same name, such as `age` (an age) and `age_low`.
     """
     with_score = frozenset(scored)
     fields = [*HEAD_FIELDS]
@@ -152,15 +183,15 @@ def source_schema(attributes: AttributeSet, scored: Iterable[str] = ()) -> pa.Sc
     names = [each.name for each in fields]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ConfigError(f"attributes meet in the columns {repeated}; rename one of them")
+        raise ConfigError(f"several attributes need the columns {repeated}; rename one of them")
     return pa.schema(fields)
 
 
 def read_attributes(schema: pa.Schema) -> AttributeSet:
-    """The attributes of a table in a source's schema, class order included: inverse of `source_schema`.
+    """Returns the attributes of a table in a source's schema, class order included: the inverse of `source_schema`.
 
     Raises:
-        ConfigError: no column carries an attribute.
+        ConfigError: no column has an attribute in its metadata.
     """
     found = [json.loads(each.metadata[ATTRIBUTE_KEY]) for each in schema if ATTRIBUTE_KEY in (each.metadata or {})]
     if not found:
@@ -169,7 +200,7 @@ def read_attributes(schema: pa.Schema) -> AttributeSet:
 
 
 def class_label(name: str, classes: Iterable[int]) -> LabelRow:
-    """Columns of a multiclass label by the classes it leaves possible: one is exact, several are a mask."""
+    """Returns the columns of a multiclass label from its possible classes: one is exact, several are a mask."""
     possible = sorted(set(classes))
     if len(possible) == 1:
         return {name: possible[0]}
@@ -177,16 +208,16 @@ def class_label(name: str, classes: Iterable[int]) -> LabelRow:
 
 
 def age_label(name: str, low: float, high: float | None = None) -> LabelRow:
-    """Columns of an age in completed years (`high` None), or of a range `low <= age < high`."""
+    """Returns the columns of an age in completed years (`high` None), or of a range `low <= age < high`."""
     return {f"{name}_low": low, f"{name}_high": low + 1.0 if high is None else high}
 
 
 TOP = 5
-"""How many of the likeliest persons count for top-5, and are kept."""
+"""Number of the likeliest persons that count for top-5 and are stored."""
 
 
 def output_columns(attribute: Attribute) -> tuple[pa.Field, ...]:
-    """Columns in which a scored table holds a model's outputs for one attribute."""
+    """Returns the columns of a scored table for a model's outputs for one attribute."""
     name = attribute.name
     match attribute.kind:
         case "binary":
@@ -198,3 +229,4 @@ def output_columns(attribute: Attribute) -> tuple[pa.Field, ...]:
         case "identity":
             kept = min(TOP, len(attribute.classes))
             return (pa.field(f"output_{name}", pa.list_(pa.int32(), kept)), pa.field(f"certainty_{name}", pa.float32()))
+    assert_never(attribute.kind)

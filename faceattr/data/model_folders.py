@@ -1,6 +1,6 @@
-"""Where a model's files are: in a folder, behind a URI, or on the Hugging Face hub. For BLIP and for our own models.
+"""Locates the files of a model: in a folder, at a URI, or on the Hugging Face hub. For BLIP and for our own models.
 
-A folder in object storage, and a model of the hub, become a local copy that is downloaded once a machine.
+A folder in object storage and a model on the hub are downloaded once per machine to a local copy.
 """
 
 import fnmatch
@@ -40,13 +40,13 @@ def locate_folder(
     storage: StorageConfig | None = None,
     remedy: str = OFFLINE_REMEDY,
 ) -> Path:
-    """The local folder of a model, downloaded first where it must be.
+    """Returns the local folder of a model, downloaded first if necessary.
 
     Args:
         model: a local folder, a Hugging Face hub id, or a URI such as `s3://bucket/folder`.
-        patterns: file name patterns to download from the hub; nothing else is.
+        patterns: patterns of the file names to download; other files are not.
         revision: branch, tag or commit hash; for hub ids only.
-        storage: how object storage is reached, where the source is a URI.
+        storage: how object storage is reached, if the model is a URI.
         remedy: what to do when the hub cannot be reached.
 
     Raises:
@@ -54,11 +54,11 @@ def locate_folder(
     """
     name = str(model)
     check_no_credentials(name, "a model's address")
-    if "://" in name or name.startswith(("~", "file:")):  # not a hub id, which may not become a path
+    if "://" in name or name.startswith(("~", "file:")):  # a hub id must not become a path
         name = normalise_address(name)
     folder = Path(name)
     is_folder = folder.is_dir()
-    # A folder of the hub's cache has a revision, which a driver may hand on with it.
+    # A folder in the hub's cache has a revision, which a driver may pass on with it.
     has_revision = is_folder and revision == find_hub_commit(folder)
     if (is_folder or "://" in name) and not has_revision:
         refuse_revision(name, revision)
@@ -82,15 +82,15 @@ def is_hub_id(model: str) -> bool:
 
 
 def refuse_revision(model: str, revision: str | None) -> None:
-    """Raises ConfigError if a revision is given for what has none."""
+    """Raises ConfigError if a revision is given for a model that has none."""
     if revision is not None:
         raise ConfigError(f"model {model!r}: a revision ({revision!r}) is for hub ids only; leave it out")
 
 
 def find_hub_commit(folder: Path) -> str | None:
-    """Commit hash of a folder in the hub's cache, else None.
+    """Returns the commit hash of a folder in the hub's cache, else None.
 
-    The cache keeps a commit's files under `snapshots/<commit hash>`.
+    The cache stores a commit's files in `snapshots/<commit hash>`.
     """
     return folder.name if folder.parent.name == "snapshots" else None
 
@@ -116,16 +116,18 @@ def _download(model: str, revision: str | None, patterns: Sequence[str], remedy:
 
 
 def fetch_folder(uri: str, options: StorageConfig, *, only: Collection[str] | None = None) -> Path:
-    """Local copy of what lies below `uri`. The copy is named after the objects' keys, sizes and etags, so a changed
-    folder is another copy; it appears whole, by a rename.
+    """Copies the objects below `uri` to a local folder and returns it.
+
+    The folder is named after the objects' keys, sizes and etags, so a changed source gets another copy; it appears
+    complete, by a rename.
 
     Args:
-        uri: of the folder.
+        uri: URI of the folder.
         options: how it is reached.
-        only: patterns of the keys to copy, as `fnmatch` has them; everything by default.
+        only: patterns of the keys to copy, as in `fnmatch`; default: all.
 
     Raises:
-        ConfigError: nothing is there.
+        ConfigError: there are no such objects.
     """
     store = open_store(uri, options)
     entries = sorted(

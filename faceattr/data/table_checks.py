@@ -1,4 +1,4 @@
-"""Tables before they are written: fitted to a schema, and every value of a label column looked at."""
+"""Checks of tables before they are written: fitted to a schema, and every value of a label column checked."""
 
 import json
 
@@ -11,7 +11,7 @@ from faceattr.errors import RunError
 
 
 def fit_schema(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """The table in the schema's columns and types, where every value keeps its meaning.
+    """Casts a table to the columns and types of a schema, without changing the meaning of any value.
 
     Raises:
         RunError: a value does not fit its column; see also `check_values`.
@@ -30,10 +30,10 @@ def fit_schema(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
 
 
 def check_values(table: pa.Table, where: str) -> None:
-    """Checks the columns of attributes: labels are indexes of their classes, scores and masses are numbers.
+    """Checks the columns of attributes: labels are class indices, scores and masses are finite numbers.
 
     Raises:
-        RunError: one is not; the text names the column, the value and its row.
+        RunError: a value is not; the text names the column, the value and its row.
     """
     for field in table.schema:
         num_classes = _count_classes(field)
@@ -48,7 +48,7 @@ def check_values(table: pa.Table, where: str) -> None:
 
 
 def _count_classes(field: pa.Field) -> int:
-    """Classes of a column of labels; 0 for other columns, and for ages."""
+    """Returns the number of classes of a label column; 0 for other columns, and for ages."""
     metadata = field.metadata or {}
     if _CLASSES_KEY in metadata:
         return len(metadata[_CLASSES_KEY].split(b"\n"))
@@ -56,7 +56,7 @@ def _count_classes(field: pa.Field) -> int:
 
 
 def _is_no_number(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Rows with a value that is NaN or infinite, bool [n]; null where the row is null."""
+    """Returns rows with a NaN or infinite value, bool [n]; null where the row is null."""
     if not pa.types.is_list(column.type):
         return pc.invert(pc.is_finite(column))
     column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

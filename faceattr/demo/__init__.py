@@ -1,1 +1,1 @@
-"""The embedded default: drawn faces, a tiny BLIP that answers about them, and a local S3 server."""
+"""The built-in demo: drawn faces, a tiny BLIP that answers questions about them, and a local S3 server."""

@@ -1,4 +1,4 @@
-"""What the questions ask about: hats, glasses and facial hair."""
+"""Accessories that the questions ask about: hats, glasses and facial hair."""
 
 import numpy as np
 
@@ -17,12 +17,12 @@ _FRAMES: tuple[Colour, ...] = (
     (90, 96, 104),
     (235, 235, 235),
 )
-# Least distance in RGB to the skin at which a thin frame or a beard can still be seen after blur and noise.
+# Smallest RGB distance to the skin at which a thin frame or a beard can still be seen after blur and noise.
 _LEAST_CONTRAST = 85.0
 
 
 def _visible_on(colour: Colour, skin: Colour) -> Colour:
-    """The colour, darkened or at last lightened until it differs from the skin: labels must be visible."""
+    """Darkens the colour, or else lightens it, until it differs from the skin: labels must be visible."""
     for factor in (1.0, 0.7, 0.5, 0.35, 0.2):
         candidate = shade(colour, factor)
         if np.linalg.norm(np.subtract(candidate, skin)) >= _LEAST_CONTRAST:
@@ -31,7 +31,7 @@ def _visible_on(colour: Colour, skin: Colour) -> Colour:
 
 
 def draw_hat(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """One of the hats, over the hair."""
+    """Draws a random hat over the hair."""
     style = _HATS[rng.integers(len(_HATS))]
     colour, trim = pick(rng, CLOTHES, spread=16.0), pick(rng, CLOTHES, spread=16.0)
     dark = shade(colour, 0.78)
@@ -125,7 +125,7 @@ def _draw_brimmed_hat(
         (wide * 1.0, line + 0.02),
     ]
     canvas.polygon(np.array(band), trim, Part.HAT)
-    # The front of the brim lies before the crown.
+    # The front of the brim is in front of the crown.
     front = compute_ellipse(0.0, line, wide * brim, thick, count=40)
     front = front[front[:, 1] >= line - 1e-9]
     canvas.polygon(
@@ -136,7 +136,7 @@ def _draw_brimmed_hat(
 
 
 def draw_glasses(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """One of the glasses, over eyes and hair."""
+    """Draws random glasses over eyes and hair."""
     style = _GLASSES[rng.integers(len(_GLASSES))]
     frame = _visible_on(pick(rng, _FRAMES, spread=8.0), look.skin)
     thick = float(rng.uniform(0.04, 0.085))
@@ -173,7 +173,7 @@ def draw_glasses(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
                 (x - side * radius_x * 1.05, y + radius_y * 0.6),
             ]
             outline = compute_smooth(cat)
-        # The wearer's lens is glasses in the part map, eye behind it or not.
+        # In the part map the wearer's lens is glasses, whether or not an eye is behind it.
         canvas.polygon(outline, lens, Part.GLASSES)
         rim = np.concatenate([outline, outline[:2]])
         if shape == "half_rim":
@@ -193,7 +193,7 @@ def draw_glasses(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def draw_facial_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """One of the styles, on the skin and below the mouth's own shape, which is drawn later."""
+    """Draws a random style on the skin, below the mouth, which is drawn later."""
     style = _FACIAL_HAIR[rng.integers(len(_FACIAL_HAIR))]
     colour = _visible_on(shade(look.hair, rng.uniform(0.75, 1.05)), look.skin)
     lip = look.mouth_y - 0.1
@@ -251,7 +251,7 @@ def _draw_beard(
     canvas: Canvas, look: Look, rng: np.random.Generator, colour: Colour, *, low: float, texture: Colour
 ) -> None:
     outline = compute_head(look, 1.0)
-    # From the right side down round the chin to the left: the outline's points begin at the right and go down.
+    # From the right side around the chin to the left: the outline's points start at the right and go down.
     jaw = outline[1:24].copy()
     chin = np.clip(jaw[:, 1], 0.0, 1.0) ** 2
     jaw[:, 1] *= 1.0 + (low - 1.0) * chin

@@ -1,7 +1,7 @@
-"""A small drawing surface for cartoon faces: smooth shapes in face coordinates, colours and a map of parts.
+"""A small canvas for cartoon faces: smooth shapes in face coordinates, colours, and a map of parts.
 
 Face coordinates have their origin in the middle of the head, y down: the top of the skull is at y = -1, the chin at
-y = +1. Every shape goes through one affine map, so that shift, size and rotation cost nothing and blur nothing.
+y = +1. Every shape goes through a single affine map, so that shift, size and rotation do not blur it.
 """
 
 import enum
@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw
 Points = npt.NDArray[np.float64]
 Colour = tuple[int, ...]
 
-# Two pixels drawn for each one kept, in both directions: edges are smooth enough and four times is half as fast.
+# Two drawn pixels per output pixel in both directions: edges are smooth enough, and four would take twice as long.
 _SUPERSAMPLING = 2
 
 
 class Part(enum.IntEnum):
-    """What a pixel of the part map shows; the values are the pixel values."""
+    """Content of a pixel in the part map; the values are the pixel values."""
 
     BACKGROUND = 0
     BODY = 1
@@ -34,15 +34,15 @@ class Part(enum.IntEnum):
 
 
 def compute_smooth(points: Sequence[tuple[float, float]] | Points, *, closed: bool = True, rounds: int = 3) -> Points:
-    """Rounds the corners of a polygon or an open line (Chaikin's corner cutting).
+    """Rounds the corners of a polygon or an open line by Chaikin's corner cutting.
 
     Args:
         points: [n, 2] corners.
-        closed: whether the last corner joins the first; the ends of an open line stay where they are.
-        rounds: how often the corners are cut; each round doubles the number of points.
+        closed: whether the last corner is joined to the first; the ends of an open line do not move.
+        rounds: number of rounds; each doubles the number of points.
 
     Returns:
-        [m, 2] float64 points.
+        Points, float64 [m, 2].
     """
     line = np.asarray(points, dtype=np.float64)
     for _ in range(rounds):
@@ -64,19 +64,19 @@ def _unit_circle(count: int) -> Points:
 def compute_ellipse(
     x: float, y: float, radius_x: float, radius_y: float, *, power: float = 2.0, angle: float = 0.0, count: int = 32
 ) -> Points:
-    """Outline of a (super)ellipse.
+    """Returns the outline of a (super)ellipse.
 
     Args:
-        x: centre.
-        y: centre.
+        x: x coordinate of the centre.
+        y: y coordinate of the centre.
         radius_x: half width.
         radius_y: half height.
-        power: 2 is an ellipse, larger values come near a rectangle.
-        angle: turn in radians, clockwise on the screen.
+        power: 2 is an ellipse; larger values approach a rectangle.
+        angle: rotation in radians, clockwise on the screen.
         count: number of points.
 
     Returns:
-        [count, 2] float64 points, beginning at the right and going down (clockwise on the screen).
+        Points, float64 [count, 2], starting at the right and going down (clockwise on the screen).
     """
     unit = _unit_circle(count)
     if power != 2.0:
@@ -89,23 +89,23 @@ def compute_ellipse(
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour that lies `share` of the way from the first to the second, channel by channel."""
+    """Interpolates two colours channel by channel; `share` is the weight of the second."""
     return tuple(round(a + (b - a) * share) for a, b in zip(first[:3], second[:3], strict=True))
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (factor below 1) or lighter, clipped to [0, 255]."""
+    """Returns the colour made darker (factor below 1) or lighter, clipped to [0, 255]."""
     return tuple(min(255, max(0, round(channel * factor))) for channel in colour[:3])
 
 
 class Canvas:
-    """An image and its map of parts, drawn with the same shapes.
+    """An image and its part map, drawn with the same shapes.
 
     Args:
-        size_px: edge of the finished square image.
+        size_px: side of the finished square image.
         scale: pixels per face unit, as a share of `size_px`.
-        centre: where the face's origin lies, as shares of the image's width and height.
-        angle: turn of the face in radians, clockwise.
+        centre: position of the face's origin, as shares of the image's width and height.
+        angle: rotation of the face in radians, clockwise.
         squeeze: factor on the face's width.
     """
 
@@ -121,13 +121,13 @@ class Canvas:
         drawn_px = size_px * _SUPERSAMPLING
         self._image = Image.new("RGB", (drawn_px, drawn_px))
         self._parts = Image.new("L", (size_px, size_px), int(Part.BACKGROUND))
-        # Pillow blends colours with alpha only on a surface opened as RGBA, which is slower for opaque shapes.
+        # Pillow blends colours with alpha only on an RGBA surface, which is slower for opaque shapes.
         self._opaque = ImageDraw.Draw(self._image)
         self._blending = ImageDraw.Draw(self._image, "RGBA")
         self._part_map = ImageDraw.Draw(self._parts)
 
     def paint_background(self, image: Image.Image) -> None:
-        """Covers the whole image, whatever its own size, and leaves the part map alone."""
+        """Fills the whole image with a background of any size; the part map does not change."""
         self._image.paste(image.resize(self._image.size, Image.Resampling.BICUBIC))
 
     def polygon(self, points: Points, colour: Colour, part: Part | None = None) -> None:
@@ -136,7 +136,7 @@ class Canvas:
         Args:
             points: [n, 2] in face coordinates.
             colour: RGB, or RGBA to blend.
-            part: what it shows; None for shading, which leaves the part map as it is.
+            part: content of the polygon; None for shading, which does not change the part map.
         """
         placed = points @ self._matrix + self._shift
         draw = self._blending if len(colour) == 4 else self._opaque
@@ -149,9 +149,9 @@ class Canvas:
 
         Args:
             points: [n, 2] in face coordinates.
-            width: in face units; never thinner than one drawn pixel.
+            width: width in face units; at least one drawn pixel.
             colour: RGB, or RGBA to blend.
-            part: as for `polygon`.
+            part: see `polygon`.
         """
         placed = points @ self._matrix + self._shift
         width_px = width * self._line_px
@@ -163,7 +163,7 @@ class Canvas:
             self._part_map.line(placed.ravel().tolist(), fill=int(part), width=max(1, round(width_px)))
 
     def dots(self, points: Points, width: float, colour: Colour) -> None:
-        """Draws small square dots at [n, 2] points; the part map stays as it is."""
+        """Draws small square dots at points [n, 2]; the part map does not change."""
         placed = (points @ self._matrix + self._shift) * _SUPERSAMPLING
         half = max(0.5, width * self._line_px * _SUPERSAMPLING / 2)
         draw = self._blending if len(colour) == 4 else self._opaque

@@ -1,7 +1,7 @@
-"""Drawn faces with known attributes: the demo's images, and what its tiny BLIP learnt from.
+"""Drawn faces with known attributes: the demo's images, and the training data of its tiny BLIP.
 
-A face follows from one random generator alone. Hat, glasses and facial hair are independent coin flips; people, hair,
-expressions, distractors and image faults do not depend on them, so nothing but the thing itself gives an answer away.
+A face depends on one random generator only. Hat, glasses and facial hair are independent coin flips. People, hair,
+expressions, distractors and image faults do not depend on them, so an answer can only be read from the thing itself.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ _JPEG_QUALITY = 90
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnFace:
-    """One drawing and the truth about it.
+    """A drawing and its true labels.
 
     Attributes:
         image: uint8 [size_px, size_px, 3], RGB.
-        labels: 0 or 1 for each of `LABEL_NAMES`.
+        labels: 0 or 1 for each name in `LABEL_NAMES`.
         parts: uint8 [size_px, size_px], values of `faceattr.demo.drawing.Part`.
     """
 
@@ -50,7 +50,7 @@ class DrawnFace:
 
 
 def build_face_rng(seed: int, index: int) -> np.random.Generator:
-    """The generator of face number `index` in the series `seed`; series and numbers do not touch each other."""
+    """Returns the random generator of face `index` in series `seed`; all faces and series are independent."""
     return np.random.default_rng([seed, index])
 
 
@@ -58,8 +58,8 @@ def draw_face(rng: np.random.Generator, size_px: int = 160) -> DrawnFace:
     """Draws one face.
 
     Args:
-        rng: where all chance comes from; the same state gives the same face.
-        size_px: edge of the square image.
+        rng: source of all randomness; the same state gives the same face.
+        size_px: side of the square image in px.
     """
     hat, glasses, facial_hair = (bool(flag) for flag in rng.random(3) < 0.5)
     look = choose_look(rng)
@@ -104,7 +104,7 @@ def draw_face(rng: np.random.Generator, size_px: int = 160) -> DrawnFace:
 
 
 def _age_photo(image: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Faults of a camera: blur, gray, colour cast, exposure, noise."""
+    """Applies camera faults: blur, gray, colour cast, exposure, noise."""
     if rng.random() < 0.3:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.1) * image.width / 160))
     if rng.random() < 0.1:
@@ -125,14 +125,14 @@ def write_faces(
     """Draws `count` faces as `face-00000.jpg` and so on, and writes their labels.
 
     Args:
-        directory: made if it is not there; files of the same names are replaced.
+        directory: output folder; created if missing; files of the same names are replaced.
         count: number of faces.
         seed: series of faces; another seed gives other faces.
-        size_px: edge of the square images.
-        processes: that draw; the faces do not depend on it.
+        size_px: side of the square images in px.
+        processes: number of drawing processes; the faces do not depend on it.
 
     Returns:
-        Path of `truth.csv`: `image_path` (relative to the directory) and one column of 0 and 1 for each label.
+        Path of `truth.csv`: `image_path` (relative to the directory) and one column of 0 and 1 per label.
     """
     folder = pathlib.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def write_faces(
         file = stack.enter_context(truth_path.open("w", newline="", encoding="utf-8"))
         rows: Iterable[dict[str, str | int]] = map(write, range(count))
         if processes > 1:
-            # Spawned: a fork would copy the threads' locks of whoever calls this.
+            # Spawned: a fork would copy locks that other threads of the caller hold.
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=context))
             rows = pool.map(write, range(count), chunksize=32)
@@ -153,7 +153,7 @@ def write_faces(
 
 
 def _write_face(folder: pathlib.Path, seed: int, size_px: int, index: int) -> dict[str, str | int]:
-    """Draws one face into its file and gives its row of the table."""
+    """Draws one face into its file and returns its table row."""
     face = draw_face(build_face_rng(seed, index), size_px)
     name = f"face-{index:05d}.jpg"
     Image.fromarray(face.image).save(folder / name, quality=_JPEG_QUALITY)

@@ -1,4 +1,4 @@
-"""People for the drawn faces: head, eyes, nose and mouth, without any of the asked attributes."""
+"""Looks of the drawn faces: head, eyes, nose and mouth, independent of the labels."""
 
 from dataclasses import dataclass
 
@@ -46,19 +46,19 @@ SMILES = frozenset(["smile", "grin"])
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One person: measures in face coordinates, colours RGB.
+    """One person: lengths in face coordinates, colours in RGB.
 
     Attributes:
-        half_width: of the head; its half height is 1.
-        jaw: how much the head narrows to the chin, 0 to 1.
+        half_width: half width of the head; its half height is 1.
+        jaw: how much the head narrows towards the chin, 0 to 1.
         skin: colour of the skin.
         hair: colour of hair and brows.
         hair_style: one of `HAIR_STYLES`.
-        age: 0 is young, 1 is old.
-        eye_x: distance of the eyes from the middle.
-        eye_y: height of the eyes.
+        age: apparent age, from 0 (young) to 1 (old).
+        eye_x: distance of the eyes from the vertical axis.
+        eye_y: y coordinate of the eyes.
         mouth: one of the mouth shapes.
-        mouth_y: height of the mouth.
+        mouth_y: y coordinate of the mouth.
         cloth: colour of the clothes.
     """
 
@@ -76,13 +76,13 @@ class Look:
 
 
 def pick(rng: np.random.Generator, colours: tuple[Colour, ...], *, spread: float = 12.0) -> Colour:
-    """One of the colours, moved a little."""
+    """Returns one of the colours with a small random change."""
     colour = np.array(colours[rng.integers(len(colours))]) + rng.normal(0.0, spread, 3)
     return tuple(int(channel) for channel in np.clip(colour, 0, 255))
 
 
 def choose_look(rng: np.random.Generator) -> Look:
-    """Draws a person at random; nothing here depends on hat, glasses or facial hair."""
+    """Draws a person at random, independent of hat, glasses and facial hair."""
     age = float(rng.random())
     hair_choice = rng.random()
     if age > 0.7 and hair_choice < 0.6:
@@ -109,14 +109,14 @@ def choose_look(rng: np.random.Generator) -> Look:
 
 
 def compute_head(look: Look, grow: float = 1.0) -> Points:
-    """[48, 2] outline of the head, clockwise from the right, `grow` times its size."""
+    """Returns the head's outline, [48, 2], clockwise from the right, scaled by `grow`."""
     outline = compute_ellipse(0.0, 0.0, look.half_width, 1.0, power=2.25, count=48)
     outline[:, 0] *= 1.0 - look.jaw * np.clip(outline[:, 1], 0.0, 1.0) ** 2
     return outline * grow
 
 
 def draw_head(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """Ears and head with a shadow on one side and marks of age."""
+    """Draws ears and head, with a shadow on one side and signs of age."""
     ear_shade = shade(look.skin, 0.8)
     for side in (-1, 1):
         ear_x = side * look.half_width * 0.99
@@ -130,7 +130,7 @@ def draw_head(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
             )
     outline = compute_head(look)
     canvas.polygon(outline, shade(look.skin, rng.uniform(0.82, 0.95)), Part.SKIN)
-    # The lit part is the same outline, a little smaller and moved to one side.
+    # The lit part is the same outline, slightly smaller and moved to one side.
     canvas.polygon(outline * (0.94, 0.965) + (rng.choice([-1, 1]) * 0.045 * look.half_width, -0.02), look.skin)
     if rng.random() < 0.45:
         blush = (*mix(look.skin, (230, 90, 90), 0.6), 70)
@@ -159,7 +159,7 @@ def draw_head(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def draw_eyes(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """Eyes, open or closed, and brows."""
+    """Draws eyes, open or closed, and brows."""
     radius_x, radius_y = rng.uniform(0.13, 0.18), rng.uniform(0.07, 0.12)
     iris = pick(rng, ((70, 44, 26), (50, 90, 150), (60, 120, 80), (40, 34, 30), (110, 120, 130)))
     gaze_x, gaze_y = rng.uniform(-0.045, 0.045), rng.uniform(-0.02, 0.02)
@@ -202,7 +202,7 @@ def draw_eyes(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def draw_nose(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """One of three noses."""
+    """Draws one of three noses."""
     dark, tip, wide = shade(look.skin, 0.76), rng.uniform(0.22, 0.3), rng.uniform(0.08, 0.14)
     style = rng.integers(3)
     if style == 0:
@@ -226,7 +226,7 @@ def draw_nose(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def draw_mouth(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """The mouth that `look` names; lipstick at times."""
+    """Draws the mouth that `look` names, sometimes with lipstick."""
     y, half = look.mouth_y, rng.uniform(0.2, 0.3)
     lip = mix(look.skin, (176, 54, 60), rng.uniform(0.5, 0.75))
     if rng.random() < 0.15:

@@ -1,17 +1,17 @@
-"""Hair for the drawn faces: what lies behind the head and what lies on it."""
+"""Hair of the drawn faces, behind and on the head."""
 
 import numpy as np
 
 from faceattr.demo.drawing import Canvas, Part, Points, compute_ellipse, compute_smooth, mix, shade
 from faceattr.demo.features import Look
 
-# Styles that would stand above a hat; under one, they are drawn as short hair.
+# Styles that would stick out above a hat; with a hat they are drawn as short hair.
 _TALL_STYLES = frozenset(["spiky", "curly", "afro", "bun"])
 _LOOSE_STYLES = frozenset(["bob", "long"])
 
 
 def draw_back_hair(canvas: Canvas, look: Look, rng: np.random.Generator, *, under_hat: bool) -> None:
-    """Hair that the head covers: draw it before the body."""
+    """Draws the hair behind the head; call it before the body is drawn."""
     width, style, colour = look.half_width, look.hair_style, shade(look.hair, 0.82)
     if style in _LOOSE_STYLES:
         low = rng.uniform(0.7, 1.0) if style == "bob" else rng.uniform(1.3, 1.9)
@@ -40,7 +40,7 @@ def draw_back_hair(canvas: Canvas, look: Look, rng: np.random.Generator, *, unde
 
 
 def _crown(look: Look, grow: float, side_y: float) -> list[tuple[float, float]]:
-    """Points over the skull, from its left side at `side_y` to the right."""
+    """Returns points over the skull, from its left side at `side_y` to the right."""
     start = np.arcsin(np.clip(-side_y / grow, -0.9, 0.9))
     angles = np.linspace(np.pi + start, 2 * np.pi - start, 14)
     wide = look.half_width * (0.35 + 0.65 * grow)
@@ -48,7 +48,7 @@ def _crown(look: Look, grow: float, side_y: float) -> list[tuple[float, float]]:
 
 
 def _hairline(look: Look, style: str, rng: np.random.Generator, side_y: float) -> list[tuple[float, float]]:
-    """Points along the forehead, from the right side to the left."""
+    """Returns points along the forehead, from the right side to the left."""
     width = look.half_width
     line = rng.uniform(-0.68, -0.52)
     if style == "fringe":
@@ -96,7 +96,7 @@ def _hairline(look: Look, style: str, rng: np.random.Generator, side_y: float) -
 
 
 def draw_front_hair(canvas: Canvas, look: Look, rng: np.random.Generator, *, under_hat: bool) -> None:
-    """Hair on the head: draw it after the face and before glasses and hat."""
+    """Draws the hair on the head; call it after the face and before glasses and hat."""
     style = "short" if under_hat and look.hair_style in _TALL_STYLES else look.hair_style
     if style == "bald":
         if not under_hat:

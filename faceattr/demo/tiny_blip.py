@@ -1,7 +1,7 @@
 """The demo's tiny BLIP: its size, tokenizer, image processor, language loss and files.
 
-The language loss is -log p(answer, [SEP] | [DEC], question, image), token by token, which is what a scorer adds up. No
-question is ever padded, because transformers' BLIP ignores the mask of its cross-attention.
+The language loss is -log p(answer, [SEP] | [DEC], question, image) per token, which a scorer sums. Questions are never
+padded, because transformers' BLIP ignores the mask of its cross-attention.
 """
 
 import pathlib
@@ -20,17 +20,17 @@ _ANSWER_START = "[DEC]"
 
 
 def build_tokenizer() -> BertTokenizer:
-    """Word-level tokenizer: `[CLS] words [SEP]`, lower case, unknown words become `[UNK]`."""
+    """Builds a word-level tokenizer: `[CLS] words [SEP]`, lower case, unknown words become `[UNK]`."""
     return BertTokenizer(vocab=build_vocabulary(), bos_token=_ANSWER_START, model_max_length=_MAX_TOKENS)
 
 
 def build_image_processor() -> BlipImageProcessor:
-    """The usual BLIP processor at this model's size: square bicubic resize, CLIP's mean and standard deviation."""
+    """Builds BLIP's usual processor in this model's size: square bicubic resize, CLIP's mean and standard deviation."""
     return BlipImageProcessor(size={"height": IMAGE_PX, "width": IMAGE_PX})
 
 
 def build_model(tokenizer: BertTokenizer, *, seed: int = 0) -> BlipForQuestionAnswering:
-    """A randomly initialised model of about one million parameters."""
+    """Builds a randomly initialised model of about one million parameters."""
     width, num_heads = 128, 4
     shared = {
         "hidden_size": width,
@@ -65,10 +65,10 @@ def build_model(tokenizer: BertTokenizer, *, seed: int = 0) -> BlipForQuestionAn
 
 
 def compute_answer_loss(model: BlipForQuestionAnswering, states: Tensor, question: Tensor, answers: Tensor) -> Tensor:
-    """Mean of -log p over the answer's tokens, the closing [SEP] among them.
+    """Returns the mean of -log p over the answer's tokens, including the closing [SEP].
 
     Args:
-        model: whose text towers are used.
+        model: model whose text towers are used.
         states: image states [n, tokens, width].
         question: token ids int64 [1, length], unpadded, the same for all images.
         answers: token ids int64 [n, 3]: [DEC], the answer, [SEP].
@@ -80,9 +80,9 @@ def compute_answer_loss(model: BlipForQuestionAnswering, states: Tensor, questio
 
 
 def save_tiny_blip(model: BlipForQuestionAnswering, tokenizer: BertTokenizer, output_dir: pathlib.Path) -> None:
-    """Writes model, tokenizer and image processor, as `from_pretrained` reads them.
+    """Writes model, tokenizer and image processor in the layout that `from_pretrained` reads.
 
-    The weights are stored as fp16, half the size; the config still says float32, so that they are loaded as such.
+    The weights are stored as fp16, half the size; the config says float32, so that they are loaded as float32.
     """
     halved = {name: tensor.half() for name, tensor in model.state_dict().items()}
     model.save_pretrained(output_dir, state_dict=halved)

@@ -1,7 +1,7 @@
 """Questions for the tiny BLIP, made from templates, and the split into trained and held-out wordings.
 
-A wording is held out, and never seen in training, when the CRC-32 of its text leaves 0 on division by ten; the
-product's own wordings are always trained. The rule needs no list, and a test can ask what the model was never asked.
+A wording is held out, and never used in training, if the CRC-32 of its text is divisible by ten; the product's own
+wordings are always trained. The rule needs no list, and a test can use questions that the model was never trained on.
 """
 
 import functools
@@ -22,7 +22,7 @@ _SUBJECTS = (
     "the individual",
     "the person in the picture",
     "the subject of the photo",
-    # Stands for any word outside the vocabulary, so that the model has met one.
+    # Stands for any word outside the vocabulary, so that the token occurs in training.
     "the [UNK]",
 )
 # Verb ("is" or "are") and noun; the nouns after "no" are below.
@@ -119,7 +119,7 @@ _OWN_NEGATIVE = {
     ),
     "smiling": ("is {s} not smiling?", "is {s} without a smile?", "does {s} have no smile?"),
 }
-# What the product asks by itself.
+# Questions that the product asks by default.
 PRODUCT_WORDINGS = {
     "hat": ("is the person wearing a hat?", "does the person have a hat on?", "is there a hat on the head?"),
     "glasses": (
@@ -133,7 +133,7 @@ PRODUCT_WORDINGS = {
         "is there a beard or a mustache on the face?",
     ),
 }
-# Words that a user may type about faces and that no template has.
+# Words that users may type about faces and that occur in no template.
 _MORE_WORDS = """
 old young child boy girl people human guy lady wearing wears worn put blond dark red black white brown gray blue green
 long short curly straight bald ear ears eye nose mouth lips lip chin cheek cheeks forehead skin neck hairs beanie helmet
@@ -147,13 +147,13 @@ color colour kind type who where was were has had have be been being do did can 
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """One question and what it asks.
+    """One question and its meaning.
 
     Attributes:
-        attribute: label that decides the answer.
-        text: the question, lower case.
+        attribute: label that determines the answer.
+        text: text of the question, in lower case.
         positive: whether "yes" means label 1; otherwise it means label 0.
-        held_out: whether training never sees it.
+        held_out: whether the question is excluded from training.
     """
 
     attribute: str
@@ -173,7 +173,7 @@ def _fill(templates: tuple[str, ...], attribute: str, nouns: tuple[tuple[str, st
 
 @functools.cache
 def build_wordings() -> tuple[Wording, ...]:
-    """All wordings in a fixed order, each text once."""
+    """Returns all wordings in a fixed order, each text once."""
     found: dict[str, tuple[str, bool]] = {}
     for attribute, own_positive in _OWN_POSITIVE.items():
         nouns = _NOUNS.get(attribute, ())
@@ -203,9 +203,9 @@ def build_wordings() -> tuple[Wording, ...]:
 
 
 def build_vocabulary() -> dict[str, int]:
-    """Token -> id: the special tokens, the answers, then every word of the wordings and more words about faces.
+    """Returns token -> id: the special tokens, the answers, the words of the wordings, and more words about faces.
 
-    `[DEC]` begins an answer, as in the published BLIP checkpoints.
+    `[DEC]` starts an answer, as in the published BLIP checkpoints.
     """
     words = {word for wording in build_wordings() for word in wording.text.replace("-", " ").replace("?", "").split()}
     words |= set(_MORE_WORDS.split())

@@ -1,1 +1,1 @@
-"""What tables say: statistics, drawings, reports."""
+"""Evaluation of models: figures with intervals, calibration, thresholds and comparisons between groups."""

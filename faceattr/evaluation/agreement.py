@@ -1,4 +1,4 @@
-"""How far predictions agree with the labels of another run over the same images, such as BLIP's."""
+"""Agreement of predictions with the labels of another run over the same images, such as BLIP's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ from faceattr.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeAgreement:
-    """Two sets of labels of one attribute.
+    """Agreement of two sets of labels of one attribute.
 
     Attributes:
-        count: images that both have a label for.
-        agreement: share of them with equal labels; NaN without any.
-        kappa: Cohen's: 1 is full agreement, 0 what chance gives.
-        confusion: int64 [C, C], rows by the other run's label, columns by ours.
+        count: number of images with both labels.
+        agreement: share of these images with equal labels; NaN if there are none.
+        kappa: Cohen's kappa: 1 is full agreement, 0 is agreement by chance.
+        confusion: int64 [C, C]; rows are the other run's labels, columns are ours.
     """
 
     count: int
@@ -33,12 +33,12 @@ class AttributeAgreement:
 
 @dataclass
 class Agreement:
-    """Counts pairs of labels, table by table; memory grows with the other run's rows, a few bytes for each label.
+    """Counts pairs of labels, table by table; memory grows by a few bytes per label of the other run.
 
     Attributes:
         where: URI of the other run.
-        shared: attributes that both have.
-        num_without: our rows whose image the other run does not have.
+        shared: attributes that both runs have.
+        num_without: number of our rows whose image is not in the other run.
     """
 
     where: str
@@ -50,16 +50,16 @@ class Agreement:
 
     @classmethod
     def open(cls, labels: Store, attributes: AttributeSet) -> "Agreement":
-        """Reads the other run's labels. Ages and persons are not compared.
+        """Reads the other run's labels; ages and identities are not compared.
 
         Raises:
-            ConfigError: no such run is published there.
+            ConfigError: the store contains no published run.
         """
         record = read_record(labels)
         if record is None:
             raise ConfigError(f"{labels.uri} holds no run (no run.json)")
         theirs = read_run_attributes(record)
-        ours = {each.name: each for each in attributes.attributes if each.kind in ("binary", "multiclass")}
+        ours = {each.name: each for each in attributes.attributes if each.has_class_scores}
         ours |= {rule.name: Attribute(name=rule.name) for rule in attributes.derived}
         shared = {name: each for name, each in ours.items() if name in theirs and theirs[name].classes == each.classes}
         table = pa.concat_tables(
@@ -74,7 +74,7 @@ class Agreement:
         )
 
     def observe(self, table: pa.Table) -> None:
-        """Adds a table of ours."""
+        """Adds a table of our rows."""
         places = np.array([self.places.get(name, -1) for name in table["image_id"].to_pylist()], np.int64)
         found = places >= 0
         self.num_without += int((~found).sum())
@@ -85,7 +85,7 @@ class Agreement:
             self.counts[name] += np.bincount(other[both] * num + mine[both], minlength=num * num).reshape(num, num)
 
     def finish(self) -> dict[str, AttributeAgreement]:
-        """Attribute -> how far the two agree."""
+        """Returns attribute -> agreement of the two runs."""
         return {name: _compute(counts) for name, counts in self.counts.items()}
 
 
@@ -101,5 +101,5 @@ def _compute(counts: np.ndarray) -> AttributeAgreement:
 
 
 def _with_unknown(column: pa.ChunkedArray) -> np.ndarray:
-    """int64 [n], -1 where there is no label."""
+    """Returns the labels as int64 [n], with -1 for a missing label."""
     return np.asarray(column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))

@@ -1,6 +1,6 @@
-"""Scored rows of validation and test to an evaluation: fit on the one, judge the other, once.
+"""Evaluates scored rows: fits on validation, judges the test split, once.
 
-validation   calibration of each attribute where it helps, then thresholds on the scores
+validation   calibration of each attribute if it helps, then thresholds on the scores
 test         figures with 95 % intervals, by group, and against a second model
 """
 
@@ -18,25 +18,25 @@ from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_cali
 from faceattr.evaluation.calibration.maps import Method
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
-from faceattr.evaluation.judged import JudgedRows, check_disjoint, read_judged, read_outputs
-from faceattr.evaluation.scores import score_outputs
+from faceattr.evaluation.judged import JudgedRows, check_disjoint, read_judged
+from faceattr.evaluation.scores import score_kept
 from faceattr.evaluation.thresholds import choose_threshold
 from faceattr.evaluation.uncertainty.bootstrap import compute_combined_draws, compute_difference_draws, compute_draws
 from faceattr.evaluation.uncertainty.figure_intervals import compute_intervals
 from faceattr.evaluation.uncertainty.intervals import Interval, percentile_interval
 
 MIN_THRESHOLD_ROWS = 5
-"""A threshold is chosen where validation has at least so many of both kinds."""
+"""A threshold is chosen if validation has at least this many rows with each label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What validation decided.
+    """What was fitted on validation.
 
     Attributes:
-        calibration: attribute -> settings.
-        thresholds: binary attribute -> cut.
-        trials: attribute -> what cross-fitting found of its calibration, kept or not.
+        calibration: attribute -> calibration settings.
+        thresholds: binary attribute -> threshold.
+        trials: attribute -> cross-fitting result of its calibration, kept or not.
         notes: what could not be fitted, and why.
     """
 
@@ -48,16 +48,16 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A model judged on one split.
+    """Results of a model on one split.
 
     Attributes:
-        split: which.
-        judged: attribute -> its labelled rows, with calibrated scores.
-        uncalibrated: the same with the scores as the model gives them.
-        figures: attribute -> figure -> value and rows; `combined` under its own name.
+        split: name of the split.
+        judged: attribute -> its labelled rows with calibrated scores.
+        uncalibrated: the same with uncalibrated scores.
+        figures: attribute -> figure -> value and number of rows; `combined` is an entry of its own.
         intervals: attribute -> figure -> 95 % interval.
-        groups: tables by group.
-        fitted: what validation decided.
+        groups: tables of figures by group.
+        fitted: calibration and thresholds from validation.
     """
 
     split: str
@@ -71,7 +71,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Second model minus first, on the same rows."""
+    """Second model minus first on the same rows, for one figure of one attribute."""
 
     attribute: str
     name: str
@@ -89,15 +89,15 @@ def fit_on_validation(
     stored: Fitted,
     keep: bool = False,
 ) -> Fitted:
-    """Calibration and thresholds from scored validation rows.
+    """Fits calibration and thresholds on scored validation rows.
 
     Args:
-        table: scored rows of validation, and of nothing else.
-        attributes: of the model.
-        method: of calibration.
-        criterion: of thresholds; None keeps the stored ones.
-        stored: what the model has already; its thresholds stay where none can be chosen.
-        keep: keep the stored calibration.
+        table: scored rows of validation only.
+        attributes: attributes of the model.
+        method: calibration method.
+        criterion: criterion of the thresholds; None keeps the stored ones.
+        stored: settings that the model already has; a stored threshold stays if none can be chosen.
+        keep: whether to keep the stored calibration of attributes for which none is fitted.
     """
     calibration: dict[str, Mapping[str, Any]] = dict(stored.calibration) if keep else {}
     thresholds: dict[str, float] = dict(stored.thresholds)
@@ -111,34 +111,26 @@ def fit_on_validation(
             calibration[attribute.name] = settings
         elif trial is not None:
             notes.append(f"{attribute.name}: {trial}; scores stay as the model gives them")
-        elif method != "none" and attribute.kind in ("binary", "multiclass"):
+        elif method != "none" and attribute.has_class_scores:
             notes.append(f"{attribute.name}: too few labelled rows in validation ({len(plain)}) to calibrate")
-        if attribute.kind != "binary" or criterion is None:
+        if not attribute.has_threshold or criterion is None:
             continue
         judged = judge_rows(table, attribute, Fitted(calibration=calibration, thresholds={}))
         if min(np.bincount(judged.labels, minlength=2)) < MIN_THRESHOLD_ROWS:
-            notes.append(f"{attribute.name}: too few labels of a kind in validation to choose a threshold")
+            notes.append(f"{attribute.name}: too few labels of one class in validation to choose a threshold")
             continue
         thresholds[attribute.name] = choose_threshold(judged.labels, judged.scores, criterion)
     return Fitted(calibration=calibration, thresholds=thresholds, trials=trials, notes=tuple(notes))
 
 
 def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> JudgedRows:
-    """The labelled rows of one attribute under a calibration and thresholds."""
+    """Returns the labelled rows of one attribute under a calibration and thresholds."""
     return read_judged(table, attribute, scores=score_table(table, attribute, fitted), thresholds=fitted.thresholds)
 
 
 def score_table(table: pa.Table, attribute: Attribute, fitted: Fitted) -> np.ndarray:
-    """Calibrated scores of all rows: [N], or [N, C] of several classes; years; the certainty of a person."""
-    match attribute.kind:
-        case "identity":
-            return np.asarray(table[f"certainty_{attribute.name}"].to_numpy(zero_copy_only=False))
-        case "age":
-            return read_outputs(table, attribute)
-        case "binary" | "multiclass":
-            outputs = read_outputs(table, attribute)
-            column = outputs[:, None] if attribute.kind == "binary" else outputs
-            return score_outputs(attribute, column, fitted.calibration.get(attribute.name))
+    """Returns all rows' calibrated scores: [N], or [N, C] for classes; years for an age; a person's certainty."""
+    return score_kept(table, attribute, fitted.calibration.get(attribute.name))
 
 
 def evaluate(
@@ -153,21 +145,21 @@ def evaluate(
     resamples: int,
     seed: int,
 ) -> Evaluation:
-    """Judges a split, once.
+    """Evaluates a model on one split.
 
     Args:
-        judged_table: its scored rows.
-        attributes: of the model.
+        judged_table: scored rows of the split.
+        attributes: attributes of the model.
         fitted: calibration and thresholds.
-        split: its name.
-        fit_table: the rows that decided `fitted`, if any.
+        split: name of the split.
+        fit_table: the rows on which `fitted` was fitted, if any.
         groups: name -> group of each row of `judged_table`.
-        min_group: rows that a group needs to count in gaps.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        min_group: minimum number of rows for a group to count in gaps.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
 
     Raises:
-        RunError: a judged row decided a threshold or a calibration; or no row has a label that the model predicts.
+        RunError: a judged row was used to fit a threshold or calibration; or no row has a label of the model.
     """
     if fit_table is not None:
         check_disjoint(judged_table, fit_table, judged_name=split, others_name="validation")
@@ -186,11 +178,10 @@ def evaluate(
         if groups:
             tables += compute_group_tables(each, groups, min_rows=min_group, resamples=resamples, seed=seed)
     if not judged:
-        raise RunError(f"the split {split!r} has no label of {', '.join(attributes.names)}: nothing can be judged")
-    kinds = {each.name: each.kind for each in attributes.attributes}
-    combined = compute_combined(figures, kinds)
-    if combined is not None:
-        person = next(name for name, kind in kinds.items() if kind == "identity" and name in figures)
+        raise RunError(f"the split {split!r} has no label of {', '.join(attributes.names)}; it cannot be evaluated")
+    person = next((each.name for each in attributes.attributes if each.is_person and each.name in figures), None)
+    combined = compute_combined(figures, person)
+    if combined is not None and person is not None:
         units = min(judged[each].resampling.num_clusters for each in ("gender", person))
         drawn = compute_combined_draws(judged["gender"], judged[person], resamples=resamples, seed=seed)
         figures["combined"], intervals["combined"] = {"score": combined}, {"score": percentile_interval(drawn, units)}
@@ -206,7 +197,7 @@ def evaluate(
 
 
 def compare(first: Evaluation, second: Evaluation, *, resamples: int, seed: int) -> list[Difference]:
-    """Differences of every figure of the attributes that both have with the same classes."""
+    """Returns the differences of all figures for attributes that both models have with the same classes."""
     differences = []
     for name, mine in first.judged.items():
         other = second.judged.get(name)

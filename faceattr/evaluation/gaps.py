@@ -1,14 +1,14 @@
-"""How large a gap between groups is, how sure that is, and how large a gap chance alone would give.
+"""Gaps between groups: their size, their uncertainty, and the gap to be expected by chance alone.
 
-The largest minus the smallest of several figures is above 0 even where the groups are alike, and the more so the more
-groups there are and the fewer rows they have. So each gap has
+The largest minus the smallest of several figures is above 0 even if the groups are equal, and grows with the number of
+groups and with fewer rows per group. So each gap has
 
     an interval    of the range of the true figures: Tukey and Kramer's simultaneous intervals of all pairs of groups
-                   (Hayter 1984, Annals of Statistics 12). Its low end is 0 where no pair of groups surely differs.
-    by chance      the mean range of normal errors of the same standard errors: what groups without a difference show
+                   (Hayter 1984, Annals of Statistics 12). Its lower end is 0 if no pair differs significantly.
+    by chance      the mean range of normal errors with the same standard errors: the gap of equal groups
 
-Standard errors are the bootstrap's, by cluster (`bootstrap.py`). That of a figure in [0, 1] is at least Agresti and
-Coull's (1998), so that a small group without a fault does not count as known exactly.
+Standard errors are computed by the bootstrap over clusters (`bootstrap.py`). For a figure in [0, 1] the standard error
+is at least Agresti and Coull's (1998), so that a small group without errors does not count as known exactly.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import studentized_range
 
+from faceattr.attributes import Attribute
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.bootstrap import Draws, Statistic, resample
 from faceattr.evaluation.uncertainty.clusters import number_clusters
@@ -30,12 +31,12 @@ _CHANCE_DRAWS = 4_000
 
 @dataclass(frozen=True)
 class Gap:
-    """The difference between groups in one figure.
+    """The difference of one figure between groups.
 
     Attributes:
-        value: largest minus smallest; NaN with fewer than two groups.
-        interval: of the true figures' largest minus smallest.
-        by_chance: the gap to be expected of groups without a difference.
+        value: largest minus smallest value; NaN with fewer than two groups.
+        interval: interval of the largest minus the smallest true value.
+        by_chance: expected gap if the groups do not differ.
     """
 
     value: float
@@ -44,7 +45,7 @@ class Gap:
 
     @property
     def verdict(self) -> str:
-        """`beyond chance` or `within chance`, as reports say; nothing where there is no gap to judge."""
+        """`beyond chance` or `within chance`, as in reports; empty if there is no gap."""
         if np.isnan(self.value):
             return ""
         return "beyond chance" if self.interval.low > 0 else "within chance"
@@ -54,19 +55,19 @@ UNKNOWN_GAP = Gap(float("nan"), NO_INTERVAL, float("nan"))
 
 
 def compute_gaps(judged: JudgedRows, groups: np.ndarray, *, resamples: int, seed: int) -> dict[str, Gap]:
-    """Figure of `groups.py` -> gap.
+    """Computes figure of `groups.py` -> gap.
 
     Args:
-        judged: rows of one attribute, in groups that are all to count, each of two clusters at least.
-        groups: object [n], the name of each row's group.
-        resamples: draws behind the standard errors.
-        seed: of the draws.
+        judged: rows of one attribute; every group counts and has at least two clusters.
+        groups: object [n], group name of each row.
+        resamples: number of bootstrap resamples for the standard errors.
+        seed: seed of the resamples.
     """
     number = np.unique(groups, return_inverse=True)[1].reshape(-1)
     statistic, counts = _build_statistic(judged, number)
     found = statistic.compute(counts)
     draws = resample([statistic], judged.clusters, resamples=resamples, seed=seed)
-    # Rows of a cluster count as one where they say how little is known at least.
+    # For the minimum standard error, the rows of a cluster count as one.
     units = np.bincount(np.unique(np.stack([number, number_clusters(judged.clusters, len(judged))]), axis=1)[0])
     shrunk = units / np.bincount(number)
     gaps = {}
@@ -80,30 +81,28 @@ def compute_gaps(judged: JudgedRows, groups: np.ndarray, *, resamples: int, seed
     return gaps
 
 
-# Of figures in [0, 1], the number of rows that they are a share of stands beside them under this prefix.
+# For a figure in [0, 1], the number of rows that it is a share of is stored under this prefix and its name.
 _ROWS_OF = "rows of "
 
 
 def _build_statistic(judged: JudgedRows, number: np.ndarray) -> tuple[Statistic, np.ndarray]:
-    """Figures by group, float64 [b, groups], and the counts [1, cells] as observed."""
-    kind, labels, said = judged.attribute.kind, judged.labels, judged.predictions
+    """Returns figures by group, float64 [b, groups], and the observed counts [1, cells]."""
+    attribute, labels, said = judged.attribute, judged.labels, judged.predictions
     num_groups = int(number.max()) + 1
-    num_classes = len(judged.attribute.classes)
-    match kind:
-        case "age":
-            error = said - labels[:, 0]
-            columns = [number, rank_places(error, _ERROR_PLACES)]
-            values = np.stack([np.ones(len(error)), np.abs(error), error], 1)
-        case "identity":
-            columns = [number, (labels == said).astype(np.int64)]
-            values = np.stack([np.ones(len(labels)), labels == said], 1)
-        case "binary":
-            columns = [number, labels, said]
-            values = np.eye(4)[2 * labels + said]
-        case "multiclass":
-            columns = [number, labels, said]
-            one_hot = np.eye(num_classes)
-            values = np.concatenate([one_hot[labels], one_hot[said], one_hot[labels] * (labels == said)[:, None]], 1)
+    if attribute.is_years:
+        error = said - labels[:, 0]
+        columns = [number, rank_places(error, _ERROR_PLACES)]
+        values = np.stack([np.ones(len(error)), np.abs(error), error], 1)
+    elif attribute.is_person:
+        columns = [number, (labels == said).astype(np.int64)]
+        values = np.stack([np.ones(len(labels)), labels == said], 1)
+    elif attribute.is_yes_no:
+        columns = [number, labels, said]
+        values = np.eye(4)[2 * labels + said]
+    else:
+        columns = [number, labels, said]
+        one_hot = np.eye(len(attribute.classes))
+        values = np.concatenate([one_hot[labels], one_hot[said], one_hot[labels] * (labels == said)[:, None]], 1)
     keys, place = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
     place = place.reshape(-1)
     counts = np.bincount(place)
@@ -117,32 +116,31 @@ def _build_statistic(judged: JudgedRows, number: np.ndarray) -> tuple[Statistic,
 
     def compute(drawn: np.ndarray) -> Draws:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return _figures(kind, (drawn @ members).reshape(len(drawn), num_groups, width))
+            return _figures(attribute, (drawn @ members).reshape(len(drawn), num_groups, width))
 
     return Statistic(place, compute), counts[None].astype(np.float64)
 
 
-def _figures(kind: str, totals: np.ndarray) -> Draws:
-    """Figures [b, groups] from sums [b, groups, width], see `_build_statistic`."""
-    match kind:
-        case "age":
-            rows, absolute, signed = np.moveaxis(totals, 2, 0)
-            return {"mae": absolute / rows, "bias": signed / rows}
-        case "identity":
-            return {"top1": totals[..., 1] / totals[..., 0], f"{_ROWS_OF}top1": totals[..., 0]}
-        case "binary":
-            true_no, false_yes, false_no, true_yes = np.moveaxis(totals, 2, 0)
-            rows = totals.sum(2)
-            shares = {
-                "accuracy": (true_no + true_yes, rows),
-                "precision": (true_yes, true_yes + false_yes),
-                "recall": (true_yes, true_yes + false_no),
-                "false_positive_rate": (false_yes, true_no + false_yes),
-                "selection_rate": (true_yes + false_yes, rows),
-                "f1": (true_yes, true_yes + (false_yes + false_no) / 2),
-            }
-            values = {name: part / whole for name, (part, whole) in shares.items()}
-            return values | {f"{_ROWS_OF}{name}": whole for name, (_, whole) in shares.items()}
+def _figures(attribute: Attribute, totals: np.ndarray) -> Draws:
+    """Returns figures [b, groups] from sums [b, groups, width]; see `_build_statistic`."""
+    if attribute.is_years:
+        rows, absolute, signed = np.moveaxis(totals, 2, 0)
+        return {"mae": absolute / rows, "bias": signed / rows}
+    if attribute.is_person:
+        return {"top1": totals[..., 1] / totals[..., 0], f"{_ROWS_OF}top1": totals[..., 0]}
+    if attribute.is_yes_no:
+        true_no, false_yes, false_no, true_yes = np.moveaxis(totals, 2, 0)
+        rows = totals.sum(2)
+        shares = {
+            "accuracy": (true_no + true_yes, rows),
+            "precision": (true_yes, true_yes + false_yes),
+            "recall": (true_yes, true_yes + false_no),
+            "false_positive_rate": (false_yes, true_no + false_yes),
+            "selection_rate": (true_yes + false_yes, rows),
+            "f1": (true_yes, true_yes + (false_yes + false_no) / 2),
+        }
+        values = {name: part / whole for name, (part, whole) in shares.items()}
+        return values | {f"{_ROWS_OF}{name}": whole for name, (_, whole) in shares.items()}
     labels, said, right = np.moveaxis(totals.reshape(*totals.shape[:2], 3, -1), 2, 0)
     rows = labels.sum(2)
     values = {
@@ -154,7 +152,7 @@ def _figures(kind: str, totals: np.ndarray) -> Draws:
 
 
 def _spread(draws: np.ndarray) -> np.ndarray:
-    """float64 [groups]: standard deviation of the draws that are defined; 0 where fewer than two are."""
+    """Returns the standard deviation of the defined draws, float64 [groups]; 0 if fewer than two are defined."""
     known = ~np.isnan(draws)
     num = np.maximum(known.sum(0), 1)
     filled = np.where(known, draws, 0)
@@ -162,7 +160,7 @@ def _spread(draws: np.ndarray) -> np.ndarray:
 
 
 def _least_error(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Agresti and Coull's standard error: of the share with two more rows of either kind."""
+    """Returns Agresti and Coull's standard error: of the share with two rows added inside and outside it."""
     moved = (share * rows + 2) / (rows + 4)
     return np.asarray(np.sqrt(moved * (1 - moved) / (rows + 4)))
 
@@ -183,5 +181,5 @@ def _gap(values: np.ndarray, spread: np.ndarray, *, bounded: bool) -> Gap:
 
 @lru_cache
 def _pair_quantile(num_groups: int) -> float:
-    """By how many standard errors the pair of groups that differs most may differ by chance."""
+    """Returns how many standard errors apart the most different pair of groups may be by chance."""
     return float(studentized_range.ppf(LEVEL, num_groups, np.inf) / 2**0.5)

@@ -1,71 +1,44 @@
-"""Figures by group of people, by fairlearn's MetricFrame, and the gaps between groups (`gaps.py`).
+"""Figures by group of people, computed by fairlearn's MetricFrame, and the gaps between groups (`gaps.py`).
 
-A gap is the largest minus the smallest value of a figure over the groups with enough rows; small groups are shown,
-marked, and left out of it, since their figures are mostly noise.
+A gap is the largest minus the smallest value of a figure over the groups with enough rows. Small groups are shown and
+marked but not included in it, since their figures are mostly noise.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from fairlearn.metrics import MetricFrame, count, false_positive_rate, selection_rate
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    f1_score,
-    mean_absolute_error,
-    precision_score,
-    recall_score,
-)
+from fairlearn.metrics import MetricFrame, count
 
 from faceattr.attributes import Attribute
 from faceattr.data.packed.label_counts import UNKNOWN
 from faceattr.errors import ConfigError
+from faceattr.evaluation.figures import group_metrics
 from faceattr.evaluation.gaps import UNKNOWN_GAP, Gap, compute_gaps
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.clusters import Resampling, number_clusters
 
 _DECADES = 10
 _CROSSED = " x "
-_Metric = Callable[[np.ndarray, np.ndarray], float]
-_BINARY: dict[str, _Metric] = {
-    "accuracy": accuracy_score,
-    "precision": lambda labels, said: precision_score(labels, said, zero_division=np.nan),
-    "recall": lambda labels, said: recall_score(labels, said, zero_division=np.nan),
-    "false_positive_rate": lambda labels, said: false_positive_rate(labels, said, pos_label=1),
-    "selection_rate": lambda labels, said: selection_rate(labels, said, pos_label=1),
-    "f1": lambda labels, said: f1_score(labels, said, zero_division=np.nan),
-}
-_CLASSES: dict[str, _Metric] = {
-    "accuracy": accuracy_score,
-    "balanced_accuracy": balanced_accuracy_score,
-    "macro_f1": lambda labels, said: f1_score(labels, said, average="macro", zero_division=np.nan),
-}
-_AGES: dict[str, _Metric] = {
-    "mae": mean_absolute_error,
-    "bias": lambda years, said: float((said - years).mean()),
-}
-_PERSONS: dict[str, _Metric] = {"top1": accuracy_score}
-_METRICS = {"binary": _BINARY, "multiclass": _CLASSES, "age": _AGES, "identity": _PERSONS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupTable:
-    """One attribute, split by one attribute of the people, or by several crossed.
+    """Figures of one attribute by group: by one attribute of the people, or by several crossed.
 
     Attributes:
-        attribute: whose figures.
-        by: what splits the rows.
-        figures: names, in column order.
+        attribute: attribute that the figures are about.
+        by: attributes that define the groups.
+        figures: names of the figures, in column order.
         groups: name of each group.
-        counts: int64 [groups], rows of each.
+        counts: int64 [groups], number of rows.
         values: float64 [groups, figures].
-        small: bool [groups], fewer rows than asked for, or all of one cluster (`clusters.py`).
-        gaps: figure -> largest minus smallest over the groups that are not small; NaN with fewer than two of them.
-        resampling: what the gaps' intervals took as independent.
+        small: bool [groups], true for groups with too few rows or only one cluster (`clusters.py`).
+        gaps: figure -> largest minus smallest over the groups that are not small; NaN with fewer than two such groups.
+        resampling: independent units behind the intervals of the gaps.
     """
 
     attribute: str
@@ -80,18 +53,18 @@ class GroupTable:
 
 
 def read_groups(table: pa.Table, attributes: Mapping[str, Attribute], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Group of each row of a scored table, by name: a class, or a decade of age, or `unknown`.
+    """Returns, by attribute name, the group of each row of a scored table: a class, a decade of age, or `unknown`.
 
     Raises:
-        ConfigError: the data has no such attribute, or persons are asked for.
+        ConfigError: the data has no such attribute, or it is an identity.
     """
     found = {}
     for name in names:
         attribute = attributes.get(name)
-        if attribute is None or attribute.kind == "identity":
-            allowed = [each.name for each in attributes.values() if each.kind != "identity"]
+        if attribute is None or attribute.is_person:
+            allowed = [each.name for each in attributes.values() if not each.is_person]
             raise ConfigError(f"--group-by {name}: expected attributes of the data, {', '.join(allowed)}")
-        if attribute.kind == "age":
+        if attribute.is_years:
             years = table[f"{name}_low"].to_numpy(zero_copy_only=False).astype(np.float64)
             decades = np.nan_to_num(years // _DECADES * _DECADES).astype(np.int64)
             words = np.array([f"{decade:02d}-{decade + _DECADES - 1}" for decade in decades], object)
@@ -105,31 +78,31 @@ def read_groups(table: pa.Table, attributes: Mapping[str, Attribute], names: Seq
 def compute_group_tables(
     judged: JudgedRows, groups: Mapping[str, np.ndarray], *, min_rows: int, resamples: int, seed: int
 ) -> list[GroupTable]:
-    """A table for each name of `groups`, and one for all of them crossed where there are several.
+    """Computes a table for each name of `groups`, and one for all of them crossed if there are several.
 
     Args:
         judged: rows of one attribute.
-        groups: name -> group of each row of the scored table, see `read_groups`.
-        min_rows: that a group needs to count in gaps.
-        resamples: of the bootstrap behind the gaps' intervals.
-        seed: of the same.
+        groups: name -> group of each row of the scored table; see `read_groups`.
+        min_rows: minimum number of rows for a group to count in gaps.
+        resamples: number of bootstrap resamples for the intervals of the gaps.
+        seed: seed of the resamples.
     """
     splits: list[tuple[str, ...]] = [(name,) for name in groups]
     if len(groups) > 1:
         splits.append(tuple(groups))
-    if judged.attribute.kind == "age":
+    if judged.attribute.is_years:
         judged = judged.take(judged.labels[:, 1] - judged.labels[:, 0] <= 1)
     if not len(judged):
         return []
-    labels = judged.labels[:, 0] if judged.attribute.kind == "age" else judged.labels
-    metrics = _METRICS[judged.attribute.kind]
+    labels = judged.labels[:, 0] if judged.attribute.is_years else judged.labels
+    metrics = group_metrics(judged.attribute)
     tables = []
     for names in splits:
         by = _CROSSED.join(names)
         parts = [groups[name][judged.rows] for name in names]
         features = np.array([_CROSSED.join(values) for values in zip(*parts, strict=True)], object)
         with warnings.catch_warnings():
-            # sklearn warns of what is NaN here: a class that a group lacks.
+            # sklearn warns of figures that are NaN here: a group lacks a class.
             warnings.simplefilter("ignore")
             frame = MetricFrame(
                 metrics={"count": count, **metrics},
@@ -141,7 +114,7 @@ def compute_group_tables(
         values = frame[list(metrics)].to_numpy().astype(np.float64)
         found = np.array(frame.index, object)
         known = np.array([UNKNOWN not in name.split(_CROSSED) for name in found])
-        # However many photos of one person there are, they say nothing of how others of the group fare.
+        # Photos of a single person, however many, say nothing about the other people of the group.
         owners = number_clusters(judged.clusters, len(judged))
         owned = np.unique(np.stack([pd.Index(found).get_indexer(features), owners]), axis=1)
         units = np.bincount(owned[0], minlength=len(found))

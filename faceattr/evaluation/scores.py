@@ -1,34 +1,37 @@
-"""Outputs of a model to calibrated scores: the one definition that prediction, evaluation and export share.
+"""Maps model outputs to calibrated scores: the one definition that prediction, evaluation and export share.
 
     binary      logit z           P(yes) = sigmoid(z / T), or f(sigmoid(z))
     multiclass  logits [C]        softmax(z / T), or f_c(softmax(z)_c) divided by their sum
     identity    logits [N]        softmax(z)
     age         years or logits   years
 
-T is a temperature, f a curve from isotonic regression: piecewise linear through its knots, flat outside. Which of them
-applies stands in the model's `calibration`, as `faceattr.evaluation.calibration.maps` writes it.
+T is a temperature, f a curve from isotonic regression: piecewise linear between its knots, constant outside. The
+model's `calibration` states which one applies, as written by `faceattr.evaluation.calibration.maps`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.label_columns import TOP
 from faceattr.errors import ModelError
+from faceattr.evaluation.judged import read_outputs
 from faceattr.training.age import predict_age
 
 METHODS = ("temperature", "isotonic")
 
 
 class Scores(nn.Module):
-    """Calibrated scores of all attributes; plain arithmetic, so that it can be exported.
+    """Calibrated scores of all attributes, in plain tensor arithmetic so that it can be exported.
 
     Args:
-        attributes: of the model.
-        calibration: attribute -> settings; attributes without are scored as they are.
+        attributes: attributes of the model.
+        calibration: attribute -> settings; the others are scored without calibration.
 
     Raises:
         ModelError: the settings cannot be read.
@@ -42,10 +45,10 @@ class Scores(nn.Module):
         )
 
     def forward(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Scores by attribute.
+        """Returns the scores per attribute.
 
         Args:
-            outputs: attribute -> float32 [n, outputs], as the model gives them.
+            outputs: attribute -> float32 [n, outputs], from the model.
 
         Returns:
             Attribute -> float32: binary [n] P(yes); multiclass and identity [n, classes], sums 1; age [n] years.
@@ -54,25 +57,69 @@ class Scores(nn.Module):
 
 
 def score_outputs(attribute: Attribute, outputs: np.ndarray, calibration: Mapping[str, Any] | None) -> np.ndarray:
-    """Scores of one attribute from float32 [n, outputs]; see `Scores`."""
+    """Returns the scores of one attribute from float32 [n, outputs]; see `Scores`."""
     with torch.inference_mode():
         scores: np.ndarray = _build(attribute, calibration)(torch.from_numpy(np.array(outputs, np.float32))).numpy()
     return scores
 
 
+def keep_outputs(attribute: Attribute, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the stored form of an attribute's outputs, float32 [n, outputs], by column; see `output_columns`."""
+    column = f"output_{attribute.name}"
+    match attribute.kind:
+        case "binary":
+            return {column: outputs[:, 0]}
+        case "multiclass":
+            return {column: outputs}
+        case "age":
+            return {column: score_outputs(attribute, outputs, None)}
+        case "identity":
+            likeliest = np.argsort(-outputs, axis=1, kind="stable")[:, :TOP].astype(np.int32)
+            certainty = score_outputs(attribute, outputs, None).max(1, initial=0.0)
+            return {column: likeliest, f"certainty_{attribute.name}": certainty}
+    assert_never(attribute.kind)
+
+
+def score_kept(table: pa.Table, attribute: Attribute, calibration: Mapping[str, Any] | None) -> np.ndarray:
+    """Returns a scored table's calibrated scores: [N], or [N, C] for classes; years for an age; a person's certainty.
+
+    Args:
+        table: N rows with the columns of `keep_outputs`.
+        attribute: attribute of the scores.
+        calibration: calibration settings of the attribute; see `Scores`.
+    """
+    match attribute.kind:
+        case "identity":
+            return np.asarray(table[f"certainty_{attribute.name}"].to_numpy(zero_copy_only=False))
+        case "age":
+            return read_outputs(table, attribute)
+        case "binary":
+            return score_outputs(attribute, read_outputs(table, attribute)[:, None], calibration)
+        case "multiclass":
+            return score_outputs(attribute, read_outputs(table, attribute), calibration)
+    assert_never(attribute.kind)
+
+
 def _build(attribute: Attribute, calibration: Mapping[str, Any] | None) -> nn.Module:
-    if attribute.kind == "age":
-        return _Years()
-    module: nn.Module = _Temperature(1.0, binary=attribute.kind == "binary")
+    match attribute.kind:
+        case "age":
+            return _Years()
+        case "binary" | "multiclass" | "identity":
+            return _build_calibrated(attribute, calibration)
+    assert_never(attribute.kind)
+
+
+def _build_calibrated(attribute: Attribute, calibration: Mapping[str, Any] | None) -> nn.Module:
+    module: nn.Module = _Temperature(1.0, binary=attribute.is_yes_no)
     if calibration is None:
         return module
     try:
         match calibration["method"]:
             case "temperature":
-                return _Temperature(float(calibration["temperature"]), binary=attribute.kind == "binary")
+                return _Temperature(float(calibration["temperature"]), binary=attribute.is_yes_no)
             case "isotonic":
                 curves = [_Curve(curve["x"], curve["y"]) for curve in calibration["curves"]]
-                expected = 1 if attribute.kind == "binary" else len(attribute.classes)
+                expected = 1 if attribute.is_yes_no else len(attribute.classes)
                 if len(curves) != expected:
                     raise ValueError(f"expected {expected} curves, found {len(curves)}")
                 return _Isotonic(module, curves)
@@ -112,12 +159,12 @@ class _Isotonic(nn.Module):
             return self.curves[0](scores)
         each = torch.stack([curve(scores[:, index]) for index, curve in enumerate(self.curves)], 1)
         total = each.sum(1, keepdim=True)
-        # As sklearn: where every curve says 0, all classes are as likely.
+        # As in sklearn: if all curves give 0, all classes are equally likely.
         return torch.where(total > 0, each / total.clamp_min(1e-30), torch.full_like(each, 1 / each.shape[1]))
 
 
 class _Curve(nn.Module):
-    """Piecewise linear: the first y, and of every rise that x has reached its part."""
+    """Piecewise linear curve: the first y plus, for every segment, the part of its rise below x."""
 
     starts: Tensor
     widths: Tensor
@@ -127,9 +174,9 @@ class _Curve(nn.Module):
         super().__init__()
         knots, values = np.asarray(x, np.float32), np.asarray(y, np.float64)
         if knots.shape != values.shape or knots.ndim != 1 or not len(knots):
-            raise ValueError(f"expected as many x as y, found {knots.shape} and {values.shape}")
+            raise ValueError(f"expected equally many x and y, found {knots.shape} and {values.shape}")
         if (np.diff(knots) <= 0).any() or (np.diff(values) < 0).any() or values[0] < 0 or values[-1] > 1:
-            raise ValueError("expected rising x, and y that rises from 0 to 1 at most")
+            raise ValueError("expected increasing x, and non-decreasing y in [0, 1]")
         self._first = float(values[0])
         self.register_buffer("starts", torch.from_numpy(knots[:-1]), persistent=False)
         self.register_buffer("widths", torch.from_numpy(np.diff(knots)), persistent=False)

@@ -1,7 +1,7 @@
-"""Cuts on the scores of a binary attribute: yes where score >= threshold.
+"""Thresholds of the scores of a binary attribute: the prediction is yes if score >= threshold.
 
-Every cut that changes a prediction is tried, so a chosen threshold is the best on its rows. It is also too good for
-them: `cross_fit` judges each half of the rows by the threshold that the other half chose.
+Every threshold that changes a prediction is tried, so a chosen threshold is optimal on its rows, and its value there is
+optimistic: `cross_fit` evaluates each half of the rows with the threshold chosen on the other half.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from faceattr.errors import RunError
 
 @dataclass(frozen=True, kw_only=True)
 class CrossFit:
-    """A threshold and what it is worth on rows that did not choose it.
+    """A threshold and its criterion value on rows that did not choose it.
 
     Attributes:
-        value: criterion over all rows, each judged by the threshold of the half that it is not in.
-        threshold: chosen on all rows, in [0, 1] for scores in [0, 1].
+        value: criterion over all rows, each judged with the threshold of the other half.
+        threshold: threshold chosen on all rows, in [0, 1] for scores in [0, 1].
     """
 
     value: float
@@ -28,22 +28,22 @@ class CrossFit:
 
 
 def choose_threshold(labels: np.ndarray, scores: np.ndarray, criterion: Criterion) -> float:
-    """The threshold with the best value of the criterion; of several, the one nearest to 0.5.
+    """Chooses the threshold with the best value of the criterion; among equals the one nearest to 0.5.
 
-    It lies between two neighbouring scores, and is a number of float32 where there is one between them, so that float32
-    scores are cut alike in any precision.
+    It is between two neighbouring scores, and a float32 number if there is one between them, so that float32 scores
+    give the same predictions in any precision.
 
     Args:
         labels: [n], 0 or 1.
         scores: float [n] in [0, 1].
-        criterion: what to choose for.
+        criterion: criterion to maximise.
 
     Raises:
-        RunError: the labels are all alike, or a score is not in [0, 1].
+        RunError: all labels are equal, or a score is not in [0, 1].
     """
     scores = _check(labels, scores)
     no_right, no_wrong, yes_wrong, yes_right, cuts = confusion_matrix_at_thresholds(labels, scores)
-    # Below its first cut sklearn says yes to all that reach the highest score; one cut above it says no to all.
+    # At sklearn's first threshold the highest score counts as yes; a threshold above it predicts no for all rows.
     if cuts[0] < 1:
         above = np.array([[no_right[0] + no_wrong[0], 0, yes_wrong[0] + yes_right[0], 0]], no_right.dtype)
         counts = np.vstack([above, np.stack([no_right, no_wrong, yes_wrong, yes_right], 1)])
@@ -60,26 +60,26 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, criterion: Criterio
 
 
 def criterion_value(labels: np.ndarray, scores: np.ndarray, threshold: float, criterion: Criterion) -> float:
-    """Value of a criterion where yes is said to every score >= threshold; for the arguments see `choose_threshold`.
+    """Returns the criterion's value if scores >= threshold count as yes; for the arguments see `choose_threshold`.
 
     Raises:
-        RunError: the labels are all alike, or a score is not in [0, 1].
+        RunError: all labels are equal, or a score is not in [0, 1].
     """
     scores = _check(labels, scores)
     return float(_values(_count(labels, scores >= threshold)[None], criterion)[0])
 
 
 def cross_fit(labels: np.ndarray, scores: np.ndarray, criterion: Criterion, seed: int) -> CrossFit:
-    """A threshold from all rows, and its value by two halves that judge each other. The rows' order does not matter.
+    """Chooses a threshold on all rows and evaluates it on two halves that judge each other. Independent of row order.
 
     Args:
         labels: [n], 0 or 1, each at least twice.
         scores: float [n] in [0, 1].
-        criterion: what to choose for.
-        seed: draws the halves, which have equal shares of yes.
+        criterion: criterion to maximise.
+        seed: seed of the split into halves, which have equal shares of positive labels.
 
     Raises:
-        RunError: a label occurs less than twice, or a score is not in [0, 1].
+        RunError: a label occurs fewer than twice, or a score is not in [0, 1].
     """
     scores = _check(labels, scores, least=2)
     order = np.lexsort((labels, scores))
@@ -92,9 +92,9 @@ def cross_fit(labels: np.ndarray, scores: np.ndarray, criterion: Criterion, seed
 
 
 def _check(labels: np.ndarray, scores: np.ndarray, *, least: int = 1) -> np.ndarray:
-    """The scores as float64, which represents every float32."""
+    """Checks labels and scores, and returns the scores as float64, which represents every float32."""
     if labels.shape != scores.shape or labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"expected labels 0 or 1 and as many scores, found {labels.shape} and {scores.shape}")
+        raise ValueError(f"expected labels 0 or 1 and equally many scores, found {labels.shape} and {scores.shape}")
     positives = int(labels.sum())
     if min(positives, len(labels) - positives) < least:
         raise RunError(
@@ -108,13 +108,13 @@ def _check(labels: np.ndarray, scores: np.ndarray, *, least: int = 1) -> np.ndar
 
 
 def _count(labels: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """[4]: no and right, no and wrong (a false positive), yes and wrong (a false negative), yes and right."""
+    """Returns counts [4]: true negatives, false positives, false negatives, true positives."""
     yes = labels == 1
     return np.array([(~yes & ~said).sum(), (~yes & said).sum(), (yes & ~said).sum(), (yes & said).sum()])
 
 
 def _values(counts: np.ndarray, criterion: Criterion) -> np.ndarray:
-    """Criterion of each row of counts [m, 4]: true negatives, false positives, false negatives, true positives."""
+    """Returns the criterion of each row of counts [m, 4], in the order of `_count`."""
     true_no, false_yes, false_no, true_yes = counts.T.astype(np.float64)
     recall = true_yes / (true_yes + false_no)
     match criterion.name:
@@ -133,7 +133,7 @@ def _values(counts: np.ndarray, criterion: Criterion) -> np.ndarray:
 
 
 def _between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Float64 [m] in (low, high], near the middle, of float32 where there is such a number."""
+    """Returns float64 [m] in (low, high], near the middle, representable in float32 if such a number exists."""
     middle = (low + high) / 2
     for preferred in (_round(high), _round(middle)):
         middle = np.where((preferred > low) & (preferred <= high), preferred, middle)

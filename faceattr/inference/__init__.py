@@ -1,1 +1,1 @@
-"""A trained model at work: images to scores and labels, pictures of them, and files for other runtimes."""
+"""Inference with a trained model: predictions for images, drawn pictures, and export for other runtimes."""

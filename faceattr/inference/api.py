@@ -1,13 +1,13 @@
-"""The Python API: load a model once, then predict files, one or many, and draw what it says.
+"""The Python API: loads a model once, predicts one or many files, and draws predictions.
 
     from faceattr import load_model, predict_batch, predict_image, visualize_prediction
 
     model, device = load_model("./models/m1")
     predict_image("photo.jpg", model)                    {"hat": "yes", "age": 31.4, ...}
-    predict_batch(paths, model, return_confidence=True)  one entry a path, at its own place
+    predict_batch(paths, model, return_confidence=True)  one entry per path, in the same order
     visualize_prediction("photo.jpg", output_path="photo_pred.jpg")
 
-Without `model`, the one that the environment variable FACEATTR_MODEL names is loaded, once.
+Without `model`, the model that the environment variable FACEATTR_MODEL names is loaded, once.
 """
 
 import functools
@@ -33,7 +33,7 @@ from faceattr.models.transforms import EvalTransform, Normalise
 MODEL_VARIABLE = "FACEATTR_MODEL"
 Model = MultiAttributeModel | str | Path
 Transform = Callable[[Image.Image], Tensor]
-"""A Pillow image to normalised float32 [3, S, S], such as torchvision's `Compose`."""
+"""Maps a Pillow image to normalised float32 [3, S, S], as torchvision's `Compose` does."""
 
 
 def load_model(
@@ -42,26 +42,26 @@ def load_model(
     """Loads a trained model.
 
     Args:
-        model: local folder, Hugging Face hub id, or `s3://bucket/folder`; by default what FACEATTR_MODEL names.
-        device: by default a GPU if there is one, else the CPU.
-        revision: commit, for hub ids.
+        model: local folder, Hugging Face hub id, or `s3://bucket/folder`; by default the value of FACEATTR_MODEL.
+        device: where the model runs; by default a GPU if there is one, else the CPU.
+        revision: branch, tag or commit, for hub ids.
 
     Returns:
         The model, in evaluation mode on the device, and the device.
 
     Raises:
-        ConfigError, ModelError: there is no such model, or it is not one of ours.
+        ConfigError, ModelError: there is no such model, or it was not saved by faceattr.
     """
     source = model or os.environ.get(MODEL_VARIABLE)
     if source is None:
-        raise ConfigError(f"no model is given: pass one, or name its folder in the variable {MODEL_VARIABLE}")
+        raise ConfigError(f"no model is given: pass one, or set the variable {MODEL_VARIABLE} to its folder")
     place = resolve_device(str(device or "auto"))
     loaded = MultiAttributeModel.from_pretrained(source, revision=revision, storage=StorageConfig())
     return loaded.to(place), place
 
 
 def get_transform(model: Model | None = None) -> Transform:
-    """The preprocessing of a model: Pillow image, or RGB uint8 [H, W, 3], -> normalised float32 [3, S, S]."""
+    """Returns a model's preprocessing: Pillow image or RGB uint8 [H, W, 3] -> normalised float32 [3, S, S]."""
     preprocessing = _resolve(model, None).backbone.preprocessing
     resize, normalise = EvalTransform(preprocessing), Normalise(preprocessing)
 
@@ -82,18 +82,18 @@ def predict_image(
     *,
     limits: ImageLimitsConfig | None = None,
 ) -> dict[str, Any]:
-    """What a model says of one picture of one face.
+    """Predicts one picture of one face.
 
     Args:
-        path: of the file.
-        model: loaded, or where it is; by default what FACEATTR_MODEL names.
-        device: by default where a loaded model is, else a GPU if there is one.
-        transform: in place of the model's own preprocessing; see `get_transform`.
-        return_confidence: also give `<name>_confidence`, and `<name>_scores` of attributes with several classes.
-        limits: what an encoded image may be, as --decode.max-bytes and --decode.max-pixels of the commands.
+        path: path of the picture.
+        model: a loaded model, or its folder, hub id or URI; by default the value of FACEATTR_MODEL.
+        device: where the model runs; by default the device of a loaded model, else a GPU if there is one.
+        transform: replaces the model's own preprocessing; see `get_transform`.
+        return_confidence: also return `<name>_confidence`, and `<name>_scores` for attributes with several classes.
+        limits: limits on encoded images, as --decode.max-bytes and --decode.max-pixels of the commands.
 
     Returns:
-        Attribute -> name of its class (`yes` or `no` for binary ones), or years; and what was asked for besides.
+        Attribute -> class name (`yes` or `no` for binary attributes), or years; and the confidences if requested.
 
     Raises:
         ConfigError, ModelError: the model cannot be loaded.
@@ -116,22 +116,22 @@ def predict_batch(
     precision: Precision = "float32",
     limits: ImageLimitsConfig | None = None,
 ) -> list[dict[str, Any]]:
-    """What a model says of many pictures.
+    """Predicts many pictures of one face each.
 
     Args:
-        paths: of the files.
-        model: as for `predict_image`, and so are the next two.
-        device: see there.
-        transform: see there.
-        batch_size: pictures in a forward pass, at most.
+        paths: paths of the pictures.
+        model: see `predict_image`.
+        device: see `predict_image`.
+        transform: see `predict_image`.
+        batch_size: maximum number of pictures in a forward pass.
         return_confidence: see `predict_image`.
-        precision: type that the network computes in; `bfloat16` is the fastest where the processor has it, and
-            confidences then move by up to about 0.02.
+        precision: dtype of the network's computation; `bfloat16` is the fastest on processors that support it, and
+            changes confidences by up to about 0.02.
         limits: see `predict_image`.
 
     Returns:
-        One entry a path, in their order, each with `path`; a file that cannot be used has `error` in place of
-        attributes, and moves no other.
+        One entry per path, in the same order, each with `path`. A file that cannot be used has `error` in place of
+            attributes; the other entries are not affected.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size: expected 1 or more, found {batch_size}")
@@ -151,13 +151,13 @@ def visualize_prediction(
     *,
     model: Model | None = None,
 ) -> Image.Image:
-    """Draws a prediction under its picture.
+    """Draws a prediction below its picture.
 
     Args:
-        path: of the picture.
-        prediction: what `predict_image` gave for it; predicted here if there is none.
-        output_path: where to save it, .jpg or .png; by default it is only returned.
-        model: as for `predict_image`.
+        path: path of the picture.
+        prediction: result of `predict_image` for it; by default it is predicted here.
+        output_path: path of the saved picture, .jpg or .png; by default the picture is only returned.
+        model: see `predict_image`.
     """
     given = prediction if prediction is not None else predict_image(path, model, return_confidence=True)
     picture = draw_prediction(load_rgb(path), Prediction.from_dict(given))

@@ -1,4 +1,4 @@
-"""Making a predictor in the process that will use it."""
+"""Builds a predictor in the process that uses it."""
 
 import torch
 
@@ -24,17 +24,17 @@ def build_predictor(
     """Loads a trained model.
 
     Args:
-        model: hub id, local folder or object-storage folder.
-        revision: commit of a hub model.
-        weights_id: what the driver found; another one here is refused.
-        precision: type that the network computes in.
-        batch_size: images in a forward pass.
-        threads: CPU threads to compute with.
-        on_gpu: whether Ray gave this process a GPU, or a share of one.
+        model: hub id, local folder, or URI of a folder.
+        revision: commit, for hub ids.
+        weights_id: hash of the model that the driver found; a model with another hash is refused.
+        precision: dtype of the network's computation.
+        batch_size: number of images in a forward pass.
+        threads: number of CPU threads for the computation.
+        on_gpu: whether Ray assigned a GPU, or a share of one, to this process.
         storage: how object storage is reached.
 
     Raises:
-        ConfigError, ModelError: the model cannot be loaded, or is another one.
+        ConfigError, ModelError: the model cannot be loaded, or differs from the driver's.
     """
     torch.set_num_threads(threads)
     facts = inspect_saved_model(model, revision=revision, storage=storage)

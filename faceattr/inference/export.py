@@ -1,11 +1,12 @@
-"""A model as ONNX: one file with weights, calibration, thresholds and rules, and a JSON beside it that says how to feed
-it and what comes out. The file is run by onnxruntime and compared with PyTorch before it appears under its name.
+"""Exports a model as ONNX: one file with weights, calibration, thresholds and rules, and a JSON file next to it that
+describes its inputs and outputs. The file is run by onnxruntime and compared with PyTorch before it is renamed to its
+final name.
 
-    input    images          uint8 [n, S, S, 3], RGB, resized and cropped as `preprocessing` in the JSON says; or, asked
-                             for as float, float32 [n, 3, S, S], normalised as well
-    output   <name>_score    float32: binary [n] P(yes); several classes [n, C]; calibrated
-             <name>          int64 [n]: 1 where the score is at least the threshold, or the index of the likeliest
-                             class; of an age float32 [n] years, without a score
+    input    images          uint8 [n, S, S, 3], RGB, resized and cropped as `preprocessing` in the JSON specifies; or,
+                             for input type float32, float32 [n, 3, S, S], normalised as well
+    output   <name>_score    float32, calibrated: binary [n] P(yes); several classes [n, C]
+             <name>          int64 [n]: 1 if the score is at least the threshold, or the index of the top class; for an
+                             age float32 [n] years, without a score
 """
 
 import contextlib
@@ -33,8 +34,9 @@ from faceattr.version import __version__
 
 InputType = Literal["uint8", "float"]
 DEFAULT_OPSET = 18
+_SCHEMA_VERSION = 1
 ONNX_INSTALL = "pip install 'faceattr[onnx]'"
-# Largest difference of a score (of an age in years) between PyTorch and onnxruntime, both in float32.
+# Largest allowed difference of a score (of an age in years) between PyTorch and onnxruntime, both in float32.
 TOLERANCE = 1e-4
 YEARS_TOLERANCE = 1e-2
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -42,7 +44,7 @@ _PARITY_BATCHES = (1, 3)
 
 
 class _Exported(nn.Module):
-    """Images to scores and labels, in one graph."""
+    """Maps images to scores and labels in one graph."""
 
     def __init__(self, model: MultiAttributeModel, input_type: InputType) -> None:
         super().__init__()
@@ -56,7 +58,7 @@ class _Exported(nn.Module):
     def output_names(self) -> list[str]:
         names = []
         for each in self.model.attributes.attributes:
-            names += [each.name] if each.kind == "age" else [f"{each.name}_score", each.name]
+            names += [f"{each.name}_score", each.name] if each.has_score else [each.name]
         return [*names, *self._tables]
 
     def random_images(self, num: int) -> Tensor:
@@ -72,11 +74,11 @@ class _Exported(nn.Module):
         results: dict[str, Tensor] = {}
         for each in self.model.attributes.attributes:
             score = scores[each.name]
-            if each.kind == "age":
+            if not each.has_score:
                 results[each.name] = score
                 continue
             results[f"{each.name}_score"] = score
-            if each.kind == "binary":
+            if each.has_threshold:
                 cut = self.model.thresholds.get(each.name, DEFAULT_THRESHOLD)
                 results[each.name] = (score.double() >= cut).long()
             else:
@@ -90,20 +92,20 @@ class _Exported(nn.Module):
 def export_onnx(
     model: MultiAttributeModel, path: Path, *, input_type: InputType = "uint8", opset: int = DEFAULT_OPSET
 ) -> dict[str, float]:
-    """Writes `path` and the JSON beside it, and proves by onnxruntime that the file gives what PyTorch gives.
+    """Writes `path` and its JSON file, and checks with onnxruntime that the file's outputs equal PyTorch's.
 
     Args:
-        model: on the CPU, float32.
-        path: the .onnx file; nothing is overwritten.
-        input_type: what the graph takes, see the module.
-        opset: version of the ONNX operators.
+        model: model on the CPU, in float32.
+        path: path of the .onnx file; existing files are not overwritten.
+        input_type: input of the graph; see the module docstring.
+        opset: version of the ONNX operator set.
 
     Returns:
-        Score or years -> largest difference found.
+        Score or age -> largest difference found.
 
     Raises:
-        ConfigError: packages are missing, a file is there already, or this opset cannot hold the model.
-        ModelError: onnxruntime gives other numbers; no file is left.
+        ConfigError: packages are missing, a file exists already, or this opset does not support the model.
+        ModelError: the outputs of onnxruntime differ; no file is left.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -129,7 +131,7 @@ def export_onnx(
 
 
 def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: int) -> dict[str, Any]:
-    """What a program needs to know to use the file: JSON values."""
+    """Returns what a program needs to know to use the file, as JSON values."""
     size = model.backbone.preprocessing.size_px
     shape = ["n", size, size, 3] if input_type == "uint8" else ["n", 3, size, size]
     steps = [
@@ -141,6 +143,7 @@ def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: 
     if input_type == "float":
         steps.append("(x / 255 - mean) / std in float32, channels first")
     return {
+        "schema_version": _SCHEMA_VERSION,
         "faceattr": __version__,
         "opset": opset,
         "input": {"name": "images", "type": "uint8" if input_type == "uint8" else "float32", "shape": shape},
@@ -151,7 +154,7 @@ def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: 
                 "name": each.name,
                 "kind": each.kind,
                 "classes": list(each.classes),
-                "threshold": model.thresholds.get(each.name, DEFAULT_THRESHOLD) if each.kind == "binary" else None,
+                "threshold": model.thresholds.get(each.name, DEFAULT_THRESHOLD) if each.has_threshold else None,
                 "calibration": model.calibration.get(each.name),
             }
             for each in model.attributes.attributes
@@ -161,10 +164,10 @@ def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: 
 
 
 def check_parity(exported: _Exported, path: Path) -> dict[str, float]:
-    """Runs random images through PyTorch and onnxruntime, in batches of different sizes.
+    """Compares PyTorch and onnxruntime on random images, in batches of different sizes.
 
     Returns:
-        Score or years -> largest difference found.
+        Score or age -> largest difference found.
 
     Raises:
         ModelError: a score differs by more than rounding, or a label does not follow from its score.
@@ -183,7 +186,7 @@ def check_parity(exported: _Exported, path: Path) -> dict[str, float]:
         found = dict(zip(names, session.run(names, {"images": images.numpy()}), strict=True))
         scores = {}
         for each in attributes.attributes:
-            name, allowed = (each.name, YEARS_TOLERANCE) if each.kind == "age" else (f"{each.name}_score", TOLERANCE)
+            name, allowed = (f"{each.name}_score", TOLERANCE) if each.has_score else (each.name, YEARS_TOLERANCE)
             if not np.isfinite(wanted[name]).all():
                 raise ModelError(
                     f"the model's {name} is not finite in float32: its weights or its calibration are broken; "
@@ -194,7 +197,7 @@ def check_parity(exported: _Exported, path: Path) -> dict[str, float]:
             largest[name] = max(largest.get(name, 0.0), difference)
             if found[name].shape != wanted[name].shape or not difference <= allowed:
                 raise ModelError(_describe_mismatch(name, f"off by {difference:.3g}, where {allowed:g} is rounding"))
-        # Of its own scores, so that a score on the edge of its threshold is no mismatch.
+        # Labels are checked against onnxruntime's own scores, so that a score near its threshold is no mismatch.
         for name, labels in decide_labels(attributes, scores, exported.model.thresholds).items():
             if not np.array_equal(found[name], labels):
                 raise ModelError(_describe_mismatch(name, f"{found[name].tolist()}, expected {labels.tolist()}"))
@@ -239,12 +242,12 @@ def _write_graph(exported: _Exported, path: Path, opset: int, description: dict[
     try:
         path.write_bytes(proto.SerializeToString())
     except ValueError as error:  # protobuf's limit
-        raise ConfigError("an ONNX file holds at most 2 GB, and this model is larger") from error
+        raise ConfigError("an ONNX file can store at most 2 GB, and this model is larger") from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's chatter; what goes wrong is an exception, or is seen in the result."""
+    """Suppresses the exporter's output; failures raise an exception or show in the result."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [each.level for each in loggers]
     for each in loggers:

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and where what is made of them goes."""
+"""Finds the images of a folder, and the paths of the pictures that are made of them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from faceattr.errors import ConfigError
 
 
 def find_images(source: Path) -> tuple[list[Path], list[str]]:
-    """The file itself, or the images of a folder and the folders in it, in string order.
+    """Returns the file itself, or the images of a folder and its subfolders, in string order.
 
     Returns:
-        The images, as `faceattr.data.inputs.folder_files` tells them from other files; and what to say of the others.
+        The images, selected by `faceattr.data.inputs.folder_files`; and descriptions of the other files.
 
     Raises:
-        ConfigError: nothing is there, or the folder holds no image.
+        ConfigError: the path does not exist, or the folder contains no image.
     """
     if source.is_file():
         return [source], []
@@ -32,15 +32,15 @@ def find_images(source: Path) -> tuple[list[Path], list[str]]:
 
 
 def find_namesakes(paths: Sequence[Path]) -> set[Path]:
-    """The paths that differ from another one by their ending alone."""
+    """Returns the paths that differ from another path only by their suffix."""
     counts = Counter(path.with_suffix("") for path in paths)
     return {path for path in paths if counts[path.with_suffix("")] > 1}
 
 
 def place_beside(path: Path, source: Path, output: Path, *, prefix: str = "", suffix: str = "") -> Path:
-    """Where the picture of `path` goes: `output`, below it the folders between `source` and the file.
+    """Returns the output path for `path`: below `output`, with the same subfolders as below `source`.
 
-    A file that no picture can be written as, such as .webp, becomes a .jpg under its whole name.
+    A file type that cannot be written, such as .webp, becomes a .jpg that keeps the whole name.
     """
     folder = output / path.parent.relative_to(source) if source.is_dir() else output
     writable = path.suffix.lower() in (".jpg", ".jpeg", ".png")

@@ -1,4 +1,4 @@
-"""What a trained model sees in the pictures of a folder, one after the other, drawn into copies of them if asked."""
+"""Predicts the pictures of a folder one by one, and draws the predictions into copies if requested."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ from faceattr.inference.visualize import FoundFace, draw_faces, draw_prediction,
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """What is said of one file: a prediction, or the faces in it, or why it cannot be used.
+    """Result for one file: a prediction, or the faces in it, or an error.
 
     Attributes:
         path: the file.
-        prediction: of the whole picture.
-        faces: of a picture that was searched for faces.
-        error: why it cannot be used.
-        not_drawn: why the picture with what was found could not be drawn or saved; what was found stands.
-        saved: the picture with what was found drawn in.
+        prediction: prediction for the whole picture.
+        faces: detected faces, if faces were searched for.
+        error: why the file cannot be used.
+        not_drawn: why the picture could not be drawn or saved; the result itself is still valid.
+        saved: path of the picture with the result drawn in.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Picture:
     saved: Path | None = None
 
     def to_dict(self, confidence: bool) -> dict[str, Any]:
-        """JSON values."""
+        """Returns JSON values."""
         values: dict[str, Any] = {"path": str(self.path)}
         if self.error is not None:
             values["error"] = self.error
@@ -60,7 +60,7 @@ class Picture:
         return values
 
     def describe(self, confidence: bool) -> str:
-        """A line for a person, and one for each face."""
+        """Returns a line of text, and one more per face."""
         path, saved = escape(self.path), f"  -> {escape(self.saved)}" if self.saved is not None else ""
         if self.not_drawn is not None:
             saved = f"  not drawn: {escape(self.not_drawn)}"
@@ -78,14 +78,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Pictures to look at, and what to draw.
+    """Pictures to process, and what to draw.
 
     Attributes:
-        paths: the files.
-        root: the folder that the user named, or the one file.
-        output: folder of drawn pictures; they lie in it as the files lie in the root.
-        confidence: whether how sure the model is is drawn.
-        limits: what an encoded image may be.
+        paths: paths of the pictures.
+        root: the folder given by the user, or the single file.
+        output: folder of the drawn pictures, with the same subfolders as the root.
+        confidence: whether to draw confidences.
+        limits: limits on encoded images.
     """
 
     paths: list[Path]
@@ -95,7 +95,7 @@ class Pictures:
     limits: ImageLimitsConfig = field(default_factory=ImageLimitsConfig)
 
     def predict(self, predictor: Predictor, *, visualize: bool) -> Iterator[Picture]:
-        """One prediction a picture; `visualize` saves each as <name>_pred.jpg."""
+        """Yields one prediction per picture; `visualize` saves each as <name>_pred.jpg."""
         namesakes = find_namesakes(self.paths) if visualize else set()
         for path, found in zip(self.paths, predictor.stream(self.paths), strict=True):
             if isinstance(found, ImageError):
@@ -104,14 +104,14 @@ class Pictures:
             if not visualize:
                 yield Picture(path=path, prediction=found)
                 continue
-            # Photos a.jpg and a.png both become JPEGs: their names then keep the endings apart.
+            # a.jpg and a.png would both become a_pred.jpg: the names of their pictures keep the suffix.
             suffix = f"_{path.suffix[1:]}_pred" if path in namesakes else "_pred"
             target = place_beside(path, self.root, self.output, suffix=suffix).with_suffix(".jpg")
             problem = _save(partial(self._draw_prediction, path, found), target)
             yield Picture(path=path, prediction=found, not_drawn=problem, saved=None if problem else target)
 
     def find_faces(self, predictor: Predictor, detector: Detector, *, margin: float) -> Iterator[Picture]:
-        """The faces of each picture, cropped with a margin and scored; saves each picture as out_<name>."""
+        """Yields the faces of each picture, cropped with a margin and scored; saves each picture as out_<name>."""
         for path in self.paths:
             try:
                 image = load_rgb(path, self.limits)
@@ -130,11 +130,11 @@ class Pictures:
 
 
 def _save(draw: Callable[[], Image.Image], path: Path) -> str | None:
-    """Draws and writes one picture; why that was not possible, so that the next picture is still done."""
+    """Draws and saves one picture; returns the error if that fails, so that the next picture is still processed."""
     try:
         save_picture(draw(), path)
-    except (ConfigError, ImageError) as error:  # another name too long, a file that is gone meanwhile
+    except (ConfigError, ImageError) as error:  # for example a name that is too long, or a file deleted meanwhile
         return str(error)
-    except (ValueError, MemoryError) as error:  # what Pillow says of sizes and texts that it cannot draw
+    except (ValueError, MemoryError) as error:  # Pillow's errors for sizes and texts that it cannot draw
         return f"{path}: {error or type(error).__name__}"
     return None

@@ -1,4 +1,4 @@
-"""What a model says of one face, in the names of its attributes and classes."""
+"""Predictions for one face, in the names of attributes and classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ _YES_NO = ("no", "yes")
 
 @dataclass(frozen=True, kw_only=True)
 class AttributePrediction:
-    """One attribute of one face.
+    """Prediction of one attribute of one face.
 
     Attributes:
-        name: of the attribute.
-        label: name of the class; `yes` or `no` for binary ones; years for an age.
-        confidence: calibrated score of that class, in [0, 1]; None for ages and for derived attributes.
-        score: P(yes) of a binary attribute, which its threshold cuts; else None.
-        scores: class name -> score, in class order, for multiclass attributes; else empty.
+        name: name of the attribute.
+        label: class name; `yes` or `no` for binary attributes; years for an age.
+        confidence: calibrated score of that class, in [0, 1]; None for ages and derived attributes.
+        score: P(yes) of a binary attribute, which the threshold is applied to; else None.
+        scores: class name -> score, in class order, for multiclass attributes; otherwise empty.
     """
 
     name: str
@@ -31,7 +31,7 @@ class AttributePrediction:
     scores: Mapping[str, float]
 
     def describe(self, *, confidence: bool) -> str:
-        """Words for a person: `hat yes 97.3%`, `age 31`."""
+        """Returns a readable text: `hat yes 97.3%`, `age 31`."""
         label = f"{self.label:.0f}" if isinstance(self.label, float) else self.label
         share = f" {self.confidence:.1%}" if confidence and self.confidence is not None else ""
         return f"{self.name.replace('_', ' ')} {label}{share}"
@@ -39,7 +39,7 @@ class AttributePrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One face; a mapping of attribute names in the model's order, derived ones last."""
+    """Predictions for one face by attribute name, in the model's order, derived attributes last."""
 
     attributes: Mapping[str, AttributePrediction]
 
@@ -47,7 +47,7 @@ class Prediction:
         return self.attributes[name]
 
     def to_dict(self, *, confidence: bool) -> dict[str, Any]:
-        """JSON values: `<name>` is the label; with confidence also `<name>_confidence` and `<name>_scores`."""
+        """Returns JSON values: `<name>` is the label; with confidence also `<name>_confidence` and `<name>_scores`."""
         values: dict[str, Any] = {}
         for name, each in self.attributes.items():
             values[name] = each.label
@@ -58,12 +58,12 @@ class Prediction:
         return values
 
     def describe(self, *, confidence: bool) -> str:
-        """Words for a person."""
+        """Returns a readable text."""
         return ", ".join(each.describe(confidence=confidence) for each in self.attributes.values())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Prediction":
-        """Reads what `to_dict` gave; keys that are none of its own, such as `path`, are left out."""
+        """Reads the result of `to_dict`; the key `path` is ignored."""
         extra = ("_confidence", "_scores")
         return cls(
             {
@@ -82,7 +82,7 @@ class Prediction:
 def read_predictions(
     attributes: AttributeSet, scores: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
 ) -> list[Prediction]:
-    """Scores of n faces, as `faceattr.evaluation.scores` gives them, in words."""
+    """Converts the scores of n faces, from `faceattr.evaluation.scores`, into predictions."""
     labels = decide_labels(attributes, scores, thresholds)
     columns: dict[str, list[AttributePrediction]] = {
         each.name: _read(each, scores[each.name], labels[each.name]) for each in attributes.attributes
@@ -96,24 +96,21 @@ def read_predictions(
 
 def _read(attribute: Attribute, scores: np.ndarray, labels: np.ndarray) -> list[AttributePrediction]:
     name = attribute.name
-    match attribute.kind:
-        case "age":
-            return [AttributePrediction(name=name, label=years, scores={}) for years in labels.astype(float).tolist()]
-        case "binary":
-            return [
-                AttributePrediction(
-                    name=name, label=_YES_NO[label], confidence=score if label else 1 - score, score=score, scores={}
-                )
-                for label, score in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
-            ]
-        case "multiclass" | "identity":
-            every = attribute.kind == "multiclass"
-            return [
-                AttributePrediction(
-                    name=name,
-                    label=attribute.classes[label],
-                    confidence=row[label],
-                    scores=dict(zip(attribute.classes, row, strict=True)) if every else {},
-                )
-                for label, row in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
-            ]
+    if attribute.is_years:
+        return [AttributePrediction(name=name, label=years, scores={}) for years in labels.astype(float).tolist()]
+    if attribute.is_yes_no:
+        return [
+            AttributePrediction(
+                name=name, label=_YES_NO[label], confidence=score if label else 1 - score, score=score, scores={}
+            )
+            for label, score in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
+        ]
+    return [
+        AttributePrediction(
+            name=name,
+            label=attribute.classes[label],
+            confidence=row[label],
+            scores=dict(zip(attribute.classes, row, strict=True)) if attribute.has_class_scores else {},
+        )
+        for label, row in zip(labels.tolist(), scores.astype(float).tolist(), strict=True)
+    ]

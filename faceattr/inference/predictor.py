@@ -1,4 +1,4 @@
-"""Predictor: images to calibrated scores and labels, in batches, on a CPU or a GPU."""
+"""Predictor: maps images to calibrated scores and labels, in batches, on a CPU or a GPU."""
 
 import logging
 from collections import deque
@@ -13,12 +13,11 @@ from torch import Tensor
 
 from faceattr.config import ImageLimitsConfig, Precision
 from faceattr.data.images.decode import decode_image, describe_too_large
-from faceattr.data.label_columns import TOP
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.devices import resolve_device
 from faceattr.errors import ImageError, ModelError, StorageError
-from faceattr.evaluation.scores import Scores, score_outputs
+from faceattr.evaluation.scores import Scores, keep_outputs
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.resize import resize_for
@@ -35,9 +34,9 @@ class Predictor:
     """A model with its preprocessing, calibration and thresholds.
 
     Attributes:
-        model: in evaluation mode, on `device`.
-        device: where it computes.
-        batch_size: images in a forward pass; halved where the device's memory does not suffice.
+        model: the model in evaluation mode, on `device`.
+        device: where the model runs.
+        batch_size: number of images in a forward pass; halved if the device runs out of memory.
     """
 
     def __init__(
@@ -52,14 +51,14 @@ class Predictor:
         """Moves the model to the device.
 
         Args:
-            model: becomes part of the predictor; put into evaluation mode.
-            device: `auto` is a GPU if there is one, else the CPU.
-            batch_size: by default 64 on a GPU, 16 on a CPU.
-            precision: type that the network computes in; scores are float32 in any case.
-            limits: what an encoded image may be.
+            model: becomes part of the predictor and is set to evaluation mode.
+            device: where the model runs; `auto` is a GPU if there is one, else the CPU.
+            batch_size: number of images in a forward pass; by default 64 on a GPU, 16 on a CPU.
+            precision: dtype of the network's computation; scores are always float32.
+            limits: limits on encoded images.
 
         Raises:
-            ConfigError: no such device.
+            ConfigError: the device does not exist.
             ModelError: the model's calibration cannot be read.
         """
         self.device = resolve_device(str(device))
@@ -75,11 +74,11 @@ class Predictor:
 
     @property
     def size_px(self) -> int:
-        """Side S of the square that the model takes."""
+        """Side S of the model's square input."""
         return self.model.backbone.preprocessing.size_px
 
     def outputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """The model's own outputs, before calibration.
+        """Returns the model's outputs before calibration.
 
         Args:
             pixels: uint8 [n, S, S, 3], from `faceattr.models.resize`.
@@ -90,33 +89,23 @@ class Predictor:
         return self._in_batches(pixels, lambda outputs: outputs)
 
     def kept_outputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """What evaluation keeps of the outputs, by column of `faceattr.evaluation.judged.output_columns`."""
+        """Returns the outputs that evaluation stores, by column of `faceattr.data.label_columns.output_columns`."""
         kept: dict[str, np.ndarray] = {}
         outputs = self.outputs(pixels)
         for each in self.model.attributes.attributes:
-            column, values = f"output_{each.name}", outputs[each.name]
-            match each.kind:
-                case "binary":
-                    kept[column] = values[:, 0]
-                case "multiclass":
-                    kept[column] = values
-                case "age":
-                    kept[column] = score_outputs(each, values, None)
-                case "identity":
-                    kept[column] = np.argsort(-values, axis=1, kind="stable")[:, :TOP].astype(np.int32)
-                    kept[f"certainty_{each.name}"] = score_outputs(each, values, None).max(1, initial=0.0)
+            kept |= keep_outputs(each, outputs[each.name])
         return kept
 
     def score(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Calibrated scores: attribute -> float32 [n] or [n, classes], years for ages; see `evaluation.scores`."""
+        """Returns calibrated scores: attribute -> float32 [n] or [n, classes], or years; see `evaluation.scores`."""
         return self._in_batches(pixels, self._scores)
 
     def predict_pixels(self, pixels: np.ndarray) -> list[Prediction]:
-        """Predictions for uint8 [n, S, S, 3]."""
+        """Predicts uint8 pixels [n, S, S, 3]."""
         return read_predictions(self.model.attributes, self.score(pixels), self.model.thresholds)
 
     def predict_images(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """Predictions for RGB pixels of any size, each uint8 [H, W, 3]."""
+        """Predicts RGB images of any size, each uint8 [H, W, 3]."""
         if not images:
             return []
         preprocessing = self.model.backbone.preprocessing
@@ -125,18 +114,18 @@ class Predictor:
     def predict(
         self, images: Sequence[ImageSource], *, transform: Callable[[np.ndarray], Tensor] | None = None
     ) -> list[Prediction | ImageError]:
-        """Predictions in the order of the images; an image that cannot be used has its error at its own place.
+        """Predicts images in their order; an image that cannot be used has its error in its position.
 
         Args:
             images: paths, encoded bytes, or RGB pixels.
-            transform: RGB uint8 [H, W, 3] -> normalised float32 [3, S, S], in place of the model's own preprocessing.
+            transform: RGB uint8 [H, W, 3] -> normalised float32 [3, S, S], replaces the model's own preprocessing.
         """
         return list(self.stream(images, transform=transform))
 
     def stream(
         self, images: Sequence[ImageSource], *, transform: Callable[[np.ndarray], Tensor] | None = None
     ) -> Iterator[Prediction | ImageError]:
-        """As `predict`, one result after another, with no more than a few batches in memory."""
+        """Yields the results of `predict` one by one, with only a few batches in memory."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else _LOADERS_PER_GPU
         if len(images) < max(threads, 2):
             yield from self._predict_batch(images, transform)
@@ -146,10 +135,10 @@ class Predictor:
     def _predict_in_threads(
         self, images: Sequence[ImageSource], transform: Callable[[np.ndarray], Tensor] | None, threads: int
     ) -> Iterator[Prediction | ImageError]:
-        """Each thread takes batches of its own, from the file to the prediction.
+        """Predicts with several threads, each of which takes batches from the file to the prediction.
 
-        Cores that share a forward pass wait for each other in every operation, and all of them while an image is
-        decoded; so a thread computes on one core. A GPU works for one thread while the others decode.
+        Cores that share a forward pass wait for each other in every operation, and for every image to be decoded; so
+        each thread computes on one core. A GPU works for one thread while the others decode.
         """
         batches = _batches(images, min(self.batch_size, len(images) // threads))
         cores = torch.get_num_threads()
@@ -164,7 +153,7 @@ class Predictor:
                 yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(cores)  # threads that start later take the number that was set last
+            torch.set_num_threads(cores)  # threads that start later use the value that was set last
 
     def _predict_batch(
         self, images: Sequence[ImageSource], transform: Callable[[np.ndarray], Tensor] | None
@@ -174,7 +163,7 @@ class Predictor:
     def _predict_loaded(
         self, loaded: Sequence[np.ndarray | ImageError], *, given: bool
     ) -> list[Prediction | ImageError]:
-        """Predictions of what could be loaded, errors at their own places; `given`: the caller normalised them."""
+        """Predicts the loaded images, and keeps errors in position; `given`: the caller normalised the images."""
         good = [each for each in loaded if not isinstance(each, ImageError)]
         found: Iterator[Prediction] = iter(())
         if good and given:
@@ -199,7 +188,7 @@ class Predictor:
         size = self.size_px
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(f"expected uint8 pixels [n, {size}, {size}, 3], found {pixels.dtype} {list(pixels.shape)}")
-        if not len(pixels):  # some backbones cannot take an empty batch; one black image shows the shapes
+        if not len(pixels):  # some backbones fail on an empty batch; one black image gives the shapes
             black = np.zeros((1, size, size, 3), np.uint8)
             return {name: values[:0] for name, values in self._forward(black, finish).items()}
         parts: list[dict[str, np.ndarray]] = []
@@ -213,7 +202,7 @@ class Predictor:
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise ModelError(f"one image does not fit into the memory of {self.device}: {error}") from error
-            # Past the handler, so that the traceback no longer keeps the failed batch's tensors alive.
+            # After the handler, so that the traceback no longer keeps the failed batch's tensors alive.
             torch.cuda.empty_cache()
             self.batch_size = len(batch) // 2
             logger.warning("batch_halved reason=out_of_memory batch_size=%d", self.batch_size)
@@ -223,8 +212,8 @@ class Predictor:
     def _forward(
         self, inputs: np.ndarray, finish: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     ) -> dict[str, np.ndarray]:
-        """Of uint8 pixels [n, S, S, 3], or of normalised float32 [n, 3, S, S]."""
-        # Arrays from Ray's object store are read-only, which torch cannot express.
+        """Runs the model on uint8 pixels [n, S, S, 3], or on normalised float32 [n, 3, S, S]."""
+        # Arrays from Ray's object store are read-only, which torch does not support.
         images = torch.from_numpy(np.require(inputs, requirements=["C", "W"])).to(self.device, non_blocking=True)
         network_inputs = images.permute(0, 3, 1, 2) if inputs.dtype == np.uint8 else images
         outputs = {name: values.float() for name, values in self._compute(self.model, network_inputs).items()}
@@ -238,7 +227,7 @@ class Predictor:
         return {name: values.cpu().numpy() for name, values in results.items()}
 
     def _outputs_exactly(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Outputs in float32, for images on which half precision overflowed."""
+        """Recomputes outputs in float32, for images on which half precision overflowed."""
         if self._compute_exactly is None:
             raise ModelError(_describe_not_finite("outputs", len(inputs)))
         logger.warning("half_precision_overflow images=%d recomputed_in=float32", len(inputs))
@@ -254,7 +243,7 @@ class Predictor:
 
 
 def _finite_rows(values: Mapping[str, Tensor]) -> Tensor:
-    """Rows whose numbers are finite for every attribute, bool [n]."""
+    """Returns whether all values of a row are finite for every attribute, bool [n]."""
     return torch.stack(
         [each.isfinite().flatten(1).all(1) if each.ndim > 1 else each.isfinite() for each in values.values()]
     ).all(0)
@@ -263,15 +252,15 @@ def _finite_rows(values: Mapping[str, Tensor]) -> Tensor:
 def _describe_not_finite(what: str, num_images: int) -> str:
     return (
         f"the model's {what} for {num_images} of a batch's images are not finite in float32; its weights or its "
-        "calibration are broken: take another checkpoint, or train again"
+        "calibration are broken: use another checkpoint, or train again"
     )
 
 
 def load_rgb(image: ImageSource, limits: ImageLimitsConfig | None = None) -> np.ndarray:
-    """RGB pixels uint8 [H, W, 3] of a path, of encoded bytes, or of pixels as they are.
+    """Returns the RGB pixels, uint8 [H, W, 3], of a path, of encoded bytes, or of pixels, which are returned unchanged.
 
     Raises:
-        ImageError: there is no such file, or it is no image that can be used.
+        ImageError: the file does not exist, or is not a usable image.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

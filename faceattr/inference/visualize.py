@@ -1,4 +1,4 @@
-"""Predictions drawn on pictures, with Pillow: a panel below one face, boxes and tags for several."""
+"""Draws predictions on pictures with Pillow: a panel below one face, boxes and tags for several."""
 
 import math
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from faceattr.inference.prediction import AttributePrediction, Prediction
 
 _PAPER, _INK, _YES, _NO = (250, 250, 248), (28, 37, 48), (47, 109, 179), (190, 197, 205)
 _BOXES = ((217, 119, 43), (47, 109, 179), (62, 142, 90), (150, 84, 168), (190, 60, 70))
-# Smaller pictures are enlarged, so that the words can be read.
+# Smaller pictures are enlarged, so that the text is readable.
 _MIN_WIDTH_PX = 360
-# Larger ones are drawn smaller: what is drawn has a bounded size, whatever the picture's own.
+# Larger pictures are downscaled, so that the drawing has a bounded size.
 _MAX_SIDE_PX = 4_096
 _FONT_PX = 14, 64
 
 
 def draw_prediction(image: np.ndarray, prediction: Prediction, *, confidence: bool = True) -> Image.Image:
-    """A picture of one face above a line for each attribute, with a bar as long as its confidence.
+    """Draws a face above one line per attribute, with a bar for its confidence.
 
     Args:
-        image: RGB uint8 [H, W, 3]; a side over 4,096 px is drawn smaller.
-        prediction: what to show.
-        confidence: show bars and percentages.
+        image: RGB uint8 [H, W, 3]; pictures with a side over 4,096 px are downscaled.
+        prediction: prediction to draw.
+        confidence: whether to draw bars and percentages.
     """
     picture = _fit(Image.fromarray(image), enlarge=True)
     size = int(np.clip(picture.width // 28, *_FONT_PX))
@@ -53,21 +53,21 @@ def draw_prediction(image: np.ndarray, prediction: Prediction, *, confidence: bo
 
 @dataclass(frozen=True)
 class FoundFace:
-    """A face of a picture, and what it is like."""
+    """A face of a picture and its prediction."""
 
     face: Face
     prediction: Prediction
 
 
 def draw_faces(image: np.ndarray, found: Sequence[FoundFace], *, confidence: bool = True) -> Image.Image:
-    """Boxes around the faces, and tags beside each, such as "Hat 97.3%".
+    """Draws boxes around the faces and tags next to them, such as "Hat 97.3%".
 
-    Binary attributes that are absent have no tag; of the others the class is named.
+    Absent binary attributes have no tag; other attributes show their class.
 
     Args:
-        image: RGB uint8 [H, W, 3]; a side over 4,096 px is drawn smaller.
-        found: faces; their boxes are px of this image.
-        confidence: show percentages.
+        image: RGB uint8 [H, W, 3]; pictures with a side over 4,096 px are downscaled.
+        found: faces with boxes in px of this image.
+        confidence: whether to draw percentages.
     """
     whole = Image.fromarray(image)
     picture = _fit(whole, enlarge=False)
@@ -95,7 +95,7 @@ _Box = tuple[int, int, int, int]
 
 
 def _scale_box(face: Face, whole: tuple[int, int], drawn: tuple[int, int]) -> _Box:
-    """A box in px of the drawn picture, at least one px wide and high."""
+    """Scales a box to px of the drawn picture; it stays at least one px wide and high."""
     x, y = drawn[0] / whole[0], drawn[1] / whole[1]
     left, top = min(int(face.left * x), drawn[0] - 1), min(int(face.top * y), drawn[1] - 1)
     return left, top, max(left + 1, round(face.right * x)), max(top + 1, round(face.bottom * y))
@@ -104,7 +104,10 @@ def _scale_box(face: Face, whole: tuple[int, int], drawn: tuple[int, int]) -> _B
 def _find_room(
     box: _Box, size: tuple[int, int], picture: tuple[int, int], faces: Sequence[_Box], placed: Sequence[_Box]
 ) -> _Box:
-    """Where the tags of a box hide least: below, above, beside it, or in its lower corners; inside the picture."""
+    """Returns where the tags of a box cover least: below, above, beside it, or in its lower corners.
+
+    The position is inside the picture.
+    """
     left, top, right, bottom = box
     width, height = size
     corners = (
@@ -133,10 +136,10 @@ def _shared(one: _Box, other: _Box) -> int:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a JPEG or PNG, by its ending; folders above are made.
+    """Saves a JPEG or PNG, by its suffix, and creates missing folders.
 
     Raises:
-        ConfigError: the ending is another, or the file cannot be written.
+        ConfigError: the suffix is another, or the file cannot be written.
     """
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise ConfigError(f"{path}: pictures are written as .jpg or .png")
@@ -174,7 +177,7 @@ def _value(each: AttributePrediction, confidence: bool) -> str:
 
 
 def _fit(picture: Image.Image, *, enlarge: bool) -> Image.Image:
-    """The picture in a size that is drawn: no side over the limit, and wide enough for words if that is possible."""
+    """Resizes a picture for drawing: no side over the limit, and if possible wide enough for text."""
     longest = max(picture.size)
     factor = min(1.0, _MAX_SIDE_PX / longest)
     if enlarge and picture.width < _MIN_WIDTH_PX:

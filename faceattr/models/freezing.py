@@ -1,15 +1,15 @@
-"""Which blocks of a backbone train, and the frozen ones as a function of their own.
+"""Freezing blocks of a backbone, and splitting a model at a block boundary into a frozen prefix and the rest.
 
-A freeze depth d counts leading blocks, stem = block 0: blocks 0 to d - 1 do not train.
+A freeze depth d counts leading blocks, where block 0 is the stem: blocks 0 to d - 1 do not train.
 
     0              nothing is frozen
     1              the stem
     k              the stem and the k - 1 blocks after it
-    -1 or "all"    the whole backbone with its pooling, the same as `num_blocks`; heads always train
+    -1 or "all"    the whole backbone with its pooling, the same as `num_blocks`; the heads always train
 
-A frozen block gets no gradients, and runs in eval mode even while the model trains: batch-norm statistics and dropout
-stand still. So for every split depth k <= d, `prefix, suffix = split_at(model, k)` gives
-`suffix(prefix(images)) == model(images)` bit for bit, and `prefix` can be computed once per image and kept.
+A frozen block gets no gradients and runs in eval mode even while the model trains, so its batch-norm statistics do
+not change and its dropout is off. So for every split depth k <= d, `prefix, suffix = split_at(model, k)` gives
+`suffix(prefix(images)) == model(images)` bit for bit, and the prefix's output can be computed once and cached.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ FreezeDepth = int | Literal["all"]
 
 
 def resolve_depth(backbone: Backbone, depth: FreezeDepth) -> int:
-    """A freeze or split depth as a number of blocks from 0 to `num_blocks`.
+    """Converts a freeze or split depth into a number of blocks from 0 to `num_blocks`.
 
     Raises:
-        ConfigError: more blocks than the backbone has, or another negative number than -1.
+        ConfigError: the depth exceeds the number of blocks, or is a negative number other than -1.
     """
     if depth in ("all", -1):
         return backbone.num_blocks
@@ -46,7 +46,7 @@ def resolve_depth(backbone: Backbone, depth: FreezeDepth) -> int:
 
 
 def freeze(model: MultiAttributeModel, depth: FreezeDepth) -> None:
-    """Freezes the first `depth` blocks and lets all others train; replaces an earlier freeze.
+    """Freezes the first `depth` blocks and makes all others trainable. Replaces an earlier freeze.
 
     With LoRA, the backbone's own weights stay frozen whatever the depth, and only the LoRA matrices beyond it train.
 
@@ -60,13 +60,16 @@ def freeze(model: MultiAttributeModel, depth: FreezeDepth) -> None:
         trains = backbone.block_of(name) >= backbone.frozen_depth and (not lora_only or "lora_" in name)
         parameter.requires_grad_(trains)
         if not trains:
-            # An optimizer would go on with a gradient of the stage before.
+            # Otherwise an optimizer would keep using a gradient from the previous stage.
             parameter.grad = None
     backbone.train(model.training)
 
 
 class FrozenPrefix(nn.Module):
-    """Images to the activations at a boundary, in eval mode and without gradient. Shares its weights with the model."""
+    """Maps images to the activations at a boundary, in eval mode and without gradients.
+
+    Shares its weights with the model.
+    """
 
     def __init__(self, backbone: Backbone, depth: int) -> None:
         super().__init__()
@@ -75,20 +78,20 @@ class FrozenPrefix(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Activations at the boundary.
+        """Returns the activations at the boundary.
 
         Args:
             images: float32 [n, 3, S, S], normalised.
 
         Returns:
-            [n, ...] in the shape of the boundary; [n, num_features] where the whole backbone is frozen.
+            [n, ...] in the shape of the boundary; [n, num_features] if the whole backbone is frozen.
 
         Raises:
-            ConfigError: the model was frozen to a smaller depth since.
+            ConfigError: the model has since been frozen to a smaller depth.
         """
         if self._backbone.frozen_depth < self.depth:
             raise ConfigError(
-                f"split depth {self.depth}: only {self._backbone.frozen_depth} blocks of the model are frozen by now; "
+                f"split depth {self.depth}: only {self._backbone.frozen_depth} blocks of the model are frozen now; "
                 "split it again after each change of the freeze depth"
             )
         with torch.no_grad():
@@ -102,7 +105,7 @@ class FrozenPrefix(nn.Module):
         return self
 
     def compute_weights_id(self) -> str:
-        """SHA-256 over names, shapes, types and values of what the activations depend on, for cache keys."""
+        """Returns a cache key: SHA-256 of names, shapes, dtypes and values of the tensors that the activations use."""
         total = hashlib.sha256(f"{self._backbone.config}\0{self.depth}\n".encode())
         for name, tensor in sorted(self._backbone.module.state_dict().items()):
             if self._backbone.block_of(name) < self.depth:
@@ -112,16 +115,16 @@ class FrozenPrefix(nn.Module):
 
 
 class Suffix(nn.Module):
-    """Activations at a boundary to outputs by attribute. Shares its weights with the model.
+    """Maps the activations at a boundary to the outputs per attribute. Shares its weights with the model.
 
-    Its parameters are those of the blocks behind the boundary and of the heads, so that the prefix can stay on the CPU.
+    Its parameters are the blocks after the boundary and the heads, so that the prefix can stay on the CPU.
     """
 
     def __init__(self, model: MultiAttributeModel, depth: int) -> None:
         super().__init__()
         self.depth = depth
         backbone = model.backbone
-        # A tuple keeps the model out of the submodules, and is still followed by deepcopy.
+        # In a tuple the model is not registered as a submodule, and deepcopy still copies it.
         self._model = (model,)
         self.blocks = nn.ModuleDict()
         if depth < backbone.num_blocks:
@@ -131,12 +134,12 @@ class Suffix(nn.Module):
         self.train(model.training)
 
     def forward(self, activations: Tensor) -> dict[str, Tensor]:
-        """Attribute name -> float32 [n, outputs], from what the prefix returned."""
+        """Maps the prefix's output to attribute name -> float32 [n, outputs]."""
         model = self._model[0]
         return model.apply_heads(model.backbone.run_from(activations, self.depth))
 
     def train(self, mode: bool = True) -> "Suffix":
-        """Sets the mode of the model, in which frozen blocks stay in eval mode."""
+        """Sets the model's mode; frozen blocks stay in eval mode."""
         self.training = mode
         self._model[0].train(mode)
         return self
@@ -147,7 +150,7 @@ def split_at(model: MultiAttributeModel, depth: FreezeDepth) -> tuple[FrozenPref
 
     Args:
         model: frozen to at least `depth`; both parts share its weights.
-        depth: number of blocks in the prefix; `all` puts the pooling there too, so that features are what is passed on.
+        depth: number of blocks in the prefix. `all` includes the pooling, so that the prefix returns pooled features.
 
     Raises:
         ConfigError: the blocks before the boundary are not frozen, or the backbone cannot be run in parts.
@@ -168,7 +171,7 @@ def split_at(model: MultiAttributeModel, depth: FreezeDepth) -> tuple[FrozenPref
 
 
 def _topmost(backbone: Backbone, wanted: Callable[[str], bool]) -> list[tuple[str, nn.Module]]:
-    """The largest modules of which all tensors are wanted, by name; none lies in another."""
+    """Returns the outermost modules whose tensors are all wanted, with their names; none is inside another."""
     found: list[tuple[str, nn.Module]] = []
     for name, module in backbone.module.named_modules():
         if any(not above or name.startswith(f"{above}.") for above, _ in found):
@@ -185,8 +188,8 @@ class BlockReport:
 
     Attributes:
         name: `0 stem`, `1 layer1.0`, ..., `head hat`.
-        num_trained: numbers that the optimizer changes.
-        num_frozen: numbers that it does not.
+        num_trained: number of trainable parameters.
+        num_frozen: number of frozen parameters.
     """
 
     name: str
@@ -196,12 +199,12 @@ class BlockReport:
 
 @dataclass(frozen=True)
 class TrainableReport:
-    """What trains and what does not, block by block.
+    """Number of trainable and frozen parameters per block.
 
     Attributes:
-        backbone: its name.
+        backbone: name of the backbone.
         frozen_depth: number of frozen blocks.
-        rows: one a block, then one a head.
+        rows: one per block, then one per head.
     """
 
     backbone: str
@@ -210,12 +213,12 @@ class TrainableReport:
 
     @property
     def num_trained(self) -> int:
-        """Numbers that the optimizer changes."""
+        """Number of trainable parameters."""
         return sum(row.num_trained for row in self.rows)
 
     @property
     def num_frozen(self) -> int:
-        """Numbers that it does not."""
+        """Number of frozen parameters."""
         return sum(row.num_frozen for row in self.rows)
 
     def __str__(self) -> str:
@@ -227,7 +230,7 @@ class TrainableReport:
 
 
 def describe_trainable(model: MultiAttributeModel) -> TrainableReport:
-    """Counts trained and frozen parameters of every block and head."""
+    """Counts the trainable and frozen parameters of every block and head."""
     backbone = model.backbone
     blocks: list[list[nn.Parameter]] = [[] for _ in backbone.blocks]
     for name, parameter in backbone.module.named_parameters():

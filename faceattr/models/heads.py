@@ -1,15 +1,15 @@
-"""Heads: from the pooled features to the outputs of one attribute.
+"""Heads: map pooled features to the outputs of one attribute.
 
-binary      1 output    logit of yes
-multiclass  C outputs   one logit a class
-identity    N outputs   one logit a person
+binary      1 output    logit of the positive class
+multiclass  C outputs   one logit per class
+identity    N outputs   one logit per person
 age         1 output    years (`regression`), or 117 logits over the years 0 to 116 (`distribution`)
 """
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, assert_never, get_args
 
 from torch import nn
 
@@ -21,7 +21,7 @@ Activation = Literal["relu", "gelu"]
 AgeOutput = Literal["regression", "distribution"]
 
 NUM_YEARS = int(AGE_LIMIT)
-"""Outputs of an age head that gives a distribution: one logit for each of the years 0 to 116."""
+"""Number of outputs of a head that predicts an age distribution: one logit per year, 0 to 116."""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -31,10 +31,10 @@ class HeadConfig:
     """Shape of one head.
 
     Attributes:
-        hidden: lengths of the hidden layers; none is a linear head.
-        activation: after each hidden layer.
-        dropout: after each activation, in [0, 1).
-        age_output: what the head of an age attribute gives; the other kinds do not read it.
+        hidden: widths of the hidden layers; empty for a linear head.
+        activation: function after each hidden layer.
+        dropout: rate after each activation, in [0, 1).
+        age_output: output of an age head; ignored for other kinds of attribute.
     """
 
     hidden: tuple[int, ...] = ()
@@ -55,7 +55,7 @@ class HeadConfig:
             raise ConfigError(f"head: dropout is {self.dropout}; expected at least 0 and less than 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, the inverse of `from_dict`."""
+        """Returns JSON values; the inverse of `from_dict`."""
         return {**asdict(self), "hidden": list(self.hidden)}
 
     @classmethod
@@ -67,22 +67,22 @@ class HeadConfig:
 HEAD_PRESETS: dict[str, dict[str, HeadConfig]] = {
     "linear": {"default": HeadConfig()},
     "mlp": {"default": HeadConfig(hidden=(128,), dropout=0.1)},
-    # Seed 003: 128 hidden units for age and race, 64 for gender, age as one number.
+    # UTKFace ViT: 128 hidden units for age and race, 64 for gender, age as one number.
     "utkface_vit": {
         "default": HeadConfig(hidden=(128,), dropout=0.1, age_output="regression"),
         "gender": HeadConfig(hidden=(64,), dropout=0.1),
     },
-    # Seed 002: pool -> 512 ReLU -> dropout 0.5 -> outputs.
+    # CelebA accessories: pool -> 512 ReLU -> dropout 0.5 -> outputs.
     "celeba4": {"default": HeadConfig(hidden=(512,), activation="relu", dropout=0.5)},
 }
-"""Head shapes by name: attribute name -> shape, `default` for those that are not named."""
+"""Preset name -> attribute name -> head shape; `default` applies to attributes that are not listed."""
 
 
 def head_configs(preset: str, attributes: AttributeSet) -> dict[str, HeadConfig]:
-    """Attribute name -> head of a preset.
+    """Returns attribute name -> head shape of a preset.
 
     Raises:
-        ConfigError: no such preset.
+        ConfigError: the preset does not exist.
     """
     if preset not in HEAD_PRESETS:
         near = difflib.get_close_matches(preset, HEAD_PRESETS, n=1, cutoff=0.4)
@@ -93,10 +93,10 @@ def head_configs(preset: str, attributes: AttributeSet) -> dict[str, HeadConfig]
 
 
 def count_outputs(attribute: Attribute, config: HeadConfig) -> int:
-    """Number of outputs of an attribute's head.
+    """Returns the number of outputs of an attribute's head.
 
     Raises:
-        ConfigError: an identity attribute without at least two persons.
+        ConfigError: an identity attribute has fewer than two persons.
     """
     match attribute.kind:
         case "binary":
@@ -112,13 +112,14 @@ def count_outputs(attribute: Attribute, config: HeadConfig) -> int:
                     f"classes, found {list(attribute.classes)}"
                 )
             return len(attribute.classes)
+    assert_never(attribute.kind)
 
 
 def build_head(attribute: Attribute, config: HeadConfig, num_features: int) -> nn.Module:
-    """A head with random weights: float32 [n, num_features] -> [n, outputs].
+    """Builds a head with random weights: float32 [n, num_features] -> [n, outputs].
 
     A linear head is an `nn.Linear`; with hidden layers it is an `nn.Sequential` of Linear, activation, Dropout, ...,
-    Linear, as in seeds 002 and 003.
+    Linear, as in the presets celeba4 and utkface_vit.
     """
     outputs = count_outputs(attribute, config)
     if not config.hidden:

@@ -1,6 +1,6 @@
-"""What can be said of a saved model without loading it: its attributes, how it wants images, the hash of its files.
+"""Reads the facts about a saved model without loading its weights: attributes, preprocessing, hash of its files.
 
-Without torch, so that a driver, which only sends the model on to its workers, starts at once.
+Does not import torch, so that a driver, which only passes the model to its workers, starts fast.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from faceattr.models.saved_config import CONFIG_FILE, MODEL_FILES, find_weights,
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModelInfo:
-    """A saved model, but for its weights.
+    """A saved model without its weights.
 
     Attributes:
-        folder: where its files lie on this machine.
-        revision: commit hash if it came from the Hugging Face hub, else None.
-        weights_id: SHA-256 over the weights and the config: thresholds and calibration count.
-        attributes: with kinds and class order.
-        preprocessing: how it wants its images.
-        thresholds: binary attribute -> cut on its score.
-        calibration: attribute -> settings of what was fitted.
+        folder: local folder that contains its files.
+        revision: commit hash if the model came from the Hugging Face hub, else None.
+        weights_id: SHA-256 of the weights and the config, so thresholds and calibration are included.
+        attributes: attributes with kinds and class order.
+        preprocessing: image preprocessing of the backbone.
+        thresholds: binary attribute -> threshold of its score.
+        calibration: attribute -> fitted calibration settings.
         backbone: name of its backbone.
     """
 
@@ -45,10 +45,10 @@ class SavedModelInfo:
 def inspect_saved_model(
     model: str | Path, *, revision: str | None = None, storage: StorageConfig | None = None
 ) -> SavedModelInfo:
-    """Finds and checks a model as `MultiAttributeModel.from_pretrained` does, and leaves its weights on disk.
+    """Locates and checks a model as `MultiAttributeModel.from_pretrained` does, without loading its weights.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, or is not a model of ours.
+        ConfigError, ModelError: the model cannot be found, or was not saved by faceattr.
     """
     folder = locate_folder(model, patterns=MODEL_FILES, revision=revision, storage=storage)
     content = read_model_json(folder)
@@ -72,7 +72,7 @@ def inspect_saved_model(
 
 
 def hash_files(*paths: Path) -> str:
-    """SHA-256 over names and contents, hex."""
+    """Returns the SHA-256 of the names and contents of files, in hexadecimal."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -1,19 +1,19 @@
-"""Published weights of other projects, loaded into our model with equal outputs.
+"""Loads published weights of other projects into a `MultiAttributeModel` with equal outputs.
 
-Seed 004, CLIP ViT-L/14 on FairFace. Its names to ours, in our class order:
+The FairFace CLIP (ViT-L/14). Its names to ours, in our class order:
 
     vision_model.*, vision_model.vision_model.*  ->  backbone.module.*                      CLIPVisionModel
     {age,gender,race}_head.{weight,bias}         ->  heads.{age_group,gender,race}_head.*   rows reordered
 
-Its classes were sorted as strings (0-2, 10-19, 20-29, 3-9, ...); rows are moved to where our class order has them.
+Its classes were sorted as strings (0-2, 10-19, 20-29, 3-9, ...); rows are reordered to our class order.
 
-Seed 003, ViT-B/16 on UTKFace:
+The UTKFace ViT (ViT-B/16):
 
     backbone.*, vit.*                            ->  backbone.module.*                      of torchvision or timm
     {age,gender,race}_head.{0,3}.*               ->  heads.{age,gender,race_group}_head.*   layers of an MLP
 
-Its gender head gives one logit z of Female. Ours has the classes (Male, Female), and gives the logits (0, z), so that
-softmax says what its sigmoid said.
+Its gender head gives one logit z of Female. Ours has the classes (Male, Female) and gives the logits (0, z), so that
+the softmax equals its sigmoid.
 """
 
 import math
@@ -38,16 +38,16 @@ from faceattr.models.heads import HeadConfig, head_configs
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.weights import load_exactly, read_state_dict
 
-# Both families have heads of 64 numbers in every size that was published; shapes alone do not tell.
+# Every published size of both families has 64 features per attention head; shapes do not tell the number of heads.
 _HEAD_WIDTH = 64
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "*.safetensors", "*.bin", "*.pth", "*.pt")
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 FAIRFACE_CLIP_HEADS = {"age": "age_group", "gender": "gender", "race": "race"}
-"""Seed 004's heads -> our attributes."""
+"""Heads of the FairFace CLIP -> our attributes."""
 
 UTKFACE_VIT_HEADS = {"age": "age", "gender": "gender", "race": "race_group"}
-"""Seed 003's heads -> our attributes."""
+"""Heads of the UTKFace ViT -> our attributes."""
 
 Renames = tuple[tuple[str, str], ...]
 
@@ -76,7 +76,7 @@ TIMM_VIT_NAMES: Renames = (
     (r"(?:backbone|vit)\.((?:cls_token|pos_embed|patch_embed|blocks|norm)\b.*)", r"backbone.module.\1"),
     *_VIT_HEADS,
 )
-# Old transformers saved the position numbers, and a ViT may still have its ImageNet classifier.
+# Old versions of transformers saved the position indices, and a ViT may still contain its ImageNet classifier.
 _IGNORED = r".*\.position_ids|(?:backbone|vit)\.heads?\..+"
 
 
@@ -87,19 +87,19 @@ def load_fairface_clip(
     storage: StorageConfig | None = None,
     num_attention_heads: int | None = None,
 ) -> MultiAttributeModel:
-    """Loads seed 004's layout: a CLIP vision tower and linear heads age, gender and race.
+    """Loads the FairFace CLIP's layout: a CLIP vision tower and linear heads age, gender and race.
 
     Args:
         source: a weights file, or a folder, hub id or URI with one.
-        revision: for hub ids.
+        revision: branch, tag or commit, for hub ids.
         storage: how object storage is reached, where the source is a URI.
-        num_attention_heads: of the tower; one per 64 numbers of its width by default, as in every CLIP.
+        num_attention_heads: number of attention heads of the tower; by default its width / 64, as in every CLIP.
 
     Returns:
         A model with the attributes age_group, gender and race of FairFace, in evaluation mode.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, or is not of this layout.
+        ConfigError, ModelError: the source cannot be found, or has another layout.
     """
     path = _find_file(source, revision, storage)
     tensors = rename(read_state_dict(path), FAIRFACE_CLIP_NAMES, str(path))
@@ -139,20 +139,20 @@ def load_utkface_vit(
     storage: StorageConfig | None = None,
     num_attention_heads: int | None = None,
 ) -> MultiAttributeModel:
-    """Loads seed 003's layout: a ViT of torchvision or timm and MLP heads age, gender and race.
+    """Loads the UTKFace ViT's layout: a ViT of torchvision or timm and MLP heads age, gender and race.
 
     Args:
         source: a weights file, or a folder, hub id or URI with one.
-        revision: for hub ids.
+        revision: branch, tag or commit, for hub ids.
         storage: how object storage is reached, where the source is a URI.
-        num_attention_heads: of the ViT; one per 64 numbers of its width by default.
+        num_attention_heads: number of attention heads of the ViT; by default its width / 64.
 
     Returns:
         A model with the attributes age (years), gender and race_group, in evaluation mode; it squeezes images to the
-        square, as seed 003 does.
+        square, as its own code does.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, or is not of this layout.
+        ConfigError, ModelError: the source cannot be found, or has another layout.
     """
     path = _find_file(source, revision, storage)
     state = read_state_dict(path)
@@ -187,10 +187,10 @@ def load_utkface_vit(
 
 
 def rename(tensors: Mapping[str, Tensor], renames: Renames, where: str) -> dict[str, Tensor]:
-    """State dict under our names.
+    """Renames the tensors of a state dict to our names.
 
     Raises:
-        ModelError: a name that no pattern covers, or two names that become one.
+        ModelError: no pattern matches a name, or two names map to the same name.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -200,7 +200,7 @@ def rename(tensors: Mapping[str, Tensor], renames: Renames, where: str) -> dict[
         if ours is None or ours in renamed:
             table = "; ".join(f"{old} -> {new}" for old, new in renames)
             problem = "is not of this layout" if ours is None else f"becomes {ours!r}, as another one does"
-            raise ModelError(f"{where}: the tensor {name!r} {problem}. Names that are known: {table}")
+            raise ModelError(f"{where}: the tensor {name!r} {problem}. Known names: {table}")
         renamed[ours] = tensor
     return renamed
 
@@ -220,7 +220,7 @@ def _find_file(source: str | Path, revision: str | None, storage: StorageConfig 
 
 
 def _reorder_classes(tensors: dict[str, Tensor], ours: str, theirs: str, path: Path) -> None:
-    """Moves a head's rows from seed 004's class order to ours."""
+    """Moves a head's rows from the FairFace CLIP's class order to ours."""
     source, target = SEED_004_CLASSES[ours], FACE_ATTRIBUTES[ours].classes
     rows = torch.tensor([source.index(name) for name in target])
     for part in ("weight", "bias"):
@@ -234,7 +234,7 @@ def _reorder_classes(tensors: dict[str, Tensor], ours: str, theirs: str, path: P
 
 
 def _split_gender_logit(tensors: dict[str, Tensor], path: Path) -> None:
-    """One logit z of Female -> the logits (0, z) of Male and Female."""
+    """Replaces one logit z of Female by the logits (0, z) of Male and Female."""
     for part in ("weight", "bias"):
         name = f"heads.gender_head.3.{part}"
         tensor = _need(tensors, name, path)
@@ -254,7 +254,7 @@ def _count_layers(tensors: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def _side(num_positions: int, path: Path) -> int:
-    """Patches along one side, from the number of positions with the class token."""
+    """Returns the number of patches along one side, given the number of positions with the class token."""
     side = math.isqrt(num_positions - 1)
     if side * side != num_positions - 1:
         raise ModelError(f"{path}: {num_positions} positions are not a class token and a square of patches")

@@ -1,4 +1,4 @@
-"""LoRA through peft: small trainable matrices beside frozen linear layers, and merging them away for saving."""
+"""LoRA through peft: adds small trainable matrices to frozen linear layers, and merges them for saving."""
 
 import copy
 from collections.abc import Sequence
@@ -33,22 +33,22 @@ def apply_lora(
 ) -> int:
     """Adds LoRA to linear layers in the blocks that are not frozen, and freezes the backbone's own weights.
 
-    The outputs do not change until the new matrices, which start at zero effect, are trained. The wrapped layers
-    keep their place, so that freezing and splitting go on as before.
+    The outputs do not change until the new matrices are trained, because their product starts at zero. The wrapped
+    layers keep their names, so that freezing and splitting work as before.
 
     Args:
-        backbone: is changed in place.
-        rank: of the matrices.
-        alpha: their product counts alpha / rank.
-        dropout: on their input, in training.
-        targets: endings of names of linear layers; the attention projections by default.
-        use_dora: weight-decomposed LoRA.
+        backbone: changed in place.
+        rank: rank of the LoRA matrices.
+        alpha: the product of the matrices is scaled by alpha / rank.
+        dropout: dropout rate on the input of the matrices, in training.
+        targets: name suffixes of the linear layers to adapt; the attention projections by default.
+        use_dora: whether to use weight-decomposed LoRA (DoRA).
 
     Returns:
-        Number of layers that got LoRA.
+        Number of layers that were given LoRA.
 
     Raises:
-        ConfigError: no such layers, or LoRA is there already.
+        ConfigError: no layer matches, or the backbone already has LoRA.
     """
     if has_lora(backbone):
         raise ConfigError("LoRA is applied already; merge_lora first")
@@ -86,7 +86,7 @@ def has_lora(module: nn.Module) -> bool:
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Adds the LoRA products to the weights and puts the plain layers back, in place; the outputs stay."""
+    """Merges the LoRA products into the weights and restores the plain layers, in place; outputs do not change."""
     layers: list[tuple[str, Any]] = [
         (name, layer) for name, layer in module.named_modules() if isinstance(layer, LoraLayer)
     ]
@@ -97,7 +97,7 @@ def merge_lora(module: nn.Module) -> None:
 
 
 def merged_copy(module: ModuleT) -> ModuleT:
-    """A copy with LoRA merged; the module itself if it has none."""
+    """Returns a copy with LoRA merged, or the module itself if it has no LoRA."""
     if not has_lora(module):
         return module
     merged = copy.deepcopy(module)

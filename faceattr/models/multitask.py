@@ -20,14 +20,14 @@ from faceattr.models.weights import load_exactly, read_safetensors
 
 
 class MultiAttributeModel(nn.Module):
-    """Images to the outputs of every attribute.
+    """Maps images to the outputs of every attribute.
 
     Attributes:
-        attributes: with kinds and class order; the outputs follow them.
-        backbone: images to pooled features.
-        heads: one a attribute, under the key `<attribute>_head`; `head(name)` finds it.
+        attributes: attributes with kinds and class order; outputs follow this order.
+        backbone: maps images to pooled features.
+        heads: one per attribute, under the key `<attribute>_head`; `head(name)` returns it.
         head_configs: attribute name -> shape of its head.
-        thresholds: binary or derived attribute -> cut on its score; saved with the model.
+        thresholds: binary or derived attribute -> threshold of its score; saved with the model.
         calibration: attribute -> JSON settings; saved with the model.
     """
 
@@ -43,21 +43,21 @@ class MultiAttributeModel(nn.Module):
         """Builds heads with random weights on a backbone.
 
         Args:
-            backbone: becomes part of the model.
-            attributes: what is predicted.
-            heads: a name of `HEAD_PRESETS`, or the shape of each attribute's head.
-            thresholds: see the class.
-            calibration: see the class.
+            backbone: backbone that becomes part of the model.
+            attributes: attributes to predict.
+            heads: a name of `HEAD_PRESETS`, or attribute name -> head shape.
+            thresholds: see the class docstring.
+            calibration: see the class docstring.
 
         Raises:
-            ConfigError: a head is missing or impossible.
+            ConfigError: a head is missing or invalid.
         """
         super().__init__()
         self.attributes = attributes
         self.head_configs = head_configs(heads, attributes) if isinstance(heads, str) else dict(heads)
         check_heads(attributes, self.head_configs)
         self.backbone = backbone
-        # Bare names would clash with nn.Module's own: `clear`, `type`, `float` are attributes that a user may have.
+        # Attribute names as keys would clash with nn.Module's own: one may be named `clear`, `type` or `float`.
         self.heads = nn.ModuleDict(
             {
                 head_key(attribute.name): build_head(
@@ -70,13 +70,13 @@ class MultiAttributeModel(nn.Module):
         self.calibration = {name: dict(values) for name, values in (calibration or {}).items()}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs by attribute, in the order of `attributes`.
+        """Returns the outputs per attribute, in the order of `attributes`.
 
         Args:
-            images: float32 [n, 3, S, S], normalised as `backbone.preprocessing` says.
+            images: float32 [n, 3, S, S], normalised as `backbone.preprocessing` specifies.
 
         Returns:
-            Attribute name -> float32 [n, outputs]; see `faceattr.models.heads` for what they are.
+            Attribute name -> float32 [n, outputs]; `faceattr.models.heads` defines the outputs.
         """
         if not images.is_floating_point():
             raise ValueError(
@@ -86,19 +86,19 @@ class MultiAttributeModel(nn.Module):
         return self.apply_heads(self.backbone(images))
 
     def apply_heads(self, features: Tensor) -> dict[str, Tensor]:
-        """Pooled features float32 [n, num_features] -> attribute name -> float32 [n, outputs]."""
+        """Maps pooled features float32 [n, num_features] to attribute name -> float32 [n, outputs]."""
         return {name: self.head(name)(features) for name in self.attributes.names}
 
     def head(self, name: str) -> nn.Module:
-        """The head of an attribute; KeyError if there is none."""
+        """Returns the head of an attribute; raises KeyError if there is none."""
         return self.heads[head_key(name)]
 
     @property
     def config(self) -> SavedModelConfig:
-        """All of the model but its weights, as it would be saved.
+        """Everything but the weights, as `save_pretrained` stores it.
 
         Raises:
-            ConfigError: a threshold or a calibration does not belong to an attribute.
+            ConfigError: a threshold or calibration belongs to no attribute of the model.
         """
         return SavedModelConfig(
             backbone=self.backbone.config,
@@ -113,7 +113,7 @@ class MultiAttributeModel(nn.Module):
         """Writes `model.safetensors` and `config.json` into a new or empty local folder; LoRA is merged in the file.
 
         Raises:
-            ConfigError: the folder holds a model already, or a threshold is out of range.
+            ConfigError: the folder already contains a model, or a threshold is out of range.
         """
         if "://" in str(folder):
             raise ConfigError(f"{folder}: models are saved into a local folder; upload it from there")
@@ -128,16 +128,16 @@ class MultiAttributeModel(nn.Module):
         expected: AttributeSet | None = None,
         storage: StorageConfig | None = None,
     ) -> "MultiAttributeModel":
-        """Loads what `save_pretrained` wrote: evaluation mode, float32, on the CPU.
+        """Loads a saved model onto the CPU, in evaluation mode and float32.
 
         Args:
             source: local folder, Hugging Face hub id, or URI of a folder.
-            revision: for hub ids: branch, tag or commit.
-            expected: attributes that the model must have, with these kinds and class orders; it may have more.
+            revision: branch, tag or commit, for hub ids.
+            expected: attributes that the model must have, with the same kinds and class order; it may have more.
             storage: how object storage is reached, where the source is a URI.
 
         Raises:
-            ConfigError, ModelError: it cannot be found, is not a model of ours, or its attributes differ.
+            ConfigError, ModelError: the source cannot be found, was not saved by faceattr, or its attributes differ.
         """
         folder = locate_folder(source, patterns=MODEL_FILES, revision=revision, storage=storage)
         config = read_config(folder)
@@ -156,5 +156,5 @@ class MultiAttributeModel(nn.Module):
 
 
 def head_key(name: str) -> str:
-    """Key of an attribute's head in `MultiAttributeModel.heads`."""
+    """Returns the key of an attribute's head in `MultiAttributeModel.heads`."""
     return f"{name}_head"

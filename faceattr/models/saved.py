@@ -43,16 +43,16 @@ _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModelConfig:
-    """All of a saved model but its weights.
+    """Everything in a saved model but its weights.
 
     Attributes:
-        backbone: how to build it.
-        preprocessing: how it wants its images.
-        attributes: with kinds and class order.
-        heads: attribute name -> shape.
-        thresholds: binary or derived attribute -> cut on its score, in [0, 1].
-        calibration: attribute -> JSON settings of what `faceattr.evaluation` fitted.
-        library_versions: name -> version, of the libraries that wrote it.
+        backbone: how to build the backbone.
+        preprocessing: image preprocessing of the backbone.
+        attributes: attributes with kinds and class order.
+        heads: attribute name -> head shape.
+        thresholds: binary or derived attribute -> threshold of its score, in [0, 1].
+        calibration: attribute -> JSON settings fitted by `faceattr.evaluation`.
+        library_versions: library name -> version that wrote the model.
     """
 
     backbone: BackboneConfig
@@ -65,7 +65,7 @@ class SavedModelConfig:
 
     def __post_init__(self) -> None:
         check_heads(self.attributes, self.heads)
-        cut = {attribute.name for attribute in self.attributes.attributes if attribute.kind == "binary"}
+        cut = {attribute.name for attribute in self.attributes.attributes if attribute.has_threshold}
         cut |= {rule.name for rule in self.attributes.derived}
         for name, threshold in self.thresholds.items():
             if name not in cut:
@@ -77,16 +77,16 @@ class SavedModelConfig:
 
 
 def check_heads(attributes: AttributeSet, heads: Mapping[str, HeadConfig]) -> None:
-    """Raises ConfigError unless every attribute has a head and every head its attribute."""
+    """Raises ConfigError unless every attribute has a head and every head an attribute."""
     if set(heads) != set(attributes.names):
         raise ConfigError(f"heads: expected one for each of {list(attributes.names)}, found {sorted(heads)}")
 
 
 def write_model(folder: Path, config: SavedModelConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Writes both files, `config.json` last, so that a folder with it is complete.
+    """Writes both files, `config.json` last, so that a folder that contains it is complete.
 
     Raises:
-        ConfigError: the folder holds a model already, or the calibration is not JSON.
+        ConfigError: the folder already contains a model, or the calibration is not valid JSON.
     """
     if any((folder / name).exists() for name in MODEL_FILES):
         raise ConfigError(f"{folder}: holds a model already, and nothing is overwritten; choose another folder")
@@ -116,10 +116,10 @@ def write_model(folder: Path, config: SavedModelConfig, tensors: Mapping[str, Te
 
 
 def read_config(folder: Path) -> SavedModelConfig:
-    """Reads `config.json`; no weights.
+    """Reads `config.json` without the weights.
 
     Raises:
-        ModelError: the folder holds no model of faceattr, one of a later version, or a damaged one.
+        ModelError: the folder contains no model of faceattr, or it has a newer schema version or is damaged.
     """
     path = folder / CONFIG_FILE
     content = read_model_json(folder)
@@ -132,7 +132,7 @@ def read_config(folder: Path) -> SavedModelConfig:
 
 
 def check_attributes(found: AttributeSet, expected: AttributeSet, where: str) -> None:
-    """Raises ModelError unless every expected attribute is among the found ones with the same kind and classes."""
+    """Raises ModelError unless every expected attribute is present with the same kind and classes."""
     for attribute in expected.attributes:
         if attribute.name not in found.names:
             raise ModelError(f"{where}: has no attribute {attribute.name!r}, only {', '.join(found.names)}")

@@ -1,4 +1,4 @@
-"""`config.json` of a saved model as JSON, checked to be ours. Without torch, whose import takes longer than all this.
+"""Reads and checks the `config.json` of a saved model. Does not import torch, which would take longer than the rest.
 
 Its layout is in `faceattr.models.saved`.
 """
@@ -21,15 +21,15 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
 def read_model_json(folder: Path) -> dict[str, Any]:
-    """Content of `config.json`.
+    """Reads the content of `config.json`.
 
     Raises:
-        ModelError: the folder holds no model of faceattr, one of a later version, or a damaged one.
+        ModelError: the folder contains no model of faceattr, or it has a newer schema version or is damaged.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         found = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
-        legacy = f"; for {found[0]} of seed 003 or 004 use faceattr.models.legacy" if found else ""
+        legacy = f"; {found[0]} of another project: see faceattr.models.legacy" if found else ""
         raise ModelError(f"{folder}: expected a model saved by faceattr, found no {CONFIG_FILE} in it{legacy}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
         kind = content.get("model_type") if isinstance(content, dict) else type(content).__name__
         raise ModelError(
             f"{path}: expected a model saved by faceattr (model_type {MODEL_TYPE!r}), found {kind!r}; a CLIP model is "
-            "a backbone (`hf:` and its name), seeds 003 and 004 load through faceattr.models.legacy"
+            "a backbone (`hf:` and its name), the UTKFace ViT and FairFace CLIP load by faceattr.models.legacy"
         )
     if content.get("schema_version") != MODEL_SCHEMA_VERSION:
         raise ModelError(
@@ -50,10 +50,10 @@ def read_model_json(folder: Path) -> dict[str, Any]:
 
 
 def find_weights(folder: Path) -> Path:
-    """Path of `model.safetensors`.
+    """Returns the path of `model.safetensors`.
 
     Raises:
-        ModelError: it is missing; a pickle in its place is named and not loaded.
+        ModelError: the file is missing; a pickle in its place is named in the message and not loaded.
     """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -64,7 +64,11 @@ def find_weights(folder: Path) -> Path:
 
 
 def parse_attributes(content: Mapping[str, Any]) -> AttributeSet:
-    """The attributes of a model's config, classes in index order. Raises KeyError or TypeError where it is damaged."""
+    """Returns the attributes of a model's config, classes in index order.
+
+    Raises:
+        KeyError, TypeError: the config is damaged.
+    """
     return AttributeSet(
         attributes=tuple(
             Attribute(name=item["name"], kind=item["kind"], classes=tuple(item["classes"]))

@@ -1,4 +1,4 @@
-"""What trains when, as data: freeze stages over epochs, and learning rates that fall with depth."""
+"""Training schedules as data: stages with a freeze depth each, and layer-wise learning rates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from faceattr.models.multitask import MultiAttributeModel
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Some epochs with one freeze depth and one learning rate.
+    """A number of epochs with one freeze depth and one learning rate.
 
     Attributes:
-        num_epochs: at least 1.
+        num_epochs: number of epochs, at least 1.
         freeze_depth: see `faceattr.models.freezing`.
-        lr: peak learning rate of the heads; the blocks' is scaled by the layer decay.
+        lr: peak learning rate of the heads; for blocks it is scaled by the layer decay.
     """
 
     num_epochs: int
@@ -36,7 +36,7 @@ class Stage:
 def two_stages(
     *, head_epochs: int, epochs: int, head_lr: float = 1e-4, lr: float = 1e-5, freeze_depth: FreezeDepth = 0
 ) -> tuple[Stage, Stage]:
-    """Seed 003's schedule: heads on a frozen backbone, then all of it (or what lies beyond `freeze_depth`)."""
+    """Returns the UTKFace ViT's schedule: heads on a frozen backbone, then all blocks after `freeze_depth`."""
     return (
         Stage(num_epochs=head_epochs, freeze_depth="all", lr=head_lr),
         Stage(num_epochs=epochs, freeze_depth=freeze_depth, lr=lr),
@@ -52,18 +52,18 @@ def gradual_unfreezing(
     num_steps: int | None = None,
     freeze_depth: int = 0,
 ) -> tuple[Stage, ...]:
-    """Heads first, then ever more blocks from the last one down to `freeze_depth`.
+    """Trains the heads first, then unfreezes block by block from the last one down to `freeze_depth`.
 
     Args:
-        num_blocks: of the backbone.
-        epochs: in all; earlier stages get the odd ones.
-        lr: of the first stage.
-        lr_factor: from each stage to the next.
-        num_steps: number of stages after the first; one a block by default, fewer if there are fewer epochs.
-        freeze_depth: of the last stage.
+        num_blocks: number of blocks of the backbone.
+        epochs: total number of epochs; a remainder goes to the earlier stages.
+        lr: learning rate of the first stage.
+        lr_factor: learning rate of a stage divided by the previous stage's.
+        num_steps: number of stages after the first; by default one per block, or fewer if there are fewer epochs.
+        freeze_depth: freeze depth of the last stage.
 
     Raises:
-        ConfigError: no epoch for some stage, or an impossible depth.
+        ConfigError: some stage would get no epoch, or the depth is out of range.
     """
     if not 0 <= freeze_depth < num_blocks:
         raise ConfigError(f"gradual unfreezing: freeze_depth is {freeze_depth}; expected 0 to {num_blocks - 1}")
@@ -86,7 +86,7 @@ def gradual_unfreezing(
 
 
 def stage_at(stages: Sequence[Stage], epoch: int) -> int:
-    """Index of the stage that an epoch (counted from 0) belongs to; the last one if the stages are over.
+    """Returns the index of the stage of an epoch, counted from 0; the last stage after the end of the schedule.
 
     Raises:
         ConfigError: there are no stages.
@@ -104,14 +104,14 @@ def stage_at(stages: Sequence[Stage], epoch: int) -> int:
 def build_parameter_groups(
     model: MultiAttributeModel, *, lr: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Optimizer groups of the parameters that train.
+    """Builds optimizer parameter groups of the trainable parameters.
 
     The heads learn at `lr`, the last block at `lr * layer_decay`, the one before at `lr * layer_decay ** 2`, down to
     the stem. Biases, norms and embeddings have no weight decay.
 
     Returns:
         Groups with `params`, `lr`, `weight_decay`, and `name` such as `block3` or `heads_no_decay`. `lr` is final:
-        there is no `lr_scale`, which timm's schedulers would multiply in once more.
+        there is no `lr_scale`, by which timm's schedulers would scale it again.
 
     Raises:
         ConfigError: the layer decay is out of range, or nothing trains.
@@ -140,7 +140,7 @@ def build_parameter_groups(
 
 
 class _Layers(nn.Module):
-    """A model with the method by which timm asks for the order of layers, under the model's own parameter names."""
+    """Gives timm's `group_matcher` to a model, so that timm knows the layer order of the model's parameters."""
 
     def __init__(self, model: MultiAttributeModel) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class _Layers(nn.Module):
 
 
 def _layer_of(model: MultiAttributeModel, name: str) -> int:
-    """Block of a parameter of the model; heads come after the last block."""
+    """Returns the block index of a model parameter; heads come after the last block."""
     inside = name.removeprefix("backbone.module.")
     return model.backbone.num_blocks if inside == name else model.backbone.block_of(inside)
 

@@ -1,12 +1,12 @@
-"""Decoded images to what a backbone takes: uint8 all the way, floats only at the end, on the model's device.
+"""Transforms decoded images into model input: uint8 until the end, normalised to float on the model's device.
 
     eval    resize, central crop                                             -> Normalise
     train   random crop, flip, colours, blur, rain, fog; from a seed          -> Normalise
 
-Images travel between processes as uint8, a quarter of the bytes. A training image depends on nothing but the decoded
-image, the settings and its seed, so that the number of workers, their order and a resume change nothing.
+Images travel between processes as uint8, a quarter of the bytes of float32. A training image depends only on the
+decoded image, the settings and its seed, so that the number of workers, their order and a resume change nothing.
 
-Rain and fog on face images, the hard conditions of seed 001. Randomness is torch's global generator.
+Rain and fog on face images, the hard conditions of FaceCom. Randomness is torch's global generator.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from torchvision.transforms import InterpolationMode, v2
 from faceattr.config.augmentation import Augmentation
 from faceattr.models.backbones.preprocessing import Preprocessing
 
-# Longer side over the shorter one, up to which an image is resized whole.
+# Largest ratio of longer to shorter side at which an image is resized whole.
 _MAX_ASPECT = 16
 
 
 class Normalise(nn.Module):
-    """(x / 255 - mean) / std, on whatever device the images are; move it there with `.to(device)`."""
+    """(x / 255 - mean) / std, on the device of the images; move the module there with `.to(device)`."""
 
     mean: Tensor
     deviation: Tensor
@@ -36,13 +36,13 @@ class Normalise(nn.Module):
         self.register_buffer("deviation", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [..., 3, S, S] -> float32 [..., 3, S, S]."""
+        """Normalises uint8 [..., 3, S, S] -> float32 [..., 3, S, S]."""
         _check_pixels(images)
         return (images.float() / 255 - self.mean) / self.deviation
 
 
 class EvalTransform(nn.Module):
-    """Resize and central crop as the backbone was trained with."""
+    """Resize and central crop, as in the backbone's training."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class EvalTransform(nn.Module):
         self.crop = v2.CenterCrop(preprocessing.size_px)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [..., 3, H, W] -> uint8 [..., 3, S, S]."""
+        """Resizes and crops uint8 [..., 3, H, W] -> uint8 [..., 3, S, S]."""
         _check_pixels(images)
         if self.preprocessing.crop_mode == "center":
             images = _without_far_ends(images)
@@ -64,7 +64,7 @@ class EvalTransform(nn.Module):
 
 
 class TrainTransform:
-    """Random views of one image for training; see `Augmentation`."""
+    """Random augmentations of one image for training; see `Augmentation`."""
 
     def __init__(self, preprocessing: Preprocessing, augmentation: Augmentation | None = None) -> None:
         self.preprocessing = preprocessing
@@ -73,28 +73,28 @@ class TrainTransform:
         self._steps = _build_steps(preprocessing, self.augmentation)
 
     def __call__(self, image: Tensor, *, seed: int) -> Tensor:
-        """One view of one image.
+        """Returns one random view of one image.
 
         Args:
             image: uint8 [3, H, W].
-            seed: from `image_seed`; the same seed gives the same view.
+            seed: seed from `image_seed`; the same seed gives the same view.
 
         Returns:
-            uint8 [3, S, S]; what `EvalTransform` gives where the strength is 0.
+            uint8 [3, S, S]; equal to `EvalTransform` if the strength is 0.
         """
         _check_pixels(image)
         if image.ndim != 3:
             raise ValueError(f"expected one image [3, H, W], since each has its own seed, found {list(image.shape)}")
         if self.augmentation.strength == 0:
             return self._plain(image)
-        # torchvision draws from the global generator only; the caller's state is put back.
+        # torchvision draws from the global generator only; the caller's state is restored.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._steps(image)
 
 
 def image_seed(seed: int, *, epoch: int, row: int) -> int:
-    """Seed of one image in one epoch of a run, from 0 to 2**63 - 1; close inputs give unrelated seeds."""
+    """Returns the seed of one image in one epoch of a run, from 0 to 2**63 - 1; close inputs give unrelated seeds."""
     digest = hashlib.blake2b(f"{seed} {epoch} {row}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -114,7 +114,7 @@ def _build_steps(preprocessing: Preprocessing, augmentation: Augmentation) -> nn
         v2.ColorJitter(brightness=color, contrast=color, saturation=color, hue=color / 10),
     ]
     if augmentation.blur:
-        # A kernel of about a tenth of the side, odd.
+        # Odd kernel size of about a tenth of the side.
         blur = v2.GaussianBlur(max(3, size // 10 | 1), sigma=(0.1, 0.1 + 0.01 * size * strength))
         steps.append(v2.RandomApply([blur], p=min(1.0, augmentation.blur * strength)))
     if augmentation.rain:
@@ -125,9 +125,9 @@ def _build_steps(preprocessing: Preprocessing, augmentation: Augmentation) -> nn
 
 
 def _without_far_ends(images: Tensor) -> Tensor:
-    """Cuts the ends of strips, which the central crop would cut after the resize had made them huge.
+    """Cuts off the ends of very elongated images; the central crop would remove them after a huge resize.
 
-    A strip of 1 x 4,000 px resized to a shorter side of 224 would have 896,000 x 224 px.
+    An image of 1 x 4,000 px resized to a shorter side of 224 would have 896,000 x 224 px.
     """
     height, width = images.shape[-2:]
     most = _MAX_ASPECT * min(height, width)
@@ -145,7 +145,7 @@ _LIGHT_GRAY = 225.0
 
 
 class RandomRain(nn.Module):
-    """Bright slanted streaks, with probability p.
+    """Draws bright slanted streaks with probability p.
 
     Density, length and opacity grow with `strength` (0 to about 2).
     """
@@ -156,7 +156,7 @@ class RandomRain(nn.Module):
         self.strength = strength
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 [3, H, W] -> uint8 [3, H, W]."""
+        """Draws rain on uint8 [3, H, W] with probability p; the shape does not change."""
         if not _happens(self.p):
             return image
         return add_rain(
@@ -169,7 +169,7 @@ class RandomRain(nn.Module):
 
 
 class RandomFog(nn.Module):
-    """Patchy haze towards light gray, with probability p; its thickness grows with `strength` (0 to about 2)."""
+    """Blends patchy light gray haze over an image with probability p; grows with `strength` (0 to about 2)."""
 
     def __init__(self, p: float, strength: float = 1.0) -> None:
         super().__init__()
@@ -177,29 +177,29 @@ class RandomFog(nn.Module):
         self.strength = strength
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 [3, H, W] -> uint8 [3, H, W]."""
+        """Draws fog on uint8 [3, H, W] with probability p; the shape does not change."""
         if not _happens(self.p):
             return image
         return add_fog(image, thickness=min(0.85, 0.45 * self.strength * _uniform(0.6, 1.4)))
 
 
 def add_rain(image: Tensor, *, density: float, length_px: int, angle_deg: float, opacity: float) -> Tensor:
-    """Draws streaks.
+    """Draws rain streaks.
 
     Args:
         image: uint8 [3, H, W].
         density: drops per pixel.
-        length_px: of a streak.
-        angle_deg: of the streaks from the vertical.
-        opacity: of a streak, from 0 to 1.
+        length_px: length of a streak in px.
+        angle_deg: angle of the streaks from the vertical, in degrees.
+        opacity: opacity of a streak, from 0 to 1.
 
     Returns:
         uint8 [3, H, W].
     """
     height, width = image.shape[-2:]
     drops = (torch.rand(1, 1, height, width) < density).float()
-    size = length_px + 1 - length_px % 2  # an odd kernel keeps the place
-    # Each drop is drawn out along a line: distance of a pixel from it, faded over one pixel.
+    size = length_px + 1 - length_px % 2  # an odd kernel keeps the position
+    # Each drop becomes a line: a pixel's distance from that line, faded over one pixel.
     offsets = torch.arange(size, dtype=torch.float32) - size // 2
     slope = math.radians(angle_deg)
     distance = (offsets[None, :] * math.cos(slope) - offsets[:, None] * math.sin(slope)).abs()
@@ -209,11 +209,11 @@ def add_rain(image: Tensor, *, density: float, length_px: int, angle_deg: float,
 
 
 def add_fog(image: Tensor, *, thickness: float) -> Tensor:
-    """Blends towards light gray by a smooth random field.
+    """Blends an image towards light gray by a smooth random field.
 
     Args:
         image: uint8 [3, H, W].
-        thickness: share of gray on average, from 0 to 1.
+        thickness: mean share of gray, from 0 to 1.
 
     Returns:
         uint8 [3, H, W].

@@ -1,4 +1,4 @@
-"""State dicts from files, and into a module: safetensors or tensors-only pickles, nothing that could run code."""
+"""Reads state dicts from safetensors or tensors-only pickles, which cannot run code, and loads them into modules."""
 
 import pickle
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from faceattr.errors import ModelError
 
-# Under these keys training scripts save the state dict beside the optimizer's.
+# Keys under which training scripts save the state dict next to the optimizer's.
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _NAMES_SHOWN = 3
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU.
+    """Reads tensors by name onto the CPU.
 
     Args:
-        path: `.safetensors`, or a file of `torch.save`, which is read with `weights_only=True`; there the state dict
-            may lie under `model_state_dict`, `state_dict` or `model`.
+        path: `.safetensors`, or a file of `torch.save`, which is read with `weights_only=True`. The latter may contain
+            the state dict under `model_state_dict`, `state_dict` or `model`.
 
     Raises:
-        ModelError: the file is missing, damaged, or holds more than tensors.
+        ModelError: the file is missing, damaged, or contains more than tensors.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected weights as .safetensors, .pt, .pth or .bin")
@@ -52,10 +52,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU.
+    """Reads tensors by name onto the CPU.
 
     Raises:
-        ModelError: no safetensors file, for example a pickle under that name.
+        ModelError: the file is not safetensors, for example a pickle with that suffix.
     """
     try:
         return load_file(path)
@@ -67,10 +67,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Loads tensors into a module; every name and shape has to fit.
+    """Loads tensors into a module; all names and shapes must match.
 
     Raises:
-        ModelError: some tensor is missing, unknown, or of another shape.
+        ModelError: a tensor is missing, unknown, or has another shape.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in tensors]

@@ -1,1 +1,1 @@
-"""How long a run will take, on what, and what it costs: arithmetic over a table of measured rates. No torch, no Ray."""
+"""Duration, resources and cost of a run, calculated from a table of measured rates. No torch, no Ray."""

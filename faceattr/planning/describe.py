@@ -1,7 +1,4 @@
-"""A label plan as text.
-
-What stands in the way of a planned run, and what to do about it.
-"""
+"""A cost estimate as text: the figures, the bottleneck, and warnings with remedies."""
 
 from faceattr.data.runs.plan import PART_ROWS, TARGET_SHARDS
 from faceattr.planning.label_plan import CostEstimate, LabelEstimate, compute_core_s
@@ -9,7 +6,7 @@ from faceattr.planning.rates import Rates
 
 
 def describe_estimate(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> str:
-    """Time, machines, network, requests, storage, cost, warnings."""
+    """Returns time, machines, network, requests, storage, cost and warnings as text."""
     found = estimate.bottleneck
     core_s = compute_core_s(plan, rates)
     stages = ", ".join(f"{stage} {seconds * 1e3:.2f} ms" for stage, seconds in core_s.items())
@@ -22,9 +19,9 @@ def describe_estimate(plan: CostEstimate, estimate: LabelEstimate, rates: Rates)
         f"time        {format_hours(estimate.total_s)}: "
         + ", ".join(f"{phase} {format_hours(seconds)}" for phase, seconds in estimate.phases_s.items()),
         f"GPUs        {plan.num_gpus} {plan.gpu}, {estimate.gpu_rate:,.0f} images/s each",
-        f"CPU cores   {estimate.num_cores:,} ({2 * estimate.num_cores:,} vCPUs): {stages} an image",
+        f"CPU cores   {estimate.num_cores:,} ({2 * estimate.num_cores:,} vCPUs): {stages} per image",
         f"network     {read_bits_per_s / 1e9:,.2f} Gbit/s from the store, {estimate.pixel_bytes_per_s * 8 / 1e9:,.2f} "
-        "Gbit/s of pixels to the GPUs where they are decoded elsewhere",
+        "Gbit/s of pixels to the GPUs if they are decoded elsewhere",
         f"requests    {estimate.gets:,} GET, {estimate.puts:,} PUT and LIST",
         f"read        {estimate.read_bytes / 1e12:,.3f} TB",
         f"written     {estimate.output_bytes / 1e9:,.2f} GB: {estimate.num_shards:,} shards and the plan",
@@ -42,42 +39,42 @@ def _cost_lines(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> li
     if plan.gpu_price is None and rates.gpu(plan.gpu).price_source is not None:
         sources.insert(0, str(rates.gpu(plan.gpu).price_source))
     if plan.gpu_price is None or plan.core_price is None:
-        sources.append("lists change: give yours with --gpu-price and --core-price")
+        sources.append("list prices change: set yours with --gpu-price and --core-price")
     return [
-        f"cost        USD {total:,.2f}, {per_million:,.2f} a million images: {items}",
+        f"cost        USD {total:,.2f}, {per_million:,.2f} per million images: {items}",
         f"prices      {'; '.join(sources)}",
     ]
 
 
 def describe_rates(rates: Rates) -> str:
-    """The table with the source of each figure."""
+    """Returns the table of rates as text, with the source of each."""
     named = [*rates.figures.items(), *((f"price of {name}", each) for name, each in rates.prices.items())]
     lines = [f"{name:26} {each.value:>12,.7g} {each.unit}\n{'':26} {each.kind}: {each.source}" for name, each in named]
     return "\n".join(lines)
 
 
 def format_hours(seconds: float) -> str:
-    """Seconds as `12 s`, `3.4 min`, `5.6 h` or `7.8 days`."""
+    """Returns seconds as `12 s`, `3.4 min`, `5.6 h` or `7.8 days`."""
     for limit, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
         if seconds < limit:
             return f"{seconds / unit:,.0f} {name}" if unit == 1 else f"{seconds / unit:,.1f} {name}"
     return f"{seconds / 86_400:,.1f} days"
 
 
-# Above this a run of one folder lists, verifies and resumes slowly: its shards cannot grow further.
+# Above this a run in one folder lists, verifies and resumes slowly: its shards cannot grow further.
 _MOST_ROWS = TARGET_SHARDS * PART_ROWS
-_MUCH_PIXEL_TRAFFIC = 50e9  # bits a second; a fast node has 100 to 400
+_MUCH_PIXEL_TRAFFIC = 50e9  # bits per second; a fast node has 100e9 to 400e9
 
 
 def list_warnings(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> list[str]:
-    """One sentence each: what, and the remedy; the bottleneck first."""
+    """Returns warnings, each one sentence with a remedy; the bottleneck comes first."""
     found, warnings = estimate.bottleneck, []
     idle = 1 - found.use["GPUs"]
     if idle > 0.05:
         warnings.append(f"limited by the {found.name}, the GPUs idle {idle:.0%}: {_remedy(plan, estimate)}")
     if plan.input_kind == "prefix" and estimate.phases_s["list and plan"] > 0.1 * estimate.phases_s["label"]:
         warnings.append(
-            "listing takes long, since its pages come one after the other: give a manifest (an inventory of the bucket "
+            "listing takes long, since it is sequential: give a manifest (an inventory of the bucket "
             "as Parquet) and plan with --input manifest"
         )
     pixel_bits_per_s = estimate.pixel_bytes_per_s * 8
@@ -93,10 +90,10 @@ def list_warnings(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> 
         )
     if plan.gpu_rate is None and rates.figures["gpu_efficiency"].kind == "assumed":
         warnings.append(
-            "the rate of a GPU is calculated, not measured: run pipelines/label.py --dry-run on one and give --gpu-rate"
+            "the rate of a GPU is calculated, not measured: run pipelines/label.py --dry-run on one and set --gpu-rate"
         )
     if "GPUs" not in estimate.cost:
-        warnings.append(f"no list price of {plan.gpu} is known here: give --gpu-price; the cost lacks the GPUs")
+        warnings.append(f"no list price of {plan.gpu} is known here: set --gpu-price; the cost is without GPUs")
     return warnings
 
 
@@ -105,12 +102,12 @@ def _remedy(plan: CostEstimate, estimate: LabelEstimate) -> str:
     match estimate.bottleneck.name:
         case "driver":
             return (
-                f"one driver schedules and commits {rate:,.0f} images/s; take bigger blocks (--workers.block-rows "
-                f"{2 * plan.block_rows}) or several runs side by side, each with its own folder and driver"
+                f"one driver schedules and commits {rate:,.0f} images/s; use larger blocks (--workers.block-rows "
+                f"{2 * plan.block_rows}) or several concurrent runs, each with its own folder and driver"
             )
         case "object store":
             return (
-                f"a key prefix gives {rate / plan.num_prefixes:,.0f} GETs/s; spread keys over more (--prefixes), or "
+                f"a key prefix serves {rate / plan.num_prefixes:,.0f} GETs/s; spread keys over more (--prefixes), or "
                 "pack the images (--input packed)"
             )
         case _:

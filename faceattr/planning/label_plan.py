@@ -1,4 +1,4 @@
-"""What a label run of some size takes: time, machines, requests, bytes, money."""
+"""Time, machines, requests, bytes and cost of a label run of a given size."""
 
 import math
 from dataclasses import dataclass
@@ -8,33 +8,33 @@ from faceattr.data.runs.plan import PART_ROWS, choose_shard_size
 from faceattr.errors import ConfigError
 from faceattr.planning.rates import Bottleneck, Rates, Resource, find_bottleneck
 
-# What the job's stages claim; see faceattr/jobs/images/pipeline.py and read.py.
+# CPU requests of the job's stages; see faceattr/jobs/images/pipeline.py and read.py.
 _READ_CPUS, _READ_THREADS = 0.25, 16
 _MODEL_PX = 384
 _KEYS_PER_PAGE = 1_000
-# Cores are cheap beside GPUs: a few more than needed keep the queues in front of the model full.
+# Cores are cheap compared with GPUs: a few more than needed keep the queues in front of the model full.
 _CORE_HEADROOM = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostEstimate:
-    """A run to be planned.
+    """A label run to be estimated.
 
     Attributes:
-        num_images: how many.
-        pixels: of one image.
-        image_bytes: of one image, encoded.
+        num_images: number of images.
+        pixels: pixels of one image.
+        image_bytes: size of one encoded image, in bytes.
         gpu: kind of GPU.
-        num_gpus: how many.
-        num_cores: physical cores for reading and decoding; None for what keeps the GPUs busy.
-        num_questions: asked of each image.
-        num_attributes: in the table.
-        block_rows: images in a unit of work.
+        num_gpus: number of GPUs.
+        num_cores: physical cores for reading and decoding; None for as many as keep the GPUs busy.
+        num_questions: questions asked about each image.
+        num_attributes: attributes in the table.
+        block_rows: images per block.
         input_kind: listed below a prefix, named by a manifest, or packed in Parquet.
         num_prefixes: key prefixes that the images are spread over.
-        gpu_rate: images a second and GPU, if it was measured; else calculated.
-        gpu_price: USD an hour and GPU; None for the list price.
-        core_price: USD an hour and core; None for the list price.
+        gpu_rate: images per second and GPU if measured; None to calculate it.
+        gpu_price: USD per GPU hour; None for the list price.
+        core_price: USD per core hour; None for the list price.
     """
 
     num_images: int
@@ -60,17 +60,17 @@ class CostEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelEstimate:
-    """What the run takes.
+    """The resources and cost of a run.
 
     Attributes:
-        bottleneck: the rate and what sets it.
+        bottleneck: the rate and what limits it.
         num_cores: physical cores for reading and decoding.
-        gpu_rate: images a second that one GPU can do.
+        gpu_rate: images per second of one GPU.
         phases_s: phase to seconds, in order.
         gets: GET requests.
         puts: PUT and LIST requests.
-        read_bytes: from the object store, in all.
-        pixel_bytes_per_s: of decoded images on their way to the GPUs, at the run's rate.
+        read_bytes: total bytes read from the object store.
+        pixel_bytes_per_s: bytes per second of decoded images sent to the GPUs, at the run's rate.
         num_shards: files of the table.
         output_bytes: table, plan and manifest.
         cost: item to USD; an item without a known price is missing.
@@ -95,8 +95,8 @@ class LabelEstimate:
 
 
 def compute_core_s(plan: CostEstimate, rates: Rates) -> dict[str, float]:
-    """Core seconds an image needs before the model, by stage."""
-    waiting = _READ_CPUS * rates["read_latency_s"] / _READ_THREADS  # a reading task claims its share while it waits
+    """Returns core seconds per image before the model, by stage."""
+    waiting = _READ_CPUS * rates["read_latency_s"] / _READ_THREADS  # a reading task holds its CPU share while it waits
     return {
         "read": max(rates["read_cpu_s"], waiting) if plan.input_kind != "packed" else rates["read_packed_cpu_s"],
         "decode and resize": rates.decode_s(plan.pixels) * rates["decode_isolation"],
@@ -105,7 +105,7 @@ def compute_core_s(plan: CostEstimate, rates: Rates) -> dict[str, float]:
 
 
 def compute_gpu_rate(plan: CostEstimate, rates: Rates) -> float:
-    """Images a second of one GPU."""
+    """Returns images per second of one GPU."""
     if plan.gpu_rate is not None:
         return plan.gpu_rate
     gflop = rates["model_gflop_fixed"] + plan.num_questions * rates["model_gflop_per_question"]
@@ -113,7 +113,7 @@ def compute_gpu_rate(plan: CostEstimate, rates: Rates) -> float:
 
 
 def estimate_label(plan: CostEstimate, rates: Rates) -> LabelEstimate:
-    """Calculates a run. Raises ConfigError if the GPU is not in the table."""
+    """Calculates a run's resources and cost. Raises ConfigError if the GPU is not in the table."""
     gpu_rate = compute_gpu_rate(plan, rates)
     core_s = compute_core_s(plan, rates)
     gpus = Resource(units=plan.num_gpus, demand_s={"model": 1 / gpu_rate})
@@ -144,7 +144,7 @@ def estimate_label(plan: CostEstimate, rates: Rates) -> LabelEstimate:
     }
     table_row = rates["label_row_bytes"] + plan.num_attributes * rates["label_attribute_bytes"]
     output_bytes = plan.num_images * (table_row + rates["plan_row_bytes"])
-    # Each image once, or in row groups of 1,000; every shard and every plan part once more, to verify and to work on.
+    # Each image once, or in row groups of 1,000; every shard and plan part once more, to verify and to work on.
     image_gets = plan.num_images if plan.input_kind != "packed" else -(-plan.num_images // 1_000)
     gets, puts = image_gets + num_shards + 2 * num_parts, num_pages + num_shards + num_parts
     hours = (phases_s["start"] + phases_s["label"]) / 3600

@@ -1,8 +1,8 @@
-"""The table of rates that plans are calculated from, and where each of its figures comes from.
+"""The table of rates that estimates are calculated from, with the source of each figure.
 
-Capacity: how fast a stream of images can go through resources that each image needs for some time.
+Capacity: how fast a stream of images can pass through resources that each image occupies for some time.
 
-With `s_r` the seconds that an image keeps one unit of resource r busy, and `n_r` units of it, no run is faster than
+If an image occupies one unit of resource r for `s_r` seconds, and there are `n_r` units of it, no run is faster than
 
     rate <= min over r of n_r / s_r
 
@@ -30,7 +30,7 @@ class Rate:
 
     Attributes:
         value: the number.
-        unit: what it is a number of.
+        unit: its unit.
         kind: how it is known.
         source: where it comes from.
     """
@@ -47,7 +47,7 @@ class Gpu:
 
     Attributes:
         tflops: dense fp16 peak, TFLOP/s.
-        price: USD an hour, or None if no list price is known.
+        price: USD per hour, or None if no list price is known.
         price_source: whose price, and when.
     """
 
@@ -61,10 +61,10 @@ class Rates:
     """All figures.
 
     Attributes:
-        figures: by name.
-        decode_images_per_s: pixels of an image to images a second and core.
-        gpus: by name.
-        prices: by name.
+        figures: figures by name.
+        decode_images_per_s: pixels of an image to images per second and core.
+        gpus: kinds of GPU by name.
+        prices: prices by name.
     """
 
     figures: Mapping[str, Rate]
@@ -76,17 +76,17 @@ class Rates:
         return self.figures[name].value
 
     def price(self, name: str) -> float:
-        """USD."""
+        """Returns a price in USD."""
         return self.prices[name].value
 
     def gpu(self, name: str) -> Gpu:
-        """A GPU by name. Raises ConfigError if it is not in the table."""
+        """Returns a GPU by name. Raises ConfigError if it is not in the table."""
         if name not in self.gpus:
             raise ConfigError(f"--gpu: expected one of {', '.join(self.gpus)}, found {name!r}")
         return self.gpus[name]
 
     def decode_s(self, pixels: float) -> float:
-        """Core seconds to decode and resize an image: linear between the measured sizes, and beyond the last one."""
+        """Returns core seconds to decode and resize an image; linear between measured sizes and beyond the last."""
         sizes = np.array(sorted(self.decode_images_per_s), float)
         seconds = np.array([1 / self.decode_images_per_s[int(size)] for size in sizes])
         if pixels > sizes[-1]:
@@ -97,7 +97,7 @@ class Rates:
 
 @lru_cache(maxsize=1)
 def load_rates() -> Rates:
-    """The package's table."""
+    """Reads the package's table."""
     content = yaml.safe_load(resources.files("faceattr.planning").joinpath("rates.yaml").read_text("utf-8"))
     return Rates(
         figures={name: Rate(**figure) for name, figure in content["figures"].items()},
@@ -109,11 +109,11 @@ def load_rates() -> Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """Something of which there is only so much.
+    """A resource with limited capacity.
 
     Attributes:
-        units: how many there are: cores, GPUs, 1 for a single driver.
-        demand_s: seconds that one image keeps a unit busy, by what it is busy with.
+        units: number of units: cores, GPUs, 1 for a single driver.
+        demand_s: seconds for which one image occupies a unit, by stage.
     """
 
     units: float
@@ -121,7 +121,7 @@ class Resource:
 
     @property
     def rate(self) -> float:
-        """Images a second that the resource can serve, infinite if nothing is asked of it."""
+        """Images per second that the resource can serve; infinite if nothing uses it."""
         total = sum(self.demand_s.values())
         return self.units / total if total else float("inf")
 
@@ -131,9 +131,9 @@ class Bottleneck:
     """What limits a stream.
 
     Attributes:
-        rate: images a second.
-        name: of the resource that sets it.
-        use: resource to the share of its time that it is busy at this rate, 0 to 1.
+        rate: images per second.
+        name: name of the limiting resource.
+        use: resource to the share of time that it is busy at this rate, 0 to 1.
     """
 
     rate: float
@@ -142,7 +142,7 @@ class Bottleneck:
 
 
 def find_bottleneck(resources: Mapping[str, Resource]) -> Bottleneck:
-    """The slowest of some resources, and how busy the others are beside it."""
+    """Returns the slowest of some resources, and how busy the others are at its rate."""
     name = min(resources, key=lambda each: resources[each].rate)
     rate = resources[name].rate
     return Bottleneck(rate=rate, name=name, use={each: rate / resource.rate for each, resource in resources.items()})

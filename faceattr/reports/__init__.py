@@ -1,1 +1,1 @@
-"""Everything that people read of a run: pages, pictures, tables, model cards."""
+"""Reports that people read about a run: pages, plots, tables, model cards."""

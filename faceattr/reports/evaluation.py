@@ -1,4 +1,4 @@
-"""report.html of an evaluation: figures with intervals, groups, calibration, pictures; one file."""
+"""report.html of an evaluation: figures with intervals, groups, calibration and plots, in one file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,18 +29,18 @@ def render_report(
     differences: Sequence[Difference],
     compared: str | None,
 ) -> str:
-    """The page as HTML, pictures inside.
+    """Renders the page as HTML with embedded plots.
 
     Args:
-        evaluation: on the judged split.
-        model: as it was named.
-        weights_id: hash of its files.
-        data: packed runs.
-        counts: split -> images that were scored.
-        rejected: reason -> images that could not be used.
-        figures: title -> picture.
-        differences: to the compared model.
-        compared: its name.
+        evaluation: evaluation of the judged split.
+        model: name of the model, as given by the user.
+        weights_id: hash of the model's files.
+        data: URIs of the packed runs.
+        counts: split -> number of scored images.
+        rejected: reason -> number of images that could not be used.
+        figures: title -> plot.
+        differences: differences to the compared model.
+        compared: name of the compared model, if any.
     """
     return render_page(
         "evaluation_report.html",
@@ -70,7 +70,7 @@ def _describe(evaluation: Evaluation, name: str) -> dict[str, Any]:
     judged = evaluation.judged[name]
     figures = evaluation.figures[name]
     attribute = judged.attribute
-    with_classes = attribute.kind == "multiclass" and len(attribute.classes) <= _MAX_CLASSES and len(judged) > 0
+    with_classes = attribute.has_class_figures and len(attribute.classes) <= _MAX_CLASSES and len(judged) > 0
     before = evaluation.uncalibrated[name]
     calibration = evaluation.fitted.calibration.get(name) if len(judged) else None
     return {

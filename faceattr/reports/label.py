@@ -1,4 +1,4 @@
-"""The page that a label run leaves: counts, reasons, score histograms, rate over time."""
+"""Report page of a label run: counts, reject reasons, score histograms, throughput over time."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_files import damage_named, decode_versioned
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.version import Manifest, RunRecord
@@ -39,7 +39,7 @@ class LabelStatistics:
         self.label_counts |= {rule.name: np.zeros(2, np.int64) for rule in questions.derived}
         self.unknown: dict[str, int] = dict.fromkeys(self.label_counts, 0)
         self.mass_sums: dict[str, float] = {asked.attribute.name: 0.0 for asked in questions.asked}
-        # Scores of binary attributes; of multiclass ones, the score of the chosen class.
+        # Scores of binary attributes; for multiclass ones the score of the chosen class.
         self.histograms: dict[str, np.ndarray] = {
             asked.attribute.name: np.zeros(_NUM_BINS, np.int64) for asked in questions.asked
         }
@@ -47,7 +47,7 @@ class LabelStatistics:
 
     @property
     def num_labelled(self) -> int:
-        """Rows that were scored."""
+        """Number of scored rows."""
         name = self.questions.asked[0].attribute.name
         return int(self.label_counts[name].sum()) + self.unknown[name]
 
@@ -70,23 +70,23 @@ class LabelStatistics:
             self.histograms[name] += np.histogram(_top_scores(good, asked), bins=_NUM_BINS, range=(0.0, 1.0))[0]
 
     def positive_rate(self, name: str) -> float | None:
-        """Share of 1 among the known labels of a binary attribute."""
+        """Returns the share of 1 among the known labels of a binary attribute."""
         counts = self.label_counts[name]
         return float(counts[1] / counts.sum()) if counts.sum() else None
 
 
 def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
     scores = table[f"{asked.attribute.name}_score"]
-    if asked.attribute.kind == "binary":
+    if asked.attribute.is_yes_no:
         return np.asarray(scores.to_numpy())
     flat = scores.combine_chunks().flatten().to_numpy()
     return np.asarray(flat.reshape(-1, len(asked.attribute.classes)).max(axis=1)) if len(flat) else flat
 
 
 def write_label_report(store: Store, record: RunRecord, manifest: Manifest, statistics: LabelStatistics) -> None:
-    """Draws the page into the run folder."""
+    """Writes the page into the run folder."""
     keys = [entry.key for entry in store.list("sessions/")]
-    sessions = [decode_object(store.get(key), join_uri(store.uri, key)) for key in keys]
+    sessions = [decode_versioned(store.get(key), join_uri(store.uri, key)) for key in keys]
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions.sort(key=lambda session: float(session["started"]))
     store.put(report_key(manifest.version), render_label_report(record, manifest, statistics, sessions).encode())
@@ -95,7 +95,7 @@ def write_label_report(store: Store, record: RunRecord, manifest: Manifest, stat
 def render_label_report(
     record: RunRecord, manifest: Manifest, statistics: LabelStatistics, sessions: Sequence[dict[str, Any]]
 ) -> str:
-    """The page as HTML, one file, pictures inside."""
+    """Renders the page as a single HTML file with embedded plots."""
     attributes = []
     for asked in statistics.questions.asked:
         name = asked.attribute.name
@@ -138,14 +138,14 @@ def _draw_histogram(counts: np.ndarray, asked: AskedAttribute) -> str:
     figure = matplotlib.figure.Figure(figsize=(5.2, 1.9), layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(0.0, 1.0, _NUM_BINS + 1)
-    binary = asked.attribute.kind == "binary"
+    binary = asked.attribute.is_yes_no
     colours = [_ORANGE if binary and edge >= asked.threshold else _BLUE for edge in edges[:-1]]
     axes.bar(edges[:-1], counts, width=1 / _NUM_BINS, align="edge", color=colours)
     if asked.abstain is not None and binary:
         axes.axvspan(*asked.abstain, color=_GRAY, alpha=0.35, lw=0, label="abstain")
         axes.legend(frameon=False, fontsize=8)
     if counts.max() > 20 * max(1.0, float(np.median(counts))):
-        axes.set_yscale("symlog")  # sure answers pile up at the ends; the doubtful middle is what one looks for
+        axes.set_yscale("symlog")  # most scores are near 0 or 1; a log scale shows the uncertain ones between
     axes.set_xlim(0, 1)
     axes.set_xlabel("P(yes)" if binary else "score of the chosen class", fontsize=8)
     axes.set_ylabel("images", fontsize=8)
@@ -155,14 +155,14 @@ def _draw_histogram(counts: np.ndarray, asked: AskedAttribute) -> str:
 
 
 def _mean_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
-    """Images a second from the first rows of each session to its last: start-up is not counted."""
+    """Returns the images per second from the first rows of each session to its last, without start-up."""
     spans = [(session["samples"][0], session["samples"][-1]) for session in sessions if session["samples"]]
     seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in spans)
     return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds else None
 
 
 def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:
-    """Images a second over working time, sessions one after the other."""
+    """Draws images per second over working time, with sessions one after the other."""
     times, rates, offset = [], [], 0.0
     for session in sessions:
         samples = _thin_out(session["samples"])
@@ -185,6 +185,6 @@ def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _thin_out(samples: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
-    """First, last, and a few between: blocks come at once, and over short times a rate is noise."""
+    """Keeps the first, the last and a few samples between: blocks finish in bursts, so short-time rates are noise."""
     step = len(samples) // _MOST_RATES + 1
     return [*samples[:-1:step], *samples[-1:]]

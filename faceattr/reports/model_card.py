@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what the model is for, what it was judged on, how well it did, where it should not be used."""
+"""MODEL_CARD.md: intended use, evaluation data, figures, and limits of a model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,7 @@ from typing import Any
 import jinja2
 
 from faceattr.evaluation.evaluate import Evaluation
-
-_SHOWN = {
-    "binary": ("f1", "precision", "recall", "ap", "auc", "calibration_error"),
-    "multiclass": ("accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "coarse_accuracy"),
-    "age": ("mae", "within_5", "range_accuracy"),
-    "identity": ("top1", "top5", "macro_f1"),
-}
+from faceattr.evaluation.figures import card_figures
 
 
 def write_model_card(
@@ -27,16 +21,16 @@ def write_model_card(
     counts: Mapping[str, int],
     versions: Mapping[str, str],
 ) -> str:
-    """The card as Markdown.
+    """Renders the card as Markdown.
 
     Args:
-        evaluation: on the test split.
-        model: as it was named.
-        backbone: its name.
-        weights_id: hash of its files.
-        data: packed runs.
-        counts: split -> images.
-        versions: of the packages.
+        evaluation: evaluation on the test split.
+        model: name of the model, as given by the user.
+        backbone: name of the backbone.
+        weights_id: hash of the model's files.
+        data: URIs of the packed runs.
+        counts: split -> number of images.
+        versions: package name -> version.
     """
     template = resources.files("faceattr.reports").joinpath("templates/model_card.md").read_text("utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown
@@ -47,10 +41,10 @@ def write_model_card(
             {
                 "name": name,
                 "kind": judged.attribute.kind,
-                "classes": judged.attribute.classes if judged.attribute.kind == "multiclass" else (),
+                "classes": judged.attribute.classes if judged.attribute.has_class_figures else (),
                 "num_rows": len(judged),
                 "figures": [
-                    _describe(evaluation, name, each) for each in _SHOWN[judged.attribute.kind] if each in figures
+                    _describe(evaluation, name, each) for each in card_figures(judged.attribute) if each in figures
                 ],
                 "threshold": evaluation.fitted.thresholds.get(name),
                 "calibration": evaluation.fitted.calibration.get(name, {}).get("method"),
@@ -80,7 +74,7 @@ def _describe(evaluation: Evaluation, attribute: str, name: str) -> dict[str, An
 
 
 def _weakest_class(evaluation: Evaluation, attribute: str) -> str | None:
-    """The class of the lowest recall, which a mean hides."""
+    """Returns the class with the lowest recall, which a mean hides."""
     recalls = {
         name.removeprefix("recall/"): figure
         for name, figure in evaluation.figures[attribute].items()

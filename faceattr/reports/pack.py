@@ -1,7 +1,7 @@
-"""What a packed run leaves for people beside its shards, written anew with every version.
+"""Reports in a packed run next to its shards, rewritten with every version.
 
-stratification.csv     counts and rates of every class by split, and what differs by more than chance
-splits/train.csv ...   image_id and labels as text; lists beyond a million rows come in numbered parts
+stratification.csv     counts and rates of every class by split, and differences beyond chance
+splits/train.csv ...   image_id and labels as text; lists of more than a million rows are numbered parts
 conflicts.csv          (written with the plan) copies of one image whose labels cannot all be true
 """
 
@@ -44,11 +44,11 @@ def write_pack_report(version: RunVersion, statistics: PackedStatistics) -> None
         _write_split_lists(version.store, version.record, section.name, statistics.bad_rows)
     buffer = io.BytesIO()
     pyarrow.csv.write_csv(neutralise_table(rates_table(compute_rates(statistics.counts.to_table()))), buffer)
-    version.store.put(STRATIFICATION_KEY, buffer.getvalue())  # last: tells that the lists are there
+    version.store.put(STRATIFICATION_KEY, buffer.getvalue())  # written last: it marks the lists as complete
 
 
 def write_missing_report(version: RunVersion) -> None:
-    """Writes the tables of a published version whose session was killed before it had."""
+    """Writes the tables of a published version if its session was killed before it had written them."""
     if has_object(version.store, STRATIFICATION_KEY):
         return
     statistics = PackedStatistics(version.record.plan, read_attributes(version.schema))
@@ -113,11 +113,11 @@ def _encode(header: _Row, rows: list[_Row]) -> bytes:
 
 
 def describe_pack(version: RunVersion, problems: Sequence[str] = ()) -> str:
-    """What the user reads at the end.
+    """Returns the summary that is shown at the end of a pack run.
 
     Args:
-        version: published.
-        problems: what would spoil a training, see `LabelCounts.problems`.
+        version: published version.
+        problems: problems that would spoil a training; see `LabelCounts.problems`.
     """
     manifest, store, source = version.published, version.store, version.record.source
     if manifest is None:
@@ -150,24 +150,24 @@ def describe_pack(version: RunVersion, problems: Sequence[str] = ()) -> str:
 def _describe_selection(selection: Mapping[str, int] | None) -> list[str]:
     if selection is None:
         return []
-    chosen = f"{selection['positives']:,} with a yes and {selection['negatives']:,} with none"
+    chosen = f"{selection['positives']:,} positives and {selection['negatives']:,} negatives"
     return [f"selected {chosen}; left out {selection['left_out']:,}"]
 
 
 def _describe_teachers(teachers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """How labels were made of scores, where that is unusual; for people who compare scores with those of the run."""
+    """Describes unusual thresholds of the labelling runs, for people who compare scores with those runs."""
     lines = []
     for name, decision in teachers.items():
         if decision["threshold"] != DEFAULT_THRESHOLD:
             cut = f"{decision['threshold']:g}"
-            lines.append(f"scores of {name} are recentred: a yes from {cut} on there is a yes from 0.5 on here")
+            lines.append(f"scores of {name} are recentred: threshold {cut} of the label run becomes 0.5 here")
     return lines
 
 
 def _describe_copies(facts: Mapping[str, int], store: Store) -> list[str]:
     lines = []
     if facts["merged"]:
-        lines.append(f"{facts['merged']:,} rows stood in several label tables and became one each")
+        lines.append(f"{facts['merged']:,} rows were in several label tables and were merged")
     if facts["conflicts"]:
         done = f"{facts['masked']:,} labels were masked" if facts["masked"] else "kept"
         done = f"{facts['dropped']:,} rows were left out" if facts["dropped"] else done
@@ -176,16 +176,16 @@ def _describe_copies(facts: Mapping[str, int], store: Store) -> list[str]:
             f"see {join_uri(store.uri, CONFLICTS_KEY)}"
         )
     if facts["moved"]:
-        lines.append(f"{facts['moved']:,} rows left their official split, since a copy of them is in a held-out one")
+        lines.append(f"{facts['moved']:,} rows left their official split, because a copy is in a held-out split")
     return lines
 
 
 def describe_splits(rows: Mapping[str, int], label_counts: pa.Table, problems: Sequence[str]) -> list[str]:
-    """Images and labels by split as a table for the eye, then what is odd about them.
+    """Returns a table of images and labels by split, followed by notes on what is unusual.
 
     Args:
-        rows: images by split.
-        label_counts: in `label_counts.COUNT_SCHEMA`.
+        rows: number of images by split.
+        label_counts: table with `label_counts.COUNT_SCHEMA`.
         problems: see `LabelCounts.problems`.
     """
     rates = compute_rates(label_counts)

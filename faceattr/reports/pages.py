@@ -1,4 +1,4 @@
-"""HTML pages: one environment and one style sheet (`templates/style.css`) for all reports."""
+"""HTML pages: one template environment and one style sheet (`templates/style.css`) for all reports."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import jinja2
 
 
 def render_page(template: str, *, package: str = "faceattr.reports", **values: Any) -> str:
-    """A page as HTML, escaped; a name that the template uses and `values` lacks is an error.
+    """Renders a page as escaped HTML; a name that the template uses and `values` lacks is an error.
 
     Args:
         template: file in the `templates` folder of the package.
-        package: where it lies; what it includes may lie there or here.
-        values: what it shows.
+        package: package of the template; its includes may be there or in this package.
+        values: values of the template's names.
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
@@ -24,5 +24,5 @@ def render_page(template: str, *, package: str = "faceattr.reports", **values: A
 
 
 def report_key(version: int) -> str:
-    """Key of the report of a published version in its run folder."""
+    """Returns the key of a published version's report in its run folder."""
     return "report.html" if version == 1 else f"report-v{version}.html"

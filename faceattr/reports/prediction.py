@@ -1,4 +1,4 @@
-"""The page that a prediction run leaves: counts, reasons, histograms of scores, agreement with another run."""
+"""Report page of a prediction run: counts, reject reasons, score histograms, agreement with another run."""
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ class PredictionStatistics:
             each.name: np.zeros(len(each.classes), np.int64) for each in attributes.attributes
         }
         self.counts |= {rule.name: np.zeros(2, np.int64) for rule in attributes.derived}
-        # P(yes) of binary attributes, the score of the chosen class of others, years of ages.
+        # P(yes) of binary attributes, the score of the chosen class of others, years for ages.
         self.histograms = {name: np.zeros(_NUM_BINS, np.int64) for name in names}
         self.examples: dict[str, list[tuple[str, str]]] = {}
 
@@ -40,7 +40,7 @@ class PredictionStatistics:
                 examples.append((uri, error or ""))
         good = table.filter(pc.equal(table["status"], OK))
         for each in self.attributes.attributes:
-            if each.kind == "age":
+            if each.is_years:
                 self.histograms[each.name] += np.histogram(good[each.name].to_numpy(), _NUM_BINS, _YEARS)[0]
                 continue
             self.counts[each.name] += np.bincount(good[each.name].to_numpy(), minlength=len(each.classes))
@@ -51,7 +51,7 @@ class PredictionStatistics:
 
 def _shown_scores(table: pa.Table, attribute: Attribute) -> np.ndarray:
     scores = table[f"{attribute.name}_score"]
-    if attribute.kind != "multiclass":
+    if not pa.types.is_list(scores.type):
         return np.asarray(scores.to_numpy())
     flat = scores.combine_chunks().flatten().to_numpy()
     return np.asarray(flat.reshape(-1, len(attribute.classes)).max(axis=1)) if len(flat) else flat
@@ -64,7 +64,7 @@ def write_prediction_report(
     statistics: PredictionStatistics,
     agreement: Agreement | None,
 ) -> None:
-    """Draws the page into the run folder."""
+    """Writes the page into the run folder."""
     page = render_prediction_report(record, manifest, statistics, agreement)
     store.put(report_key(manifest.version), page.encode())
 
@@ -72,11 +72,11 @@ def write_prediction_report(
 def render_prediction_report(
     record: RunRecord, manifest: Manifest, statistics: PredictionStatistics, agreement: Agreement | None
 ) -> str:
-    """The page as HTML, one file, pictures inside."""
+    """Renders the page as a single HTML file with embedded plots."""
     attributes = []
     for each in statistics.attributes.attributes:
         counts = statistics.counts[each.name]
-        order = np.argsort(-counts)[:12] if each.kind == "identity" else np.arange(len(counts))
+        order = np.argsort(-counts)[:12] if each.is_person else np.arange(len(counts))
         attributes.append(
             {
                 "name": each.name,
@@ -86,7 +86,7 @@ def render_prediction_report(
                     statistics.histograms[each.name],
                     each,
                     record.notes["thresholds"].get(each.name, 0.5),
-                    _YEARS if each.kind == "age" else (0.0, 1.0),
+                    _YEARS if each.is_years else (0.0, 1.0),
                 ),
             }
         )

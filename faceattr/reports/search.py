@@ -1,4 +1,4 @@
-"""The page that a search leaves."""
+"""Report page of a search."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,16 +24,16 @@ def render_search_report(
     test: Mapping[str, Any] | None,
     best_config: str,
 ) -> str:
-    """The page as HTML, one file, pictures inside.
+    """Renders the page as a single HTML file with embedded plots.
 
     Args:
-        record: of the run.
-        space: of the search.
-        trials: that are over, by number.
-        best: the winner.
-        notes: what was decided about caches.
-        test: figures of the winner on the test split, if there is one.
-        best_config: its settings as YAML.
+        record: record of the run.
+        space: search space.
+        trials: finished trials, by number.
+        best: best trial.
+        notes: decisions about caches.
+        test: figures of the best trial on the test split, if there is one.
+        best_config: settings of the best trial as YAML.
     """
     judged = [trial for trial in trials if trial.judgement is not None]
     ranked = sorted(judged, key=lambda each: -each.judgement.objective)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The page that a training leaves: figures of the best epoch, curves, labels, settings."""
+"""Report page of a training run: figures of the best epoch, curves, labels, settings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,14 +21,14 @@ def render_training_report(
     *,
     best_epoch: int,
 ) -> str:
-    """The page as HTML, one file, pictures inside.
+    """Renders the page as a single HTML file with embedded plots.
 
     Args:
-        record: of the run.
-        attributes: of the model.
-        history: one record an epoch.
-        counts: split -> attribute -> labels by class.
-        best_epoch: counted from 0.
+        record: record of the run.
+        attributes: attributes of the model.
+        history: one record per epoch.
+        counts: split -> attribute -> number of labels by class.
+        best_epoch: number of the best epoch, from 0.
     """
     best = best_record(history, best_epoch)
     shown = []
@@ -37,7 +37,7 @@ def render_training_report(
         by_class = [
             (label, best[f"val/{name}/f1/{label}"], best[f"val/{name}/recall/{label}"])
             for label in attribute.classes
-            if attribute.kind == "multiclass"
+            if attribute.has_class_figures
         ]
         shown.append(
             {

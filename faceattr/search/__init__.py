@@ -1,1 +1,1 @@
-"""Search: spaces of settings, how trials are drawn and judged, what is kept of them. No Ray."""
+"""Search: spaces of settings, how trials are drawn and judged, and their records. No Ray."""

@@ -1,4 +1,4 @@
-"""What a search has to know of its network before it starts: its blocks, and what crosses their boundaries."""
+"""Facts about a network that a search needs before it starts: its blocks, and the activations between them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from faceattr.models.multitask import MultiAttributeModel
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryFacts:
-    """One boundary.
+    """Facts about one boundary between blocks.
 
     Attributes:
         depth: number of blocks before it.
-        shape: of the activations of one image there.
-        prefix_flops: of the blocks before it, forward, one image.
-        suffix_flops: of what lies behind it.
+        shape: shape of the activations of one image there.
+        prefix_flops: FLOPs of the blocks before it, forward, one image.
+        suffix_flops: FLOPs of the blocks and heads after it.
     """
 
     depth: int
@@ -28,23 +28,23 @@ class BoundaryFacts:
 
     @property
     def num_values(self) -> int:
-        """Numbers of one image."""
+        """Number of values in one image's activations."""
         return int(torch.Size(self.shape).numel())
 
     @property
     def saved_share(self) -> float:
-        """Share of a training step that a cache saves, a step backward being twice as dear as one forward."""
+        """Share of a training step that a cache saves, if a backward pass costs twice as much as a forward pass."""
         return self.prefix_flops / max(1, self.prefix_flops + 3 * self.suffix_flops)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneCuts:
-    """A network.
+    """The boundaries of a network.
 
     Attributes:
-        num_blocks: of the backbone, stem included.
-        can_split: whether it can be cut between two of them.
-        boundaries: depth -> facts.
+        num_blocks: number of blocks of the backbone, including the stem.
+        can_split: whether it can be cut between two blocks.
+        boundaries: depth -> facts about the boundary.
     """
 
     num_blocks: int
@@ -53,11 +53,11 @@ class BackboneCuts:
 
 
 def measure_cuts(model: MultiAttributeModel, depths: Sequence[int | str]) -> BackboneCuts:
-    """Facts of a model at some freeze depths; runs one gray image through it.
+    """Measures a model's boundaries at some freeze depths; runs one gray image through it.
 
     Args:
-        model: on the CPU; it is left frozen as it was, in eval mode.
-        depths: as in `freeze.depth`; those at which it cannot be cut are left out.
+        model: a model on the CPU; its frozen blocks stay as they were, and it is left in eval mode.
+        depths: depths as in `freeze.depth`; depths at which the model cannot be cut are left out.
 
     Raises:
         ConfigError: the backbone has fewer blocks.

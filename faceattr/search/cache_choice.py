@@ -1,12 +1,12 @@
-"""Which activations a search computes once for all its trials, and which of them a trial can use.
+"""Chooses the activations that a search computes once for all its trials, and the ones that a trial can use.
 
-    heads alone     always: a few KiB an image, and all of the backbone is saved
+    heads alone     always: a few KiB per image, and the whole backbone is saved
     otherwise       one cache, at the shallowest of the space's freeze depths where at least a quarter of a training
                     step is saved and the cache is not larger than allowed; deeper trials read it too
     never           where images change before the boundary: augmentation (unless a number of random views is cached)
                     and mixup; or where the space searches what the frozen blocks compute
 
-The keys of a cache are computed anew in every trial, so a trial whose frozen blocks differ does not find it.
+The keys of a cache are computed again in every trial, so a trial whose frozen blocks differ does not find it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from faceattr.search.space import Space
 from faceattr.training.features.key import FeatureKey, View
 
 _LEAST_SAVED = 0.25
-# What decides the numbers at every boundary; a cache would serve a fraction of the trials.
+# Settings that change the numbers at every boundary; a cache would serve only a fraction of the trials.
 _COMPUTED_BY = ("model.backbone", "model.pretrained", "model.image_size", "model.args", "model.checkpoint")
 _VIEW_KEYS = (
     "seed",
@@ -37,9 +37,9 @@ class CachePlan:
     """The caches of a search.
 
     Attributes:
-        boundaries: depths, ascending; none without a cache.
+        boundaries: depths, ascending; empty without a cache.
         plain: whether training images are cached as they are.
-        num_views: random views that are cached besides.
+        num_views: number of random views that are cached in addition.
         notes: what was decided and why, one line each.
     """
 
@@ -50,7 +50,7 @@ class CachePlan:
 
 
 def possible_depths(space: Space, base: TrainConfig) -> list[int | str]:
-    """Freeze depths that trials may have."""
+    """Returns the freeze depths that trials may have."""
     found = space.possible("freeze.depth")
     if found is None:
         return [base.freeze.depth]
@@ -68,15 +68,15 @@ def plan_caches(
     mode: Literal["auto", "on", "off"],
     num_rows: int,
 ) -> CachePlan:
-    """Applies the rule.
+    """Chooses the caches by the rule above.
 
     Args:
-        space: of the search.
+        space: space of the search.
         base: settings that the trials share.
-        facts: of the base's network, at the space's freeze depths.
-        settings: of the cache.
-        mode: `--cache`.
-        num_rows: training and validation images.
+        facts: facts about the base's network, at the space's freeze depths.
+        settings: settings of the cache.
+        mode: value of `--cache`.
+        num_rows: number of training and validation images.
     """
     if mode == "off":
         return CachePlan(notes=("no cache: --cache off",))
@@ -129,7 +129,7 @@ def _refusal(boundary: BoundaryFacts, settings: FeaturesConfig, *, num_bytes: fl
 
 
 def all_cached(space: Space, base: TrainConfig, facts: BackboneCuts, plan: CachePlan) -> bool:
-    """Whether no trial of the space reads images."""
+    """Returns whether no trial of the space reads images."""
     depths = {facts.num_blocks if depth in ("all", -1) else int(depth) for depth in possible_depths(space, base)}
     strengths = space.possible("augment.strength") or (base.augment.strength,)
     mixups = space.possible("optim.mixup_alpha") or (base.optim.mixup_alpha,)
@@ -147,8 +147,8 @@ class CacheUse:
 
     Attributes:
         boundary: depth where its network begins.
-        train: of its training images, one key a view.
-        val: of its validation images.
+        train: keys of its training images' caches, one per view.
+        val: key of its validation images' cache.
     """
 
     boundary: int
@@ -164,14 +164,14 @@ def choose_cache(
     *,
     data_fingerprint: str,
 ) -> CacheUse | str:
-    """What a trial can read, or why it reads images.
+    """Returns the caches that a trial can read, or the reason why it reads images.
 
     Args:
-        config: of the trial.
-        model: built from it, before its first step.
-        plan: of the search.
-        settings: of the cache.
-        data_fingerprint: of the data in the order of its rows.
+        config: config of the trial.
+        model: the model built from it, before its first step.
+        plan: caches of the search.
+        settings: settings of the cache.
+        data_fingerprint: fingerprint of the data in the order of its rows.
     """
     if not plan.boundaries:
         return plan.notes[0] if plan.notes else "no cache"
@@ -184,7 +184,7 @@ def choose_cache(
     depth = resolve_depth(model.backbone, config.freeze.depth)
     usable = [boundary for boundary in plan.boundaries if boundary <= depth]
     if not usable:
-        return f"freeze depth {depth} lies before the cached boundary {plan.boundaries[0]}"
+        return f"freeze depth {depth} is before the cached boundary {plan.boundaries[0]}"
     views = range(plan.num_views) if config.augment.strength else [None]
     keys = boundary_keys(config, model, max(usable), settings, data_fingerprint=data_fingerprint, views=[*views, None])
     return CacheUse(boundary=max(usable), train=tuple(keys[:-1]), val=keys[-1])
@@ -199,7 +199,7 @@ def boundary_keys(
     data_fingerprint: str,
     views: Sequence[int | None],
 ) -> list[FeatureKey]:
-    """Keys of a boundary's caches, one a view; None is for images as they are."""
+    """Computes the keys of a boundary's caches, one per view; view None means images as they are."""
     with torch.no_grad():
         weights_id = FrozenPrefix(model.backbone, boundary).compute_weights_id()
     return [

@@ -1,9 +1,9 @@
-"""The space of a search that names none, by what its trials start from.
+"""The space of a search without `--space`, chosen by what its trials start from.
 
     from trained weights    loss weights, heads, freeze depth, learning rate, its decay over the depth, augmentation
     from random weights     loss weights, heads, learning rate, augmentation: frozen random blocks would learn nothing
 
-The settings of the train job itself are part of it, so that the first trial can have them.
+The settings of the train job itself are part of the space, so that the first trial can have them.
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from faceattr.search.distributions import Choice, Uniform
 from faceattr.search.space import Searched, Space
 from faceattr.training.recipe import find_start
 
-# With more attributes a weight for each would be too many settings to search.
+# With more attributes, one weight per attribute would be too many settings to search.
 _MOST_WEIGHTS = 8
 _LR_FACTOR = 10.0
-# Of Adam on networks from random weights; wider where the job's own rate is outside.
+# Range for Adam on networks from random weights; extended if the job's own rate is outside.
 _RANDOM_LRS = (3e-4, 1e-2)
 
 
 def build_default_space(base: TrainConfig, attributes: Sequence[str], *, num_blocks: int, can_split: bool) -> Space:
-    """A space that fits the data's attributes, the backbone and its weights.
+    """Builds a space that fits the data's attributes, the backbone and its weights.
 
     Args:
-        base: settings that the trials share, with nothing left to choose; the space holds its own.
-        attributes: names of the learnt ones.
-        num_blocks: of the backbone, stem included.
-        can_split: whether it can be frozen in part and cached.
+        base: settings that the trials share, with every open setting chosen; the space contains these values.
+        attributes: names of the attributes to learn.
+        num_blocks: number of blocks of the backbone, including the stem.
+        can_split: whether the backbone can be frozen in part and cached.
     """
     main, lr, strength = base.loss.main, base.fit.optim.lr, base.augmentation.strength
     searched: dict[str, Searched] = {}
@@ -63,7 +63,7 @@ def build_default_space(base: TrainConfig, attributes: Sequence[str], *, num_blo
 
 
 def _around(low: float, high: float, own: float, *, log: bool = False) -> Uniform:
-    """A range that holds the job's own value."""
+    """Returns a range that contains the job's own value."""
     return Uniform(min(low, own), max(high, own), log=log)
 
 
@@ -72,6 +72,6 @@ def _ascending(*values: float) -> tuple[float, ...]:
 
 
 def _thawed_depths(num_blocks: int) -> tuple[int, ...]:
-    """Depths that leave the last block, the last quarter and the last half of the blocks to train."""
+    """Returns the depths that leave the last block, the last quarter and the last half of the blocks to train."""
     depths = {num_blocks - max(1, round(num_blocks * share)) for share in (1 / num_blocks, 1 / 4, 1 / 2)}
     return tuple(sorted((depth for depth in depths if depth > 0), reverse=True)) or (0,)

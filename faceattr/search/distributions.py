@@ -1,4 +1,4 @@
-"""What one setting may be: a range or a list, drawn by a random number generator or suggested by Optuna."""
+"""The possible values of one setting: a range or a list, drawn by a random number generator or chosen by Optuna."""
 
 import math
 from collections.abc import Sequence
@@ -13,37 +13,37 @@ from faceattr.errors import ConfigError
 
 
 class Distribution(Protocol):
-    """What a setting may be."""
+    """The possible values of a setting."""
 
     @property
     def extremes(self) -> Sequence[Any]:
-        """Values that are possible if all are: the ends of a range, or the whole list."""
+        """The possible values that matter for checks: the ends of a range, or the whole list."""
         ...
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is possible."""
+        """Returns whether a value is possible."""
         ...
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """A random value."""
+        """Draws a random value."""
         ...
 
     def suggest(self, trial: optuna.Trial, key: str) -> Any:
-        """A value that Optuna chooses."""
+        """Returns a value that Optuna chooses."""
         ...
 
     def to_optuna(self) -> BaseDistribution:
-        """The same in Optuna's terms."""
+        """Returns the same distribution as Optuna's type."""
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in a space file."""
+        """Returns the form that a space file has."""
         ...
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """A number from a range, evenly in itself or in its logarithm."""
+    """A number from a range, uniform in itself or in its logarithm."""
 
     low: float
     high: float
@@ -61,25 +61,25 @@ class Uniform:
         return (self.low, self.high)
 
     def holds(self, value: Any) -> bool:
-        """See Distribution."""
+        """See `Distribution`."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def draw(self, rng: np.random.Generator) -> float:
-        """See Distribution."""
+        """See `Distribution`."""
         if self.log:
             return float(min(max(math.exp(rng.uniform(math.log(self.low), math.log(self.high))), self.low), self.high))
         return float(rng.uniform(self.low, self.high))
 
     def suggest(self, trial: optuna.Trial, key: str) -> float:
-        """See Distribution."""
+        """See `Distribution`."""
         return trial.suggest_float(key, self.low, self.high, log=self.log)
 
     def to_optuna(self) -> BaseDistribution:
-        """See Distribution."""
+        """See `Distribution`."""
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def to_json(self) -> dict[str, Any]:
-        """See Distribution."""
+        """See `Distribution`."""
         return {"loguniform" if self.log else "uniform": [self.low, self.high]}
 
 
@@ -101,23 +101,23 @@ class RandInt:
         return (self.low, self.high)
 
     def holds(self, value: Any) -> bool:
-        """See Distribution."""
+        """See `Distribution`."""
         return isinstance(value, int) and self.low <= value <= self.high
 
     def draw(self, rng: np.random.Generator) -> int:
-        """See Distribution."""
+        """See `Distribution`."""
         return int(rng.integers(self.low, self.high + 1))
 
     def suggest(self, trial: optuna.Trial, key: str) -> int:
-        """See Distribution."""
+        """See `Distribution`."""
         return trial.suggest_int(key, self.low, self.high)
 
     def to_optuna(self) -> BaseDistribution:
-        """See Distribution."""
+        """See `Distribution`."""
         return IntDistribution(self.low, self.high)
 
     def to_json(self) -> dict[str, Any]:
-        """See Distribution."""
+        """See `Distribution`."""
         return {"randint": [self.low, self.high]}
 
 
@@ -140,23 +140,23 @@ class Choice:
         return self.values
 
     def holds(self, value: Any) -> bool:
-        """See Distribution."""
+        """See `Distribution`."""
         return value in self.values
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """See Distribution."""
+        """See `Distribution`."""
         return self.values[int(rng.integers(len(self.values)))]
 
     def suggest(self, trial: optuna.Trial, key: str) -> Any:
-        """See Distribution."""
+        """See `Distribution`."""
         return trial.suggest_categorical(key, self.values)
 
     def to_optuna(self) -> BaseDistribution:
-        """See Distribution."""
+        """See `Distribution`."""
         return CategoricalDistribution(self.values)
 
     def to_json(self) -> dict[str, Any]:
-        """See Distribution."""
+        """See `Distribution`."""
         return {"choice": list(self.values)}
 
 

@@ -1,13 +1,13 @@
-"""What a trial is worth on validation: every attribute by the figure that suits it, thresholds cross-fitted.
+"""Judges a trial on validation: every attribute by a figure that suits it, with cross-fitted thresholds.
 
-    binary      the chosen criterion, each half of validation judged by the threshold that the other half chose
+    binary      the chosen criterion, each half of validation judged by the threshold chosen on the other half
     multiclass  macro F1, or balanced accuracy if that is the criterion; no threshold
     identity    top-1
-    age         share of exact ages within five years, or of ranges that were hit
+    age         share of exact ages within five years, or of ranges that contain the predicted age
 
-Each lies between 0 and 1 (but for costs) and is better if larger, so that means over attributes say something.
+Each figure is between 0 and 1 (except costs), and larger is better, so that means over attributes are meaningful.
 
-What the winner is worth on rows that chose nothing: neither its settings nor its thresholds.
+Also the winner's figures on rows that chose neither its settings nor its thresholds.
 """
 
 import logging
@@ -25,7 +25,7 @@ from faceattr.config.search import ObjectiveConfig
 from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.thresholds import criterion_value, cross_fit
 from faceattr.search.records import Judgement
-from faceattr.training.metrics import Metrics
+from faceattr.training.metrics import Metrics, judging_figures
 from faceattr.training.targets import Targets
 
 logger = logging.getLogger(__name__)
@@ -36,16 +36,16 @@ class Judge:
     """Judges outputs on validation; picklable.
 
     Attributes:
-        attributes: of the model.
-        main: the attribute that counts, or None for all.
-        criterion: of binary attributes.
+        attributes: attributes of the model.
+        main: the main attribute, or None if all count.
+        criterion: criterion for binary attributes.
     """
 
     def __init__(self, attributes: AttributeSet, settings: ObjectiveConfig, *, main: str | None, seed: int) -> None:
-        """Settings of the search; `seed` draws the halves.
+        """Takes the settings of the search; `seed` draws the halves.
 
         Raises:
-            ConfigError: two objectives are asked for and there is no main attribute, or no other.
+            ConfigError: two objectives are asked for, but there is no main attribute, or no other.
         """
         if settings.two and (main is None or len(attributes.attributes) < 2):
             raise ConfigError(
@@ -57,20 +57,20 @@ class Judge:
         self.criterion: Criterion = settings.to_criterion()
 
     def judge(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets]) -> Judgement:
-        """The worth of a model.
+        """Judges a model by its outputs.
 
         Args:
             outputs: attribute name -> float32 [n, outputs] on the CPU, of all validation rows.
             targets: attribute name -> labels of the same rows.
 
         Raises:
-            RunError: the main attribute, or every one, has too few labels in validation to be judged.
+            RunError: the main attribute, or every attribute, has too few labels in validation.
         """
         values: dict[str, float] = {}
         thresholds: dict[str, float] = {}
         for attribute in self.attributes.attributes:
             name = attribute.name
-            if attribute.kind == "binary":
+            if attribute.has_threshold:
                 found = self._judge_binary(outputs[name], targets[name])
                 if found is not None:
                     values[name], thresholds[name] = found
@@ -91,19 +91,19 @@ class Judge:
         return Judgement(objective=objective, auxiliary=auxiliary, by_attribute=values, thresholds=thresholds)
 
     def check_labels(self, counts: Mapping[str, Mapping[str, int]], figures: Mapping[str, float]) -> None:
-        """Refuses data by whose validation labels no trial could be judged.
+        """Refuses data whose validation labels are too few to judge any trial.
 
         Args:
             counts: attribute name -> label -> number in validation.
-            figures: of a model that is always right on them, NaN where none is defined.
+            figures: figures of a model that is always right on these labels, NaN if undefined.
 
         Raises:
-            ConfigError: the main attribute, or every one, has too few labels.
+            ConfigError: the main attribute, or every attribute, has too few labels.
         """
         judged = []
         for attribute in self.attributes.attributes:
             name = attribute.name
-            if attribute.kind == "binary":
+            if attribute.has_threshold:
                 enough = min(counts[name].get(label, 0) for label in attribute.classes) >= _LEAST_LABELS
             else:
                 enough = any(math.isfinite(figures[f"{name}/{figure}"]) for figure in self.figures_of(attribute))
@@ -133,19 +133,12 @@ class Judge:
         return next((value for value in found if math.isfinite(value)), math.nan)
 
     def figures_of(self, attribute: Attribute) -> tuple[str, ...]:
-        """Names of the figures that judge an attribute without threshold; the first that is defined counts."""
-        match attribute.kind:
-            case "identity":
-                return ("top1",)
-            case "age":
-                return ("within_5", "range_accuracy")
-            case _:
-                balanced = self.criterion.name in ("balanced_accuracy", "youden")
-                return ("balanced_accuracy",) if balanced else ("macro_f1",)
+        """Returns the figures that judge an attribute without threshold; the first that is defined counts."""
+        return judging_figures(attribute, balanced=self.criterion.name in ("balanced_accuracy", "youden"))
 
 
 class Recorder(nn.Module):
-    """A network that keeps its outputs in eval mode, so that validation gives them without a second pass."""
+    """Wraps a network and keeps its outputs in eval mode, so that validation yields them without a second pass."""
 
     def __init__(self, network: nn.Module, kept: list[dict[str, Tensor]]) -> None:
         super().__init__()
@@ -154,7 +147,7 @@ class Recorder(nn.Module):
         self._kept = (kept,)
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """What the network gives."""
+        """Returns the network's outputs."""
         outputs: dict[str, Tensor] = self.network(inputs)
         if not self.training:
             self._kept[0].append({name: each.detach().float().cpu() for name, each in outputs.items()})
@@ -167,16 +160,16 @@ def compute_final_figures(
     targets: Sequence[Mapping[str, Targets]],
     thresholds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Figures at given thresholds; JSON values.
+    """Computes figures at given thresholds, as JSON values.
 
     Args:
-        judge: of the search.
-        outputs: of batches, attribute name -> [n, outputs] on the CPU.
+        judge: judge of the search.
+        outputs: outputs of the batches, attribute name -> [n, outputs] on the CPU.
         targets: labels of the same batches.
         thresholds: binary attribute -> cut that is used; 0.5 by default.
 
     Returns:
-        `by_attribute`, attribute name -> value as the judge has it, None where labels are too few; `figures`, those of
+        `by_attribute`: attribute name -> value of the judge's figure, None with too few labels; `figures`: figures of
         `faceattr.training.metrics` at the thresholds; `num_rows`.
     """
     metrics = Metrics(judge.attributes, thresholds)
@@ -186,7 +179,7 @@ def compute_final_figures(
     values = {}
     for attribute in judge.attributes.attributes:
         name = attribute.name
-        if attribute.kind == "binary":
+        if attribute.has_threshold:
             cut = thresholds.get(name, 0.5)
             values[name] = _binary_value(judge, attribute, outputs, targets, cut)
         else:

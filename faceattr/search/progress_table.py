@@ -1,4 +1,4 @@
-"""The table of a search that goes on: a row for every report of a trial, with the best so far and the time left."""
+"""The table of a running search: a row for every report of a trial, with the best so far and the time left."""
 
 import sys
 import time
@@ -9,12 +9,12 @@ _REPEAT_ROWS = 20
 
 
 class Board:
-    """Writes rows.
+    """Writes the rows of the table.
 
     Args:
-        num_samples: trials of the search.
-        num_done: that are over already.
-        stream: where to write.
+        num_samples: number of trials of the search.
+        num_done: number of trials that have ended already.
+        stream: where the table is written.
     """
 
     def __init__(self, num_samples: int, num_done: int, stream: TextIO = sys.stdout) -> None:
@@ -25,7 +25,7 @@ class Board:
         self._num_rows = 0
 
     def finished(self, objective: float | None, name: str, num: int = 1) -> None:
-        """Counts trials that are over."""
+        """Counts trials that have ended."""
         self._num_done += num
         if objective is not None and (self._best is None or objective > self._best[0]):
             self._best = (objective, name)

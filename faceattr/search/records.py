@@ -1,11 +1,11 @@
-"""What is kept of every trial: one small JSON file when it is begun, one when it is over, and a table of all.
+"""The files of every trial: one small JSON file when it begins, one when it has ended, and a table of all trials.
 
     trials/t0003/trial.json             number and settings, before the trial starts
     trials/t0003/model/progress.json    judgements of the epochs so far, beside a checkpoint
-    trials/t0003/record.json            how it ended; there is none while it goes on
-    trials.parquet                      all of them, one row a trial
+    trials/t0003/record.json            how it ended; absent while it runs
+    trials.parquet                      all of them, one row per trial
 
-A search goes on from these files alone. What a process of trials reports to the driver is such records, too.
+A search resumes from these files alone. The processes of trials report the same records to the driver.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
@@ -25,28 +25,28 @@ from faceattr.search.space import Space
 
 TrialStatus = Literal["finished", "stopped", "failed"]
 JUDGEMENTS_KEY = "progress.json"
-"""In the folder of a trial's model."""
+"""Path in the folder of a trial's model."""
 _FOLDER = "trials/"
 
 
 def trial_id(number: int) -> str:
-    """Name of a trial."""
+    """Returns the name of a trial."""
     return f"t{number:04d}"
 
 
 def trial_folder(number: int) -> str:
-    """Folder of a trial, below that of the search."""
+    """Returns the folder of a trial, relative to the folder of the search."""
     return f"{_FOLDER}{trial_id(number)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a trial is worth at one epoch.
+    """The figures of a trial at one epoch.
 
     Attributes:
         objective: larger is better.
-        auxiliary: mean over the attributes besides the main one; None without a main one or without others.
-        by_attribute: attribute -> its value.
+        auxiliary: mean over all attributes but the main one; None without a main one or without others.
+        by_attribute: attribute -> its figure.
         thresholds: binary attribute -> cut on its score, chosen on all of validation.
     """
 
@@ -58,19 +58,19 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """A trial that is over.
+    """A trial that has ended.
 
     Attributes:
         number: from 0, in the order of drawing.
-        values: key -> value.
-        status: `finished`; `stopped` before its last epoch, as others were better; `failed`.
-        judgement: at its best epoch; None where it failed before the first.
+        values: settings of the trial, key -> value.
+        status: `finished`; `stopped` before its last epoch, because others were better; `failed`.
+        judgement: judgement of its best epoch; None if it failed before the first.
         best_epoch: counted from 0, by the train config's `select`.
-        num_epochs: that it trained.
-        figures: of validation in the best epoch, as pipelines/train.py has them.
-        history: objective of each epoch, where it was judged.
-        seconds: from start to end; of a stack, its share.
-        inputs: `images`, or `features before block 9` with a cache; and why.
+        num_epochs: number of epochs that it trained.
+        figures: validation figures of the best epoch, as in pipelines/train.py.
+        history: objective of each judged epoch.
+        seconds: from start to end; for a stacked trial, its share.
+        inputs: `images`, or `features before block 9` with a cache; and the reason.
         stacked: whether it trained in one process with others.
         error: why it failed.
     """
@@ -90,67 +90,70 @@ class TrialRecord:
 
     @property
     def name(self) -> str:
-        """Such as t0003."""
+        """The name of the trial, such as t0003."""
         return trial_id(self.number)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialReport:
-    """What a process that trains trials tells the driver: of one trial after every epoch, of a stack at its end.
+    """The report of a process that trains trials: about one trial after every epoch, about a stack at its end.
 
     Attributes:
-        records: of its trials, as they are to be kept if no other report follows: a trial that goes on is `stopped`.
-        state: `running` while epochs are left, then `over`; or `failed`, for a reason that every record gives.
+        records: records of its trials, valid if no other report follows: a running trial is `stopped`.
+        state: `running` while epochs are left, then `over`; or `failed`, for the reason in every record.
     """
 
     records: tuple[TrialRecord, ...]
     state: Literal["running", "over", "failed"]
 
     def encode(self) -> str:
-        """As JSON text: Tune and its loggers look into whatever else is reported."""
+        """Encodes as JSON text, because Tune and its loggers inspect everything else that is reported."""
         return encode_json({"state": self.state, "records": [asdict(each) for each in self.records]})
 
     @classmethod
     def decode(cls, text: str) -> "TrialReport":
-        """Inverse of encode."""
+        """Decodes the text of `encode`."""
         value = json.loads(text)
         return cls(records=tuple(map(_decode_record, value["records"])), state=value["state"])
 
 
 def begin_trial(store: Store, number: int, values: Mapping[str, Any]) -> None:
-    """Notes the settings of a trial before it starts."""
-    store.put(f"{trial_folder(number)}/trial.json", encode_json({"number": number, "values": dict(values)}).encode())
+    """Stores the settings of a trial before it starts."""
+    store.put(f"{trial_folder(number)}/trial.json", encode_versioned({"number": number, "values": dict(values)}))
 
 
 def end_trial(store: Store, record: TrialRecord) -> None:
-    """Notes how a trial ended."""
-    store.put(f"{trial_folder(record.number)}/record.json", encode_json(asdict(record), indent=1).encode())
+    """Stores how a trial ended."""
+    store.put(f"{trial_folder(record.number)}/record.json", encode_versioned(asdict(record), indent=1))
 
 
 def read_begun(store: Store) -> dict[int, dict[str, Any]]:
-    """Number -> settings of all trials that were ever begun."""
+    """Reads number -> settings of all trials that were ever begun."""
     found = {}
     for key in _keys(store, "trial.json"):
         with damage_named(where := join_uri(store.uri, key)):
-            value = decode_object(store.get(key), where)
+            value = decode_versioned(store.get(key), where)
             found[int(value["number"])] = dict(value["values"])
     return dict(sorted(found.items()))
 
 
 def read_records(store: Store) -> list[TrialRecord]:
-    """All trials that are over, by number."""
+    """Reads the records of all trials that have ended, by number."""
     return sorted((_read(store, key) for key in _keys(store, "record.json")), key=lambda each: each.number)
 
 
 def save_judgements(store: Store, judgements: Sequence[Judgement]) -> None:
-    """Notes the judgements of the epochs so far; `store` is the folder of the trial's model."""
-    store.put(JUDGEMENTS_KEY, encode_json([asdict(each) for each in judgements]).encode())
+    """Stores the judgements of the epochs so far; `store` is the folder of the trial's model."""
+    store.put(JUDGEMENTS_KEY, encode_versioned({"judgements": [asdict(each) for each in judgements]}))
 
 
 def load_judgements(store: Store, num_epochs: int) -> list[Judgement]:
-    """The judgements of the first epochs, that a checkpoint holds; `store` is the folder of the trial's model."""
-    with damage_named(join_uri(store.uri, JUDGEMENTS_KEY)):
-        return [_decode_judgement(each) for each in json.loads(store.get(JUDGEMENTS_KEY))[:num_epochs]]
+    """Loads the judgements of a checkpoint's epochs, the first ones; `store` is the folder of the trial's model."""
+    with damage_named(where := join_uri(store.uri, JUDGEMENTS_KEY)):
+        data = store.get(JUDGEMENTS_KEY)
+        # Before formats had versions, the file contained only the list.
+        found = json.loads(data) if data.startswith(b"[") else decode_versioned(data, where)["judgements"]
+        return [_decode_judgement(each) for each in found[:num_epochs]]
 
 
 def _keys(store: Store, name: str) -> list[str]:
@@ -159,11 +162,11 @@ def _keys(store: Store, name: str) -> list[str]:
 
 def _read(store: Store, key: str) -> TrialRecord:
     with damage_named(where := join_uri(store.uri, key)):
-        return _decode_record(decode_object(store.get(key), where))
+        return _decode_record(decode_versioned(store.get(key), where))
 
 
 def _decode_record(value: dict[str, Any]) -> TrialRecord:
-    """A record from its JSON values; null figures are NaN, as `encode_json` wrote them."""
+    """Decodes a record from its JSON values; null figures are NaN, as `encode_json` wrote them."""
     judgement = value.pop("judgement")
     return TrialRecord(
         **{
@@ -176,24 +179,24 @@ def _decode_record(value: dict[str, Any]) -> TrialRecord:
 
 
 def _decode_judgement(value: Mapping[str, Any]) -> Judgement:
-    """A judgement from its JSON values."""
+    """Decodes a judgement from its JSON values."""
     by_attribute = {name: _number_or_nan(each) for name, each in value["by_attribute"].items()}
     return Judgement(**{**value, "objective": _number_or_nan(value["objective"]), "by_attribute": by_attribute})
 
 
 def _number_or_nan(value: float | None) -> float:
-    """What null stands for in our JSON."""
+    """Returns the number that our JSON has: null is NaN."""
     return math.nan if value is None else value
 
 
 def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The finished trial with the best objective; of equal ones the first. None if none has finished."""
+    """Returns the finished trial with the best objective; on a tie the first. None if none has finished."""
     finished = [record for record in records if record.status == "finished" and record.judgement is not None]
     return max(finished, key=lambda each: (each.judgement.objective, -each.number), default=None)  # type: ignore[union-attr]
 
 
 def tabulate(records: Iterable[TrialRecord], space: Space, attributes: Iterable[str]) -> pa.Table:
-    """One row a trial: what it was, how it ended, its settings under their keys, value/<attribute>,
+    """Returns one row per trial: what it was, how it ended, its settings under their keys, value/<attribute>,
     threshold/<attribute>.
     """
     rows = list(records)

@@ -1,7 +1,7 @@
-"""Draws the settings of trials: at random, or by what finished trials taught (TPE, by Optuna).
+"""Draws the settings of trials: at random, or by TPE (Optuna) from the results of finished trials.
 
-Random settings follow from (seed, number of the trial) alone. TPE is told the finished trials again when a search goes
-on. No study is stored: the records of the trials are what counts.
+Random settings depend on (seed, number of the trial) alone. When a search resumes, TPE is told the finished trials
+again. No study is stored: the records of the trials are the only source.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Sampler:
-    """Asked for the settings of one trial after another, and told what they were worth."""
+    """Draws the settings of one trial after another, and is told their results."""
 
     def __init__(
         self,
@@ -33,23 +33,23 @@ class Sampler:
         num_begun: int = 0,
         first: Mapping[str, Any] | None = None,
     ) -> None:
-        """Begins, or goes on after some trials.
+        """Starts a search, or resumes one after some trials.
 
         Args:
-            space: to draw from.
-            algorithm: how.
-            seed: of the draws.
-            two_objectives: whether trials are told with the auxiliary attributes' value too.
-            num_samples: of the whole search, a quarter of which (4 to 10) TPE draws at random.
-            records: of trials that are over.
-            num_begun: trials that were ever drawn, over or not.
+            space: the space to draw from.
+            algorithm: how settings are drawn.
+            seed: seed of the draws.
+            two_objectives: whether the mean over the auxiliary attributes is a second objective.
+            num_samples: trials of the whole search; TPE draws a quarter of them (4 to 10) at random.
+            records: records of trials that have ended.
+            num_begun: number of trials that were ever drawn, ended or not.
             first: settings of trial 0, which is then not drawn.
         """
         self._space, self._algorithm, self._seed = space, algorithm, seed
         self._two = two_objectives
         self._first = first
         self._asked: dict[int, optuna.Trial] = {}
-        # TPE that goes on with the seed it began with would draw its first settings once more.
+        # With the seed it started with, a resumed TPE would draw its first settings once more.
         tpe = optuna.samplers.TPESampler(
             seed=int(np.random.default_rng((seed, max(num_begun, len(records)))).integers(2**31)),
             n_startup_trials=min(10, max(4, num_samples // 4)),
@@ -58,7 +58,7 @@ class Sampler:
         self.study = build_study(space, records, two_objectives=two_objectives, sampler=tpe)
 
     def ask(self, number: int) -> dict[str, Any]:
-        """Settings of a trial, key -> value."""
+        """Returns the settings of a trial, key -> value."""
         if number == 0 and self._first is not None:
             return dict(self._first)
         if self._algorithm == "random":
@@ -68,7 +68,7 @@ class Sampler:
         return self._space.suggest(trial)
 
     def tell(self, record: TrialRecord) -> None:
-        """Takes the end of a trial that was asked for."""
+        """Takes the record of a trial whose settings were drawn here."""
         trial = self._asked.pop(record.number, None)
         values = _values(record, two_objectives=self._two)
         if trial is None:
@@ -86,7 +86,7 @@ def build_study(
     two_objectives: bool,
     sampler: optuna.samplers.BaseSampler | None = None,
 ) -> optuna.Study:
-    """A study in memory that knows the trials, for drawing and for telling which settings matter."""
+    """Builds a study in memory with the trials, for drawing and for finding out which settings matter."""
     study = optuna.create_study(directions=["maximize"] * (2 if two_objectives else 1), sampler=sampler)
     for record in records:
         study.add_trial(_frozen_trial(space, record, _values(record, two_objectives=two_objectives)))
@@ -115,9 +115,9 @@ def _frozen_trial(space: Space, record: TrialRecord, values: list[float] | None)
 
 
 def compute_importances(space: Space, records: Sequence[TrialRecord]) -> Mapping[str, float]:
-    """Searched key -> its share in the differences of the objective (Optuna's fANOVA), largest first.
+    """Returns searched key -> its share of the variance of the objective (Optuna's fANOVA), largest first.
 
-    Only keys that every trial searched can be compared. Empty with too few trials, or where all are equal.
+    Only keys that every trial searched can be compared. Empty with too few trials, or if all objectives are equal.
     """
     judged = [record for record in records if _values(record, two_objectives=False) is not None]
     study = build_study(space, judged, two_objectives=False)

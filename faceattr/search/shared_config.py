@@ -1,4 +1,4 @@
-"""The settings that all trials of a search share: from a file or a preset, and from --set."""
+"""The settings that all trials of a search share: from a file or a preset, and from `--set`."""
 
 import dataclasses
 import typing
@@ -25,7 +25,7 @@ _OWN_KEYS = ("data", "output", "preset", "dry_run", "config")
 
 
 def build_base(config: SearchConfig, storage: StorageConfig) -> TrainConfig:
-    """The train config of the search, without what its space fixes.
+    """Builds the train config of the search, without what its space fixes.
 
     Raises:
         ConfigError: a file cannot be read, or a key or value in it is wrong; see `override`.
@@ -72,10 +72,10 @@ def _read_preset(name: str) -> str:
 
 
 def read_text(address: str, storage: StorageConfig, flag: str) -> str:
-    """A small text file, local or in object storage.
+    """Reads a small text file, local or in object storage.
 
     Raises:
-        ConfigError: it is not there, or is no text.
+        ConfigError: the file does not exist, or is not text.
     """
     root, key = split_uri(resolve_address(address, flag))
     try:
@@ -85,7 +85,7 @@ def read_text(address: str, storage: StorageConfig, flag: str) -> str:
 
 
 def _flatten(content: Mapping[str, Any], config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys of nested groups; a mapping that is one value, such as loss.weights, stays whole."""
+    """Yields dotted keys of nested groups; a mapping that is one value, such as loss.weights, stays whole."""
     hints = typing.get_type_hints(config_class)
     for key, value in content.items():
         name = str(key).replace("-", "_")
@@ -97,15 +97,15 @@ def _flatten(content: Mapping[str, Any], config_class: type, prefix: str = "") -
 
 
 def config_from_json(config: _Config, values: Mapping[str, Any]) -> _Config:
-    """A config from what `dataclasses.asdict` gave, after a way through JSON.
+    """Restores a config from the values of `dataclasses.asdict` after a round trip through JSON.
 
     Args:
-        config: of the same class, with any values.
+        config: a config of the same class, with any values.
         values: field -> value; groups are mappings.
     """
     return override(config, dict(_flatten(values, type(config))))
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """Inverse of `config_from_json`."""
+    """Returns the JSON values that `config_from_json` restores."""
     return dataclasses.asdict(config)

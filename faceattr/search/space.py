@@ -1,4 +1,4 @@
-"""A space: dotted keys of the train config, and what each may be.
+"""A search space: dotted keys of the train config, and the possible values of each.
 
 optim.epochs: 5                                  fixed for all trials
 optim.lr: {loguniform: [1e-4, 1e-2]}             also uniform, randint (both ends included)
@@ -24,7 +24,7 @@ from faceattr.errors import ConfigError
 from faceattr.search.distributions import Choice, Distribution, parse_distribution
 from faceattr.yaml_files import load_yaml  # noqa: F401 - what spaces are read with
 
-# Keys that say which data, where to and on what, not how to train; or that would change what trials are compared by.
+# Keys that set the data, the output or the resources, not the training; or that would make trials incomparable.
 _NOT_SEARCHED = (
     "data",
     "output",
@@ -45,9 +45,9 @@ class Searched:
     """One searched key.
 
     Attributes:
-        distribution: what it may be.
-        when: other key -> values, one of which it must have; all of them. Else this one is not searched.
-        otherwise: (value,) where it is not searched; () for the shared setting.
+        distribution: its possible values.
+        when: other key -> values; searched only if every other key has one of its values.
+        otherwise: (value,) used where the key is not searched; () for the shared setting.
     """
 
     distribution: Distribution
@@ -55,21 +55,21 @@ class Searched:
     otherwise: tuple[Any, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in a space file."""
+        """Returns the form that a space file has."""
         when = {"when": {key: list(values) for key, values in self.when.items()}} if self.when else {}
         return self.distribution.to_json() | when | ({"else": self.otherwise[0]} if self.otherwise else {})
 
 
 class Space:
-    """What the trials of a search may differ in.
+    """The settings that trials of a search may differ in.
 
     Attributes:
         fixed: key -> value of all trials.
-        searched: key -> what it may be; a key stands behind those that it depends on.
+        searched: key -> its possible values; a key comes after the keys that it depends on.
     """
 
     def __init__(self, fixed: Mapping[str, Any], searched: Mapping[str, Searched]) -> None:
-        """Puts the keys in order.
+        """Sorts the keys.
 
         Raises:
             ConfigError: nothing is searched, or conditions name keys that are not searched, or each other.
@@ -86,17 +86,17 @@ class Space:
         self.searched = {key: searched[key] for key in order}
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Random values of all keys that are searched or have a value elsewhere."""
+        """Draws random values of all keys that are searched or have a value elsewhere."""
         return self._choose(lambda key, distribution: distribution.draw(rng))
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Values that Optuna chooses."""
+        """Returns values that Optuna chooses."""
         return self._choose(lambda key, distribution: distribution.suggest(trial, key))
 
     def find_values(self, base: TrainConfig) -> dict[str, Any] | None:
-        """What a trial with the shared settings is called: key -> value, as `draw` would give it.
+        """Returns the shared settings as `draw` would return them: key -> value.
 
-        None where the space cannot give one of them.
+        None if the space excludes one of them.
         """
         values = self._choose(lambda key, distribution: read_setting(base, key))
         possible = all(distribution.holds(values[key]) for key, distribution in self.active(values).items())
@@ -113,7 +113,7 @@ class Space:
         return values
 
     def active(self, values: Mapping[str, Any]) -> dict[str, Distribution]:
-        """Keys that were searched, not filled in, in a trial with these values."""
+        """Returns the keys that were searched, not filled in, in a trial with these values."""
         return {
             key: each.distribution
             for key, each in self.searched.items()
@@ -121,18 +121,18 @@ class Space:
         }
 
     def possible(self, key: str) -> tuple[Any, ...] | None:
-        """Extreme values of a searched key, and its value elsewhere; None if it is not searched."""
+        """Returns the extreme values of a searched key, and its value elsewhere; None if it is not searched."""
         if key not in self.searched:
             return None
         each = self.searched[key]
         return (*each.distribution.extremes, *each.otherwise)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in a space file."""
+        """Returns the form that a space file has."""
         return {**self.fixed, **{key: each.to_json() for key, each in self.searched.items()}}
 
     def describe(self) -> str:
-        """One line a key."""
+        """Describes the space, one line per key."""
         width = max(map(len, (*self.fixed, *self.searched)))
         lines = [f"  {key:<{width}}  {value}" for key, value in self.fixed.items()]
         for key, each in self.searched.items():
@@ -160,14 +160,14 @@ def _check_conditions(key: str, each: Searched, searched: Mapping[str, Searched]
 
 
 def parse_space(content: Mapping[str, Any], where: str) -> Space:
-    """A space from what a file holds.
+    """Parses the content of a space file.
 
     Args:
         content: dotted key -> value, or distribution.
-        where: for messages.
+        where: address of the file, for messages.
 
     Raises:
-        ConfigError: it cannot be read so.
+        ConfigError: the content is not a space.
     """
     fixed: dict[str, Any] = {}
     searched: dict[str, Searched] = {}
@@ -191,15 +191,15 @@ def _as_tuple(values: Any) -> tuple[Any, ...]:
 
 
 def check_space(space: Space, base: TrainConfig, attributes: Sequence[str]) -> TrainConfig:
-    """Refuses what no trial could be made of.
+    """Refuses a space that no trial can be drawn from.
 
     Args:
-        space: of the search.
+        space: space of the search.
         base: settings that the trials share.
-        attributes: names of the learnt ones.
+        attributes: names of the attributes to learn.
 
     Returns:
-        The base with the space's fixed values.
+        The base with the fixed values of the space.
 
     Raises:
         ConfigError: a key is unknown (the nearest is named) or cannot be searched, or a value is impossible.

@@ -1,7 +1,7 @@
-"""What a search does next: single trials, or stacks of trials that can train as one; and what it knows so far.
+"""The queue of a search: which trials, or stacks of trials that train as one, run next; and the records so far.
 
-A trial's settings are noted in the folder before it starts, and its end when it is over. A search that goes on begins
-with the trials that were begun and did not end, with their settings.
+A trial's settings are stored in the folder before it starts, and its record when it has ended. A resumed search starts
+with the trials that were begun and have not ended, with their settings.
 """
 
 import logging
@@ -22,8 +22,8 @@ class TrialGroup:
     """Trials that run together.
 
     Attributes:
-        numbers: of the trials.
-        settings: key -> value, of each.
+        numbers: numbers of the trials.
+        settings: settings of each trial, key -> value.
         stacked: whether they train as one.
     """
 
@@ -33,21 +33,21 @@ class TrialGroup:
 
     @property
     def name(self) -> str:
-        """For people: t0003, or t0000-t0063."""
+        """The name for messages: t0003, or t0000-t0063."""
         first, last = trial_id(self.numbers[0]), trial_id(self.numbers[-1])
         return first if first == last else f"{first}-{last}"
 
     def to_tune(self) -> dict[str, Any]:
-        """As the config of one of Tune's trials, which may hold keys of Tune's own beside it."""
+        """Returns the config of one of Tune's trials, to which Tune may add keys."""
         return {"work": asdict(self)}
 
     @classmethod
     def from_tune(cls, config: Mapping[str, Any]) -> "TrialGroup":
-        """Inverse of to_tune."""
+        """Restores the group from a config that `to_tune` made."""
         return cls(**config["work"])
 
     def fail(self, error: str) -> tuple[TrialRecord, ...]:
-        """The records of its trials if all failed for the same reason."""
+        """Returns the records of its trials if all failed for the same reason."""
         return tuple(
             TrialRecord(number=number, values=values, status="failed", error=error)
             for number, values in zip(self.numbers, self.settings, strict=True)
@@ -55,11 +55,11 @@ class TrialGroup:
 
 
 class TrialQueue:
-    """Gives one piece of work after another, and takes what came of it.
+    """Hands out one group of trials after another, and takes their records.
 
     Attributes:
-        records: of all trials that are over, by number.
-        num_samples: trials of the search.
+        records: trial number -> record, of all trials that have ended.
+        num_samples: number of trials of the search.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class TrialQueue:
         learns: bool,
         stack_key: Callable[[int, Mapping[str, Any]], str | None],
     ) -> None:
-        """Reads what is there.
+        """Reads the trials in the folder of the search.
 
         Args:
             store: folder of the search.
-            sampler: told of all trials that are over.
-            num_samples: trials of the search.
-            round_size: trials that are drawn at a time.
-            learns: whether a round should know how the round before it ended.
-            stack_key: number and settings of a trial -> what trials of one stack have in common, or None.
+            sampler: draws settings; is told the records of trials that have ended.
+            num_samples: number of trials of the search.
+            round_size: number of trials that are drawn at a time.
+            learns: whether the sampler needs all records of a round before the next is drawn.
+            stack_key: number and settings of a trial -> key that the trials of one stack share, or None.
 
         Raises:
             StorageError: the folder cannot be read.
@@ -103,16 +103,16 @@ class TrialQueue:
 
     @property
     def num_running(self) -> int:
-        """Trials that go on now."""
+        """Number of trials that are running."""
         return len(self._running)
 
     @property
     def num_pieces(self) -> int:
-        """Pieces that go on now."""
+        """Number of groups that are running."""
         return len({work.numbers for work in self._running.values()})
 
     def take(self) -> TrialGroup | None:
-        """The next piece of work; None while it is better to wait, and once all is given out."""
+        """Returns the next group; None while it must wait, and once all are handed out."""
         while not self._queue and self._next < self.num_samples:
             if self._learns and self._round_size > 1 and self._running:
                 return None
@@ -136,7 +136,7 @@ class TrialQueue:
             try:
                 key = self._stack_key(number, values)
             except ConfigError as error:
-                # Values that do not go together: that is how this trial ended.
+                # Values that cannot be combined: the trial fails without a start.
                 begin_trial(self._store, number, values)
                 self._begun[number] = dict(values)
                 self.end(TrialRecord(number=number, values=values, status="failed", error=str(error)))
@@ -152,7 +152,7 @@ class TrialQueue:
             )
 
     def give_back(self, work: TrialGroup) -> bool:
-        """Takes back a piece that has not ended, to be given out again; whether it was given out."""
+        """Takes back a group that has not ended, to hand it out again; returns whether it was handed out."""
         if not self._running.keys() >= set(work.numbers):
             return False
         for number in work.numbers:
@@ -161,16 +161,16 @@ class TrialQueue:
         return True
 
     def end(self, record: TrialRecord) -> None:
-        """Takes the end of a trial, notes it, and tells the sampler."""
+        """Takes and stores the record of a trial that has ended, and tells the sampler."""
         self._running.pop(record.number, None)
         self.records[record.number] = record
         end_trial(self._store, record)
         self._sampler.tell(record)
 
     def values_of(self, number: int) -> Mapping[str, Any]:
-        """Settings of a trial that was begun."""
+        """Returns the settings of a trial that was begun."""
         return self._begun[number]
 
     def ordered(self) -> Sequence[TrialRecord]:
-        """Records by number."""
+        """Returns the records by number."""
         return [self.records[number] for number in sorted(self.records)]

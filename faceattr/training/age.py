@@ -4,7 +4,7 @@
     range [l, h)    loss -log sum_{l <= a < h} p(a), the likelihood of the range
     prediction      sum_a a p(a)                                                        DEX, Rothe et al. 2015
 
-Years are completed years: the age 25 is [25, 26) in the tables, and 25 here.
+Ages are in completed years: the age 25 is [25, 26) in the tables, and 25 here.
 """
 
 import torch
@@ -14,19 +14,19 @@ from faceattr.models.heads import NUM_YEARS
 
 
 def predict_age(outputs: Tensor) -> Tensor:
-    """Years float32 [n] from the outputs of an age head: [n, 1] as they are, [n, 117] logits by their expectation."""
+    """Returns years, float32 [n], from an age head's outputs: [n, 1] unchanged, [n, 117] logits by expectation."""
     if outputs.shape[1] == 1:
         return outputs[:, 0].float()
     return outputs.float().softmax(1) @ _years(outputs)
 
 
 def spread_ages(years: Tensor, sigma: float) -> Tensor:
-    """Soft labels float32 [n, 117] of ages [n]; each sums to 1, so that those near 0 and 116 are one-sided."""
+    """Returns soft labels float32 [n, 117] for ages [n]; each row sums to 1, so rows near 0 and 116 are one-sided."""
     return (-((_years(years) - years.float()[:, None]) ** 2) / (2 * sigma**2)).softmax(1)
 
 
 def years_within(ranges: Tensor) -> Tensor:
-    """Bool [n, 117]: which years lie in the ranges [n, 2] (low included, high excluded)."""
+    """Returns which years are in the half-open ranges [n, 2], low <= year < high: bool [n, 117]."""
     years = _years(ranges)
     return (years >= ranges[:, :1]) & (years < ranges[:, 1:])
 

@@ -1,4 +1,4 @@
-"""From a TrainConfig and the attributes of the data to what `fit` takes: the model, its stages, its first biases."""
+"""Builds from a TrainConfig and the data's attributes what `fit` needs: the model, its stages and initial biases."""
 
 import difflib
 import json
@@ -16,7 +16,7 @@ from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.names import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
-from faceattr.models.heads import NUM_YEARS, HeadConfig, head_configs
+from faceattr.models.heads import HeadConfig, head_configs
 from faceattr.models.lora import apply_lora
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import check_attributes, read_config
@@ -26,17 +26,18 @@ from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.selection import Selection
 from faceattr.training.losses.multi_loss import build_objective, initialise_heads
 from faceattr.training.metrics import Metrics
+from faceattr.training.targets import count_bins
 
 
 def choose_attributes(available: AttributeSet, names: tuple[str, ...]) -> AttributeSet:
-    """The attributes to learn, in the data's order, with the rules that read no others.
+    """Returns the attributes to train, in the data's order, with the derived rules whose inputs are all among them.
 
     Args:
-        available: in the data.
-        names: asked for; none is all.
+        available: attributes of the data.
+        names: requested attributes; empty for all.
 
     Raises:
-        ConfigError: one is not in the data; near names are given.
+        ConfigError: the data lacks a requested attribute; the error lists similar names.
     """
     for name in names:
         if name not in available.names:
@@ -58,17 +59,17 @@ def build_model(
     pretrained: bool | None = None,
     storage: StorageConfig | None = None,
 ) -> MultiAttributeModel:
-    """The model before its first step, on the CPU, in training mode, frozen as in the config.
+    """Builds the model before its first step: on the CPU, in training mode, frozen as configured.
 
     Args:
         config: settings.
-        attributes: to learn.
-        counts: attribute name -> labels by class, from `LabelTotals`, for the biases of new heads.
-        pretrained: whether the backbone's published weights are loaded; by default as the config says.
+        attributes: attributes to train.
+        counts: attribute name -> number of labels by class, from `LabelTotals`, for the biases of new heads.
+        pretrained: whether to load the backbone's published weights; by default as configured.
         storage: how object storage is reached, where the source is a URI.
 
     Raises:
-        ConfigError, ModelError: the backbone, a head or the checkpoint cannot be had or do not fit the data.
+        ConfigError, ModelError: the backbone, a head or the checkpoint is not available or does not fit the data.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -97,16 +98,13 @@ def build_model(
 def build_untrained(
     config: TrainConfig, attributes: AttributeSet, *, storage: StorageConfig | None = None
 ) -> MultiAttributeModel:
-    """The model with random weights, for its shapes: shows before any label is read whether the settings fit it.
+    """Builds the model with random weights, to check before any label is read that the settings fit it.
 
     Raises:
-        ConfigError, ModelError: as `build_model`; a backbone's name, size or arguments, a freeze depth, a head, an
-            attribute that the loss names.
+        ConfigError, ModelError: see `build_model`; for example for a backbone's name, size or arguments, a freeze
+            depth, a head, or an attribute that the loss names.
     """
-    counts = {
-        each.name: torch.ones(NUM_YEARS if each.kind == "age" else len(each.classes), dtype=torch.float64)
-        for each in attributes.attributes
-    }
+    counts = {each.name: torch.ones(count_bins(each), dtype=torch.float64) for each in attributes.attributes}
     return build_model(config, attributes, counts=counts, pretrained=False, storage=storage)
 
 
@@ -134,10 +132,10 @@ def _set_crop(model: MultiAttributeModel, fraction: float | str) -> None:
 
 
 def renamed_backbone(settings: ModelConfig) -> dict[str, str]:
-    """For fingerprints: what is built where that is another network than the backbone's name says, else nothing.
+    """Returns a fingerprint entry if the backbone that is built differs from its configured name, else nothing.
 
-    Older versions built what it says. A run that they began is so told from ours, and is not continued with another
-    activation.
+    Older versions built the named backbone. The entry makes their runs differ from new ones, so that they are not
+    resumed with another activation.
     """
     if settings.checkpoint is not None:
         return {}
@@ -162,7 +160,7 @@ def _choose_heads(settings: ModelConfig, attributes: AttributeSet) -> dict[str, 
 def _continue_model(
     settings: ModelConfig, attributes: AttributeSet, storage: StorageConfig | None
 ) -> tuple[MultiAttributeModel, tuple[str, ...]]:
-    """A trained model with heads for these attributes, and which of the heads are new."""
+    """Loads a trained model, gives it heads for these attributes, and returns it with the names of the new heads."""
     source = str(settings.checkpoint)
     old = MultiAttributeModel.from_pretrained(source, storage=storage)
     shared = tuple(each for each in attributes.attributes if each.name in old.attributes.names)
@@ -177,10 +175,10 @@ def _continue_model(
 
 
 def describe_forgotten(settings: ModelConfig, *, storage: StorageConfig | None = None) -> list[str]:
-    """What of `--model.checkpoint` a training does not go on with, for people: cuts and calibration of its old scores.
+    """Describes what a training does not keep from `--model.checkpoint`: thresholds and calibration of its scores.
 
     Raises:
-        ConfigError, ModelError: the model cannot be found, or is none of ours.
+        ConfigError, ModelError: the model cannot be found, or was not saved by faceattr.
     """
     if settings.checkpoint is None:
         return []
@@ -190,13 +188,13 @@ def describe_forgotten(settings: ModelConfig, *, storage: StorageConfig | None =
     if not found:
         return []
     return [
-        f"not kept of {settings.checkpoint}, since scores will be others: {', '.join(found)}; thresholds are 0.5 "
+        f"not kept from {settings.checkpoint}, because scores will change: {', '.join(found)}; thresholds are 0.5 "
         "unless --thresholds.criterion chooses them, and pipelines/eval.py fits both"
     ]
 
 
 def build_stages(config: TrainConfig, model: MultiAttributeModel) -> tuple[Stage, ...]:
-    """What trains when.
+    """Builds the stages of the freeze schedule.
 
     Raises:
         ConfigError: the depth or the number of stages does not fit the backbone.
@@ -226,15 +224,15 @@ def build_stages(config: TrainConfig, model: MultiAttributeModel) -> tuple[Stage
 
 
 def check_selection(config: TrainConfig, attributes: AttributeSet, labelled: Collection[str]) -> None:
-    """Refuses a chosen metric that validation cannot give.
+    """Checks that validation can compute the selection metric.
 
     Args:
         config: settings.
-        attributes: to learn.
-        labelled: names of those that some validation image has a label of.
+        attributes: attributes to train.
+        labelled: names of the attributes with a label on some validation image.
 
     Raises:
-        ConfigError: no such figure (near ones are given), or no validation image has a label for it.
+        ConfigError: the metric does not exist (the error lists similar ones), or validation has no label for it.
     """
     Selection(config.select, validation_figures(Metrics(attributes)))
     for metric in config.select.combine or [config.select.metric]:

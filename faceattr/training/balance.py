@@ -1,7 +1,7 @@
-"""Balanced sampling: every combination of classes is drawn equally often, as seed 003 does for gender and race.
+"""Balanced sampling: every combination of classes is drawn equally often, as the UTKFace ViT did for gender and race.
 
-A combination is a cell, numbered by its classes; rows in which a label is missing or coarse are in none, and are drawn
-as often as without balancing.
+A combination is a cell, numbered by its classes. Rows with a missing or coarse label belong to no cell and are drawn as
+often as without balancing.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class ClassCombinations:
     """Combinations of the classes of some attributes.
 
     Attributes:
-        columns: label columns that tell the cell of a row.
+        columns: label columns that determine a row's cell.
         num_cells: number of combinations.
     """
 
@@ -29,13 +29,13 @@ class ClassCombinations:
         """Numbers the cells.
 
         Raises:
-            ConfigError: an attribute is not there, is an age, or there are too many combinations.
+            ConfigError: an attribute is missing or is an age, or there are too many combinations.
         """
         unknown = [name for name in names if name not in attributes.names]
         if unknown:
             raise ConfigError(f"--feed.balance: {unknown} are none of the learnt attributes {list(attributes.names)}")
         chosen: list[Attribute] = [attributes[name] for name in names]
-        ages = [each.name for each in chosen if each.kind == "age"]
+        ages = [each.name for each in chosen if not each.has_classes]
         if ages:
             raise ConfigError(f"--feed.balance: {ages} are ages, which have no classes; balance others")
         self.columns = tuple(names)
@@ -45,7 +45,7 @@ class ClassCombinations:
             raise ConfigError(f"--feed.balance: {list(names)} have {self.num_cells:,} combinations of classes")
 
     def find(self, table: pa.Table) -> npt.NDArray[np.int64]:
-        """Cell of each row of a table with the label columns: int64 [n], NO_CELL where a label is not known."""
+        """Returns the cell of each row of a table with the label columns: int64 [n], NO_CELL if a label is unknown."""
         cells = np.zeros(len(table), np.int64)
         known = np.ones(len(table), bool)
         for name, size in zip(self.columns, self._sizes, strict=True):
@@ -55,13 +55,13 @@ class ClassCombinations:
         return np.where(known, cells, NO_CELL)
 
     def count(self, table: pa.Table) -> npt.NDArray[np.int64]:
-        """Rows by cell: int64 [num_cells]."""
+        """Returns the number of rows per cell, int64 [num_cells]."""
         cells = self.find(table)
         return np.bincount(cells[cells != NO_CELL], minlength=self.num_cells)
 
 
 def weigh_cells(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """How often a row of each cell is drawn, for counts [cells]: mean 1 over the rows that are in one, 0 if empty."""
+    """Returns each cell's sampling weight for counts [cells]: mean 1 over the rows in a cell, 0 for empty cells."""
     present = counts > 0
     weights = np.zeros(len(counts))
     weights[present] = counts.sum() / (present.sum() * counts[present])
@@ -69,5 +69,5 @@ def weigh_cells(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def weigh_rows(cells: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Weight of each row, float64 [n], from its cell; 1 for rows in none."""
+    """Returns the weight of each row, float64 [n], from its cell; 1 for rows without a cell."""
     return np.where(cells == NO_CELL, 1.0, weights[cells])

@@ -1,7 +1,7 @@
-"""Ranking quality of scores from a histogram that can be added over batches and ranks.
+"""Ranking metrics of scores from histograms, which can be summed over batches and ranks.
 
-A bin is one of the 65,536 values of float16 that a logit is rounded to, in order. So the figures are exactly those of
-the rounded logits (11 significant bits), whatever the number of rows, and merging is adding.
+A bin is one of the 65,536 values of float16, in order, to which a logit is rounded. So the figures are exact for the
+rounded logits (11 significant bits), whatever the number of rows, and histograms are merged by adding them.
 """
 
 import torch
@@ -12,32 +12,25 @@ _LARGEST = 65504.0
 
 
 def add_logits(histogram: Tensor, logits: Tensor, labels: Tensor) -> None:
-    """Counts finite logits float32 [n] by labels [n] 0 or 1 into a histogram float64 [2, NUM_BINS] of no and yes."""
-    # Adding 0 turns -0 into 0, which are equal and would be two bins.
+    """Counts finite logits, float32 [n], by labels [n] 0 or 1 into a histogram, float64 [2, NUM_BINS] of no and yes."""
+    # Adding 0 turns -0 into 0; they are equal but would be two bins.
     rounded = logits.float().clamp(-_LARGEST, _LARGEST).half() + 0.0
     bits = rounded.view(torch.int16).long() & 0xFFFF
-    # Sign and magnitude to an order: negative numbers count backwards below the middle.
+    # Converts sign and magnitude to an order: negative numbers count down from the middle.
     bins = torch.where(bits >= NUM_SCORE_BINS // 2, NUM_SCORE_BINS - 1 - bits, bits + NUM_SCORE_BINS // 2)
-    # In place: a new histogram for every batch would cost more than a small network.
+    # In place: allocating a histogram per batch would cost more than a small network.
     histogram.view(-1).index_add_(0, labels.long() * NUM_SCORE_BINS + bins, histogram.new_ones(len(bins)))
 
 
-def bin_logits() -> Tensor:
-    """The logit of every bin: float32 [NUM_BINS], rising; infinite and NaN at both ends, where nothing is counted."""
-    bins = torch.arange(NUM_SCORE_BINS)
-    bits = torch.where(bins >= NUM_SCORE_BINS // 2, bins - NUM_SCORE_BINS // 2, NUM_SCORE_BINS - 1 - bins)
-    return bits.to(torch.int32).to(torch.int16).view(torch.float16).float()
-
-
 def compute_auc(histogram: Tensor) -> float:
-    """Area under the ROC curve: how often a yes lies above a no, ties counting half. NaN if one of them is absent."""
+    """Returns the area under the ROC curve: how often a yes ranks above a no, ties count half; NaN if one is absent."""
     no, yes = histogram
     pairs = float(no.sum() * yes.sum())
     return float((yes * (no.cumsum(0) - no / 2)).sum()) / pairs if pairs else float("nan")
 
 
 def compute_average_precision(histogram: Tensor) -> float:
-    """Sum over recall steps of the precision there, as sklearn's `average_precision_score`. NaN without a yes."""
+    """Returns the average precision, as sklearn's `average_precision_score` defines it; NaN without a yes."""
     no, yes = histogram.flip(1)
     positives = float(yes.sum())
     if not positives:

@@ -1,7 +1,7 @@
-"""What a training writes into its folder while it goes on: figures of each epoch, and how far it is.
+"""Files that a training run writes while it runs: figures of every epoch, and progress within an epoch.
 
-metrics.jsonl       one line an epoch; figures that are not defined are null
-progress.json       the epoch that goes on, rewritten every few seconds
+metrics.jsonl       one line per epoch; undefined figures are null
+progress.json       the current epoch, rewritten every few seconds
 """
 
 import math
@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from faceattr.data.formats.json_files import decode_lines, decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_lines, decode_versioned, encode_versioned
 from faceattr.data.runs.status import METRICS_KEY
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -23,11 +22,11 @@ _INTERVAL_S = 3.0
 
 def write_history(store: Store, history: Sequence[EpochRecord]) -> None:
     """Writes the figures of all epochs so far."""
-    store.put(METRICS_KEY, "".join(f"{encode_json(each)}\n" for each in history).encode())
+    store.put(METRICS_KEY, b"".join(encode_versioned(each) + b"\n" for each in history))
 
 
 def read_history(store: Store) -> list[EpochRecord]:
-    """The figures of all epochs so far; NaN where one is not defined."""
+    """Reads the figures of all epochs so far; undefined ones are NaN."""
     try:
         data = store.get(METRICS_KEY)
     except MissingObjectError:
@@ -37,15 +36,15 @@ def read_history(store: Store) -> list[EpochRecord]:
 
 
 def read_progress(store: Store) -> dict[str, Any] | None:
-    """The note of a `ProgressNote`, or None if there is none."""
+    """Reads what a `ProgressNote` wrote, or returns None if there is nothing."""
     try:
-        return decode_object(store.get(PROGRESS_KEY), join_uri(store.uri, PROGRESS_KEY))
+        return decode_versioned(store.get(PROGRESS_KEY), join_uri(store.uri, PROGRESS_KEY))
     except MissingObjectError:
         return None
 
 
 class ProgressNote:
-    """Tells the driver, through the folder, which step of which epoch a worker is at."""
+    """Tells the driver, through a file in the run folder, which step of which epoch a worker has reached."""
 
     def __init__(self, store: Store, *, num_epochs: int, num_batches: int) -> None:
         self._store = store
@@ -53,7 +52,7 @@ class ProgressNote:
         self._written_s = 0.0
 
     def follow(self, batches: Iterable[Batch], *, epoch: int, world_size: int) -> Iterator[Batch]:
-        """The batches themselves, noting every few seconds how many have gone by."""
+        """Yields the batches unchanged, and writes every few seconds how many have been processed."""
         started_s, images = time.monotonic(), 0
         for number, batch in enumerate(batches):
             yield batch
@@ -73,4 +72,4 @@ class ProgressNote:
                 )
 
     def _write(self, note: dict[str, Any]) -> None:
-        self._store.put(PROGRESS_KEY, encode_json({**note, **self._fixed, "written": time.time()}).encode())
+        self._store.put(PROGRESS_KEY, encode_versioned({**note, **self._fixed, "written": time.time()}))

@@ -1,4 +1,4 @@
-"""What a training's settings need of the labels, judged by the counts that every packed run holds: before it starts."""
+"""Checks before a training starts that its data has the labels it needs, from the label counts of packed runs."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from faceattr.training.loop.selection import Selection
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Targets
 
-# So many rows of a class show whether a figure is defined; all figures that we have are then defined by one.
+# Number of rows per class in the check; a metric that is defined for one row is defined for any number.
 _ROWS = 2
 _UNLEARNT = "--attributes"
 
@@ -26,17 +26,17 @@ _UNLEARNT = "--attributes"
 def check_label_needs(
     select: SelectionConfig, attributes: AttributeSet, data: PackedData, *, unlearnt: str = _UNLEARNT
 ) -> None:
-    """Refuses a training that the labels of its data cannot bear.
+    """Raises an error if the data lacks labels that the training needs.
 
     Args:
         select: how the best epoch is chosen.
-        attributes: to learn.
+        attributes: attributes to train.
         data: packed runs.
         unlearnt: see `refuse_unlabelled`.
 
     Raises:
-        ConfigError: an attribute has no training label, or the chosen figure of validation is unknown (near ones are
-            given) or cannot be defined there.
+        ConfigError: an attribute has no training label, or the selected validation metric does not exist (the error
+            lists similar ones) or is undefined on the validation labels.
     """
     empty = [name for name in attributes.names if not _may_be_learnt(data, "train", name)]
     refuse_unlabelled(attributes, empty, unlearnt)
@@ -62,7 +62,7 @@ def check_label_needs(
 
 
 def refuse_unlabelled(attributes: AttributeSet, empty: list[str], unlearnt: str = _UNLEARNT) -> None:
-    """Raises ConfigError if some attributes have no label in the training split; `unlearnt`: how to leave them out."""
+    """Raises ConfigError for attributes without training labels; `unlearnt` is the advice how to leave them out."""
     if not empty:
         return
     rest = [name for name in attributes.names if name not in empty]
@@ -73,11 +73,11 @@ def refuse_unlabelled(attributes: AttributeSet, empty: list[str], unlearnt: str 
 
 
 def best_figures(attributes: AttributeSet, counts: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    """Figures of validation of a model that is always right, NaN where labels of these counts cannot define one.
+    """Returns the validation figures of a perfect model; NaN for figures that the labels do not define.
 
     Args:
-        attributes: to learn.
-        counts: attribute name -> label as in `faceattr.data.packed.label_counts` -> number.
+        attributes: attributes to train.
+        counts: attribute name -> label as in `faceattr.data.packed.label_counts` -> number of rows.
     """
     metrics = Metrics(attributes)
     for attribute in attributes.attributes:
@@ -88,22 +88,22 @@ def best_figures(attributes: AttributeSet, counts: Mapping[str, Mapping[str, int
 
 
 def _may_be_learnt(data: PackedData, split: str, name: str) -> bool:
-    """Whether a split has labels of an attribute; scores, which are not counted, may be all that there is."""
+    """Whether a split has labels of an attribute, or may have scores, which are not counted."""
     counts = data.count_labels(split, name)
     return name in data.scored or any(count for label, count in counts.items() if label != UNKNOWN)
 
 
 def _right_rows(attribute: Attribute, found: list[str]) -> tuple[Tensor, Targets]:
-    """Outputs and labels of some rows of each label that was found."""
-    if attribute.kind == "age":
-        # Decades do not tell exact ages from ranges: either may be there.
+    """Returns correct outputs and labels for some rows of each label that was found."""
+    if attribute.is_years:
+        # Decades do not distinguish exact ages from ranges: either may occur.
         value = torch.tensor([[5.0, 6.0], [0.0, 10.0]] if found else []).reshape(-1, 2)
         outputs = one_hot(torch.full((len(value),), 5), NUM_YEARS).float() * 20
         return outputs, _targets(value)
     classes = attribute.classes
     labels = torch.tensor([classes.index(name) for name in found if name in classes for _ in range(_ROWS)]).long()
     joined = [name.split("|") for name in found if name not in classes]
-    if attribute.kind == "binary":
+    if attribute.is_yes_no:
         return (labels.float()[:, None] - 0.5) * 8, _targets(labels.float())
     coarse = torch.tensor([[name in each for name in classes] for each in joined]).reshape(-1, len(classes)).bool()
     outputs = torch.cat([one_hot(labels, len(classes)), coarse.long()]).float() * 8

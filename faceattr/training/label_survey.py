@@ -1,9 +1,8 @@
-"""What a training has to know of all its labels before it starts: how many of each, and where the rows lie.
+"""Survey of all labels before a training starts: number of labels per class, and the row groups of the rows.
 
-Label columns alone are read, once, and the result is kept in the model folder.
+Only label columns are read, once, and the result is stored in the model folder.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_versioned, encode_versioned
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
 from faceattr.training.balance import ClassCombinations
@@ -26,10 +25,10 @@ class Stretches:
 
     Attributes:
         file: int64 [n], index of each row group's file in its split.
-        group: int64 [n], its number in the file.
-        num_rows: int64 [n], its usable rows.
-        num_bytes: int64 [n], size of its encoded images; None in what a training kept that began before these were
-            asked for, so that it goes on in its own order.
+        group: int64 [n], index of the row group in its file.
+        num_rows: int64 [n], number of its usable rows.
+        num_bytes: int64 [n], size of its encoded images; None in surveys of older runs, which did not store it, so that
+            these runs keep their order when they resume.
     """
 
     file: Indices
@@ -39,23 +38,23 @@ class Stretches:
 
     @property
     def total_rows(self) -> int:
-        """Usable rows of all."""
+        """Total number of usable rows."""
         return int(self.num_rows.sum())
 
     def windows(self, *, seed: int, epoch: int, window_rows: int) -> list[Window]:
-        """The windows of an epoch, bounded in rows and in bytes; see `cut_windows`."""
+        """Returns the windows of an epoch, bounded in rows and bytes; see `cut_windows`."""
         return cut_windows(self.num_rows, seed=seed, epoch=epoch, window_rows=window_rows, num_bytes=self.num_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileSurvey:
-    """What is known of one file.
+    """Survey of one file.
 
     Attributes:
-        num_rows: usable rows of each of its row groups.
-        num_bytes: size of the encoded images of each.
-        counts: attribute -> labels by class, as `LabelTotals` counts them.
-        cells: rows of each combination of classes, where sampling is balanced; else empty.
+        num_rows: number of usable rows of each row group.
+        num_bytes: size of the encoded images of each row group.
+        counts: attribute -> number of labels by class, as `LabelTotals` counts them.
+        cells: number of rows per combination of classes if sampling is balanced, else empty.
     """
 
     num_rows: list[int]
@@ -66,10 +65,10 @@ class FileSurvey:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSurvey:
-    """What is known of a split.
+    """Survey of one split.
 
     Attributes:
-        stretches: where its rows lie.
+        stretches: its row groups.
         counts: see `FileSurvey`.
         cells: see `FileSurvey`.
     """
@@ -85,7 +84,7 @@ class SplitSurvey:
 
 
 def label_columns(data: PackedData, attributes: AttributeSet) -> list[str]:
-    """Names of the label columns of some attributes, in the data's order."""
+    """Returns the names of the attributes' label columns, in the data's order."""
     wanted = {
         each
         for name in attributes.names
@@ -101,17 +100,17 @@ def survey_file(
 
     Args:
         data: packed runs.
-        split: of the file.
+        split: split of the file.
         place: index of the file in its split.
-        attributes: to learn.
-        balance: attributes whose combinations are counted.
+        attributes: attributes to train.
+        balance: attributes whose combinations of classes are counted.
 
     Returns:
-        What was found, and the rows themselves: image_id, group, and the label columns.
+        The survey, and the rows themselves: image_id, group, and the label columns.
 
     Raises:
         RunError: a label is outside its range, or the file is damaged.
-        StorageError: it cannot be read.
+        StorageError: the file cannot be read.
     """
     file = data.splits[split][place]
     sized = list(data.iter_sized_groups(file, ["image_id", "group", *label_columns(data, attributes)]))
@@ -132,7 +131,7 @@ def survey_file(
 
 
 def join_surveys(files: Iterable[FileSurvey]) -> SplitSurvey:
-    """What is known of a split, from that of its files, in their order."""
+    """Combines the surveys of a split's files, in their order."""
     surveys = list(files)
     num_rows = [np.array(each.num_rows, np.int64) for each in surveys]
     file = np.concatenate([np.full(len(rows), place, np.int64) for place, rows in enumerate(num_rows)])
@@ -150,8 +149,8 @@ def join_surveys(files: Iterable[FileSurvey]) -> SplitSurvey:
 
 
 def encode_surveys(surveys: dict[str, SplitSurvey]) -> bytes:
-    """Split -> what is known of it, as JSON."""
-    return encode_json(
+    """Encodes split -> survey as JSON."""
+    return encode_versioned(
         {
             split: {
                 "file": each.stretches.file.tolist(),
@@ -163,11 +162,11 @@ def encode_surveys(surveys: dict[str, SplitSurvey]) -> bytes:
             }
             for split, each in surveys.items()
         }
-    ).encode()
+    )
 
 
-def decode_surveys(data: bytes) -> dict[str, SplitSurvey]:
-    """Inverse of encode_surveys."""
+def decode_surveys(data: bytes, where: str = "a survey") -> dict[str, SplitSurvey]:
+    """Inverse of `encode_surveys`; `where` names the file in errors."""
     return {
         split: SplitSurvey(
             stretches=Stretches(
@@ -177,5 +176,5 @@ def decode_surveys(data: bytes) -> dict[str, SplitSurvey]:
             counts=each["counts"],
             cells=each["cells"],
         )
-        for split, each in json.loads(data).items()
+        for split, each in decode_versioned(data, where).items()
     }

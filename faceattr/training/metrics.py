@@ -1,18 +1,19 @@
-"""Figures of validation from counts that are added over batches and ranks and divided once, at the end.
+"""Validation figures from counts that are summed over batches and ranks, with one division at the end.
 
     binary      accuracy, balanced_accuracy, precision, recall, f1, ap, auc
     multiclass  accuracy, balanced_accuracy, macro_f1, coarse_accuracy, empty_classes; f1 and recall of each class
     age         mae, rmse, bias, within_5 (exact ages, in years); range_accuracy (ranges)
     identity    top1, top5, macro_f1, empty_classes
 
-and `count`, the rows that were judged. Rows count where the label is exact; scores alone judge nothing. A figure that
-is not defined, such as the recall of a class that no row has, is NaN; means over classes leave such classes out, as
-sklearn does, and `empty_classes` counts those without a row. Counts are float64 on the CPU, exact up to 2**53.
+and `count`, the number of judged rows. Rows with an exact label are judged; rows with only scores are not. A figure
+that is undefined, such as the recall of a class without rows, is NaN; means over classes exclude such classes, as in
+sklearn, and `empty_classes` is their number. Counts are float64 on the CPU, exact up to 2**53.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -25,44 +26,45 @@ from faceattr.training.loop.ranks import Reduce
 from faceattr.training.targets import Targets
 
 ERROR_NAMES = frozenset(["loss", "mae", "rmse"])
-"""Figures, by their last word, that are errors."""
-_WITHIN_YEARS = 5
+"""Figures that are errors, by the last part of their name."""
+WITHIN_YEARS = 5
+"""Largest error in years of an age that counts as correct in `within_5`, the cumulative score CS@5."""
 
 
 class AttributeMetrics(ABC):
-    """Counts of one attribute.
+    """Counts for one attribute.
 
     Attributes:
-        counts: name -> float64 tensor; merging is adding.
+        counts: name -> float64 tensor; counts are merged by adding them.
     """
 
     counts: dict[str, Tensor]
 
     @abstractmethod
     def add(self, outputs: Tensor, targets: Targets) -> None:
-        """Counts a batch: outputs float32 [n, outputs] of the model and the labels of the same rows, on the CPU."""
+        """Counts a batch: the model's outputs, float32 [n, outputs], and the labels of the same rows, on the CPU."""
 
     @abstractmethod
     def figures(self) -> dict[str, float]:
-        """Figure -> value of what was counted so far."""
+        """Returns figure -> value for the rows counted so far."""
 
 
 class BinaryMetrics(AttributeMetrics):
-    """Confusion counts [label, prediction] at a threshold on the score, and a histogram of the logits."""
+    """Confusion counts [label, prediction] at a threshold, and a histogram of the logits."""
 
     def __init__(self, threshold: float = 0.5) -> None:
         self._threshold = threshold
         self.counts = {"confusion": _zeros(2, 2), "histogram": _zeros(2, NUM_SCORE_BINS)}
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
-        """See the base."""
+        """See the base class."""
         known = targets.known
         logits, labels = outputs[known, 0], targets.value[known].long()
         self.counts["confusion"] += _count_pairs(labels, (logits.sigmoid() >= self._threshold).long(), 2)
         add_logits(self.counts["histogram"], logits, labels)
 
     def figures(self) -> dict[str, float]:
-        """See the base."""
+        """See the base class."""
         confusion, histogram = self.counts["confusion"], self.counts["histogram"]
         recalls, precisions, f1 = _by_class(confusion)
         return {
@@ -86,7 +88,7 @@ class ClassMetrics(AttributeMetrics):
         self.counts = {"confusion": _zeros(num, num), "coarse": _zeros(2)}
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
-        """See the base."""
+        """See the base class."""
         known = targets.known
         predictions = outputs.argmax(1)
         self.counts["confusion"] += _count_pairs(targets.value[known], predictions[known], len(self._classes))
@@ -96,7 +98,7 @@ class ClassMetrics(AttributeMetrics):
             self.counts["coarse"] += torch.stack([right.sum(), possible.any(1).sum()])
 
     def figures(self) -> dict[str, float]:
-        """See the base."""
+        """See the base class."""
         confusion, coarse = self.counts["confusion"], self.counts["coarse"]
         recalls, _, f1 = _by_class(confusion)
         figures = {
@@ -114,46 +116,46 @@ class ClassMetrics(AttributeMetrics):
 
 
 class AgeMetrics(AttributeMetrics):
-    """Sums of errors in years, against completed years."""
+    """Sums of errors in years, measured in completed years."""
 
     def __init__(self) -> None:
         self.counts = {"exact": _zeros(5), "ranges": _zeros(2)}
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
-        """See the base."""
+        """See the base class."""
         known = targets.known
         years = predict_age(outputs)[known].double()
         low, high = targets.value[known].double().unbind(1)
         is_exact = high - low <= 1
         error = (years - low)[is_exact]
-        within = (error.abs() <= _WITHIN_YEARS).sum()
+        within = (error.abs() <= WITHIN_YEARS).sum()
         self.counts["exact"] += torch.stack([error.abs().sum(), (error**2).sum(), error.sum(), within, is_exact.sum()])
         right = (years >= low) & (years < high) & ~is_exact
         self.counts["ranges"] += torch.stack([right.sum(), (~is_exact).sum()])
 
     def figures(self) -> dict[str, float]:
-        """See the base."""
+        """See the base class."""
         absolute, squared, signed, within, count = self.counts["exact"]
         right, ranges = self.counts["ranges"]
         return {
             "mae": _ratio(absolute, count),
             "rmse": math.sqrt(_ratio(squared, count)),
             "bias": _ratio(signed, count),
-            f"within_{_WITHIN_YEARS}": _ratio(within, count),
+            f"within_{WITHIN_YEARS}": _ratio(within, count),
             "range_accuracy": _ratio(right, ranges),
             "count": float(count + ranges),
         }
 
 
 class IdentityMetrics(AttributeMetrics):
-    """Per person: rows, right predictions, predictions; and how often the person is among the five likeliest."""
+    """Per person: rows, correct predictions, predictions; and how often the person is among the top five."""
 
     def __init__(self, attribute: Attribute) -> None:
         self._num = len(attribute.classes)
         self.counts = {"persons": _zeros(3, self._num), "top5": _zeros(1)}
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
-        """See the base."""
+        """See the base class."""
         known = targets.known
         likeliest = outputs.topk(min(5, self._num)).indices[known]
         labels, predictions = targets.value[known], likeliest[:, 0]
@@ -162,7 +164,7 @@ class IdentityMetrics(AttributeMetrics):
         self.counts["top5"] += (likeliest == labels[:, None]).sum()
 
     def figures(self) -> dict[str, float]:
-        """See the base."""
+        """See the base class."""
         labels, right, predictions = self.counts["persons"]
         total = labels.sum()
         return {
@@ -175,19 +177,19 @@ class IdentityMetrics(AttributeMetrics):
 
 
 class Metrics:
-    """Counts of all attributes of a model.
+    """Counts for all attributes of a model.
 
     Attributes:
-        by_attribute: attribute name -> its counts.
+        by_attribute: attribute name -> counts.
     """
 
     def __init__(self, attributes: AttributeSet, thresholds: Mapping[str, float] | None = None) -> None:
-        """Starts at zero; `thresholds` are cuts on the scores of binary attributes, 0.5 by default."""
+        """Starts with zero counts; `thresholds` maps binary attributes to thresholds, by default 0.5."""
         cuts = thresholds or {}
         self.by_attribute = {each.name: _build(each, cuts.get(each.name, 0.5)) for each in attributes.attributes}
 
     def add(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets]) -> None:
-        """Counts a batch, on the CPU.
+        """Counts a batch that is on the CPU.
 
         Raises:
             RunError: an output is not finite.
@@ -205,14 +207,14 @@ class Metrics:
                 count.add_(other.by_attribute[name].counts[key])
 
     def reduce(self, reduce: Reduce) -> None:
-        """Adds over ranks, in one call; every rank then has the same counts."""
+        """Sums the counts over ranks in one call; afterwards all ranks have the same counts."""
         counts = [count for metrics in self.by_attribute.values() for count in metrics.counts.values()]
         total = reduce(torch.cat([count.flatten() for count in counts]))
         for count, part in zip(counts, total.split([count.numel() for count in counts]), strict=True):
             count.copy_(part.view_as(count))
 
     def finish(self) -> dict[str, float]:
-        """`<attribute>/<figure>` -> value."""
+        """Returns `<attribute>/<figure>` -> value."""
         return {
             f"{name}/{figure}": value
             for name, metrics in self.by_attribute.items()
@@ -230,10 +232,42 @@ def _build(attribute: Attribute, threshold: float) -> AttributeMetrics:
             return AgeMetrics()
         case "identity":
             return IdentityMetrics(attribute)
+    assert_never(attribute.kind)
+
+
+def shown_figures(attribute: Attribute) -> tuple[str, ...]:
+    """Returns the most informative validation figures."""
+    match attribute.kind:
+        case "binary":
+            return ("accuracy", "balanced_accuracy", "f1", "ap", "auc")
+        case "multiclass":
+            return ("accuracy", "balanced_accuracy", "macro_f1")
+        case "age":
+            return ("mae", "rmse", f"within_{WITHIN_YEARS}", "range_accuracy")
+        case "identity":
+            return ("top1", "top5", "macro_f1")
+    assert_never(attribute.kind)
+
+
+def judging_figures(attribute: Attribute, *, balanced: bool) -> tuple[str, ...]:
+    """Returns the figures that select a model without thresholds, in order; the first defined one is used.
+
+    Args:
+        attribute: attribute without a threshold.
+        balanced: whether to use the mean recall of the classes; otherwise their mean F1.
+    """
+    match attribute.kind:
+        case "identity":
+            return ("top1",)
+        case "age":
+            return (f"within_{WITHIN_YEARS}", "range_accuracy")
+        case "binary" | "multiclass":
+            return ("balanced_accuracy",) if balanced else ("macro_f1",)
+    assert_never(attribute.kind)
 
 
 def _by_class(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Recall, precision and F1 of every class; 0 / 0 is NaN."""
+    """Returns recall, precision and F1 of every class; 0 / 0 is NaN."""
     right, labels, predictions = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     return right / labels, right / predictions, 2 * right / (labels + predictions)
 

@@ -1,11 +1,11 @@
-"""What settings that are `auto` become: the one place that knows, by what a training starts from.
+"""Resolves settings that are `auto`, depending on what a training starts from; the rules are only here.
 
-    rate           by the optimizer, the family of the backbone, the batch, and whether anything has been learnt before
-    schedule       warm-up and moving average by the same, and the number of epochs
-    augmentation   by how often the training sees each image: a short training of a fresh network needs its images plain
-    crop           none: images of faces alone hold hats and beards at their borders
+    rate           from the optimizer, the backbone's family, the batch size, and whether the backbone is pretrained
+    schedule       warm-up and moving average from the same, and the number of epochs
+    augmentation   from how often the training sees each image: a short training from random weights needs plain images
+    crop           none: crops of faces would cut off hats and beards at the borders
 
-A run that was begun goes on with what it began with, whatever these rules say by then. The figures behind the rules:
+A resumed run keeps the values it started with, even if these rules have changed. The measurements behind the rules:
 `tests/benchmarks/bench_recipes.py`.
 """
 
@@ -25,7 +25,7 @@ _TRANSFORMERS = (
     *("vit", "deit", "beit", "eva", "swin", "cait", "xcit", "pit_", "tnt_", "twins", "volo", "crossvit", "mvit"),
     *("former", "hiera", "siglip", "aimv2", "dinov", "nest_", "maxvit", "maxxvit", "coat"),
 )
-# Peak learning rates at a batch of 64.
+# Peak learning rates for a batch of 64.
 _RATES: dict[tuple[str, Start, Family], float] = {
     ("adam", "random", "convolutions"): 4e-3,
     ("adam", "random", "transformer"): 1e-3,
@@ -39,24 +39,24 @@ _RATES: dict[tuple[str, Start, Family], float] = {
 _HEADS_ALONE = {"adam": 1e-3, "sgd": 0.05}
 _LAYER_DECAY: dict[Family, float] = {"convolutions": 0.9, "transformer": 0.75}
 _EMA_DECAY = 0.999
-# What a field that came later stood for before.
+# Effective values of later fields in runs from before they existed.
 _BEFORE = {
     each.name: each.metadata["before"]
     for group in (LossConfig, ModelConfig)
     for each in fields(group)
     if "before" in each.metadata
 }
-# Steps after which a network that began with random weights has learnt most of what it will.
+# Number of steps after which a network from random weights has learnt most of what it can.
 _FEW_STEPS = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A config with nothing left to choose, and why it is as it is.
+    """A config without `auto`, and the reasons for its values.
 
     Attributes:
-        config: with numbers in the place of every `auto`.
-        lines: rate, schedule, augmentation, for people.
+        config: config with a value in place of every `auto`.
+        lines: readable lines on learning rate, schedule and augmentation.
     """
 
     config: TrainConfig
@@ -64,13 +64,13 @@ class Recipe:
 
 
 def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, Any] | None = None) -> Recipe:
-    """Chooses what is `auto`.
+    """Replaces `auto` settings by values.
 
     Args:
-        config: as given.
-        num_images: of the training split.
-        begun: group -> field -> value of the run that goes on, as in its fingerprint; what is `auto` here is taken
-            from there. A field that did not exist then has the value that it stood for.
+        config: config as given.
+        num_images: number of images in the training split.
+        begun: group -> field -> value of the run to resume, from its fingerprint; `auto` settings are taken from it. A
+            field that did not exist then gets the value that was in effect.
     """
     start, family = find_start(config), find_family(config.model.backbone)
     chosen = _choose_optim(config, start, family)
@@ -106,12 +106,12 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
 
 
 def find_start(config: TrainConfig) -> Start:
-    """Whether the backbone has learnt anything: published weights, or those of an earlier training."""
+    """Returns whether the backbone is already trained (published or earlier weights) or starts from random weights."""
     return "trained" if config.model.pretrained or config.model.checkpoint is not None else "random"
 
 
 def find_family(backbone: str) -> Family:
-    """Family of a backbone by its name. CLIP's vision towers, in folders and on the hub, are transformers."""
+    """Returns a backbone's family by its name; CLIP's vision towers, from folders or the hub, are transformers."""
     name = backbone.lower()
     is_clip = name.startswith("hf:") or "/" in name
     return "transformer" if is_clip or any(part in name for part in _TRANSFORMERS) else "convolutions"
@@ -124,10 +124,10 @@ def _choose_optim(config: TrainConfig, start: Start, family: Family) -> dict[str
     heads_alone = _trains_heads_alone(config)
     rate = _HEADS_ALONE[kind] if heads_alone else _RATES[kind, start, family]
     fresh = start == "random" and not heads_alone
-    # A warm-up must end before the first of several stages does.
+    # A warm-up must end before the first of several stages ends.
     warmup = min(5.0, optim.epochs / (12 if family == "convolutions" else 6)) if fresh else min(0.5, optim.epochs / 12)
     return {
-        # Steps of Adam have a length of their own; their noise falls with the root of the batch.
+        # Adam's steps do not scale with the gradient; their noise falls with the square root of the batch size.
         "lr": _round(rate * (math.sqrt(batch) if adaptive else batch)),
         "weight_decay": 0.05 if optim.name == "adamw" and not heads_alone else 1e-4,
         "layer_decay": 1.0 if fresh or heads_alone else _LAYER_DECAY[family],
@@ -143,7 +143,7 @@ def _trains_heads_alone(config: TrainConfig) -> bool:
 def _choose_strength(config: TrainConfig, start: Start, num_images: int) -> float:
     if start == "trained":
         return 1.0
-    # One at 40 passes over 10,000 images. The flip needs some strength.
+    # 1 at 40 passes over 10,000 images. The flip needs a strength above 0.
     strength = config.optim.epochs / 40 * math.sqrt(10_000 / max(1, num_images))
     return round(min(1.0, max(0.1, strength)), 2)
 

@@ -1,11 +1,11 @@
-"""In which order an epoch sees the training images, and which worker gets which. Numbers only, no image is touched.
+"""Order in which an epoch visits the training images, and their distribution to workers; only numbers, no images.
 
-    stretch     rows that lie together in a file, such as a row group
-    window      stretches drawn at random, about `window_rows` rows in all, fewer of large images; its rows are mixed
-    position    place of a row in the epoch; batch b is made of the positions [b * B, (b + 1) * B)
+    stretch     consecutive rows of a file, such as a row group
+    window      random stretches with about `window_rows` rows, fewer for large images; its rows are shuffled
+    position    index of a row in the epoch; batch b consists of the positions [b * B, (b + 1) * B)
 
-The order follows from (seed, epoch) and the data alone, so that any number of workers see the same batches and any
-epoch can be made again. Memory does not grow with the number of rows, only with that of stretches.
+The order depends only on (seed, epoch) and the data, so that any number of workers produces the same batches and any
+epoch can be repeated. Memory grows with the number of stretches, not with the number of rows.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
 
-# With fewer stretches a worker in a window, shares of a batch would be too uneven if whole stretches were dealt.
+# With fewer stretches per worker in a window, dealing whole stretches would make the shares of a batch too uneven.
 _STRETCHES_PER_RANK = 16
-# A window's images are in memory together, encoded, in the task that reads it; two tasks a worker do. At the default of
-# 8,192 rows this begins to count where an image has 32 KiB on average: 448 px JPEGs of faces have less.
+# A window's encoded images are in memory at once in the task that reads it; each worker has two such tasks. At the
+# default of 8,192 rows this limit applies from 32 KiB per image on average; 448 px JPEGs of faces are smaller.
 WINDOW_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Some stretches of an epoch.
+    """Stretches of an epoch that are shuffled together.
 
     Attributes:
-        number: of the window, from 0.
-        first_position: of its rows in the epoch.
-        stretches: numbers of its stretches.
+        number: index of the window, from 0.
+        first_position: position of its first row in the epoch.
+        stretches: indices of its stretches.
     """
 
     number: int
@@ -46,16 +46,16 @@ def cut_windows(
     num_bytes: Indices | None = None,
     window_bytes: int = WINDOW_BYTES,
 ) -> list[Window]:
-    """The windows of an epoch: every stretch lies in one of them.
+    """Cuts an epoch into windows; every stretch belongs to exactly one of them.
 
     Args:
-        sizes: int64 [stretches], rows of each.
-        seed: of the run.
-        epoch: counted from 0.
-        window_rows: rows that a window has at most, unless a single stretch has more.
-        num_bytes: int64 [stretches], size of the encoded images of each, from the footers of the packed files; None
-            where it was not kept, and only rows count.
-        window_bytes: that a window's images have at most, unless those of a single stretch have more.
+        sizes: int64 [stretches], number of rows.
+        seed: seed of the run.
+        epoch: which epoch, from 0.
+        window_rows: maximum number of rows in a window, unless a single stretch has more.
+        num_bytes: int64 [stretches], size of the encoded images, from the footers of the packed files; None if it was
+            not stored, in which case only rows are limited.
+        window_bytes: maximum size of a window's images, unless a single stretch exceeds it.
     """
     order = _generator(seed, epoch).permutation(len(sizes))
     ends = np.cumsum(sizes[order])
@@ -76,18 +76,18 @@ def cut_windows(
 def order_rows(
     sizes: Indices, *, seed: int, epoch: int, window: int, weights: npt.NDArray[np.float64] | None = None
 ) -> tuple[Indices, Indices]:
-    """The rows of a window, in order: the rows of each stretch are permuted and spread evenly over the window.
+    """Orders the rows of a window: each stretch's rows are permuted and spread evenly over the window.
 
     Args:
-        sizes: int64 [M], rows of the window's stretches.
-        seed: of the run.
-        epoch: counted from 0.
-        window: its number.
-        weights: float64 [n], of the rows, stretch after stretch. As many rows are drawn as there are, each as often as
-            its weight says, to within one (systematic sampling). By default every row comes once.
+        sizes: int64 [M], number of rows of the window's stretches.
+        seed: seed of the run.
+        epoch: which epoch, from 0.
+        window: index of the window.
+        weights: float64 [n], weight of every row, stretch after stretch. As many rows are drawn as there are, each in
+            proportion to its weight, to within one draw (systematic sampling). By default every row is drawn once.
 
     Returns:
-        (index of the stretch in the window, row in the stretch), int64 [n] each.
+        (index of the stretch in the window, index of the row in the stretch), int64 [n] each.
     """
     generator = _generator(seed, epoch, window)
     num_rows = int(sizes.sum())
@@ -99,7 +99,7 @@ def order_rows(
         drawn = np.minimum(np.searchsorted(np.cumsum(weights), points, side="right"), num_rows - 1)
     drawn = generator.permutation(drawn)
     stretch = np.searchsorted(starts, drawn, side="right") - 1
-    # Stretches without rows start where the next one does.
+    # Empty stretches start where the next one starts.
     counts = np.bincount(stretch, minlength=len(sizes))
     by_stretch = np.argsort(stretch, kind="stable")
     turn = np.empty(num_rows, np.int64)
@@ -110,15 +110,15 @@ def order_rows(
 
 
 def deal_rows(stretch: Indices, *, num_stretches: int, rank: int, world_size: int) -> npt.NDArray[np.bool_]:
-    """Which rows of a window are a rank's.
+    """Selects the rows of a window that belong to a rank.
 
-    Whole stretches are dealt where there are many, so that a rank reads no more than it uses. Else rows are dealt one
-    by one, and every rank reads all stretches. Either way a rank gets about its share of every batch.
+    If there are many stretches, whole stretches are dealt, so that a rank reads no more than it uses. Otherwise rows
+    are dealt one by one, and every rank reads all stretches. Either way all ranks get similar shares of every batch.
 
     Args:
         stretch: int64 [n], stretch of each row in order, from `order_rows`.
-        num_stretches: of the window.
-        rank: of the worker.
+        num_stretches: number of stretches in the window.
+        rank: rank of the worker.
         world_size: number of workers.
 
     Returns:

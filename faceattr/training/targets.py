@@ -1,11 +1,12 @@
-"""What is known about the images of a batch, one `Targets` an attribute, from columns of the label table.
+"""Labels of the images of a batch, one `Targets` per attribute, from columns of the label table.
 
-A label may be exact (`known`), coarse (`coarse`: several classes are possible), soft (`score`), or missing. Rows keep
-their place; those without a label hold zeros that no loss or metric reads.
+A label may be exact (`known`), coarse (`coarse`: several classes are possible), soft (`score`), or missing. Rows
+without a label stay in place and contain zeros, which no loss or metric reads.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from torch import Tensor
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import AGE_LIMIT
 from faceattr.errors import RunError
+from faceattr.models.heads import NUM_YEARS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +25,12 @@ class Targets:
 
     Attributes:
         value: binary float32 [n], 0 or 1; multiclass and identity int64 [n]; age float32 [n, 2], low <= age < high in
-            years; 0 where unknown.
-        known: bool [n], where `value` is a label. An age range is known.
-        coarse: bool [n, C], the possible classes of rows with a coarse label, all False in others; None if there are
-            none in the table.
-        score: float32 [n] P(yes), or [n, C]; NaN where there is none; None if the table has no scores.
-        weight: float32 [n], how much a score counts, from its mass; 1 where there is none.
+            years; 0 if unknown.
+        known: bool [n], whether `value` is a label; an age range is known.
+        coarse: bool [n, C], the possible classes of rows with a coarse label, False in other rows; None if the table
+            has no coarse labels.
+        score: float32 [n] P(yes), or [n, C]; NaN where missing; None if the table has no scores.
+        weight: float32 [n], weight of a score, from its answer mass; 1 where missing.
     """
 
     value: Tensor
@@ -51,11 +53,11 @@ class Targets:
         )
 
     def to(self, device: torch.device) -> "Targets":
-        """The same on a device; the copy overlaps with computation if the memory is pinned."""
+        """Copies to a device; the copy overlaps with computation if the memory is pinned."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def unlabelled(self) -> "Targets":
-        """The same rows without any label."""
+        """Returns the same rows without labels."""
         return Targets(
             value=torch.zeros_like(self.value),
             known=torch.zeros_like(self.known),
@@ -65,17 +67,17 @@ class Targets:
         )
 
     def take(self, rows: Tensor) -> "Targets":
-        """Rows by index int64 [m] or mask bool [n]."""
+        """Selects rows by index int64 [m] or mask bool [n]."""
         return self.map(lambda tensor: tensor[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some images, or their activations at a freezing boundary, and what is known about them.
+    """Images, or their activations at a freezing boundary, and their labels.
 
     Attributes:
-        inputs: uint8 [n, 3, S, S], which are normalised on the device, or float32 [n, ...], taken as they are.
-        targets: attribute name -> labels of the same n.
+        inputs: uint8 [n, 3, S, S], to be normalised on the device, or float32 [n, ...], used unchanged.
+        targets: attribute name -> labels of the same n images.
     """
 
     inputs: Tensor
@@ -85,26 +87,26 @@ class Batch:
         return len(self.inputs)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """Copies to a device."""
         targets = {name: each.to(device) for name, each in self.targets.items()}
         return Batch(inputs=self.inputs.to(device, non_blocking=True), targets=targets)
 
     def unlabelled(self) -> "Batch":
-        """The same images without any label: they add nothing to a loss."""
+        """Returns the same images without labels; they add nothing to a loss."""
         return Batch(inputs=self.inputs, targets={name: each.unlabelled() for name, each in self.targets.items()})
 
     def pin_memory(self) -> "Batch":
-        """The same in page-locked memory, as `torch.utils.data.DataLoader` asks for it."""
+        """Copies to page-locked memory, as `torch.utils.data.DataLoader` requires it."""
         targets = {name: each.map(Tensor.pin_memory) for name, each in self.targets.items()}
         return Batch(inputs=self.inputs.pin_memory(), targets=targets)
 
 
 def read_targets(table: pa.Table | pa.RecordBatch, attributes: AttributeSet) -> dict[str, Targets]:
-    """Labels by attribute, in the order of `attributes`, on the CPU.
+    """Reads the labels per attribute, in the order of `attributes`, onto the CPU.
 
     Args:
         table: n rows with the label columns of `faceattr.data.sources.source`.
-        attributes: which to read.
+        attributes: attributes to read.
 
     Raises:
         RunError: a column is missing, or a label is outside its range.
@@ -112,20 +114,43 @@ def read_targets(table: pa.Table | pa.RecordBatch, attributes: AttributeSet) -> 
     return {attribute.name: _read_attribute(table, attribute) for attribute in attributes.attributes}
 
 
+def count_bins(attribute: Attribute) -> int:
+    """Returns the number of label bins of an attribute: its classes, or the 117 years of an age."""
+    match attribute.kind:
+        case "age":
+            return NUM_YEARS
+        case "binary" | "multiclass" | "identity":
+            return len(attribute.classes)
+    assert_never(attribute.kind)
+
+
 def _read_attribute(table: pa.Table | pa.RecordBatch, attribute: Attribute) -> Targets:
+    match attribute.kind:
+        case "age":
+            return _read_years(table, attribute.name)
+        case "binary":
+            return _read_classes(table, attribute, np.float32)
+        case "multiclass" | "identity":
+            return _read_classes(table, attribute, np.int64)
+    assert_never(attribute.kind)
+
+
+def _read_years(table: pa.Table | pa.RecordBatch, name: str) -> Targets:
+    low, known = _numbers(table, f"{name}_low")
+    high, _ = _numbers(table, f"{name}_high")
+    _check_range(name, np.stack([low, high - 1], 1)[known], AGE_LIMIT)
+    value = torch.from_numpy(np.stack([low, high], 1).astype(np.float32))
+    return Targets(value=value, known=torch.from_numpy(known), weight=torch.ones(len(known)))
+
+
+def _read_classes(table: pa.Table | pa.RecordBatch, attribute: Attribute, value_type: type[np.number]) -> Targets:
     name = attribute.name
-    if attribute.kind == "age":
-        low, known = _numbers(table, f"{name}_low")
-        high, _ = _numbers(table, f"{name}_high")
-        _check_range(name, np.stack([low, high - 1], 1)[known], AGE_LIMIT)
-        value = torch.from_numpy(np.stack([low, high], 1).astype(np.float32))
-        return Targets(value=value, known=torch.from_numpy(known), weight=torch.ones(len(known)))
     label, known = _numbers(table, name)
     num_classes = len(attribute.classes)
     _check_range(name, label[known], num_classes)
     score, weight = _read_scores(table, attribute)
     return Targets(
-        value=torch.from_numpy(label.astype(np.float32 if attribute.kind == "binary" else np.int64)),
+        value=torch.from_numpy(label.astype(value_type)),
         known=torch.from_numpy(known),
         weight=torch.ones(len(known)) if weight is None else weight,
         coarse=_read_coarse(table, f"{name}_mask", num_classes),
@@ -145,7 +170,7 @@ def _read_scores(table: pa.Table | pa.RecordBatch, attribute: Attribute) -> tupl
     name = f"{attribute.name}_score"
     if name not in table.schema.names:
         return None, None
-    if attribute.kind == "binary":
+    if attribute.is_yes_no:
         values, known = _numbers(table, name)
         score = np.where(known, values, np.nan).astype(np.float32)
     else:
@@ -155,7 +180,7 @@ def _read_scores(table: pa.Table | pa.RecordBatch, attribute: Attribute) -> tupl
         values = lists.flatten().to_numpy(zero_copy_only=False)
         if values.size != known.sum() * score.shape[1]:
             raise RunError(
-                f"column {name!r}: expected {score.shape[1]} scores a row, one a class; found another number"
+                f"column {name!r}: expected {score.shape[1]} scores per row, one per class; found another number"
             )
         score[known] = values.reshape(-1, score.shape[1])
     _check_range(name, score[known], 1.0, including=True)
@@ -163,13 +188,13 @@ def _read_scores(table: pa.Table | pa.RecordBatch, attribute: Attribute) -> tupl
     if mass not in table.schema.names:
         return torch.from_numpy(score), None
     values, given = _numbers(table, mass)
-    # Mass is about the score: a label without a score counts in full.
+    # The mass belongs to the score: a label without a score has the full weight.
     weight = np.where(given & known, values, 1.0).astype(np.float32)
     return torch.from_numpy(score), torch.from_numpy(weight)
 
 
 def _numbers(table: pa.Table | pa.RecordBatch, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A column with 0 for null, and where it is not null (bool)."""
+    """Returns a column with nulls replaced by 0, and where it is not null (bool)."""
     column = _column(table, name)
     known = column.is_valid().to_numpy(zero_copy_only=False)
     filled = column.fill_null(0) if column.null_count else column
@@ -184,7 +209,7 @@ def _column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
 
 
 def _check_range(name: str, values: np.ndarray, limit: float, *, including: bool = False) -> None:
-    """Raises RunError unless all values are in [0, limit), or [0, limit]; NaN is outside."""
+    """Raises RunError unless all values are in [0, limit), or [0, limit] if `including`; NaN is out of range."""
     inside = (values >= 0) & ((values <= limit) if including else (values < limit))
     if not inside.all():
         found = values[~inside].flat[0]

@@ -1,1 +1,1 @@
-"""Questions to scores: how likely BLIP finds each answer to each question about an image."""
+"""Questions to scores: how likely a visual question answering model finds each answer to each question on an image."""

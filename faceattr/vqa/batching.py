@@ -1,4 +1,4 @@
-"""Batches that shrink until they fit the device's memory, and stay that size."""
+"""Batches that are halved until they fit into the device's memory, and keep that size."""
 
 import logging
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _log = logging.getLogger(__name__)
 
 
 class HalvingBatcher:
-    """Runs a function over the rows of an array, a batch at a time; a batch that runs out of memory is halved.
+    """Runs a function over the rows of an array in batches; a batch that runs out of memory is halved.
 
     Attributes:
-        batch_size: rows of the largest batch that is still tried; only ever shrinks.
+        batch_size: rows of the largest batch that is still tried; it never grows.
     """
 
     def __init__(self, forward: Callable[[np.ndarray], np.ndarray], batch_size: int) -> None:
@@ -23,10 +23,10 @@ class HalvingBatcher:
         self._forward = forward
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Results of all rows (at least one), in order, joined along axis 0.
+        """Returns the results of all rows (at least one), in order, concatenated along axis 0.
 
         Raises:
-            ModelError: one row alone does not fit.
+            ModelError: a single row does not fit.
         """
         results: list[np.ndarray] = []
         start = 0
@@ -42,7 +42,7 @@ class HalvingBatcher:
                         f"one image does not fit into the device's memory ({error}); "
                         "give each actor a larger share of the GPU or ask fewer questions"
                     ) from error
-            # Past the handler, so that the traceback no longer keeps the failed batch's tensors alive.
+            # After the handler, so that the traceback no longer references the failed batch's tensors.
             torch.cuda.empty_cache()
             self.batch_size = len(batch) // 2
             _log.warning("batch_halved reason=out_of_memory batch_size=%d", self.batch_size)

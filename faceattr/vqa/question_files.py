@@ -1,6 +1,6 @@
 """Question sets as YAML: the built-in ones and the user's own. A wrong file is refused with line and key.
 
-A file of one attribute with all its options (`sets/*.yaml` are the built-in ones):
+A file with one attribute and all its options (`sets/*.yaml` are the built-in ones):
 
     # attributes:
     #   hat:
@@ -8,8 +8,8 @@ A file of one attribute with all its options (`sets/*.yaml` are the built-in one
     #       - is the person wearing a hat?
     #       - {text: "is the head bare?", inverted: true}
     #     answers: [no, yes]            the default; any list, or `class: text` lines, for a multiclass attribute
-    #     threshold: 0.5                a score from here on is labelled 1
-    #     abstain: [0.45, 0.55]         scores between are labelled null; one number for a multiclass attribute
+    #     threshold: 0.5                a score of at least this value is labelled 1
+    #     abstain: [0.45, 0.55]         scores in between are labelled null; one number for a multiclass attribute
     # derived:
     #   label: not hat
 """
@@ -32,16 +32,16 @@ _T = TypeVar("_T")
 
 
 def builtin_sets() -> tuple[str, ...]:
-    """Names of the question sets that ship with the package."""
+    """Returns the names of the question sets in the package."""
     folder = resources.files("faceattr.vqa") / "sets"
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
 def load_question_set(name_or_path: str) -> QuestionSet:
-    """A built-in set by name, or a user's YAML file by path.
+    """Loads a built-in set by name, or a user's YAML file by path.
 
     Raises:
-        ConfigError: no such set or file, or the file is wrong; the text names line and key.
+        ConfigError: there is no such set or file, or the file is wrong; the text names line and key.
     """
     if name_or_path in builtin_sets():
         text = (resources.files("faceattr.vqa") / "sets" / f"{name_or_path}.yaml").read_text("utf-8")
@@ -61,13 +61,13 @@ def load_question_set(name_or_path: str) -> QuestionSet:
 
 
 def parse_question_set(text: str, *, name: str, where: str) -> QuestionSet:
-    """Parses the YAML of a question set; `where` stands in front of every error.
+    """Parses the YAML of a question set; every error text starts with `where`.
 
     Raises:
-        ConfigError: with line and dotted key.
+        ConfigError: the text is wrong; the error names line and dotted key.
     """
     try:
-        root = compose_yaml(text, unique_keys=False)  # the reader names what they belong to
+        root = compose_yaml(text, unique_keys=False)  # the reader's error names the repeated key's parent
     except YamlProblemError as error:
         line = f" line {error.line}" if error.line else ""
         hint = "; inside [ ] or { } a text with a question mark needs quotes" if "'?'" in error.problem else ""
@@ -153,7 +153,7 @@ class _Reader:
             self._question(each, f"{key}.questions") for each in self.items(fields["questions"], f"{key}.questions")
         ]
         if not binary and any(inverted for _, inverted in asked):
-            raise self.error(node, key, "'inverted' has a meaning for yes/no questions only")
+            raise self.error(node, key, "'inverted' is allowed for yes/no questions only")
         if not binary and "threshold" in fields:
             raise self.error(fields["threshold"], f"{key}.threshold", "only a yes/no attribute has a threshold")
         threshold = self.probability(fields["threshold"], f"{key}.threshold") if "threshold" in fields else 0.5
@@ -190,7 +190,7 @@ class _Reader:
             texts = dict(zip(found, found, strict=True))
             if len(texts) != len(found):
                 raise self.error(node, key, f"an answer stands twice in {found}")
-        # `[Yes, No]` is meant as yes/no, too: the model's vocabulary knows no capitals.
+        # `[Yes, No]` also means yes/no: the model's vocabulary has no capitals.
         folded = {name.lower(): text for name, text in texts.items()}
         if set(folded) == {"no", "yes"} and len(folded) == len(texts):
             texts = {"no": folded["no"], "yes": folded["yes"]}

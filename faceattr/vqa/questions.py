@@ -1,14 +1,14 @@
-"""Questions: what is asked of the model about each attribute, and how its answers become labels.
+"""Questions: what the model is asked about each attribute, and how its answers become labels.
 
 An attribute is asked by one or more paraphrased questions, each with the same list of answers. A question's answer
 log-likelihoods are normalised over the answers, paraphrases are averaged in log space, and the mean is normalised
-again, so that one paraphrase that is sure of a `no` outweighs several that waver:
+again, so that one paraphrase with a certain `no` outweighs several uncertain ones:
 
     score = softmax_c( mean_k log softmax_c( log p(answer_c | question_k) ) )
     mass  = exp( mean_k log sum_c p(answer_c | question_k) )
 
-`score` is P(yes) for a binary attribute and one probability a class for a multiclass one; `mass` says how much
-probability the model gave to those answers at all.
+`score` is P(yes) for a binary attribute and one probability per class for a multiclass one; `mass` is the total
+probability that the model gave to those answers.
 """
 
 import re
@@ -19,8 +19,8 @@ import numpy as np
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 
-# What GDPR Art. 9 calls special categories, as far as a question about a face can touch them; EU AI Act Art. 5(1)(g)
-# forbids biometric categorisation by most of them. A net, not a lawyer: it catches words, not intentions.
+# Special categories of GDPR Art. 9, as far as a question about a face can concern them; EU AI Act Art. 5(1)(g) forbids
+# biometric categorisation by most of them. This is a word filter, not legal advice: it finds words, not intentions.
 _SENSITIVE = re.compile(
     r"\b(rac(?:e|es|ial)|ethnic\w*|nationalit\w+|skin[ -](?:colou?r|tone)|"
     r"colou?r (?:is|of) (?:the|his|her|their) skin|(?:black|white|dark)-skinned|"
@@ -37,11 +37,11 @@ _SENSITIVE = re.compile(
 
 @dataclass(frozen=True)
 class VqaQuestion:
-    """One question as the model gets it.
+    """One question as the model receives it.
 
     Attributes:
         text: the question.
-        answers: the answers whose likelihoods are wanted, in class order.
+        answers: the answers to score, in class order.
     """
 
     text: str
@@ -54,10 +54,10 @@ class AskedAttribute:
 
     Attributes:
         attribute: name, kind, classes.
-        questions: paraphrases; for an inverted one the answers stand in reversed class order (yes means no).
+        questions: paraphrases; an inverted one has the answers in reversed class order (yes means no).
         answers: answer texts in class order.
-        inverted: for each question, whether its positive answer speaks against the attribute.
-        threshold: a binary score from here on is labelled 1.
+        inverted: per question, whether its positive answer speaks against the attribute.
+        threshold: a binary score of at least this value is labelled 1.
         abstain: binary: scores strictly between these are labelled null. Multiclass: (p, 1.0): null if no class
             reaches p.
     """
@@ -70,7 +70,7 @@ class AskedAttribute:
     abstain: tuple[float, float] | None = None
 
     def vqa_questions(self) -> tuple[VqaQuestion, ...]:
-        """The questions as the model gets them, each with the answers in class order."""
+        """Returns the questions as the model receives them, each with its answers in class order."""
         reverse = self.answers[::-1]
         return tuple(
             VqaQuestion(text, reverse if inverted else self.answers)
@@ -82,10 +82,10 @@ class AttributeLabels(NamedTuple):
     """Labels of one attribute for a batch of n images.
 
     Attributes:
-        label: int64 [n], class index, meaningless where `unknown`.
-        unknown: bool [n], the score lies in the abstain band.
+        label: int64 [n], class index, undefined where `unknown`.
+        unknown: bool [n], whether the score is in the abstain band.
         score: float32 [n] P(yes), or [n, classes] for a multiclass attribute.
-        mass: float32 [n], probability given to the answers at all.
+        mass: float32 [n], total probability of the answers.
     """
 
     label: np.ndarray
@@ -108,11 +108,11 @@ class QuestionSet:
         return AttributeSet(attributes=tuple(asked.attribute for asked in self.asked), derived=self.derived)
 
     def vqa_questions(self) -> tuple[VqaQuestion, ...]:
-        """All questions of all attributes, in the order that `compute_labels` expects."""
+        """Returns all questions of all attributes, in the order that `compute_labels` expects."""
         return tuple(question for asked in self.asked for question in asked.vqa_questions())
 
     def sensitive_questions(self) -> tuple[str, ...]:
-        """Questions, names, classes and answers that touch race, religion, orientation, health or politics."""
+        """Returns questions, names, classes and answers about race, religion, orientation, health or politics."""
         texts: list[str] = []
         for asked in self.asked:
             texts += [asked.attribute.name, *asked.questions, *asked.attribute.classes, *asked.answers]
@@ -121,7 +121,7 @@ class QuestionSet:
         return tuple(dict.fromkeys(text for text in spaced if _SENSITIVE.search(text)))
 
     def to_json(self) -> dict[str, object]:
-        """Plain form for run.json and the fingerprint: everything that decides a label."""
+        """Returns the plain form for run.json and the fingerprint: everything that decides a label."""
         return {
             "name": self.name,
             "attributes": {
@@ -140,13 +140,13 @@ class QuestionSet:
         }
 
     def compute_labels(self, log_likelihoods: np.ndarray) -> dict[str, AttributeLabels]:
-        """Answer log-likelihoods to labels.
+        """Converts answer log-likelihoods to labels.
 
         Args:
             log_likelihoods: float32 [n, sum of answers over `vqa_questions()`], natural logarithms.
 
         Returns:
-            One entry an attribute, in order.
+            One entry per attribute, in order.
         """
         labels = {}
         start = 0
@@ -160,12 +160,12 @@ class QuestionSet:
 
 
 def _label(asked: AskedAttribute, log_likelihoods: np.ndarray) -> AttributeLabels:
-    # Inverted questions were asked with their answers reversed, so the last axis is in class order already.
+    # Inverted questions were asked with reversed answers, so the last axis is already in class order.
     log_mass = _logsumexp(log_likelihoods)  # [n, questions]
     mean = (log_likelihoods - log_mass[..., None]).mean(axis=1)  # [n, classes]
     probabilities = np.exp(mean - _logsumexp(mean)[:, None]).astype(np.float32)
     mass = np.exp(log_mass.mean(axis=1)).astype(np.float32)
-    if asked.attribute.kind == "binary":
+    if asked.attribute.is_yes_no:
         score = probabilities[:, 1]
         label = score >= asked.threshold
         low, high = asked.abstain or (0.0, 0.0)

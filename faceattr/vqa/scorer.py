@@ -1,4 +1,4 @@
-"""What every engine that scores answers offers, and the check that two of them agree."""
+"""The interface of every engine that scores answers, and the check that two engines agree."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from faceattr.errors import ModelError
 
 # Relative to the log-likelihood, float32.
 _LOG_TOLERANCE = 1e-3
-# Absolute, of probabilities, for half precision.
+# Absolute difference of probabilities, half precision.
 _PROBABILITY_TOLERANCE = 5e-3
 
 
@@ -18,7 +18,7 @@ class Scorer(Protocol):
 
     Attributes:
         image_size_px: side S of the square images that `score` takes.
-        answer_slices: per question its columns in the scores.
+        answer_slices: columns of each question in the scores.
         dtype: precision of the model.
     """
 
@@ -43,8 +43,8 @@ def check_images(images: np.ndarray, size_px: int) -> None:
 def self_test(scorer: Scorer, oracle: Scorer, *, num_images: int = 2) -> float:
     """Scores fixed noise images with both and compares all questions and answers.
 
-    In float32 log-likelihoods must agree to 1e-3 of their size. In half precision the probabilities that labels are
-    made of must agree to 5e-3: each answer's own, and its share among the answers of its question.
+    In float32, log-likelihoods must agree to 1e-3 of their size. In half precision, the probabilities that labels are
+    computed from must agree to 5e-3: each answer's own, and its share among the answers of its question.
 
     Returns:
         The largest difference found.
@@ -76,8 +76,8 @@ def _compare(
     tolerance: float,
     scale: np.ndarray | float = 1.0,
 ) -> float:
-    """Largest |found - expected| / scale; ModelError if above the tolerance."""
-    # A NaN is the largest difference there is.
+    """Returns the largest |found - expected| / scale. Raises ModelError if it exceeds the tolerance."""
+    # A NaN counts as the largest difference.
     differences = np.nan_to_num(np.abs(found - expected) / scale, nan=np.inf)
     image, column = np.unravel_index(differences.argmax(), differences.shape)
     worst = float(differences[image, column])
@@ -93,7 +93,7 @@ def _compare(
 
 
 def _shares(log_likelihoods: np.ndarray, answer_slices: tuple[slice, ...]) -> np.ndarray:
-    """Softmax over the answers of each question."""
+    """Returns the softmax over the answers of each question."""
     shares = np.empty_like(log_likelihoods)
     for columns in answer_slices:
         logs = log_likelihoods[:, columns]

@@ -1,1 +1,1 @@
-"""What is watched while jobs run: metrics, dashboards, alerts. Standard library and PyYAML; no torch, no Ray."""
+"""Monitoring of running jobs: metrics, dashboards, alerts. Standard library and PyYAML; no torch, no Ray."""

@@ -1,4 +1,4 @@
-"""Alerts as Prometheus reads them."""
+"""Alerts in the format of Prometheus."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ _REJECTED = "(sum(increase(ray_faceattr_images_rejected_total[15m])) or vector(0
 _BUSY = "sum(rate(ray_faceattr_inference_seconds_sum[15m]))"
 _WAIT = "sum(rate(ray_faceattr_actor_wait_seconds_total[15m]))"
 
-# (name, PromQL, how long, severity, summary, what to do)
+# (name, PromQL, duration, severity, summary, remedy)
 ALERTS: tuple[tuple[str, str, str, str, str, str], ...] = (
     (
         "FaceattrNoProgress",
@@ -16,7 +16,7 @@ ALERTS: tuple[tuple[str, str, str, str, str, str], ...] = (
         "5m",
         "page",
         "a run has rows left and none has arrived for 15 minutes",
-        "Look at the queues on the label dashboard and at `ray job logs`; stop the job and submit it again: what is "
+        "Look at the queues on the label dashboard and at `ray job logs`; stop the job and submit it again; what is "
         "committed stays.",
     ),
     (
@@ -32,9 +32,9 @@ ALERTS: tuple[tuple[str, str, str, str, str, str], ...] = (
         "max_over_time(count(ray_node_cpu_count)[30m:1m]) - count(ray_node_cpu_count) >= 2",
         "1m",
         "warn",
-        "two or more nodes went within 30 minutes",
-        "Spot machines are being taken back, or the pool shrinks. Rows are safe; the rate falls. If it goes on, change "
-        "the zone or the kind of machine.",
+        "two or more nodes disappeared within 30 minutes",
+        "Spot machines are being taken back, or the pool shrinks. Rows are safe; the rate falls. If it lasts, use "
+        "another zone or machine type.",
     ),
     (
         "FaceattrSpotChurn",
@@ -42,7 +42,7 @@ ALERTS: tuple[tuple[str, str, str, str, str, str], ...] = (
         "5m",
         "warn",
         "the autoscaler lost or stopped more than ten nodes within an hour",
-        "Each new node pulls the image and loads the model: take on-demand machines, or another zone.",
+        "Each new node pulls the image and loads the model: use on-demand machines, or another zone.",
     ),
     (
         "FaceattrActorsStarve",
@@ -50,7 +50,7 @@ ALERTS: tuple[tuple[str, str, str, str, str, str], ...] = (
         "20m",
         "warn",
         "model actors wait for data more than half of their time",
-        "Reading or decoding is too slow: add CPU nodes, or fewer GPUs.",
+        "Reading or decoding is too slow: add CPU nodes, or use fewer GPUs.",
     ),
     (
         "FaceattrSpilling",
@@ -58,13 +58,13 @@ ALERTS: tuple[tuple[str, str, str, str, str, str], ...] = (
         "10m",
         "warn",
         "Ray Data has spilled more than 1 GB to disk",
-        "Give the nodes more object store memory, or take smaller blocks (--workers.block-rows).",
+        "Give the nodes more object store memory, or use smaller blocks (--workers.block-rows).",
     ),
 )
 
 
 def build_rules() -> dict[str, Any]:
-    """The rule file."""
+    """Returns the rule file."""
     rules = [
         {
             "alert": name,

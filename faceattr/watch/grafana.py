@@ -1,4 +1,4 @@
-"""Dashboards as Grafana reads them."""
+"""Dashboards in the format of Grafana."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def build_dashboard(dashboard: Dashboard) -> dict[str, Any]:
-    """The JSON model of a page."""
+    """Returns the JSON model of a dashboard."""
     return {
         "uid": f"faceattr-{dashboard.name}",
         "title": dashboard.title,

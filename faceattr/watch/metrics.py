@@ -1,9 +1,9 @@
-"""The one list of metrics: jobs make theirs from it, dashboards and alerts are generated from it, tests hold all to it.
+"""The list of metrics: jobs create theirs from it, dashboards and alerts are generated from it, tests check all of
+them.
 
-A name here is what code writes; Ray puts `ray_` in front of it and exports it on each node's metrics port.
+A name here is the name in code; Ray exports it on each node's metrics port with the prefix `ray_`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,14 +14,14 @@ MetricKind = Literal["counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric of ours.
+    """One metric of this package.
 
     Attributes:
-        name: as the code writes it; counters end in `_total`, units are suffixes.
+        name: name in code; counters end in `_total`, units are suffixes.
         kind: counter (only grows), gauge (a state), histogram (a distribution).
-        text: what it says, one sentence.
-        jobs: which jobs export it.
-        tags: its labels besides those that Ray adds (node, worker, session).
+        text: its meaning, in one sentence.
+        jobs: jobs that export it.
+        tags: its labels, in addition to Ray's (node, worker, session).
         boundaries: upper bounds of a histogram's buckets.
     """
 
@@ -34,12 +34,12 @@ class Metric:
 
     @property
     def exported(self) -> str:
-        """The name in Prometheus; of a histogram, the stem in front of `_bucket`, `_sum` and `_count`."""
+        """The name in Prometheus; for a histogram, the stem before `_bucket`, `_sum` and `_count`."""
         return f"ray_{self.name}"
 
     @property
     def series(self) -> tuple[str, ...]:
-        """All names under which Prometheus finds it."""
+        """All names of the metric in Prometheus."""
         if self.kind == "histogram":
             return tuple(f"{self.exported}_{part}" for part in ("bucket", "sum", "count"))
         return (self.exported,)
@@ -82,32 +82,32 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="faceattr_run_rows",
         kind="gauge",
-        text="Rows of the run that is going on, by state: total, done.",
+        text="Rows of the current run, by state: total, done.",
         jobs=("label", "predict"),
         tags=("state",),
     ),
     Metric(
         name="faceattr_train_epoch",
         kind="gauge",
-        text="Epochs that are done.",
+        text="Completed epochs.",
         jobs=("train",),
     ),
     Metric(
         name="faceattr_train_images_per_second",
         kind="gauge",
-        text="Images a second over all workers, in the last epoch.",
+        text="Images per second over all workers, in the last epoch.",
         jobs=("train",),
     ),
     Metric(
         name="faceattr_train_data_wait_share",
         kind="gauge",
-        text="Share of the last epoch's training time that the network waited for images, 0 to 1.",
+        text="Share of the last epoch's training time in which the network waited for images, 0 to 1.",
         jobs=("train",),
     ),
     Metric(
         name="faceattr_train_objective",
         kind="gauge",
-        text="The chosen metric of the last epoch.",
+        text="The selection metric of the last epoch.",
         jobs=("train",),
     ),
     Metric(
@@ -120,7 +120,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="faceattr_search_trials",
         kind="gauge",
-        text="Trials of the search that is going on, by state.",
+        text="Trials of the current search, by state.",
         jobs=("search",),
         tags=("state",),
     ),
@@ -132,44 +132,39 @@ METRICS: tuple[Metric, ...] = (
     ),
 )
 
-# Metrics of Ray's own that the dashboards and alerts use, and what each says.
+# Ray's own metrics that dashboards and alerts use, and their meaning.
 RAY_METRICS: dict[str, str] = {
     "ray_data_output_rows": "rows that left an operator",
-    "ray_data_num_external_inqueue_blocks": "blocks that wait in front of an operator",
+    "ray_data_num_external_inqueue_blocks": "blocks that wait before an operator",
     "ray_data_obj_store_mem_spilled": "bytes that Ray Data spilled to disk",
-    "ray_data_num_tasks_running": "tasks of an operator that run",
+    "ray_data_num_tasks_running": "running tasks of an operator",
     "ray_node_cpu_utilization": "CPU use of a node, percent",
     "ray_node_cpu_count": "cores of a node",
     "ray_node_mem_used": "memory of a node in use, bytes",
     "ray_node_mem_total": "memory of a node, bytes",
-    "ray_node_network_receive_speed": "bytes a second that a node receives",
+    "ray_node_network_receive_speed": "bytes per second that a node receives",
     "ray_object_store_memory": "object store memory in use, bytes",
     "ray_actors": "actors by state and class",
 }
-# The same, of nodes with a GPU only.
+# The same, only on nodes with a GPU.
 RAY_GPU_METRICS: dict[str, str] = {
     "ray_node_gpus_utilization": "use of a GPU, percent",
     "ray_node_gram_used": "memory of a GPU in use, MB",
     "ray_node_gpus_available": "GPUs of a node",
 }
-# The same, of clusters with an autoscaler only.
+# The same, only in clusters with an autoscaler.
 RAY_AUTOSCALER_METRICS: dict[str, str] = {
-    "autoscaler_active_nodes": "nodes that the autoscaler has running",
-    "autoscaler_pending_nodes": "nodes that were asked for and are not there",
-    "autoscaler_stopped_nodes": "nodes that went, since the head began",
+    "autoscaler_active_nodes": "nodes that run under the autoscaler",
+    "autoscaler_pending_nodes": "nodes that were requested and do not run yet",
+    "autoscaler_stopped_nodes": "nodes that stopped since the head started",
 }
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of a name. Raises ConfigError if it is not in the list."""
+    """Returns the metric with a name. Raises ConfigError if it is not in the list."""
     for metric in METRICS:
         if metric.name == name:
             return metric
     raise ConfigError(
         f"no metric {name!r}; known are {', '.join(each.name for each in METRICS)} (faceattr.watch.metrics)"
     )
-
-
-def metrics_of(jobs: Sequence[str]) -> tuple[Metric, ...]:
-    """The metrics that any of some jobs export."""
-    return tuple(metric for metric in METRICS if set(jobs) & set(metric.jobs))

@@ -1,15 +1,15 @@
-"""What the dashboards show: panels with their PromQL, over the names in `faceattr.watch.metrics`."""
+"""Content of the dashboards: panels with PromQL over the names in `faceattr.watch.metrics`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One picture.
+    """One plot.
 
     Attributes:
-        title: above it.
-        text: what a reader should take from it.
+        title: title of the panel.
+        text: what a reader should learn from it.
         unit: Grafana's unit.
         queries: (PromQL, legend) of its lines.
     """
@@ -22,12 +22,12 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Dashboard:
-    """One page.
+    """One dashboard.
 
     Attributes:
-        name: of its file and job.
-        title: above it.
-        panels: from left to right, top to bottom.
+        name: name of its file and job.
+        title: title of the page.
+        panels: panels from left to right, top to bottom.
     """
 
     name: str
@@ -52,7 +52,7 @@ _MACHINES = (
     ),
     Panel(
         title="GPU memory",
-        text="In use, of each GPU.",
+        text="Memory in use on each GPU.",
         unit="decmbytes",
         queries=(("ray_node_gram_used", "{{instance}} GPU {{GpuIndex}}"),),
     ),
@@ -70,13 +70,13 @@ _MACHINES = (
     ),
     Panel(
         title="Network in",
-        text="Bytes a second that each node receives: images from the store, pixels from other nodes.",
+        text="Bytes per second that each node receives: images from the store, pixels from other nodes.",
         unit="Bps",
         queries=(("ray_node_network_receive_speed", "{{instance}}"),),
     ),
     Panel(
         title="Nodes",
-        text="Nodes that answer. Steps down are nodes lost or given back.",
+        text="Nodes that respond. Steps down are nodes that were lost or released.",
         unit="short",
         queries=(
             ("count(ray_node_cpu_count)", "there"),
@@ -86,7 +86,7 @@ _MACHINES = (
     ),
     Panel(
         title="Object store",
-        text="Shared memory in use by where the objects lie, and what was spilled to disk. Spilling means too small.",
+        text="Shared memory in use, by location, and bytes spilled to disk. Spilling means: it is too small.",
         unit="bytes",
         queries=(
             ("sum by (Location) (ray_object_store_memory)", "{{Location}}"),
@@ -104,19 +104,19 @@ _MACHINES = (
 _STREAM = (
     Panel(
         title="Queues",
-        text="Blocks that wait in front of each operator. They pile up in front of the slowest one.",
+        text="Blocks that wait before each operator. They pile up before the slowest one.",
         unit="short",
         queries=(("sum by (operator) (ray_data_num_external_inqueue_blocks)", "{{operator}}"),),
     ),
     Panel(
         title="Rows out of each operator",
-        text="Rows a second; all the same when nothing piles up.",
+        text="Rows per second; all are equal when nothing piles up.",
         unit="short",
         queries=(("sum by (operator) (rate(ray_data_output_rows[2m]))", "{{operator}}"),),
     ),
     Panel(
         title="Running tasks",
-        text="Of each operator.",
+        text="Running tasks of each operator.",
         unit="short",
         queries=(("sum by (operator) (ray_data_num_tasks_running)", "{{operator}}"),),
     ),
@@ -134,7 +134,7 @@ _LABEL = Dashboard(
         ),
         Panel(
             title="Done",
-            text="Rows of the run that have arrived. The rate of this line is the ETA's.",
+            text="Committed rows of the run. The ETA uses the rate of this line.",
             unit="short",
             queries=(
                 ('max(ray_faceattr_run_rows{state="done"})', "done"),
@@ -143,7 +143,7 @@ _LABEL = Dashboard(
         ),
         Panel(
             title="Rejects by reason",
-            text="Images a second that got a reason in place of labels.",
+            text="Images per second that got a reason in place of labels.",
             unit="short",
             queries=(("sum by (reason) (rate(ray_faceattr_images_rejected_total[5m]))", "{{reason}}"),),
         ),
@@ -161,7 +161,7 @@ _LABEL = Dashboard(
         ),
         Panel(
             title="Seconds a block",
-            text="Time an actor computes for one block: half of the blocks, and 19 of 20, are faster.",
+            text="Computing time of an actor for one block: half of the blocks, and 19 of 20, are faster.",
             unit="s",
             queries=tuple(
                 (f"histogram_quantile({q}, sum by (le) (rate(ray_faceattr_inference_seconds_bucket[5m])))", legend)
@@ -170,7 +170,7 @@ _LABEL = Dashboard(
         ),
         Panel(
             title="Images in a block",
-            text="Mean; small blocks cost scheduling.",
+            text="Mean. Small blocks cause scheduling overhead.",
             unit="short",
             queries=(
                 (
@@ -181,7 +181,7 @@ _LABEL = Dashboard(
         ),
         Panel(
             title="Cost of a million images",
-            text="USD at the rate of now, with the prices above: GPUs by the hour, cores (two vCPUs) by the hour.",
+            text="USD at the current rate, with the prices above: per GPU hour, and per core hour (two vCPUs).",
             unit="currencyUSD",
             queries=((f"{_USD_PER_S} / {_LABELLED} * 1e6", "USD"),),
         ),
@@ -196,19 +196,19 @@ _TRAIN = Dashboard(
     panels=(
         Panel(
             title="Images a second",
-            text="Over all workers, in the last epoch.",
+            text="Images per second over all workers, in the last epoch.",
             unit="short",
             queries=(("max(ray_faceattr_train_images_per_second)", "images/s"),),
         ),
         Panel(
             title="Data wait",
-            text="Share of training time without images. Above 10 %: more decoders, CPU nodes, or smaller images.",
+            text="Share of training time without images. Above 10 %: add decoders or CPU nodes, or use smaller images.",
             unit="percentunit",
             queries=(("max(ray_faceattr_train_data_wait_share)", "waiting"),),
         ),
         Panel(
             title="Loss",
-            text="By split, of each epoch.",
+            text="Loss of each epoch, by split.",
             unit="short",
             queries=(("max by (split) (ray_faceattr_train_loss)", "{{split}}"),),
         ),
@@ -220,7 +220,7 @@ _TRAIN = Dashboard(
         ),
         Panel(
             title="Epochs done",
-            text="Steps back are losses of a worker: training went on from the last checkpoint.",
+            text="A step back is a lost worker: training resumed from the last checkpoint.",
             unit="short",
             queries=(("max(ray_faceattr_train_epoch)", "epochs"),),
         ),
@@ -240,13 +240,13 @@ _SEARCH = Dashboard(
     panels=(
         Panel(
             title="Trials",
-            text="By state. Many that fail: look at one trial's log before the search goes on.",
+            text="Trials by state. If many fail, read one trial's log before the search continues.",
             unit="short",
             queries=(("max by (state) (ray_faceattr_search_trials)", "{{state}}"),),
         ),
         Panel(
             title="Best objective",
-            text="Of the finished trials.",
+            text="Best objective of the finished trials.",
             unit="short",
             queries=(("max(ray_faceattr_search_best_objective)", "objective"),),
         ),

@@ -1,4 +1,4 @@
-"""Where Prometheus finds the metrics: Ray's own list of nodes on virtual machines, pods by label on Kubernetes."""
+"""How Prometheus finds the metrics: Ray's own list of nodes on virtual machines, pods by label on Kubernetes."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ _RULES = "alerts.yaml"
 
 
 def build_prometheus_config() -> dict[str, Any]:
-    """Prometheus beside the head of a cluster of machines: the head writes the list of targets."""
-    targets = {"files": ["/tmp/ray/prom_metrics_service_discovery.json"]}  # noqa: S108 - where `ray start` puts it
+    """Returns the config of Prometheus on the head of a cluster of machines: the head writes the list of targets."""
+    targets = {"files": ["/tmp/ray/prom_metrics_service_discovery.json"]}  # noqa: S108 - where `ray start` writes it
     return _config([{"job_name": "ray", "file_sd_configs": [targets]}])
 
 
 def build_kubernetes_prometheus_config() -> dict[str, Any]:
-    """Prometheus in the namespace of the Ray clusters."""
+    """Returns the config of Prometheus in the Kubernetes namespace of the Ray clusters."""
 
     def keep(label: str, pattern: str) -> dict[str, Any]:
         return {"source_labels": [label], "regex": pattern, "action": "keep"}

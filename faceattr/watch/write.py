@@ -17,7 +17,7 @@ _HEADER = "# Written by `python -m faceattr.watch.write cluster`; change faceatt
 
 
 def render_files() -> dict[str, str]:
-    """Path below the folder to text."""
+    """Returns path below the output folder -> text."""
     files = {
         f"grafana/{dashboard.name}.json": json.dumps(build_dashboard(dashboard), indent=1) + "\n"
         for dashboard in DASHBOARDS
@@ -34,7 +34,7 @@ def _yaml(value: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes below the folder that is given."""
+    """Writes the files below the given folder."""
     (folder,) = sys.argv[1:] if argv is None else argv
     for name, text in render_files().items():
         path = Path(folder) / name

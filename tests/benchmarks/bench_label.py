@@ -1,4 +1,4 @@
-"""Benchmarks of the whole label run. Figures are ratios against a peer in one interleaved run; see README, Performance.
+"""Benchmarks of the whole label run. Figures are ratios against a peer in one interleaved run; see docs/benchmarks.md.
 
 python tests/benchmarks/bench_label.py rates      # against a bare loop, and against the Ray Data script one would write
 python tests/benchmarks/bench_label.py memory     # peak memory at 2,000 and at 20,000 images

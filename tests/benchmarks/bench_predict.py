@@ -2,7 +2,7 @@
 
     predict_batch          faceattr's Python API, one process
     pipeline               pipelines/predict.py in its steady state
-    one by one             seed 003's way: PIL, torchvision's transforms, one forward for each image
+    one by one             the UTKFace ViT's way: PIL, torchvision's transforms, one forward for each image
     transformers           pipeline("image-classification") with the same backbone, random weights, its own batches
 
 All with the same backbone, the same files and the same number of CPU threads (pipelines/predict.py: as many actors of
@@ -83,7 +83,7 @@ def make_images(folder: Path, num: int, side: int) -> list[Path]:
 
 
 def predict_one_by_one(model: MultiAttributeModel, paths: list[Path]) -> None:
-    """Seed 003's predict_image in a loop, its model loaded once."""
+    """The UTKFace ViT's predict_image in a loop, its model loaded once."""
     wanted = model.backbone.preprocessing
     transform = v2.Compose(
         [

@@ -108,7 +108,7 @@ def test_a_run_that_was_stopped(store, capsys):
     assert "rate       20.0 rows/s" in shown  # 200 rows in 10 s
     assert "session    2023-11-14T22:13:20Z 300 rows" in shown
     assert "rejected   missing 3" in shown  # rows 300, 400, 500
-    assert "the same command goes on" in shown
+    assert "the same command resumes it" in shown
 
 
 def test_a_run_that_is_published(store, capsys):

@@ -36,15 +36,15 @@ def test_the_files_that_an_index_names_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("weights.bin", "is no safetensors file"),
-        ("model.safetensors.pkl", "is no safetensors file"),
+        ("weights.bin", "is not a safetensors file"),
+        ("model.safetensors.pkl", "is not a safetensors file"),
         ("../outside.safetensors", "is outside the folder"),
         ("more/../../outside.safetensors", "is outside the folder"),
         ("..\\outside.safetensors", "is outside the folder"),
         ("ABSOLUTE/outside.safetensors", "is outside the folder"),
         ("link.safetensors", "is a link out of the folder"),
         ("linked/outside.safetensors", "is a link out of the folder"),
-        ("folder.safetensors", "is no file"),
+        ("folder.safetensors", "is not a file"),
     ],
 )
 @pytest.mark.parametrize("whole", [False, True])

@@ -49,7 +49,7 @@ def build_command(tmp_path: Path, sabotage: str) -> list[str]:
     script = tmp_path / "sabotaged_child.py"
     script.write_text(
         "import ctypes, os, signal, sys, time\n"
-        "from faceattr.data import decoder_child\n"
+        "from faceattr.data.images import decoder_child\n"
         "genuine = decoder_child.decode_image\n"
         "def decode_image(data, limits, **options):\n"
         f"{textwrap.indent(textwrap.dedent(sabotage), '    ')}\n"

@@ -167,7 +167,7 @@ def test_a_run_goes_on_under_every_spelling_of_its_addresses(faces, spelling, tm
 
 
 def test_one_folder_given_in_two_spellings_is_named(faces):
-    with pytest.raises(ConfigError, match=r"^--labels: '\.\./data/faces' and '~/data/faces/' are one place"):
+    with pytest.raises(ConfigError, match=r"^--labels: '\.\./data/faces' and '~/data/faces/' are the same place"):
         resolve_distinct(["../data/faces", "x", "~/data/faces/"], "--labels")
 
 

@@ -105,7 +105,7 @@ def test_a_stored_threshold_stays_where_none_is_chosen(validation):
     )
     assert few.thresholds == {"hat": 0.123}
     assert few.calibration == {}
-    assert any("hat: too few labels of a kind" in note for note in few.notes)
+    assert any("hat: too few labels of one class" in note for note in few.notes)
 
 
 def test_a_planted_leak_is_refused_by_row_and_by_content(validation, held_out):

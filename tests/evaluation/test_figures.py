@@ -17,11 +17,11 @@ from sklearn.metrics import (
 
 from faceattr.attributes import Attribute
 from faceattr.evaluation.calibration.maps import compute_ece
-from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
+from faceattr.evaluation.figures import Figure, build_cells, compute_combined, compute_figures
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.bootstrap import compute_difference_draws, compute_draws
 from faceattr.evaluation.uncertainty.intervals import percentile_interval
-from faceattr.evaluation.uncertainty.outcome_counts import BinaryCells, build_cells
+from faceattr.evaluation.uncertainty.outcome_counts import BinaryCells
 from tests.evaluation import judged_rows
 
 KINDS = [
@@ -157,9 +157,9 @@ def test_coarse_labels_count_where_the_prediction_is_possible():
 
 def test_the_combined_score_is_seed_001s():
     figures = {"gender": {"accuracy": Figure(0.9, 50)}, "who": {"top1": Figure(0.8, 40)}}
-    found = compute_combined(figures, {"gender": "multiclass", "who": "identity"})
+    found = compute_combined(figures, "who")
     assert found == Figure(pytest.approx(0.3 * 0.9 + 0.7 * 0.8), 40)
-    assert compute_combined(figures, {"gender": "multiclass"}) is None
+    assert compute_combined(figures, None) is None
 
 
 def test_ece_is_that_of_sklearns_curve():

@@ -58,7 +58,7 @@ def test_files_that_are_no_pictures_are_counted_and_one_without_an_ending_is_tri
     assert err.splitlines() == [
         "other files, no images: 1 (.txt 1)",
         "other files, skipped, of the operating system: 2 (.DS_Store 1, ._* 1)",
-        "1 of 2 pictures cannot be used; the reason stands with each",
+        "1 of 2 pictures cannot be used; the reason is above",
     ]
 
 

@@ -293,7 +293,7 @@ def test_celeba_with_mixed_negatives(tmp_path, ray_local, capsys):
     rows = rows_of(tmp_path / "run")
     assert len(rows) == 14
     assert {f"img_align_celeba/{number:06d}.jpg" for number in range(8)} <= set(rows)
-    assert "selected 8 with a yes and 6 with none; left out 26" in capsys.readouterr().out
+    assert "selected 8 positives and 6 negatives; left out 26" in capsys.readouterr().out
     assert pack([*command[:-1], str(tmp_path / "other"), *chosen[:-1], "33"]) == 2
     assert "only 32 images have a no for all" in capsys.readouterr().err
 
@@ -341,7 +341,7 @@ def test_a_sample_of_real_fairface(tmp_path, ray_local):
     [
         (["--source", "fairface"], "--root: expected the folder of --source fairface"),
         (["--root", "x"], "--labels: expected a label run, or --source and --root"),
-        (["--labels", "{tmp}/none"], "no published label run is there"),
+        (["--labels", "{tmp}/none"], "there is no published label run"),
         (["--source", "label_list", "--root", "{tmp}/none"], "found none of"),
         (["--source", "label_list", "--root", "{root}", "--source-options.attributes", "hats"], "did you mean 'hat'"),
         (["--source", "label_list", "--root", "{root}", "--select.any-of", "hatt"], "did you mean 'hat'"),

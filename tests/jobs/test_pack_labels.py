@@ -35,7 +35,7 @@ def test_label_runs_over_the_same_images_become_one_table(tmp_path, ray_local, c
 
     assert pack(["--labels", hats, other, "--output", str(tmp_path / "both")]) == 0
     shown = capsys.readouterr().out
-    assert "20 rows stood in several label tables and became one each" in shown
+    assert "20 rows were in several label tables and were merged" in shown
     assert "rejected 1 rows: missing" in shown
     rows = rows_of(tmp_path / "both")
     assert sorted(rows) == [f"hats/{number:02d}.png" for number in range(30)]
@@ -96,7 +96,7 @@ def test_teachers_with_different_thresholds_and_a_person_over_the_same_images(tm
     output = str(tmp_path / "out")
     command = ["--labels", first, second, "--source", "label_list", "--root", str(root), "--output", output]
     assert pack(command) == 0
-    assert "scores of second/hat are recentred: a yes from 0.75 on" in capsys.readouterr().out
+    assert "scores of second/hat are recentred: threshold 0.75 of the label run" in capsys.readouterr().out
     found = {name: (row["hat"], row["hat_score"]) for name, row in rows_of(output).items()}
     assert found == {
         "first/00.png": (1, pytest.approx(4 / 5)),  # even odds over 1 to 4

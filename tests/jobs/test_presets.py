@@ -186,7 +186,7 @@ def test_the_real_backbone_of_a_preset_is_there(preset, blocks, trained):
     assert backbone.preprocessing.size_px == 224
 
 
-def test_presets_keep_the_options_that_the_seeds_document():
+def test_presets_keep_the_options_of_the_replaced_systems():
     options = {name: parse(name) for name in LAYOUTS}
     assert {name: (each.optim.epochs, each.feed.batch_size, each.optim.lr) for name, each in options.items()} == {
         "clear_face": (50, 32, 1e-4),

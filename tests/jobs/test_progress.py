@@ -207,5 +207,5 @@ def test_the_three_commonest_reasons_are_told_with_examples():
         "    s3://b/10.jpg (detail 10)\n"
         "    s3://b/11.jpg (detail 11)\n"
         "Nothing is lost: raise --max-error-share and run the same command again to have the rest; then "
-        "--retry-failed does the images again that were mended. Or begin anew in another --output."
+        "--retry-failed does the images again that were mended. Or start a new run in another --output."
     )

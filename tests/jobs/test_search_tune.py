@@ -10,8 +10,9 @@ from faceattr.jobs.search.tune import WorkCallback, WorkSearcher
 from faceattr.search.progress_table import Board
 from faceattr.search.records import TrialRecord
 from faceattr.search.sampler import Sampler
-from faceattr.search.space import load_yaml, parse_space
+from faceattr.search.space import parse_space
 from faceattr.search.trial_queue import TrialGroup, TrialQueue
+from faceattr.yaml_files import load_yaml
 
 
 class Trial(NamedTuple):

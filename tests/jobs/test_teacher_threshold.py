@@ -50,7 +50,7 @@ def test_a_student_says_yes_where_its_teacher_does(tmp_path, ray_local, capsys):
     run, labels = teach(tmp_path)
     packed, output = str(tmp_path / "packed"), str(tmp_path / "model")
     assert pack(["--labels", run, "--output", packed]) == 0
-    assert "scores of hat are recentred: a yes from 0.2 on there is a yes from 0.5 on here" in capsys.readouterr().out
+    assert "scores of hat are recentred: threshold 0.2 of the label run becomes 0.5 here" in capsys.readouterr().out
     notes = json.loads((tmp_path / "packed" / "run.json").read_text())["notes"]
     assert notes["teachers"] == {"hat": {"threshold": 0.2, "abstain": [0.15, 0.25]}}
     assert train(["--data", packed, "--output", output, *TINY, *LEARN]) == 0

@@ -7,7 +7,8 @@ import torch
 
 from faceattr.attributes import AttributeSet
 from faceattr.config.augmentation import Augmentation
-from faceattr.config.train import FeedConfig, OptimSettings, TrainConfig
+from faceattr.config.fit import OptimSettings
+from faceattr.config.train import FeedConfig, TrainConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.errors import RunError
 from faceattr.jobs.train.feed import Feed, FeedPlan, cut_batches, fill_gaps

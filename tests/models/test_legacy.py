@@ -154,7 +154,7 @@ def test_files_of_another_layout(tmp_path):
 
     refused(
         {**state, "hat_head.weight": torch.zeros(1, 24)},
-        r"'hat_head.weight' is not of this layout. Names that are known: .*_head",
+        r"'hat_head.weight' is not of this layout. Known names: .*_head",
     )
     refused(
         {name: t for name, t in state.items() if "race_head" not in name},

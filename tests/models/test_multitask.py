@@ -206,7 +206,7 @@ def test_folders_that_are_not_ours(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "found no config.json")
     (tmp_path / "empty" / "model.pth").touch()
-    refused(tmp_path / "empty", "model.pth of seed 003 or 004 use faceattr.models.legacy")
+    refused(tmp_path / "empty", "model.pth of another project: see faceattr.models.legacy")
     folder = damaged("pickle")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     refused(folder, "pytorch_model.bin is a pickle, which can run code and is not loaded")

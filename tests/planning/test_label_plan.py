@@ -158,7 +158,7 @@ def test_what_else_is_warned_of(rates):
     unpriced = plan(gpu="free", num_gpus=10, input_kind="manifest")
     estimate = estimate_label(unpriced, rates)
     assert "GPUs" not in estimate.cost
-    assert "give --gpu-price" in " ".join(list_warnings(unpriced, estimate, rates))
+    assert "set --gpu-price" in " ".join(list_warnings(unpriced, estimate, rates))
     priced = dataclasses.replace(unpriced, gpu_price=2.0)
     assert estimate_label(priced, rates).cost["GPUs"] > 0
     assumed = dataclasses.replace(

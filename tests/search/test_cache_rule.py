@@ -9,7 +9,8 @@ from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import freeze
 from faceattr.search.backbone_cuts import BackboneCuts, BoundaryFacts, measure_cuts
 from faceattr.search.cache_choice import CacheUse, choose_cache, plan_caches, possible_depths
-from faceattr.search.space import load_yaml, parse_space
+from faceattr.search.space import parse_space
+from faceattr.yaml_files import load_yaml
 from tests.models.tiny import build_model
 
 BASE = override(TrainConfig(data=("packed",), output="out"), {"augment.strength": 0.0, "augment.aspect": 0.15})

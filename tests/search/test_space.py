@@ -10,8 +10,9 @@ from faceattr.errors import ConfigError
 from faceattr.search.default_space import build_default_space
 from faceattr.search.distributions import Choice, RandInt, Uniform
 from faceattr.search.sampler import Sampler
-from faceattr.search.space import check_space, load_yaml, parse_space
+from faceattr.search.space import check_space, parse_space
 from faceattr.training.recipe import resolve_recipe
+from faceattr.yaml_files import load_yaml
 
 BASE = TrainConfig(data=("packed",), output="out")
 NAMES = ("hat", "glasses", "age")

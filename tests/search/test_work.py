@@ -18,8 +18,9 @@ from faceattr.search.records import (
     tabulate,
 )
 from faceattr.search.sampler import Sampler, compute_importances
-from faceattr.search.space import load_yaml, parse_space
+from faceattr.search.space import parse_space
 from faceattr.search.trial_queue import TrialGroup, TrialQueue
+from faceattr.yaml_files import load_yaml
 
 SPACE = parse_space(
     load_yaml("optim.lr: {uniform: [0.1, 1]}\nfreeze.depth: {choice: [all, 3]}\nseed: {randint: [1, 9]}", ""), ""

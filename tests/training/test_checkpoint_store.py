@@ -57,7 +57,7 @@ def test_a_damaged_one_is_passed_over(tmp_path, caplog):
     key = "checkpoints/epoch-00002.training.pt"
     store.put(key, store.get(key)[:-10])
     assert load_last_checkpoint(store).epoch == 1
-    assert "checkpoint epoch=2 is passed over" in caplog.text
+    assert "checkpoint epoch=2 is skipped" in caplog.text
 
 
 class CrashError(Exception):

@@ -114,7 +114,7 @@ def test_attributes_without_a_label_in_the_batch_have_a_gradient_of_zero():
 
 
 def test_age_in_years_and_gender_weigh_alike():
-    # Seed 003 adds the squared error of ages, some hundreds, to two cross entropies below 2.
+    # The UTKFace ViT adds the squared error of ages, some hundreds, to two cross entropies below 2.
     model = build_toy(AttributeSet(attributes=(HAT, AGE)), age_output="regression")
     batch = make_batch(64, 3)
     objective = objective_for(model, [batch])

@@ -139,7 +139,7 @@ def test_selection_knows_directions():
 
 
 def test_selection_combines_figures():
-    # Seed 001's score, and an error that counts negative.
+    # FaceCom's score, and an error that counts negative.
     config = SelectionConfig(combine={"hat/f1": 0.3, "person/top1": 0.7, "age/mae": 0.1})
     combined = Selection(config, KNOWN)
     assert combined.larger_is_better

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.checkpoint import load_blip
-from faceattr.vqa.blip.inspect import CheckpointFacts, compute_weights_id, inspect_checkpoint
+from faceattr.vqa.blip.inspect import compute_weights_id
+from faceattr.vqa.checkpoints import CheckpointFacts
+from faceattr.vqa.engines import inspect_checkpoint
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_the_folder_of_a_hub_cache_names_its_commit(folder, tmp_path):
 def test_inspecting_finds_what_loading_finds(folder):
     checkpoint = load_blip(str(folder))
     assert inspect_checkpoint(str(folder)) == CheckpointFacts(
-        revision=None, weights_id=checkpoint.weights_id, size_px=checkpoint.preprocessing.size_px
+        model_type="blip", revision=None, weights_id=checkpoint.weights_id, size_px=checkpoint.preprocessing.size_px
     )
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"no model\.safetensors"):

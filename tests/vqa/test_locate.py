@@ -9,7 +9,7 @@ import pytest
 
 from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ConfigError, ModelError
-from faceattr.vqa.blip.inspect import resolve_checkpoint
+from faceattr.vqa.checkpoints import resolve_checkpoint
 from tests.stores import upload_folder
 
 
@@ -80,8 +80,7 @@ def hub():
 _ASK_HUB = """
 import json, sys, time
 from faceattr.errors import ModelError
-from tests.stores import upload_folder
-from faceattr.vqa.blip.inspect import resolve_checkpoint
+from faceattr.vqa.checkpoints import resolve_checkpoint
 answers = []
 for model, revision in json.loads(sys.argv[1]):
     start = time.monotonic()

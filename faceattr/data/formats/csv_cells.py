@@ -1,8 +1,8 @@
-"""Texts in CSV files that people open: a spreadsheet runs a cell that begins like a formula.
+"""Text cells of CSV files that people open: a spreadsheet runs a cell that starts like a formula.
 
-As OWASP advises ("CSV Injection"), an apostrophe is put in front of a text that begins with = + - @, a tab or a
-carriage return (or with the full-width forms, which spreadsheets take for the same). Numbers are left as they are. It
-can be undone: where a formula's first character stands behind apostrophes, exactly one apostrophe is ours.
+As OWASP advises ("CSV Injection"), a text that starts with = + - @, a tab or a carriage return (or with the full-width
+forms, which spreadsheets treat alike) is prefixed with an apostrophe. Numbers are unchanged. It can be undone: if a
+formula's first character follows apostrophes, exactly one apostrophe is ours.
 """
 
 import re
@@ -15,12 +15,12 @@ _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def neutralise(value: Any) -> Any:
-    """The value of a cell; a text that begins like a formula gets an apostrophe in front of it."""
+    """Returns the value of a cell; a text that starts like a formula gets an apostrophe as prefix."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def neutralise_table(table: pa.Table) -> pa.Table:
-    """The table with its texts neutralised."""
+    """Returns the table with its texts neutralised."""
     for place, column in enumerate(table.schema):
         if pa.types.is_string(column.type):
             texts = pc.replace_substring_regex(table[column.name], f"^({_FORMULA.pattern})", r"'\1")
@@ -29,5 +29,5 @@ def neutralise_table(table: pa.Table) -> pa.Table:
 
 
 def restore(text: str) -> str:
-    """The text that `neutralise` was given."""
+    """Returns the text that was passed to `neutralise`."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

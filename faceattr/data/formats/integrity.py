@@ -1,8 +1,8 @@
-"""Bytes against what was noted of them when they were written: size, sha256, and the sha256 of a Parquet footer.
+"""Compares bytes with what was recorded when they were written: size, sha256, and sha256 of a Parquet footer.
 
-Files that are read whole are hashed as they are decoded (1.2 GB/s a core: less than decoding takes). Of files that are
-read by row groups, the footer is hashed, a few kB, and Parquet's page checksums stand for the rest: of 11,562 flips of
-single bits of a packed shard, those in the footer alone gave other values or ended the process; see
+Files that are read whole are hashed while they are decoded (1.2 GB/s per core: faster than decoding). For files that
+are read by row groups, only the footer, a few kB, is hashed, and Parquet's page checksums cover the rest: of 11,562
+single-bit flips in a packed shard, only those in the footer changed values or ended the process; see
 tests/data/test_integrity.py.
 """
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from faceattr.errors import RunError
 
-REMEDY = "restore it from a backup, or make it anew"
+REMEDY = "restore it from a backup, or create it again"
 _MAGIC = b"PAR1"
 _TRAILER_BYTES = 8  # size of the footer, little-endian, and the magic
 
@@ -23,17 +23,17 @@ class _File(Protocol):
 
 
 def hash_bytes(data: bytes) -> str:
-    """Hexadecimal sha256."""
+    """Returns the hexadecimal sha256."""
     return hashlib.sha256(data).hexdigest()
 
 
 def hash_footer(data: bytes) -> str:
-    """Hexadecimal sha256 of the footer of a whole Parquet file, as `check_footer` asks for it."""
+    """Returns the hexadecimal sha256 of a whole Parquet file's footer, for `check_footer`."""
     return hash_bytes(data[-_footer_bytes(data[-_TRAILER_BYTES:]) :])
 
 
 def check_whole(data: bytes, where: str, *, num_bytes: int | None, sha256: str | None) -> None:
-    """Raises RunError unless these are the bytes of a whole file; what was not noted of it (None) is not compared."""
+    """Raises RunError unless these are the bytes of the whole file; a value that was not recorded (None) is skipped."""
     if num_bytes is not None:
         check_size(len(data), where, num_bytes)
     if sha256 is not None:
@@ -41,24 +41,24 @@ def check_whole(data: bytes, where: str, *, num_bytes: int | None, sha256: str |
 
 
 def check_size(found: int, where: str, expected: int) -> None:
-    """Raises RunError unless a file has the noted size, bytes."""
+    """Raises RunError unless a file has the recorded size, in bytes."""
     if found != expected:
         raise RunError(f"{where} is damaged: it has {found:,} bytes, and had {expected:,} when written; {REMEDY}")
 
 
 def check_hash(found: str, where: str, expected: str) -> None:
-    """Raises RunError unless a file, or its footer, has the noted hash."""
+    """Raises RunError unless a file, or its footer, has the recorded hash."""
     if found != expected:
         raise RunError(f"{where} is damaged: its sha256 is {found}, and was {expected} when written; {REMEDY}")
 
 
 def check_footer(file: _File, where: str, *, num_bytes: int, sha256: str | None) -> None:
-    """Compares the size of an open Parquet file, and its footer if it was noted; leaves the file at its start.
+    """Checks the size of an open Parquet file, and its footer if its hash was recorded; leaves the file at its start.
 
-    To be called before the file is parsed: a damaged footer can end the process.
+    Call it before the file is parsed: a damaged footer can end the process.
 
     Raises:
-        RunError: it is not what was written.
+        RunError: the file differs from what was written.
     """
     size = file.size()
     check_size(size, where, num_bytes)

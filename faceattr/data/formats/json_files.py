@@ -1,6 +1,6 @@
-"""Our own JSON files, read: what is damaged is one line that names the file, never a traceback.
+"""This package's own JSON files, with format versions. Damage gives a one-line error that names the file.
 
-Such a file was written whole by this package, so whatever does not fit is damage, or the hand of somebody.
+Such a file was written whole by this package, so any misfit is damage or a manual edit.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from faceattr.data.formats.integrity import REMEDY
-from faceattr.errors import RunError
+from faceattr.data.formats.json_text import encode_json
+from faceattr.errors import ConfigError, RunError
 
 _T = TypeVar("_T")
 _PLAIN: dict[Any, tuple[type, ...]] = {
@@ -30,14 +31,14 @@ _NAMES = {dict: "an object", list: "a list", str: "text", int: "a number", float
 
 
 def decode_object(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON object that a file holds.
+    """Returns the JSON object in a file.
 
     Args:
-        data: the file.
-        where: names it in the error.
+        data: the file's bytes.
+        where: name of the file in the error.
 
     Raises:
-        RunError: it is cut or damaged, or holds something else.
+        RunError: the file is truncated or damaged, or contains something else.
     """
     try:
         value = json.loads(data.decode("utf-8"))
@@ -48,19 +49,56 @@ def decode_object(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def encode_versioned(value: Mapping[str, Any], *, version: int = 1, indent: int | None = None) -> bytes:
+    """Encodes one of this package's files: a JSON object with the version of its format.
+
+    Args:
+        value: the object, without `schema_version`.
+        version: version of the format; increase it, here and in `decode_versioned`, when older readers would fail.
+        indent: as in `encode_json`.
+    """
+    return encode_json({**value, "schema_version": version}, indent=indent).encode()
+
+
+def decode_versioned(data: bytes, where: str, *, version: int = 1) -> dict[str, Any]:
+    """Decodes one of this package's files: a JSON object, returned without its `schema_version`.
+
+    A file without one was written before formats had versions, and is read as version 1.
+
+    Args:
+        data: the file's bytes.
+        where: name of the file in the error.
+        version: the newest version that this code reads.
+
+    Raises:
+        RunError: the file is truncated or damaged, or contains something else.
+        ConfigError: it was written by a later version of faceattr.
+    """
+    value = decode_object(data, where)
+    found = value.pop("schema_version", 1)
+    if type(found) is not int or found < 1:
+        raise RunError(f"{where} is damaged: 'schema_version': expected a number from 1 on, found {found!r}; {REMEDY}")
+    if found > version:
+        raise ConfigError(
+            f"{where} has schema version {found}; this faceattr reads versions up to {version}. Use the faceattr that "
+            "wrote it, or a later one"
+        )
+    return value
+
+
 def decode_lines(data: bytes, where: str) -> list[dict[str, Any]]:
-    """The objects of a file that holds one a line. Raises RunError as `decode_object` does, with the line's number."""
+    """Returns the objects of a file with one per line. Raises as `decode_versioned` does, with the line number."""
     lines = data.splitlines()
-    return [decode_object(line, f"{where}, line {number},") for number, line in enumerate(lines, 1)]
+    return [decode_versioned(line, f"{where}, line {number},") for number, line in enumerate(lines, 1)]
 
 
 def decode_fields(cls: type[_T], value: object, where: str) -> _T:
-    """A dataclass from the JSON object of its fields.
+    """Creates a dataclass from the JSON object of its fields.
 
-    Fields of plain types are checked; what stands in them is not, nor are fields of other classes.
+    The types of plain fields are checked; the content of collections and fields of other classes are not.
 
     Raises:
-        RunError: it is no object, lacks a field, has one that is unknown, or one of another type.
+        RunError: it is not an object, lacks a field, has an unknown field, or a field has another type.
     """
     if not isinstance(value, dict):
         raise RunError(f"{where} is damaged: expected an object, found {_name(value)}; {REMEDY}")
@@ -80,7 +118,7 @@ def decode_fields(cls: type[_T], value: object, where: str) -> _T:
 
 @contextmanager
 def damage_named(where: str) -> Iterator[None]:
-    """Turns what goes wrong while the values of a decoded file are taken apart into a RunError that names the file."""
+    """Turns errors while processing a decoded file's values into a RunError that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
@@ -88,13 +126,13 @@ def damage_named(where: str) -> Iterator[None]:
 
 
 def describe_cause(error: BaseException) -> str:
-    """The kind of an error and its words, on one line."""
+    """Returns the type and text of an error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @functools.cache
 def _fields(cls: Any) -> tuple[dict[str, tuple[type, ...]], frozenset[str]]:
-    """Types that JSON may have in each field (none: not checked), and the fields without a default."""
+    """Returns the types that JSON may have in each field (none: not checked), and the fields without a default."""
     hints = typing.get_type_hints(cls)
     fields = dataclasses.fields(cls)
     no_default = dataclasses.MISSING

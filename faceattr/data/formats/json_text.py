@@ -1,6 +1,6 @@
-"""The one place where JSON is written: NaN and the infinities, which JSON cannot hold (RFC 8259, 6), become null.
+"""The only JSON writer: NaN and the infinities, which JSON cannot represent (RFC 8259, section 6), become null.
 
-Python's own writer puts `NaN` there, which most other readers refuse, and with it the whole file.
+Python's own writer writes `NaN`, and most other readers then refuse the whole file.
 """
 
 import json
@@ -10,15 +10,15 @@ from typing import Any
 
 
 def encode_json(value: Any, *, indent: int | None = None) -> str:
-    """The value as JSON text, in ASCII.
+    """Returns the value as JSON text in ASCII.
 
     Args:
         value: numbers, texts, booleans, None, and mappings, lists and tuples of them.
-        indent: spaces a level; None for one line.
+        indent: spaces per level; None for one line.
     """
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
-    except ValueError:  # a number among them is not finite; or a circle, which the second try refuses again
+    except ValueError:  # a number is not finite, or the value refers to itself: the next line raises again
         json.dumps(value)
         return json.dumps(_without_non_finite(value), indent=indent, allow_nan=False)
 

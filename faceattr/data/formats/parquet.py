@@ -1,4 +1,4 @@
-"""Parquet in memory: a table becomes bytes first and an object second, so that no half-written file is ever visible.
+"""Parquet in memory: a table becomes bytes first and an object second, so that no partial file is ever visible.
 
 (A writer that streams to the store publishes what it has when an exception closes it: apache/arrow#40502.)
 """
@@ -15,15 +15,15 @@ from faceattr.data.formats.json_files import describe_cause
 from faceattr.errors import RunError
 
 _METADATA_KEY = b"faceattr"
-# Small: training mixes many row groups at a time and deals them to workers; large enough for one request each.
+# Small, since training mixes many row groups at a time and distributes them to workers; large enough for one request.
 _ROW_GROUP_BYTES = 4 * 2**20
 
 
 def encode_table(table: pa.Table, *, row_group_rows: int = 16_384) -> bytes:
-    """The table as a zstd-compressed Parquet file, whose pages have checksums.
+    """Returns the table as a zstd-compressed Parquet file with page checksums.
 
-    Columns of bytes hold encoded images, which do not get smaller: they are stored as they are, in row groups that a
-    reader can stream.
+    Columns of bytes contain encoded images, which do not compress further: they are stored uncompressed, in row groups
+    that a reader can stream.
     """
     buffer = io.BytesIO()
     blobs = {field.name for field in table.schema if _is_blob(field.type)}
@@ -31,7 +31,7 @@ def encode_table(table: pa.Table, *, row_group_rows: int = 16_384) -> bytes:
         pq.write_table(table, buffer, compression="zstd", row_group_size=row_group_rows, write_page_checksum=True)
         return buffer.getvalue()
     rows_of_bytes = _ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)
-    # How Parquet calls the columns: a list's values are a level below it.
+    # Parquet's column names: the values of a list are one level below it.
     leaves = {each.name: each.name + ".list.element" * pa.types.is_list(each.type) for each in table.schema}
     pq.write_table(
         table,
@@ -54,11 +54,11 @@ def decode_table(data: bytes, where: str, columns: list[str] | None = None) -> p
 
     Args:
         data: the whole file.
-        where: names it in the error.
-        columns: reads only these, as far as they are there.
+        where: name of the file in the error.
+        columns: columns to read, as far as they exist; default: all.
 
     Raises:
-        RunError: the file is cut or damaged.
+        RunError: the file is truncated or damaged.
     """
     try:
         return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
@@ -67,19 +67,19 @@ def decode_table(data: bytes, where: str, columns: list[str] | None = None) -> p
 
 
 def decode_schema(text: str) -> pa.Schema:
-    """The schema whose IPC form a text holds as hex. Raises ValueError if it holds none."""
+    """Decodes a schema from the hex text of its IPC form. Raises ValueError if the text is not one."""
     try:
         return pa.ipc.read_schema(pa.BufferReader(bytes.fromhex(text)))
-    except OSError as error:  # so pyarrow calls bytes in memory that it cannot make sense of
+    except OSError as error:  # pyarrow's error for invalid bytes in memory
         raise ValueError(f"no Arrow schema: {error}") from error
 
 
 def with_provenance(schema: pa.Schema, provenance: dict[str, Any]) -> pa.Schema:
-    """The schema with our JSON metadata attached."""
+    """Returns the schema with our JSON metadata attached."""
     return schema.with_metadata({_METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
 
 
 def read_provenance(schema: pa.Schema) -> dict[str, Any]:
-    """Our JSON metadata, or an empty dict if the file is not ours."""
+    """Returns our JSON metadata, or an empty dict if the file is not ours."""
     value = (schema.metadata or {}).get(_METADATA_KEY)
     return dict(json.loads(value)) if value else {}

@@ -1,7 +1,7 @@
-"""The structure of a text table: where its rows and cells begin and end, and what breaks that.
+"""The structure of a text table: where its rows and cells start and end, and what breaks that.
 
-Found in numpy over a few MiB at a time. A quote opens a cell at its edge only and closes at one only, as RFC 4180 says;
-a quote inside of an unquoted cell (`5" tall`) is a character.
+Computed in numpy over a few MiB at a time. A quote opens or closes a cell only at the cell's edge, as in RFC 4180; a
+quote inside an unquoted cell (`5" tall`) is a normal character.
 """
 
 import re
@@ -22,12 +22,12 @@ class TextBlock:
     """Whole rows.
 
     Attributes:
-        data: each row ended by a newline; other line ends stand in quoted cells only.
-        starts: int64 [n], where the rows begin, blank ones left out.
-        ends: int64 [n], their newlines.
-        lines: int64 [n], lines where they begin.
-        num_cells: int64 [n].
-        has_quotes: whether there is any quote.
+        data: the text; each row ends with a newline; other line ends occur in quoted cells only.
+        starts: int64 [n], starts of the rows, without blank rows.
+        ends: int64 [n], positions of their newlines.
+        lines: int64 [n], line numbers of their starts.
+        num_cells: int64 [n], cells per row.
+        has_quotes: whether the text contains any quote.
     """
 
     data: bytes
@@ -39,13 +39,13 @@ class TextBlock:
 
 
 def table_error(uri: str, line: int | None, problem: str) -> ConfigError:
-    """The error of a text that is no table."""
+    """Returns the error of a text that is not a table."""
     at = "" if line is None else f"line {line}: "
     return ConfigError(f"{uri} cannot be read as a table: {at}{problem}")
 
 
 def split_rows(data: bytes, delimiter: int, uri: str, line: int, *, is_end: bool) -> tuple[TextBlock, bytes]:
-    """The whole rows of some text that begins with a row, and the rest behind them."""
+    """Splits text that starts with a row into whole rows and the rest after them."""
     nul = data.find(b"\0")
     if nul >= 0:
         raise table_error(uri, line + _count_lines(data[:nul]), NUL_PROBLEM)
@@ -84,7 +84,7 @@ def _cut(data: bytes, quotes: np.ndarray, delimiter: int, uri: str, line: int) -
 
 
 def _quote_places(data: bytes, delimiter: int, uri: str, line: int) -> np.ndarray:
-    """Where quotes open and close cells, in turn; a doubled quote closes and opens at once."""
+    """Returns where quotes open and close cells, alternating; a doubled quote closes and reopens."""
     if b'"' not in data:
         return np.array([], np.int64)
     array = np.frombuffer(data, np.uint8)
@@ -99,7 +99,7 @@ def _quote_places(data: bytes, delimiter: int, uri: str, line: int) -> np.ndarra
 
 
 def _find_quotes(data: bytes, delimiter: int, uri: str, line: int) -> np.ndarray:
-    """`_quote_places`, one after the other: quotes inside of unquoted cells are characters."""
+    """`_quote_places`, one quote after the other: quotes inside unquoted cells are normal characters."""
     edges = frozenset([delimiter, _NEWLINE, _RETURN])
     found = []
     place = data.find(b'"')
@@ -109,7 +109,7 @@ def _find_quotes(data: bytes, delimiter: int, uri: str, line: int) -> np.ndarray
             continue
         match = _QUOTED.match(data, place)
         if match is None:
-            found.append(place)  # open at the end of what is read so far
+            found.append(place)  # still open at the end of this data
             break
         end = match.end()
         if end < len(data) and data[end] not in edges:
@@ -140,7 +140,7 @@ def _count_lines(data: bytes) -> int:
 
 
 def _plain_line_ends(data: bytes, quotes: np.ndarray) -> bytes:
-    """Every line end as a newline, outside of quoted cells."""
+    """Returns the data with every line end outside quoted cells as a newline."""
     array = np.frombuffer(data, np.uint8)
     returns = np.flatnonzero(array == _RETURN)
     outside = returns[np.searchsorted(quotes, returns) % 2 == 0]
@@ -151,9 +151,9 @@ def _plain_line_ends(data: bytes, quotes: np.ndarray) -> bytes:
 
 
 def _refuse_swallowed(block: TextBlock, newlines: np.ndarray, delimiter: int, uri: str) -> None:
-    """Refuses a quoted cell of several lines if one of them is a row with an image of its own.
+    """Refuses a quoted cell of several lines if one of them looks like a row with its own image.
 
-    A stray quote that opens a cell and another that closes one make a well-formed cell of the rows between.
+    A stray quote that opens a cell and another that closes one turn the rows between them into a well-formed cell.
     """
     num_lines = np.searchsorted(newlines, block.ends) - np.searchsorted(newlines, block.starts)
     for row in np.flatnonzero(num_lines > 0).tolist():

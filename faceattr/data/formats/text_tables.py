@@ -1,8 +1,8 @@
-"""Text tables (CSV, TSV), read strictly: the one reader of manifests and label tables.
+"""Text tables (CSV, TSV), read strictly: the only reader of manifests and label tables.
 
-What would swallow or shift rows is refused with its line: a quote that is not closed, text behind a closing quote, rows
-of another length than the header. `text_structure` finds the rows, Arrow or `csv` reads the cells, and both must come
-to the same number of rows. Blocks of whole rows are a few MiB, so memory is bounded; one row may be MAX_ROW_BYTES.
+Input that would swallow or shift rows is refused with its line: an unclosed quote, text after a closing quote, rows
+whose length differs from the header's. `text_structure` finds the rows, Arrow or `csv` reads the cells, and both must
+find the same number of rows. Blocks of whole rows are a few MiB, so memory is bounded; one row may have MAX_ROW_BYTES.
 """
 
 import codecs
@@ -45,9 +45,9 @@ _FOREIGN = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextRow:
-    """One row: its cells as they stand, and the line where it begins, counted from 1.
+    """One row: its unchanged cells, and the line where it starts, counted from 1.
 
-    Bytes that are not UTF-8 come as surrogates, so that they spoil their own row only.
+    Bytes that are not UTF-8 are returned as surrogates, so that they affect only their own row.
     """
 
     line: int
@@ -56,7 +56,7 @@ class TextRow:
 
 @contextmanager
 def table_file(uri: str, storage: StorageConfig) -> Iterator[pa.NativeFile]:
-    """A file of a store, seekable; what goes wrong with it becomes an error that names it."""
+    """Opens a store's file for seeking; errors of reading it become errors that name it."""
     try:
         with open_ranged(uri, storage) as file:
             yield file
@@ -69,12 +69,12 @@ def table_file(uri: str, storage: StorageConfig) -> Iterator[pa.NativeFile]:
 
 
 def is_index_name(name: str) -> bool:
-    """Whether a column's name is what pandas makes of its index: nothing, `Unnamed: 0` or `__index_level_0__`."""
+    """Whether a column name is one that pandas gives its index: empty, `Unnamed: 0` or `__index_level_0__`."""
     return _INDEX_NAME.fullmatch(name.strip()) is not None
 
 
 def check_header(names: Sequence[str], uri: str) -> None:
-    """Raises ConfigError if a name stands twice; nameless columns (pandas' index) may."""
+    """Raises ConfigError if a name occurs twice; nameless columns (pandas' index) may repeat."""
     for name in names:
         if names.count(name) > 1 and not is_index_name(name):
             problem = f"there is more than one column {name!r}; rename them (found {list(names)})"
@@ -82,7 +82,7 @@ def check_header(names: Sequence[str], uri: str) -> None:
 
 
 def sniff_delimiter(uri: str, storage: StorageConfig) -> str:
-    """Comma, semicolon or tab: whichever the header has most of, outside of quotes."""
+    """Returns comma, semicolon or tab, whichever is most frequent in the header outside quotes."""
     text = next(_read_chunks(uri, storage), b"").decode("utf-8", "surrogateescape").lstrip("\r\n \ufeff")
     match = _HEADER.match(text)
     header = re.sub(r'"(?:[^"]++|"")*+"', "", match[0] if match else "")
@@ -91,10 +91,10 @@ def sniff_delimiter(uri: str, storage: StorageConfig) -> str:
 
 
 def read_rows(uri: str, storage: StorageConfig, *, delimiter: str) -> Iterator[TextRow]:
-    """All rows that are not blank, the header among them.
+    """Yields all rows that are not blank, including the header.
 
     Raises:
-        ConfigError: it is no text table; see the module. The number of cells is not looked at.
+        ConfigError: the file is not a text table; see the module. The number of cells is not checked.
     """
     csv.field_size_limit(MAX_ROW_BYTES)
     for block in _read_blocks(uri, storage, delimiter):
@@ -110,10 +110,10 @@ def read_rows(uri: str, storage: StorageConfig, *, delimiter: str) -> Iterator[T
 
 
 def read_text_lines(uri: str, storage: StorageConfig) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, counted from 1, without their ends; quotes mean nothing here.
+    """Yields lines with their numbers, counted from 1, without line ends; quotes have no meaning here.
 
     Raises:
-        ConfigError: it is no text.
+        ConfigError: the file is not text.
     """
     rest, number = b"", 0
     for chunk in itertools.chain(_read_chunks(uri, storage), [b"\n"]):
@@ -128,10 +128,10 @@ def read_text_lines(uri: str, storage: StorageConfig) -> Iterator[tuple[int, str
 
 
 def read_header(uri: str, storage: StorageConfig, *, delimiter: str) -> list[str]:
-    """Names of the columns, without white space around them.
+    """Returns the names of the columns, without surrounding white space.
 
     Raises:
-        ConfigError: it is no text table, or a name stands twice.
+        ConfigError: the file is not a text table, or a name occurs twice.
     """
     first = next(read_rows(uri, storage, delimiter=delimiter), None)
     if first is None:
@@ -146,12 +146,12 @@ def read_header(uri: str, storage: StorageConfig, *, delimiter: str) -> list[str
 
 
 def read_tables(uri: str, storage: StorageConfig, *, delimiter: str, names: Sequence[str]) -> Iterator[pa.Table]:
-    """Rows behind the header as tables of texts, a few MiB at a time; values stand as they are.
+    """Yields the rows after the header as tables of texts, a few MiB at a time; values are unchanged.
 
     Raises:
-        ConfigError: it is no text table, a row is longer or shorter than the header, or is not UTF-8.
+        ConfigError: the file is not a text table, a row is longer or shorter than the header, or is not UTF-8.
     """
-    # Arrow wants distinct names; those of the index may repeat.
+    # Arrow needs distinct names; names of index columns may repeat.
     columns = [f"column {place}" for place in range(len(names))]
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
     is_header = True
@@ -196,7 +196,7 @@ def _check_cells(uri: str, block: TextBlock, expected: int) -> None:
 
 
 def _without_blank_rows(block: TextBlock, num_columns: int) -> TextBlock:
-    """The block without rows of white space alone, where a row must have more than one cell."""
+    """Returns the block without rows of only white space, if a row must have more than one cell."""
     wrong = np.flatnonzero(block.num_cells != num_columns)
     blank = [row for row in wrong.tolist() if not block.data[block.starts[row] : block.ends[row]].strip()]
     return _select(block, np.setdiff1d(np.arange(len(block.starts)), blank)) if blank else block
@@ -220,7 +220,7 @@ def _select(block: TextBlock, rows: np.ndarray) -> TextBlock:
 
 
 def _read_chunks(uri: str, storage: StorageConfig) -> Iterator[bytes]:
-    """The text in chunks that never part the two characters of a line end, unpacked, without a byte order mark."""
+    """Yields the decompressed text in chunks, without a byte order mark; no chunk splits a two-character line end."""
     with table_file(uri, storage) as raw:
         head = raw.read(4)
         raw.seek(0)
@@ -244,7 +244,7 @@ def _read_blocks(uri: str, storage: StorageConfig, delimiter: str) -> Iterator[T
     rest, line, is_end = b"", 1, False
     while not is_end:
         parts, size = [rest], 0
-        while size < max(_CHUNK, len(rest)) and not is_end:  # rows of any length in linear time
+        while size < max(_CHUNK, len(rest)) and not is_end:  # linear time for rows of any length
             chunk = next(chunks, b"")
             is_end = not chunk
             parts.append(chunk)

@@ -1,1 +1,1 @@
-"""Images: encoded bytes become RGB pixels, in this process or in one that can be lost."""
+"""Images: encoded bytes to RGB pixels, in this process or in a child process that may crash."""

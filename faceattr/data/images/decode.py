@@ -1,12 +1,13 @@
-"""Images: encoded bytes to RGB pixels, or one named reason why not.
+"""Images: encoded bytes to RGB pixels, or the reason why an image cannot be used.
 
-8-bit gray and colour JPEGs go through simplejpeg with the inverse DCT and chroma upsampling of Pillow: the same pixels,
-bit for bit, in half the time. All else goes through Pillow, restricted to the one format that the first bytes announce;
-HEIF where the extra `heic` is installed. The size stands in the header and is checked before anything is decoded.
+8-bit gray and colour JPEGs are decoded by simplejpeg with Pillow's inverse DCT and chroma upsampling, which gives the
+same pixels, bit for bit, in half the time. All other images are decoded by Pillow, restricted to the format that the
+first bytes announce; HEIF needs the extra `heic`. The size is in the header and is checked before decoding.
 
-What one gets: the first frame; EXIF (or XMP) orientation applied; transparency laid over white, as a viewer shows it;
-of 16-bit samples the high byte, gray as colour; colour profiles not applied, as in the models' own preprocessing.
-A file cut short is refused even where a decoder would fill the rest with gray; bytes after the end are ignored.
+The result is the first frame, with EXIF (or XMP) orientation applied, transparency blended over white as a viewer shows
+it, the high byte of 16-bit samples, gray converted to colour, and colour profiles not applied, as in the models' own
+preprocessing. A truncated file is refused even if a decoder would fill the rest with gray; bytes after the end are
+ignored.
 """
 
 import io
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import (  # noqa: F401  each plugin registers its format; without it Pillow would import all of them at once
+from PIL import (  # noqa: F401  each plugin registers its format; without these imports Pillow would import all plugins
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
@@ -62,7 +63,7 @@ def decode_image(data: bytes, limits: ImageLimitsConfig, *, buffer: Pixels | Non
     Args:
         data: encoded bytes.
         limits: bounds, checked before pixels are decoded.
-        buffer: uint8 [N], C-contiguous; where the pixels fit and need no second step, the result is a view of it.
+        buffer: uint8 [N], C-contiguous; if the pixels fit and need no second step, the result is a view of it.
 
     Returns:
         uint8 [H, W, 3], RGB, C-contiguous, upright.
@@ -90,7 +91,7 @@ def decode_image(data: bytes, limits: ImageLimitsConfig, *, buffer: Pixels | Non
         detail = f"{image_format} header: over the limit of {_name_max_pixels(limits)}"
         raise ImageError("too_many_pixels", detail) from error
     except _DECODER_ERRORS as error:
-        # The decoders' own words can quote the file, so only their kind is passed on.
+        # The decoders' messages can quote the file, so only the error's type is passed on.
         message = str(error).lower()
         if isinstance(error, UnidentifiedImageError) and image_format == "HEIF":
             raise ImageError("unsupported", "HEIF of a kind that libheif does not read") from error
@@ -101,7 +102,7 @@ def decode_image(data: bytes, limits: ImageLimitsConfig, *, buffer: Pixels | Non
 
 
 def find_size_fault(data: bytes, limits: ImageLimitsConfig) -> ImageError | None:
-    """The error of data that are empty or longer than the limit; None for others."""
+    """Returns the error of data that are empty or longer than the limit, else None."""
     if not data:
         return ImageError("empty", "0 bytes")
     if len(data) > limits.max_bytes:
@@ -110,26 +111,26 @@ def find_size_fault(data: bytes, limits: ImageLimitsConfig) -> ImageError | None
 
 
 def describe_too_large(num_bytes: int, limits: ImageLimitsConfig) -> ImageError:
-    """The error of an encoded image with more bytes than the limit."""
+    """Returns the error of an encoded image with more bytes than the limit."""
     return ImageError("too_large", f"{num_bytes:,} bytes, over the limit of {limits.max_bytes:,} (--decode.max-bytes)")
 
 
 _PILLOW_MAX_PIXELS = 89_478_485
 _DNG_VERSION, _SUB_IMAGES, _IMAGE_KIND = 0xC612, 0x14A, 0xFE
 
-# What simplejpeg and Pillow raise on damaged input, and where a half-read header leads them. MemoryError is not among
-# them: it is no verdict on the image.
+# What simplejpeg and Pillow raise on damaged input, also as a consequence of a partly read header. MemoryError is not
+# included, since it says nothing about the image.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 _DECODER_ERRORS = (*_READ_ERRORS, ArithmeticError, AttributeError, RuntimeError, AssertionError)
 
-# Not the restart markers, which stand inside the compressed data, and not FF 00, a byte of them.
+# Without the restart markers, which are inside the compressed data, and FF 00, which is an escaped byte of them.
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _END_OF_IMAGE, _START_OF_SCAN, _APP1, _PARAMETERLESS = 0xD9, 0xDA, 0xE1, (0x01, 0xD8)
-# Each scan goes over the whole picture: a small file of 2,000 empty ones takes 40 s. Encoders write up to about 100.
+# Each scan covers the whole picture: a small file with 2,000 empty scans takes 40 s. Encoders write up to about 100.
 _MOST_SCANS = 256
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_FRAMES = frozenset([0xC0, 0xC1, 0xC2])
-# libjpeg's warnings after which part of the picture is made up; its others (stray bytes, an odd header) cost nothing.
+# libjpeg's warnings after which part of the picture is invented; its others (stray bytes, an odd header) are harmless.
 _JPEG_DAMAGE = ("bad Huffman code", "bad arithmetic code", "instead of RST", "Inconsistent progression")
 
 
@@ -144,7 +145,7 @@ class _JpegHeader:
 
 
 def _read_jpeg_header(data: bytes, limits: ImageLimitsConfig) -> _JpegHeader:
-    """Walks the markers to the end of the image: it must be there, and the size within the limits on the way."""
+    """Walks the markers to the end of the image, which must exist; checks the size on the way."""
     frame: tuple[int, int, int, int, int] | None = None
     may_be_rotated, position, num_scans = False, 2, 0
     while (match := _JPEG_MARKER.search(data, position)) is not None:
@@ -173,29 +174,29 @@ def _read_jpeg_header(data: bytes, limits: ImageLimitsConfig) -> _JpegHeader:
 def _decode_jpeg(data: bytes, limits: ImageLimitsConfig, buffer: Pixels | None) -> Pixels:
     header = _read_jpeg_header(data, limits)
     if header.frame not in _HUFFMAN_FRAMES or header.bits != 8:
-        # Pillow reads some of these; what it does not read is rare rather than damaged.
+        # Pillow reads some of these; what it cannot read is a rare format rather than damage.
         try:
             return _decode_with_pillow(data, "JPEG", limits)
         except _DECODER_ERRORS as error:
             raise ImageError("unsupported", f"JPEG of {header.bits} bits, process {header.frame - 0xC0}") from error
     pixels = _decode_with_simplejpeg(data, "CMYK" if header.num_components == 4 else "RGB", header, buffer)
     if pixels is None or header.num_components == 4:
-        return _decode_with_pillow(data, "JPEG", limits)  # CMYK was decoded above only to find damage
+        return _decode_with_pillow(data, "JPEG", limits)  # CMYK was decoded above only to detect damage
     if header.may_be_rotated:
         try:
             with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
                 pixels = _turn_upright(pixels, _read_orientation(image))
-        except _DECODER_ERRORS:  # of the metadata alone: the pixels are decoded
+        except _DECODER_ERRORS:  # only the metadata are damaged: the pixels are decoded
             return pixels
     return pixels
 
 
 def _decode_with_simplejpeg(data: bytes, space: str, header: _JpegHeader, buffer: Pixels | None) -> Pixels | None:
-    """uint8 [H, W, 3 or 4], or None where simplejpeg cannot judge: an odd chroma subsampling, a broken header."""
-    # A buffer of the checked size, so that another size found by the decoder is an error and not an allocation.
+    """Returns uint8 [H, W, 3 or 4], or None if simplejpeg cannot decide: odd chroma subsampling, a broken header."""
+    # A buffer of the checked size, so that another size found by the decoder raises an error instead of allocating.
     size = header.height * header.width * len(space)
     pixels = buffer[:size] if buffer is not None and size <= buffer.size else np.empty(size, np.uint8)
-    # The two False: not the fast DCT, not the fast upsampling, neither of which gives Pillow's pixels.
+    # The two False disable the fast DCT and the fast upsampling, neither of which gives Pillow's pixels.
     for strict in (True, False):
         try:
             return simplejpeg.decode_jpeg(data, space, False, False, strict=strict, buffer=pixels)
@@ -221,7 +222,7 @@ def _name_max_pixels(limits: ImageLimitsConfig) -> str:
 
 
 def _read_png(data: bytes, limits: ImageLimitsConfig) -> bytes:
-    """A PNG without metadata; its decoder would be content with the pixels of a cut one, so that is refused here."""
+    """Returns a PNG without metadata. Pillow accepts the pixels of a truncated PNG, so such a file is refused here."""
     if len(data) >= 24:
         width, height = struct.unpack_from(">II", data, 16)
         _check_num_pixels("PNG", width, height, limits)
@@ -245,14 +246,14 @@ def _decode_with_pillow(data: bytes, image_format: str, limits: ImageLimitsConfi
 
 
 def _is_camera_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Whether this is a DNG, NEF or the like: a DNG version, or a reduced first image with others below it."""
+    """Whether this is a DNG, NEF or similar: it has a DNG version, or a reduced first image with others below it."""
     tags = image.tag_v2
     return _DNG_VERSION in tags or (_SUB_IMAGES in tags and tags.get(_IMAGE_KIND, 0) & 1 == 1)
 
 
 def _convert_to_rgb(image: ImageFile.ImageFile) -> Pixels:
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip; the high byte is what it takes of 16-bit colour.
+        # Pillow's own conversion would clip; Pillow takes the high byte of 16-bit colour too.
         gray = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"):
@@ -264,7 +265,7 @@ def _convert_to_rgb(image: ImageFile.ImageFile) -> Pixels:
 
 
 def _read_orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF orientation, 1 to 8; 1 also where the metadata cannot be read, which leaves the picture as it is stored."""
+    """Returns the EXIF orientation, 1 to 8; 1 also if the metadata cannot be read, so the picture stays as stored."""
     try:
         orientation = image.getexif().get(ExifTag.Orientation, 1)
     except _DECODER_ERRORS:
@@ -273,7 +274,7 @@ def _read_orientation(image: ImageFile.ImageFile) -> int:
 
 
 def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undoes an EXIF orientation: 5 to 8 store rows as columns, and each value mirrors its own sides."""
+    """Undoes an EXIF orientation: 5 to 8 store rows as columns, and each value mirrors certain sides."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):

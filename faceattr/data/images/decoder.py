@@ -1,12 +1,13 @@
-"""Isolated decoding: untrusted images are decoded in a child process that can be lost.
+"""Isolated decoding: untrusted images are decoded in a child process that may crash.
 
 A crash, a hang or a memory bomb inside an image library costs the child and one image, not the worker with its batch,
 its thread pool and its CUDA context. The child is a fresh interpreter (never a fork of a process with threads), limited
-in memory and in time for each image, without the parent's environment, and dies with its parent. When it is lost it is
-replaced and the image tried once more, so that only an image that fails twice is given up; what the child had finished
-before is kept.
+in memory and in time per image, does not inherit the parent's environment, and dies with its parent. A lost child is
+replaced and the image is tried once more, so that an image is given up only after it failed twice; answers that the
+child had finished are kept.
 
-A wake-up costs about 50 us each batch, a quarter of decoding a 224 px JPEG: prefer `decode_batch` to `decode`.
+A wake-up costs about 50 us per batch, a quarter of the time for decoding a 224 px JPEG: prefer `decode_batch` to
+`decode`.
 """
 
 import atexit
@@ -33,9 +34,9 @@ DEFAULT_DEADLINE_S = 30.0
 DEFAULT_MEMORY_BYTES = 2 * 2**30
 
 _START_DEADLINE_S = 120.0
-# Beyond this many bytes of a batch, its pages go back to the system rather than stay for the next batch.
+# If a batch used more bytes than this, its pages are returned to the system instead of kept for the next batch.
 _KEPT_BYTES = 64 * 2**20
-# Images come from strangers; the decoder gets what it needs to run, and no credentials.
+# Images are untrusted; the decoder gets what it needs to run, and no credentials.
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -43,15 +44,15 @@ _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 class IsolatedDecoder:
     """Decodes images in a child process, which is started on first use and replaced when it is lost.
 
-    Calls from several threads wait for each other. Not usable in a process forked from the one that made it; there,
-    `process_decoder` gives another.
+    Calls from several threads wait for each other. Not usable in a process forked from the one that created it;
+    `process_decoder` returns a new one there.
 
     Args:
         limits: bounds for one image.
-        deadline_s: time for one image, greater than 0.
-        memory_bytes: limit on the child's address space, which starts at about 200 MiB; the memory it shares with
-            this process is not counted. Pillow needs up to 16 bytes a pixel at `limits.max_pixels`.
-        command: the child; the tests put others in its place.
+        deadline_s: seconds for one image, greater than 0.
+        memory_bytes: limit on the child's address space, which starts at about 200 MiB; the memory shared with this
+            process is not counted. Pillow needs up to 16 bytes per pixel at `limits.max_pixels`.
+        command: command of the child; tests replace it.
     """
 
     def __init__(
@@ -73,13 +74,13 @@ class IsolatedDecoder:
         self._child: _Child | None = None
         self._memory_fd = os.memfd_create("faceattr-decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._memory_fd, SharedExchange.compute_size(limits))
-        # A child that shortened the file would kill this process at its next access.
+        # If the child could truncate the file, this process would be killed at its next access.
         fcntl.fcntl(self._memory_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self._exchange = SharedExchange(self._memory_fd, limits)
 
     @property
     def child_pid(self) -> int | None:
-        """Process id of the present child; None before the first image and after `close`."""
+        """Process id of the current child; None before the first image and after `close`."""
         return None if self._child is None else self._child.process.pid
 
     def decode(self, data: bytes) -> Pixels:
@@ -95,7 +96,7 @@ class IsolatedDecoder:
         return decoded
 
     def decode_batch(self, images: Sequence[bytes]) -> list[Decoded]:
-        """Decodes any number of images at one wake-up for up to 127 of them.
+        """Decodes any number of images, with one wake-up of the child per 127 of them.
 
         Args:
             images: encoded bytes.
@@ -109,9 +110,9 @@ class IsolatedDecoder:
         return list(self.decode_each(images))
 
     def decode_each(self, images: Sequence[bytes]) -> Iterator[Decoded]:
-        """As `decode_batch`, one after the other: in memory are the pixels of a few small images, or of one large."""
+        """As `decode_batch`, one at a time: memory contains the pixels of a few small images, or of one large image."""
         num_done = 0
-        has_failed = False  # whether a child was lost on the image that is next
+        has_failed = False  # whether a child was lost on the next image
         while num_done < len(images):
             rest = images[num_done : num_done + MAX_BATCH]
             size_fault = find_size_fault(rest[0], self._limits)
@@ -128,9 +129,9 @@ class IsolatedDecoder:
             yield from _let_go(answers)
 
     def close(self) -> None:
-        """Ends the child and gives all memory back; the decoder cannot be used again. May be called twice."""
+        """Ends the child and frees all memory; the decoder cannot be used again. May be called twice."""
         if os.getpid() != self._owner_pid:
-            return  # a forked copy, whose original still uses the child
+            return  # a forked copy: the original still uses the child
         with self._lock:
             self._stop_child()
             if self._memory_fd >= 0:
@@ -145,7 +146,7 @@ class IsolatedDecoder:
         self.close()
 
     def _exchange_batch(self, images: Sequence[bytes]) -> tuple[list[Decoded], ImageError | None]:
-        """Answers to the first images, and how the child was lost on the one behind them, if it was."""
+        """Returns the answers to the first images, and how the child was lost on the next one, if it was."""
         if os.getpid() != self._owner_pid:
             raise RuntimeError(f"this decoder belongs to process {self._owner_pid}; call process_decoder() in this one")
         with self._lock:
@@ -157,7 +158,7 @@ class IsolatedDecoder:
             count = self._exchange.write_batch(images)
             failure = self._wait_for_answers(child, count)
         except BaseException:
-            # An interrupt or a cancelled task: the child's answer would be taken for that to the next batch.
+            # An interrupt or a cancelled task: the child's late answer would be read as the answer to the next batch.
             self._stop_child()
             raise
         if failure is not None:
@@ -166,7 +167,7 @@ class IsolatedDecoder:
         answers = self._exchange.read_answers(min(num_done, count))
         if failure is None and not 0 < len(answers) == num_done <= count:
             self._stop_child()
-            failure = ImageError("decoder_crashed", "the decoder process gave answers that make no sense, twice")
+            failure = ImageError("decoder_crashed", "the decoder process gave invalid answers, twice")
         if failure is not None or self._exchange.num_used_bytes > _KEPT_BYTES:
             self._exchange.release_pages()
         return answers, failure
@@ -191,7 +192,8 @@ class IsolatedDecoder:
         return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
     def _get_child(self) -> "_Child":
-        # One that died between batches (the system's, or with the thread that started it) is no image's fault.
+        # A child that died between batches (killed by the system, or with the thread that started it) is no image's
+        # fault.
         if self._child is not None and self._child.process.poll() is not None:
             self._stop_child()
         if self._memory_fd < 0:
@@ -212,7 +214,7 @@ class IsolatedDecoder:
             child.stop()
             raise
         if reply != READY:
-            end = "said nothing" if reply is None else self._describe_end(child)
+            end = "did not answer" if reply is None else self._describe_end(child)
             child.stop()
             raise RunError(f"the image decoder {end} before it was ready; see standard error. {self._command=}")
         return child
@@ -224,20 +226,20 @@ class IsolatedDecoder:
 
 
 def _let_go(answers: list[Decoded]) -> Iterator[Decoded]:
-    """The answers, none of which is kept here once the next is asked for."""
+    """Yields the answers; none is referenced here once the next one is requested."""
     answers.reverse()
     while answers:
         yield answers.pop()
 
 
 class _Child:
-    """A running child and this process's ends of its two pipes."""
+    """A running child, and this process's ends of its two pipes."""
 
     def __init__(self, command: Sequence[str], memory_fd: int, numbers: Sequence[int]) -> None:
         request_read, self._request_fd = os.pipe()
         self._reply_fd, reply_write = os.pipe()
         try:
-            # No preexec_fn: it would make subprocess fork, which a process with threads and a GPU may not survive.
+            # No preexec_fn: it makes subprocess fork, which is unsafe in a process with threads and a GPU.
             self.process = subprocess.Popen(
                 [*command, *map(str, (request_read, reply_write, memory_fd, *numbers))],
                 stdin=subprocess.DEVNULL,
@@ -255,7 +257,7 @@ class _Child:
         self._poller.register(self._reply_fd, select.POLLIN)
 
     def send(self, count: int) -> bytes | None:
-        """Sends the number of images in the batch; an empty reply if there is nobody to read it."""
+        """Sends the number of images in the batch; returns an empty reply if the child has exited."""
         try:
             os.write(self._request_fd, bytes([count]))
         except BrokenPipeError:
@@ -263,7 +265,7 @@ class _Child:
         return None
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """One byte; none at all (b"") if the child has ended; None if it said nothing in that time."""
+        """Reads one byte: b"" if the child exited, None on timeout."""
         if not self._poller.poll(1000 * timeout_s):
             return None
         return os.read(self._reply_fd, 1)
@@ -282,7 +284,7 @@ class _Child:
 
 
 def _build_environment() -> dict[str, str]:
-    """The child's variables: the parent's import path, which may not come from its environment, and one thread."""
+    """Returns the child's environment: the parent's import path, which need not be in its own, and one thread."""
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     path = os.pathsep.join(dict.fromkeys([*map(os.path.abspath, sys.path), _PACKAGE_ROOT]))
     return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -298,7 +300,7 @@ def process_decoder(
     deadline_s: float = DEFAULT_DEADLINE_S,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
 ) -> IsolatedDecoder:
-    """The decoder of this process for these bounds, so that tasks that run one after another share a child."""
+    """Returns the decoder of this process for these limits, so that consecutive tasks share a child."""
     key = (os.getpid(), limits, deadline_s, memory_bytes)
     with _process_decoders_lock:
         if key not in _process_decoders:

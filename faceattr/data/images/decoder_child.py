@@ -1,13 +1,13 @@
-"""The disposable process that decodes images for `faceattr.data.images.decoder`, and the memory the two share.
+"""The disposable process that decodes images for `faceattr.data.images.decoder`, and the memory that both share.
 
 The parent writes encoded images into the shared memory and their number, one byte, into a pipe; the child decodes them
-in order, writes pixels or a reason behind them, and answers with one byte when the batch is done. Nothing but these two
-bytes passes through the kernel, so a batch costs one wake-up each way. Layout, little-endian, P being the page size:
+in order, writes pixels or a reason after them, and answers with one byte when the batch is done. Only these two bytes
+pass through the kernel, so a batch costs one wake-up each way. Layout, little-endian, where P is the page size:
 
-    0                       int64 images done, float64 monotonic second at which the current one was begun
+    0                       int64 images done, float64 monotonic second at which the current one was started
     16 + 32 i               image i: int64 encoded bytes; then the answer: int64 kind, int64 height, int64 width
-    P                       the encoded images, one behind the other
-    P + max_bytes           the answers, one behind the other: uint8 [height, width, 3], or `height` bytes of text
+    P                       the encoded images, one after the other
+    P + max_bytes           the answers, one after the other: uint8 [height, width, 3], or `height` bytes of text
 
 Run as `python -m faceattr.data.images.decoder_child`, it imports neither torch nor ray.
 """
@@ -51,11 +51,11 @@ class SharedExchange:
     """One batch of encoded images and of their answers, in memory that both processes map.
 
     Args:
-        descriptor: of a memory file of `compute_size(limits)` bytes.
-        limits: what the regions must hold: at least one image of the greatest size.
+        descriptor: descriptor of a memory file of `compute_size(limits)` bytes.
+        limits: what the regions must be able to store: at least one image of the largest size.
 
     Attributes:
-        num_used_bytes: of the batch last written and the answers last read, in the parent.
+        num_used_bytes: bytes of the last written batch and the last read answers, in the parent.
     """
 
     def __init__(self, descriptor: int, limits: ImageLimitsConfig) -> None:
@@ -66,14 +66,14 @@ class SharedExchange:
 
     @staticmethod
     def compute_size(limits: ImageLimitsConfig) -> int:
-        """Bytes of the memory file; only the pages that are written take memory."""
+        """Returns the bytes of the memory file; only pages that are written use memory."""
         return _PAGE_BYTES + limits.max_bytes + max(3 * limits.max_pixels, _MAX_TEXT_BYTES)
 
     def write_batch(self, images: Sequence[bytes]) -> int:
-        """Writes images up to a few megabytes, at least one, and returns how many; none is marked as done."""
+        """Writes images up to a few megabytes, at least one, marks none as done, and returns their number."""
         end, count = _PAGE_BYTES, 0
         for image in images[:MAX_BATCH]:
-            # Pixels that do not fit behind the others are decoded twice: a batch holds one large image or many small.
+            # Pixels that do not fit after the others are decoded twice: a batch has one large image or many small ones.
             if count and end + len(image) > min(self._answers_at, _PAGE_BYTES + _MAX_BATCH_BYTES):
                 break
             self._map[end : end + len(image)] = image
@@ -85,12 +85,12 @@ class SharedExchange:
         return count
 
     def read_state(self) -> tuple[int, float]:
-        """Images done, and when the current one was begun, in seconds of `time.monotonic`."""
+        """Returns the number of images done, and the start of the current one in seconds of `time.monotonic`."""
         num_done, begun_s = _STATE.unpack_from(self._map, 0)
         return num_done, begun_s
 
     def read_answers(self, count: int) -> list[Decoded]:
-        """Copies of the first `count` answers, or of those before one that the child cannot have meant."""
+        """Returns copies of the first `count` answers; it stops before the first invalid answer."""
         answers: list[Decoded] = []
         start = self._answers_at
         for index in range(count):
@@ -109,7 +109,7 @@ class SharedExchange:
         return answers
 
     def answer_batch(self, count: int) -> None:
-        """Decodes the first `count` images in order, until one's pixels do not fit behind those before it."""
+        """Decodes the first `count` images in order, until the pixels of one do not fit after those before it."""
         memory = np.frombuffer(self._map, np.uint8)
         image_start, start = _PAGE_BYTES, self._answers_at
         for index in range(count):
@@ -134,7 +134,7 @@ class SharedExchange:
             start += content.size
 
     def release_pages(self) -> None:
-        """Gives the memory of the images and answers back to the system; the mapping stays."""
+        """Returns the memory of images and answers to the system; the mapping stays."""
         self._map.madvise(mmap.MADV_REMOVE, _PAGE_BYTES)
 
     def close(self) -> None:
@@ -148,26 +148,26 @@ def run_child(
     """Serves batches until the parent closes its end of the pipe or dies.
 
     Args:
-        request_fd: where one byte, the number of images in the batch, comes from.
-        reply_fd: where READY, and DONE after each batch, go to.
+        request_fd: descriptor that one byte, the number of images in the batch, is read from.
+        reply_fd: descriptor that READY, and DONE after each batch, are written to.
         memory_fd: memory file of a SharedExchange.
-        parent_pid: process without which this one has no purpose.
-        memory_bytes: limit on the address space, the shared memory not counted.
+        parent_pid: process id of the parent; the child exits without it.
+        memory_bytes: limit on the address space, without the shared memory.
         limits: bounds for one image.
     """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent_pid:
-        return  # it died before the line above, so no signal will come
-    # An interrupt from the terminal reaches the whole process group; the parent decides what it means.
+        return  # the parent died before the call above, so no signal will come
+    # A terminal interrupt reaches the whole process group; the parent decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exchange = SharedExchange(memory_fd, limits)
     address_space = memory_bytes + SharedExchange.compute_size(limits)
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # One thread per core of a large machine would take the address space for its stacks alone.
+    # One thread per core of a large machine would exhaust the address space with stacks alone.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    warnings.simplefilter("ignore")  # Pillow's, about metadata
+    warnings.simplefilter("ignore")  # Pillow warns about metadata
     os.write(reply_fd, READY)
     while count := os.read(request_fd, 1):
         try:

@@ -1,4 +1,4 @@
-"""HEIF, the photos of phones (.heic): read by pillow-heif, which the extra `heic` brings."""
+"""HEIF, the photo format of phones (.heic), read by pillow-heif, which the extra `heic` installs."""
 
 try:
     import pillow_heif
@@ -10,16 +10,17 @@ HEIF_IS_READ = pillow_heif is not None
 
 
 def register_heif() -> None:
-    """Makes Pillow read HEIF."""
+    """Registers HEIF with Pillow."""
     pillow_heif.options.DECODE_THREADS = 1  # a decoding process has one core
     pillow_heif.register_heif_opener()
 
 
 def is_cut_heif(data: bytes) -> bool:
-    """Whether the file ends inside a box behind its index, `meta`.
+    """Whether the file ends inside a box after its index, `meta`.
 
-    A file is a row of boxes: 4 bytes size, 4 bytes type, content; of size 1 the size follows in 8 bytes, of size 0 it
-    goes to the end (ISO/IEC 14496-12, 4.2). libheif says of a cut file no more than of one that it does not know.
+    A file is a sequence of boxes: 4 bytes size, 4 bytes type, content; with size 1 the size follows in 8 bytes, with
+    size 0 the box extends to the end (ISO/IEC 14496-12, 4.2). libheif's error for a truncated file is the same as for
+    an unknown one.
     """
     position, has_index = 0, False
     while position + 8 <= len(data):

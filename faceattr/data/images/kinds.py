@@ -1,4 +1,4 @@
-"""What the first bytes of a file say that it is; its name is not asked."""
+"""The format of a file, recognised by its first bytes and never by its name."""
 
 import re
 
@@ -13,7 +13,7 @@ _SIGNATURES: tuple[tuple[str, str, bytes], ...] = (
     ("read", "WEBP", rb"RIFF....WEBP"),
     ("read", "GIF", rb"GIF8[79]a"),
     ("read", "BMP", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
-    # In the shape of a TIFF, whose first image would be a thumbnail; NEF, ARW, DNG and others are told by their tags.
+    # TIFF structure, but the first image would be a thumbnail; NEF, ARW, DNG and others are recognised by their tags.
     ("unsupported", "camera raw", rb"II\x2a\0.{4}CR\x02|IIR[OS]\x08\0|MMOR\0|IIU\0|FUJIFILMCCD-RAW|FOVb|\0MRM"),
     ("unsupported", "camera raw", rb"II\x1a\0{3}HEAPCCDR|....ftypcrx "),
     ("read", "TIFF", rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]"),
@@ -47,10 +47,10 @@ _SIGNATURES: tuple[tuple[str, str, bytes], ...] = (
 
 
 def announced_format(data: bytes) -> str:
-    """Pillow's name of the format that the first bytes announce.
+    """Returns Pillow's name of the format that the first bytes announce.
 
     Raises:
-        ImageError: `unsupported` or `not_an_image`, with what it is.
+        ImageError: `unsupported` or `not_an_image`, with what the bytes look like.
     """
     head = data[:512]
     verdict, name = next((verdict, name) for verdict, name, start in _SIGNATURES if re.match(start, head, re.DOTALL))

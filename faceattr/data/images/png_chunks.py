@@ -1,7 +1,7 @@
-"""PNG chunks: what the pixels and their orientation need, apart from the metadata that others wrote.
+"""PNG chunks: which ones the pixels and their orientation need; other metadata are dropped.
 
-A decoder that reads metadata refuses an image for a colour profile of two megabytes or for a checksum that an editor of
-texts forgot to renew, though the pixels are whole. As viewers do, damaged metadata are ignored here.
+A decoder that reads metadata refuses an image because of a colour profile of two megabytes, or a checksum that a text
+editor did not update, although the pixels are intact. Damaged metadata are ignored here, as viewers do.
 """
 
 import struct
@@ -9,19 +9,19 @@ import zlib
 from collections.abc import Iterator
 
 _SIGNATURE_BYTES = 8
-_FRAME_BYTES = 12  # length and kind before the content, checksum after it
-# Transparency, orientation, and where an animation's first frame is.
+_FRAME_BYTES = 12  # length and type before the content, checksum after it
+# Transparency, orientation, and the position of an animation's first frame.
 _NEEDED = frozenset([b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"])
 _TEXTS = frozenset([b"tEXt", b"zTXt", b"iTXt"])
-# Texts that can hold an orientation.
+# Texts that can contain an orientation.
 _ORIENTED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
 _MAX_TEXT_BYTES = 2**16
-# What a compressed text of that size can become is at most a thousand times as much.
+# A compressed text of that size can inflate to at most a thousand times as much.
 _MAX_INFLATED_BYTES = 2**20
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """The PNG with the chunks that its picture needs; None if it ends before its last chunk does."""
+    """Returns the PNG with only the chunks that its picture needs; None if it ends inside a chunk."""
     kept, is_whole, num_dropped = [(0, _SIGNATURE_BYTES)], False, 0
     for kind, start, end in _chunks(data):
         if end > len(data):
@@ -37,7 +37,7 @@ def without_metadata(data: bytes) -> bytes | None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of the chunks, up to IEND or the end of the data."""
+    """Yields type, start and end of the chunks, up to IEND or the end of the data."""
     position, kind = _SIGNATURE_BYTES, b""
     while kind != b"IEND" and position + _FRAME_BYTES <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)

@@ -1,1 +1,1 @@
-"""What a run over images reads: folders, manifests, and columns of Parquet files."""
+"""Input of runs over images: folders, manifests, and columns of Parquet files."""

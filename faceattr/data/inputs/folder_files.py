@@ -1,12 +1,12 @@
-"""Which files of a folder are images of a run: one answer for label, pack, predict and `faceattr predict`.
+"""Which files in a folder are images of a run: the same rule for label, pack, predict and `faceattr predict`.
 
-Names alone decide, so that listing a bucket never reads an object:
+Only names decide, so that listing a bucket never reads an object:
 
-    row       the ending is an image's, of whatever kind, or there is none; the first bytes decide when it is read
-    skipped   what operating systems leave in folders of photos: `._a.jpg`, `.DS_Store`, `Thumbs.db`, `desktop.ini`
-    other     everything else, counted by ending
+    row       the extension is that of an image, of any kind, or there is none; the first bytes decide when it is read
+    skipped   files that operating systems leave in photo folders: `._a.jpg`, `.DS_Store`, `Thumbs.db`, `desktop.ini`
+    other     everything else, counted by extension
 
-So every file of a folder is a row or is counted.
+So every file in a folder is a row or is counted.
 """
 
 import re
@@ -22,7 +22,7 @@ DECODED_EXTENSIONS = frozenset(
         *(".tif", ".tiff"),
     ]
 )
-# Images all the same: such a file is rejected with its kind, or holds a JPEG under a wrong name.
+# Also images: such a file is rejected with its format, or contains a JPEG under a wrong name.
 _OTHER_IMAGE_EXTENSIONS = frozenset(
     [
         *(".apng", ".heic", ".heif", ".heics", ".heifs", ".hif", ".avci", ".avifs", ".jxl", ".jxr", ".wdp"),
@@ -38,7 +38,7 @@ IMAGE_EXTENSIONS = DECODED_EXTENSIONS | _OTHER_IMAGE_EXTENSIONS
 NO_EXTENSION = "no extension"
 _SYSTEM_FILES = {name.lower(): name for name in (".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini")}
 _APPLE_DOUBLE = "._"
-# What follows the last dot of "J. Smith" or of a long random name is no ending.
+# What follows the last dot of "J. Smith" or of a long random name is not an extension.
 _EXTENSION = re.compile(r"\.[a-z0-9_~+-]{1,16}")
 _MOST_KINDS = 1_000
 _REST = "further endings"
@@ -46,7 +46,7 @@ _MOST_SHOWN = 8
 
 
 def extension_of(key: str) -> str:
-    """The ending of a name in lower case, with its dot; empty if it has none."""
+    """Returns the extension of a name in lower case, with its dot; empty if it has none."""
     name = key.rpartition("/")[2]
     found = f".{name.rpartition('.')[2].lower()}" if "." in name else ""
     if name.rpartition(".")[0] == "" and found not in IMAGE_EXTENSIONS:
@@ -55,12 +55,12 @@ def extension_of(key: str) -> str:
 
 
 def is_image_name(key: str) -> bool:
-    """Whether the ending is an image's, of a kind that can be decoded or not, and no system made the file."""
+    """Whether the extension is that of an image, decodable or not, and the file is not an operating system's."""
     return extension_of(key) in IMAGE_EXTENSIONS and _system_file(key) is None
 
 
 def is_table_name(key: str) -> bool:
-    """Whether a folder's file is a Parquet file to read; those under `_` or `.` are other programs' own."""
+    """Whether a folder's file is a Parquet file to read; files under `_` or `.` belong to other programs."""
     return extension_of(key) == ".parquet" and not any(part.startswith(("_", ".")) for part in key.split("/"))
 
 
@@ -70,11 +70,11 @@ def _system_file(key: str) -> str | None:
 
 
 class FolderFiles:
-    """The files of a folder: which are rows, and how many are not.
+    """Counts the files of a folder: rows and other files.
 
     Attributes:
         num_rows: files that are rows.
-        other: files that are no images, by ending.
+        other: files that are not images, by extension.
         skipped: files of operating systems, by name.
     """
 
@@ -86,7 +86,7 @@ class FolderFiles:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the listings were read to their ends; `--limit` stops before."""
+        """Whether the listings were read to their ends; `--limit` stops earlier."""
         return self._num_unfinished == 0
 
     @property
@@ -95,7 +95,7 @@ class FolderFiles:
         return self.num_rows + self.other.total() + self.skipped.total()
 
     def rows(self, listing: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
-        """The files of a listing that are rows; counts all of them."""
+        """Yields the files of a listing that are rows; counts all of them."""
         self._num_unfinished += 1
         for entry in listing:
             if self.add(entry.key):
@@ -103,7 +103,7 @@ class FolderFiles:
         self._num_unfinished -= 1
 
     def add(self, key: str) -> bool:
-        """Counts a file and says whether it is a row."""
+        """Counts a file and returns whether it is a row."""
         system_file = _system_file(key)
         if system_file is not None:
             self.skipped[system_file] += 1
@@ -117,14 +117,14 @@ class FolderFiles:
         return False
 
     def take_tables(self, num_tables: int) -> None:
-        """Of a folder without an image: its Parquet files are the input, and files without an ending are not."""
+        """Recounts a folder without images: its Parquet files are the input, and files without an extension are not."""
         self.other[".parquet"] -= num_tables
         self.other[NO_EXTENSION] += self.num_rows
-        self.other = +self.other  # those that are left
+        self.other = +self.other  # drops zero counts
         self.num_rows = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain form, for run.json."""
+        """Returns the plain form, for run.json."""
         return {
             "rows": self.num_rows,
             "other": _commonest_first(self.other),
@@ -138,17 +138,17 @@ def _commonest_first(kinds: Mapping[str, int]) -> dict[str, int]:
 
 
 def _hidden_name(key: str) -> str:
-    """What a file without an ending is counted as if it, or a folder above it, is hidden: `.git/`, `.gitignore`."""
+    """Returns the name under which a hidden file without an extension is counted: `.git/`, `.gitignore`; else empty."""
     *folders, name = key.split("/")
     hidden = next((f"{folder}/" for folder in folders if folder.startswith(".") and folder.strip(".")), "")
     return hidden or (name if name.startswith(".") else "")
 
 
 def describe_files(files: Mapping[str, Any] | None) -> list[str]:
-    """What a user reads of the files that are no rows: a line for each sort, none if there are none.
+    """Returns summary lines about the files that are not rows: one line per group, none if there are none.
 
     Args:
-        files: as `FolderFiles.to_json` gives them; None of a run whose input was no folder, or that began before
+        files: the result of `FolderFiles.to_json`; None for a run whose input was not a folder, or that started before
             files were counted.
     """
     if files is None:

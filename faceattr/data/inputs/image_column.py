@@ -1,8 +1,8 @@
-"""Images that stand in a column of Parquet files: read in the order of the file, a few at a time.
+"""Images in a column of Parquet files, read in file order, a few at a time.
 
-A row group may hold all images of a file, so that reading it as a whole, let alone once for every thread, takes as much
-memory as there are images. Here its pages stream past, once for the rows that are asked for together. Small row groups
-are kept for a while: who asks for rows in a random order comes back to them.
+A row group may contain all images of a file, so reading it whole, let alone once per thread, would take as much memory
+as all images. Instead, its pages are streamed once for all rows that are requested together. Small row groups are kept
+for a while, since a reader that requests rows in random order returns to them.
 """
 
 import functools
@@ -19,11 +19,11 @@ from faceattr.data.images.decode import describe_too_large
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ImageError, RunError, StorageError
 
-# Of a column that are fetched at a time, and of images that are decoded from it at a time.
+# Bytes of a column fetched at a time, and bytes of images decoded from it at a time.
 _FETCH_BYTES = 4 * 2**20
 _BATCH_BYTES = 8 * 2**20
 _MOST_BATCH_ROWS = 1_024
-# Row groups up to this size are read as a whole and kept, the last few of them.
+# Row groups up to this size are read whole; the last few of them are kept.
 _KEPT_BYTES = 16 * 2**20
 _NUM_KEPT = 2
 
@@ -33,9 +33,9 @@ class RowGroup:
     """A row group of a file.
 
     Attributes:
-        number: in the file.
-        first_row: in the file.
-        num_rows: in it.
+        number: its index in the file.
+        first_row: its first row in the file.
+        num_rows: its number of rows.
     """
 
     number: int
@@ -45,10 +45,10 @@ class RowGroup:
 
 @functools.lru_cache(maxsize=64)
 def read_row_groups(uri: str, storage: StorageConfig) -> tuple[RowGroup, ...]:
-    """The row groups of a file, from its footer.
+    """Reads the row groups of a file from its footer.
 
     Raises:
-        RunError: it is no Parquet file any more.
+        RunError: the file is no longer a Parquet file.
         StorageError: it cannot be read.
     """
     with _errors(uri), open_ranged(uri, storage) as source:
@@ -66,11 +66,11 @@ class ImageColumn:
     """A column of encoded images in a Parquet file.
 
     Attributes:
-        uri: of the file.
-        name: of the column: binary, or Hugging Face's {bytes, path}.
+        uri: URI of the file.
+        name: name of the column: binary, or Hugging Face's {bytes, path}.
         storage: how the file is reached.
-        batch_bytes: of images that are taken out of a row group at a time, about.
-        kept_bytes: the largest row group that is read as a whole.
+        batch_bytes: approximate bytes of images that are taken from a row group at a time.
+        kept_bytes: size of the largest row group that is read whole.
     """
 
     uri: str
@@ -80,11 +80,11 @@ class ImageColumn:
     kept_bytes: int = _KEPT_BYTES
 
     def read(self, rows: Sequence[int], limits: ImageLimitsConfig) -> Iterator[bytes | ImageError]:
-        """The images of some rows of the file, in their order.
+        """Yields the images of some rows of the file, in order.
 
         Args:
-            rows: numbers in the file, ascending.
-            limits: what an encoded image may be.
+            rows: row numbers in the file, ascending.
+            limits: bounds of an encoded image.
 
         Raises:
             RunError: the file is damaged.
@@ -108,7 +108,7 @@ class ImageColumn:
 
     def _stream(self, group: int, places: np.ndarray, batch_rows: int) -> Iterator[pa.Scalar]:
         first = done = 0
-        # Pages are fetched as they are come to: not the whole column of the row group, and none behind the last place.
+        # Pages are fetched when they are reached: not the whole column of the row group, and none after the last row.
         with _errors(self.uri), open_ranged(self.uri, self.storage) as source:
             file = pq.ParquetFile(source, buffer_size=_FETCH_BYTES, pre_buffer=False)
             for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[self.name], use_threads=False):
@@ -128,7 +128,7 @@ def _read_group(column: ImageColumn, group: int) -> pa.ChunkedArray:
 
 @functools.lru_cache(maxsize=1_024)
 def _count_bytes(column: ImageColumn, group: int) -> int:
-    """Size of a column in a row group, uncompressed."""
+    """Returns the uncompressed size of a column in a row group, in bytes."""
     with _errors(column.uri), open_ranged(column.uri, column.storage) as source:
         found = pq.read_metadata(source).row_group(group)
     leaves = (found.column(number) for number in range(found.num_columns))
@@ -148,7 +148,7 @@ def _to_image(value: pa.Scalar, limits: ImageLimitsConfig) -> bytes | ImageError
 
 
 class _errors:  # noqa: N801 - reads as a statement
-    """Turns pyarrow's complaints about a file into errors that name it."""
+    """Turns pyarrow's errors about a file into errors that name it."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri

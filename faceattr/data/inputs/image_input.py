@@ -1,4 +1,4 @@
-"""What the images of a run are, once they are found: rows to be planned, and where they lie."""
+"""The images of a run after they were found: the rows to plan, and their location."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class ImageInput:
 
     Attributes:
         kind: how they are given.
-        root: URI below which they lie.
+        root: URI that they are below.
         carried: schema of the columns that are carried through to the output.
-        tables: rows in `plan_schema(carried)`, to be read once.
+        tables: rows in `plan_schema(carried)`, readable once.
         bytes_column: for packed input, the column with the encoded images.
-        files: of a folder: what it holds that is no row; complete once the tables are read.
+        files: for a folder, the files that are not rows; complete once the tables were read.
     """
 
     kind: InputKind

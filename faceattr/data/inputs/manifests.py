@@ -1,4 +1,4 @@
-"""Input that is given as tables: manifests that name images, and Parquet files that hold them."""
+"""Input in the form of tables: manifests that name images, and Parquet files that contain them."""
 
 import itertools
 import logging
@@ -29,7 +29,7 @@ _BATCH_ROWS = 8_192
 
 @dataclass(frozen=True, kw_only=True)
 class TableInput:
-    """Opens input that is given as tables; the fields are those of `inputs.open_input`."""
+    """Opens input in the form of tables; the fields are the arguments of `inputs.open_input`."""
 
     root: str | None
     storage: StorageConfig
@@ -37,11 +37,11 @@ class TableInput:
     bytes_column: str | None
 
     def open_csv(self, folder: str, name: str) -> ImageInput:
-        """A manifest as text. Raises ConfigError if it is none."""
+        """Opens a manifest in text form. Raises ConfigError if it is not one."""
         return self._manifest(self._csv_tables(join_uri(folder, name)), join_uri(folder, name), folder)
 
     def open_parquet(self, folder: str, names: list[str]) -> ImageInput:
-        """Parquet files that name images or hold them, by their columns. Raises ConfigError if they do neither."""
+        """Opens Parquet files that name or contain images. Raises ConfigError if their columns do neither."""
         first = join_uri(folder, names[0])
         with _read_errors(first), open_ranged(first, self.storage) as file:
             schema = pq.read_schema(file)
@@ -54,7 +54,7 @@ class TableInput:
         return self._packed(folder, names, schema, column)
 
     def _csv_tables(self, uri: str) -> Iterator[tuple[str, pa.Table]]:
-        """A CSV as text: values are carried through as they stand, whatever they look like."""
+        """Yields a CSV as texts: values are carried through unchanged, whatever they look like."""
         delimiter = sniff_delimiter(uri, self.storage)
         names = read_header(uri, self.storage, delimiter=delimiter)
         index = [name for name in names if is_index_name(name)]
@@ -72,7 +72,7 @@ class TableInput:
                     yield uri, pa.Table.from_batches([batch])
 
     def _manifest(self, tables: Iterator[tuple[str, pa.Table]], where: str, folder: str) -> ImageInput:
-        """Args: tables: with the URI of the file that each comes from; where: the first of these."""
+        """Args: tables: tables with the URI of the file that each comes from; where: the first of these URIs."""
         head = next(tables, None)
         if head is None or not head[1].num_columns:
             raise ConfigError(f"{where}: the manifest has no rows")
@@ -80,7 +80,7 @@ class TableInput:
         column = next((name for name in URI_COLUMNS if name in first.column_names), None)
         if column is None:
             binary = [field.name for field in first.schema if _holds_bytes(field.type)]
-            hint = f"; if {binary[0]!r} holds the encoded images, give --bytes-column {binary[0]}" if binary else ""
+            hint = f"; if {binary[0]!r} holds the encoded images, set --bytes-column {binary[0]}" if binary else ""
             raise ConfigError(
                 f"{where}: a manifest needs a column {' or '.join(map(repr, URI_COLUMNS))}, packed images one of "
                 f"{', '.join(BYTES_COLUMNS)} with bytes; found {first.column_names}{hint}"
@@ -91,7 +91,7 @@ class TableInput:
         schema = _carried_schema(first.schema, carried, self.reserved)
 
         def rows() -> Iterator[pa.Table]:
-            num_rows: Counter[str] = Counter()  # by file, for error texts
+            num_rows: Counter[str] = Counter()  # rows per file, for error texts
             for uri, table in itertools.chain([head], tables):
                 _check_columns(table.column_names, carried, uri)
                 _check_text_column(table, column, uri)
@@ -164,19 +164,19 @@ def _find_bytes_column(schema: pa.Schema) -> str | None:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    """Binary, or the {bytes, path} struct of Hugging Face image columns."""
+    """Whether the type is binary, or the {bytes, path} struct of Hugging Face image columns."""
     if pa.types.is_struct(kind):
         return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _key_below(value: str | None, root: str, where: str, row: int) -> str:
-    key = key_below((value or "").replace("\\", "/"), root)  # Windows writes backslashes; label sources read them too
+    key = key_below((value or "").replace("\\", "/"), root)  # Windows writes backslashes; label sources accept them too
     check_no_credentials(key, f"{where}, row {row} (counted from 0)")
     problem = check_key(key)
     if problem:
         raise ConfigError(
-            f"{where}, row {row} (counted from 0): image {value!r}: {problem}. Paths must lie below the root {root!r}; "
+            f"{where}, row {row} (counted from 0): image {value!r}: {problem}. Paths must be below the root {root!r}; "
             "set --root if that is another folder."
         )
     return key
@@ -187,7 +187,7 @@ def _column_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
             yield pa.Table.from_batches([batch])
         return
-    # Without a column to read, the footer alone tells how many rows there are.
+    # Without a column to read, the footer alone has the number of rows.
     for group in range(parquet.num_row_groups):
         yield pa.table({"nothing": pa.nulls(parquet.metadata.row_group(group).num_rows)})
 
@@ -200,17 +200,17 @@ def _plan_table(
 
 
 def _carried_schema(schema: pa.Schema, names: list[str], reserved: frozenset[str]) -> pa.Schema:
-    """The carried columns under names that do not meet the output's own; metadata of foreign writers is left behind."""
+    """Returns the carried columns, renamed where the output has the same name, without foreign metadata."""
     own = reserved | set(plan_schema().names) | {"row"}
     renamed = [f"given_{name}" if name in own else name for name in names]
     clash = {name for name in renamed if renamed.count(name) > 1 or name in own}
     if clash:
-        raise ConfigError(f"the manifest's columns {sorted(clash)} meet names that the output uses; rename them")
+        raise ConfigError(f"the manifest's columns {sorted(clash)} have names that the output uses; rename them")
     return pa.schema([pa.field(new, schema.field(old).type) for new, old in zip(renamed, names, strict=True)])
 
 
 class _read_errors:  # noqa: N801 - reads as a statement
-    """Turns pyarrow's complaints about a user's file into an error that names the file."""
+    """Turns pyarrow's errors about a user's file into an error that names the file."""
 
     def __init__(self, where: str) -> None:
         self._where = where

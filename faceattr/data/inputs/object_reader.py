@@ -1,9 +1,9 @@
-"""Reading images from a store: the bytes, or a reason that is proven to be a fact about this one image.
+"""Reads images from a store: the bytes, or a reason that is proven to concern only this image.
 
-A store that refuses to give an object ("AccessDenied", EACCES) may refuse this one or every one: rights can be lost in
-the middle of a run. Only the first is a rejected image. So after a refusal another object is read (the witness), and
-then the refused one once more: the image is `unreadable` only if the store gives others and still refuses this one.
-If it gives none, the run stops with the store's words, and its rows stay undone.
+A store that refuses an object ("AccessDenied", EACCES) may refuse only this one or all: permissions can be lost in the
+middle of a run. Only the first case is a rejected image. So after a refusal another object (the witness) is read, and
+then the refused one again: the image is `unreadable` only if the store returns others and still refuses this one. If
+it returns none, the run stops with the store's message, and its rows stay pending.
 """
 
 import functools
@@ -15,11 +15,11 @@ from faceattr.data.images.decode import describe_too_large
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError, Store
 from faceattr.errors import ImageError, StorageError
 
-# Candidates for the witness among the given keys, and in the listing at growing distances, up to its 127,000th object.
+# Candidates for the witness: given keys, and listed keys at growing distances up to the 127,000th object.
 _MOST_OTHERS = 32
 _MOST_LISTED = 64
 _STRIDE = 1.2
-# A witness is read again for every refusal: rather a small object.
+# A witness is read again for every refusal, so a small object is preferred.
 _SMALL_BYTES = 2**20
 _LARGE_BYTES = 64 * 2**20
 
@@ -28,8 +28,8 @@ class ObjectReader:
     """Reads the images of one store; thread-safe.
 
     Args:
-        store: where they are.
-        limits: of an encoded image; a larger object is not fetched. None reads all.
+        store: the store that contains them.
+        limits: bounds of an encoded image; a larger object is not fetched. None: no limits.
     """
 
     def __init__(self, store: Store, limits: ImageLimitsConfig | None = None) -> None:
@@ -46,19 +46,19 @@ class ObjectReader:
         num_bytes: int | None = None,
         etag: str | None = None,
     ) -> bytes | ImageError:
-        """The bytes of an image, or why there are none.
+        """Returns the bytes of an image, or why it cannot be used.
 
         Args:
-            uri: of the image, below the store's own.
+            uri: URI of the image, below the store's own.
             others: URIs of other images of the store, some of which can probably be read.
-            room_bytes: what there is room for at the moment.
-            num_bytes: size in the listing, if the image was listed; a body of another size is not taken for the image
-                while its ETag is the listing's.
-            etag: in the listing.
+            room_bytes: memory available at the moment, in bytes.
+            num_bytes: size in the listing, if the image was listed; a body of another size is not accepted while the
+                ETag equals the listing's.
+            etag: ETag in the listing.
 
         Raises:
-            LargeObjectError: the image is within the limits and takes more than `room_bytes`; it was not fetched.
-            StorageError: an outage, or the store refuses other objects too; nothing is known about the image then.
+            LargeObjectError: the image is within the limits but larger than `room_bytes`; it was not fetched.
+            StorageError: an outage, or the store refuses other objects too; then nothing is known about the image.
         """
         key = self._key(uri)
         listed = None
@@ -77,7 +77,7 @@ class ObjectReader:
         return data
 
     def _get(self, key: str, room_bytes: int | None, listed: ObjectInfo | None = None) -> bytes | ImageError:
-        """The object, or the error of one that is too large."""
+        """Returns the object, or the error of one that is too large."""
         get = self.store.get if listed is None else functools.partial(self.store.get, listed=listed)
         if self._limits is None:
             return get(key) if room_bytes is None else get(key, max_bytes=room_bytes)
@@ -118,7 +118,7 @@ class ObjectReader:
             try:
                 self._get(str(candidate), None if self._limits is None else _SMALL_BYTES)
             except LargeObjectError:
-                pass  # a store that says how large an object is would give it
+                pass  # a store that tells an object's size would also return it
             except MissingObjectError:
                 continue
             except RefusedObjectError:
@@ -128,11 +128,11 @@ class ObjectReader:
             return
         raise StorageError(
             f"{refusal} ({refusal.detail}). None of {num_tried} other objects below {self.store.uri} could be read "
-            "either, so no image is rejected for it"
+            "either, so no image is rejected because of it"
         ) from refusal
 
     def _listed_keys(self) -> Iterator[str]:
-        """Keys of the listing at growing distances, and its last one: a large folder that is refused is left behind."""
+        """Yields keys of the listing at growing distances, and its last one, to get past a large refused folder."""
         wanted, num_yielded, last = 0, 0, ""
         try:
             for number, entry in enumerate(self.store.list()):
@@ -147,7 +147,7 @@ class ObjectReader:
                 if num_yielded == _MOST_LISTED:
                     return
         except StorageError:
-            return  # the right to list is another one; what was refused is the error that counts
+            return  # listing needs another permission; the original refusal is the error that matters
         if last:
             yield last
 

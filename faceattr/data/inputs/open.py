@@ -1,6 +1,6 @@
-"""What a run is given to read: a prefix of images, a manifest that names them, or Parquet files that hold them.
+"""Opens the input of a run: a prefix of images, a manifest that names them, or Parquet files that contain them.
 
-Each becomes a stream of tables in `plan_schema`; no step holds more than a few thousand rows.
+Each becomes a stream of tables in `plan_schema`; no step keeps more than a few thousand rows in memory.
 """
 
 import dataclasses
@@ -38,17 +38,17 @@ def open_input(
     reserved: Iterable[str] = (),
     bytes_column: str | None = None,
 ) -> ImageInput:
-    """Looks at what `--images` names and opens it.
+    """Detects what `--images` names and opens it.
 
     Args:
         images: a prefix or folder, or a `.csv`, `.tsv` (also `.gz`) or `.parquet` file.
-        root: what relative manifest paths resolve against; by default the manifest's own folder.
-        storage: how to reach it.
-        reserved: names of the output's own columns; a carried column of that name becomes `given_<name>`.
+        root: folder that relative manifest paths are relative to; default: the manifest's own folder.
+        storage: how it is reached.
+        reserved: names of the output's own columns; a carried column with such a name becomes `given_<name>`.
         bytes_column: name of the column with encoded images, if it is not one of manifests.BYTES_COLUMNS.
 
     Raises:
-        ConfigError: nothing usable is there.
+        ConfigError: there is no usable input.
     """
     images = resolve_address(images, "--images")
     root = None if root is None else resolve_address(root, "--root")
@@ -57,7 +57,7 @@ def open_input(
     folder, name = split_uri(images)
     if name.lower().endswith((*TEXT_ENDINGS, ".parquet")) and not _holds_objects(
         images, storage
-    ):  # Spark's are folders
+    ):  # Spark writes folders with such names
         return (
             tables.open_parquet(folder, [name]) if name.lower().endswith(".parquet") else tables.open_csv(folder, name)
         )
@@ -74,9 +74,9 @@ def open_input(
         return dataclasses.replace(tables.open_parquet(store.uri, sorted(table_names)), files=files)
     if not files.num_files and (single := _open_single(folder, name, storage)):
         return single
-    if files.num_rows:  # images perhaps, of names without an ending
+    if files.num_rows:  # perhaps images whose names have no extension
         return _open_prefix(store)
-    found = "; ".join(describe_files(files.to_json())) or "the place is empty or does not exist"
+    found = "; ".join(describe_files(files.to_json())) or "the folder is empty or does not exist"
     named = (
         "; name a manifest itself, such as --images FOLDER/list.csv"
         if any(files.other[ending] for ending in TEXT_ENDINGS)
@@ -93,7 +93,7 @@ def _holds_objects(uri: str, storage: StorageConfig) -> bool:
 
 
 def _open_single(folder: str, name: str, storage: StorageConfig) -> ImageInput | None:
-    """The one image that `--images` names."""
+    """Returns the input of the single image that `--images` names, or None."""
     store = open_store(folder, storage)
     if not any(entry.key == name and FolderFiles().add(name) for entry in store.list(name)):
         return None
@@ -102,7 +102,7 @@ def _open_single(folder: str, name: str, storage: StorageConfig) -> ImageInput |
 
 
 def _open_prefix(store: Store) -> ImageInput:
-    """The images of a folder. It is listed from its start once more, so that no listing is held."""
+    """Returns the images of a folder. It is listed again from its start, so that no listing is kept in memory."""
     files = FolderFiles()
     rows = _prefix_tables(files.rows(store.list()), store.uri)
     return ImageInput(kind="prefix", root=store.uri, carried=pa.schema([]), tables=rows, files=files)
@@ -122,6 +122,6 @@ def _prefix_tables(listing: Iterable[ObjectInfo], root: str) -> Iterator[pa.Tabl
                 },
                 schema=plan_schema(),
             )
-        except UnicodeEncodeError as error:  # a local file name may be any bytes
+        except UnicodeEncodeError as error:  # a local file name may consist of any bytes
             raise ConfigError(f"{root}: the file name {error.object!r} is not UTF-8; rename the file") from error
         yield table

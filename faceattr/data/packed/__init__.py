@@ -1,1 +1,1 @@
-"""Packed runs, which training reads: splits, order, copies of images, reading and writing."""
+"""Packed runs, the input of training: splits, order, copies of images, reading and writing."""

@@ -1,12 +1,10 @@
-"""Byte-identical images in one table: labels that cannot all be true, and rows of several tables over one image.
+"""Byte-identical images in one table: contradicting labels, and rows of several tables over one image.
 
-Copies are found by sha256, so a table must hold all copies of what it holds one of, as a bucket of
-`data/packed/shuffle.py`.
+Copies are found by sha256, so a table must contain all copies of each of its images, as a bucket of
+`data/packed/shuffle.py` does. Copies with contradicting labels are listed.
 
-Byte-identical images and what their labels say: copies whose labels cannot all be true are listed.
-
-Labels conflict if nothing fits them all: different classes, coarse labels without a common class, age ranges that do
-not meet. An unknown label conflicts with nothing.
+Labels conflict if no label satisfies them all: different classes, coarse labels without a common class, age ranges
+that do not overlap. An unknown label conflicts with nothing.
 """
 
 import csv
@@ -31,13 +29,13 @@ CSV_HEADER = ("sha256", "attribute", "image_id", "label")
 
 @dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """One copy's label in a conflict.
+    """The label of one copy in a conflict.
 
     Attributes:
-        sha256: of the image.
-        attribute: whose labels cannot all be true.
-        image_id: of the copy.
-        label: as text, see `label_texts`; empty if this copy's is unknown.
+        sha256: sha256 of the image.
+        attribute: attribute whose labels contradict each other.
+        image_id: id of the copy.
+        label: label as text, see `label_texts`; empty if this copy's label is unknown.
     """
 
     sha256: str
@@ -47,18 +45,18 @@ class Conflict:
 
 
 class CopyResolver:
-    """Goes through tables of rows in a source's schema with a column `place`, the number of the table a row is from.
+    """Processes tables in a source's schema with a column `place`, the number of the table that a row is from.
 
     Args:
-        attributes: of the label columns.
-        policy: what happens to conflicts: their labels are forgotten, kept, or their images left out.
+        attributes: attributes of the label columns.
+        policy: how conflicts are resolved: labels are set to unknown, kept, or their images left out.
 
     Attributes:
-        conflicts: every copy's label in every conflict met. They are held: conflicts are few.
-        num_contents: different images with a conflict.
-        num_masked: labels forgotten.
-        num_dropped: rows left out.
-        num_merged: rows that became part of another one.
+        conflicts: every copy's label in every conflict so far. They are kept in memory: conflicts are few.
+        num_contents: number of different images with a conflict.
+        num_masked: number of labels set to unknown.
+        num_dropped: number of rows left out.
+        num_merged: number of rows that were merged into another one.
     """
 
     def __init__(self, attributes: AttributeSet, policy: Policy) -> None:
@@ -71,7 +69,7 @@ class CopyResolver:
         self._policy = policy
 
     def resolve(self, table: pa.Table) -> pa.Table:
-        """The rows that are packed, in their order: conflicts treated, copies over several places made one row."""
+        """Returns the rows to pack, in order: conflicts resolved, copies from several tables merged into one row."""
         groups = [group for group in find_duplicates(lambda: [table], self._attributes) if group.conflicts]
         self.num_contents += len(groups)
         found = {group.sha256: group.conflicts for group in groups}
@@ -113,15 +111,16 @@ class CopyResolver:
         return table
 
     def _merge(self, table: pa.Table) -> pa.Table:
-        """The n-th copy of an image in one place and its n-th copy in another are one image: one row, the first place's
-        names and labels before the others'. A score goes with the label: one of a place that did not give the label
-        of the image, since it abstained or was overruled, would be learnt in its stead.
+        """Merges copies from different tables: an image's n-th copy in one and its n-th copy in another become one row.
+
+        Names and labels of the first table take precedence. A score must belong to the label: the score of a table that
+        did not provide the label of the image, since it abstained or was overruled, would be learnt in its place.
         """
         order = table.append_column("order", pa.array(np.arange(len(table)))).sort_by(
             [("sha256", "ascending"), ("place", "ascending"), ("order", "ascending")]
         )
         order = order.append_column("copy", _count_copies(order))
-        # An image that could not be read has no content to be known by.
+        # An image that could not be read has no sha256 to be matched by.
         unread, read = order.filter(pc.is_null(order["sha256"])), order.filter(pc.is_valid(order["sha256"]))
         for attribute in self._attributes.attributes:
             read = _forget_other_scores(read, attribute)
@@ -136,7 +135,7 @@ class CopyResolver:
         return self._one_kind_of_label(whole.sort_by("order").select(table.column_names))
 
     def _one_kind_of_label(self, table: pa.Table) -> pa.Table:
-        """Where one place knew a class and another a set of classes, the class is what is known."""
+        """If one table has a class and another a set of classes, the class is kept."""
         for attribute in self._attributes.attributes:
             name = f"{attribute.name}_mask"
             if name in table.column_names:
@@ -152,17 +151,17 @@ def _columns_of(attribute: Attribute, table: pa.Table) -> list[str]:
 
 
 def _forget_other_scores(rows: pa.Table, attribute: Attribute) -> pa.Table:
-    """Without the scores of an attribute in rows of images whose label another row gives, the first with one.
+    """Removes the scores of an attribute from all rows of an image except the one whose label is used.
 
     Args:
-        rows: sorted by sha256 and place, with `copy`; those of one image have both `sha256` and `copy` in common.
-        attribute: whose.
+        rows: sorted by sha256 and place, with `copy`; rows of one image have equal `sha256` and `copy`.
+        attribute: the attribute.
     """
     name = attribute.name
     soft = [each for each in (f"{name}_score", f"{name}_mass") if each in rows.column_names]
     if not soft or not len(rows):
         return rows
-    # A class before a set of classes, as in the merged row.
+    # A class takes precedence over a set of classes, as in the merged row.
     giving = [each for each in (name, f"{name}_mask") if each in rows.column_names]
     givers = np.concatenate([np.flatnonzero(rows[each].is_valid()) for each in giving])
     contents = rows["sha256"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
@@ -178,7 +177,7 @@ def _forget_other_scores(rows: pa.Table, attribute: Attribute) -> pa.Table:
 
 
 def _count_copies(rows: pa.Table) -> pa.Array:
-    """Number of each row among those of the same image and place, which stand together: int64 [n]."""
+    """Returns the number of each row among the adjacent rows of the same image and place: int64 [n]."""
     contents = pc.fill_null(rows["sha256"], "").combine_chunks().dictionary_encode().indices.to_numpy()
     places = rows["place"].to_numpy()
     begins = np.ones(len(rows), bool)
@@ -188,7 +187,7 @@ def _count_copies(rows: pa.Table) -> pa.Array:
 
 
 def encode_conflicts(conflicts: Sequence[Conflict]) -> bytes:
-    """The list as CSV."""
+    """Returns the list as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_HEADER)
@@ -204,9 +203,9 @@ class DuplicateGroup:
     """Images with the same bytes.
 
     Attributes:
-        sha256: of the bytes.
-        image_ids: sorted.
-        conflicts: names of the attributes whose labels cannot all be true.
+        sha256: sha256 of the bytes.
+        image_ids: ids, sorted.
+        conflicts: names of the attributes whose labels contradict each other.
     """
 
     sha256: str
@@ -215,11 +214,13 @@ class DuplicateGroup:
 
 
 def find_duplicates(read: Callable[[], Iterable[pa.Table]], attributes: AttributeSet) -> list[DuplicateGroup]:
-    """All groups of byte-identical images, by sha256. Two passes; only rows of repeated contents are held.
+    """Returns all groups of byte-identical images, sorted by sha256.
+
+    Reads the tables twice; only rows of repeated images are kept in memory.
 
     Args:
-        read: a new pass over tables in a source's schema, with sha256 filled in.
-        attributes: whose labels are compared.
+        read: starts a new pass over tables in a source's schema, with sha256 filled in.
+        attributes: attributes whose labels are compared.
     """
     with RepeatedKeys() as contents:
         for table in read():
@@ -244,7 +245,7 @@ def find_duplicates(read: Callable[[], Iterable[pa.Table]], attributes: Attribut
 
 def _conflict(attribute: Attribute, rows: list[dict[str, Any]]) -> bool:
     name = attribute.name
-    if attribute.kind == "age":
+    if attribute.is_years:
         known = [row for row in rows if row[f"{name}_low"] is not None]
         latest_start = max((row[f"{name}_low"] for row in known), default=0)
         earliest_end = min((row[f"{name}_high"] for row in known), default=1)

@@ -1,7 +1,7 @@
-"""How labels are spread over splits: the stratification report, as counts per split, attribute and class.
+"""How labels are distributed over splits: the stratification report, as counts per split, attribute and class.
 
-Coarse labels are counted under their classes joined by `|`, ages by the ten years in which the middle of their range
-lies, missing labels as `unknown`.
+Coarse labels are counted under their classes joined by `|`, ages by the decade that contains the middle of their
+range, missing labels as `unknown`.
 """
 
 import math
@@ -24,7 +24,7 @@ COUNT_SCHEMA = pa.schema(
 
 
 class LabelCounts:
-    """Adds up tables in a source's schema. Memory follows the number of classes.
+    """Adds up tables in a source's schema. Memory grows with the number of classes.
 
     Attributes:
         rows: images by split.
@@ -36,7 +36,7 @@ class LabelCounts:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
 
     def add(self, table: pa.Table, splits: pa.Array) -> None:
-        """Counts rows; `splits` (string [n]) holds the split of each."""
+        """Counts rows; `splits` (string [n]) has the split of each row."""
         splits_of_rows = splits.to_pylist()
         self.rows.update(splits_of_rows)
         for attribute in self._attributes.attributes:
@@ -45,7 +45,7 @@ class LabelCounts:
                 self._counts.setdefault((split, attribute.name), Counter())[name] += count
 
     def to_table(self) -> pa.Table:
-        """The report: splits and attributes in order, a class that a split lacks with count 0."""
+        """Returns the report: splits and attributes in order, with count 0 for a class that a split lacks."""
         rows = []
         for attribute in self._attributes.attributes:
             names = self._class_names(attribute)
@@ -58,13 +58,13 @@ class LabelCounts:
         return pa.Table.from_pylist(rows, schema=COUNT_SCHEMA)
 
     def _class_names(self, attribute: Attribute) -> list[str]:
-        """Defined classes in order, then what else was met, `unknown` last."""
+        """Returns the defined classes in order, then any others found, `unknown` last."""
         met = {name for split in SPLITS for name in self._counts.get((split, attribute.name), ())}
         others = sorted(met - {*attribute.classes, UNKNOWN}, key=lambda name: (len(name), name))
         return [*attribute.classes, *others, UNKNOWN]
 
     def problems(self) -> list[str]:
-        """What would spoil a training: empty splits, attributes without any label, classes that train never sees."""
+        """Returns what would impair training: empty splits, attributes without labels, classes missing in train."""
         found = [f"the split {split!r} is empty" for split in SPLITS if not self.rows[split]]
         for attribute in self._attributes.attributes:
             counts = self._counts.get(("train", attribute.name), Counter())
@@ -81,7 +81,7 @@ class LabelCounts:
 
 def _classes_of(attribute: Attribute, table: pa.Table) -> list[str]:
     name, classes = attribute.name, attribute.classes
-    if attribute.kind == "age":
+    if attribute.is_years:
         ranges = zip(table[f"{name}_low"].to_pylist(), table[f"{name}_high"].to_pylist(), strict=True)
         return [UNKNOWN if low is None else _decade(low, high) for low, high in ranges]
     labels = table[name].to_pylist()
@@ -97,6 +97,6 @@ def _joined(classes: tuple[str, ...], mask: int) -> str:
 
 
 def _decade(low: float, high: float) -> str:
-    # The middle of [20, 30) is 25, and that of the completed years [29, 30) still 29.5.
+    # The middle of [20, 30) is 25; that of the completed years [29, 30) is 29.5, still in this decade.
     start = math.floor((low + high) / 20) * 10
     return f"{start}-{start + 9}"

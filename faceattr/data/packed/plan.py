@@ -1,8 +1,8 @@
-"""The plan of a packed run: which split every image is in, in which order they stand, and with which labels.
+"""The plan of a packed run: the split, the position and the labels of every image.
 
-    all rows --two passes--> splits --one pass--> buckets on disk --sort, resolve copies--> plan, a section a split
+    all rows --two passes--> splits --one pass--> buckets on disk --sort, resolve copies--> plan, one section per split
 
-Memory holds what `splits.plan_splits` holds and one bucket; images are not looked at.
+Memory contains what `splits.plan_splits` needs and one bucket; images are not read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +22,7 @@ from faceattr.data.runs.plan import Plan, choose_shard_size, plan_schema, write_
 from faceattr.data.stores.store import Store
 
 CONFLICTS_KEY = "conflicts.csv"
-# Columns of the rows that a plan is made of, in front of the labels.
+# Columns of the rows that a plan is made from, before the labels.
 ROW_FIELDS = (
     *HEAD_FIELDS,
     pa.field("num_bytes", pa.int64()),
@@ -32,18 +32,18 @@ ReadRows = Callable[[], Iterable[pa.Table]]
 
 
 def label_fields_of(attributes: AttributeSet, scored: Iterable[str]) -> list[pa.Field]:
-    """The label columns of a source's schema."""
+    """Returns the label columns of a source's schema."""
     return list(source_schema(attributes, scored))[len(HEAD_FIELDS) :]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRules:
-    """What decides the split of an image.
+    """The rules that decide the split of an image.
 
     Attributes:
         ratios: shares of the images without an official split.
-        seed: of the draw, and of the order of the rows.
-        official: what the official names become, as `plan_splits` takes it.
+        seed: random seed of the draw and of the order of the rows.
+        official: what official split names become, as in `plan_splits`.
         by_group: whether images of one group stay together.
     """
 
@@ -53,11 +53,11 @@ class SplitRules:
     by_group: bool
 
     def plan(self, read: ReadRows) -> SplitAssignment:
-        """Looks at all rows, in two passes."""
+        """Plans the splits of all rows, in two passes."""
         return plan_splits(lambda: map(self._keys, read()), ratios=self.ratios, seed=self.seed, official=self.official)
 
     def assign(self, assignment: SplitAssignment, table: pa.Table) -> pa.Array:
-        """Splits of rows, string [n]."""
+        """Returns the splits of rows, string [n]."""
         return assignment.assign(self._keys(table))
 
     def _keys(self, table: pa.Table) -> pa.Table:
@@ -67,15 +67,15 @@ class SplitRules:
 
 @dataclass(kw_only=True)
 class PlanFacts:
-    """What became of the rows that were given.
+    """Counts of what happened to the input rows.
 
     Attributes:
-        given: rows.
+        given: input rows.
         moved: rows that left their official split, because a copy of them is in a more held-out one.
-        conflicts: different images whose copies have labels that cannot all be true.
-        masked: labels forgotten for that.
-        dropped: rows left out for that.
-        merged: rows that became part of the row of the same image in another table.
+        conflicts: different images whose copies have contradicting labels.
+        masked: labels set to unknown for that reason.
+        dropped: rows left out for that reason.
+        merged: rows merged into the row of the same image in another table.
     """
 
     given: int = 0
@@ -86,7 +86,7 @@ class PlanFacts:
     merged: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """Plain form for run.json."""
+        """Returns the plain form for run.json."""
         return asdict(self)
 
 
@@ -101,20 +101,20 @@ def write_pack_plan(
     row_bytes: float,
     max_shard_bytes: int,
 ) -> tuple[Plan, PlanFacts]:
-    """Draws the splits and writes the plan and the list of conflicts.
+    """Draws the splits, and writes the plan and the list of conflicts.
 
     Args:
         store: the run folder.
-        read: a new pass over the rows: ROW_FIELDS and the label columns; no image_id twice.
-        attributes: of the label columns.
-        scored: those with soft scores.
-        rules: what decides the split.
-        policy: what happens to copies whose labels conflict.
-        row_bytes: what an image will take in a shard; 0 if nobody knows.
-        max_shard_bytes: how large a shard may become.
+        read: starts a new pass over the rows: ROW_FIELDS and the label columns; image_id must be unique.
+        attributes: attributes of the label columns.
+        scored: names of the attributes with soft scores.
+        rules: the rules that decide the split.
+        policy: how copies with conflicting labels are resolved.
+        row_bytes: expected bytes of an image in a shard; 0 if unknown.
+        max_shard_bytes: largest size of a shard, in bytes.
 
     Raises:
-        ConfigError: there is no row, or an official split is not known.
+        ConfigError: there is no row, or an official split is unknown.
     """
     facts = PlanFacts()
     assignment = rules.plan(read)
@@ -150,7 +150,7 @@ def _plan_rows(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def count_splits(read: ReadRows, rules: SplitRules, attributes: AttributeSet) -> LabelCounts:
-    """How many images and labels each split would get; nothing is written. Three passes."""
+    """Returns how many images and labels each split would get; writes nothing. Three passes."""
     assignment = rules.plan(read)
     counts = LabelCounts(attributes)
     for table in read():

@@ -1,14 +1,14 @@
-"""Packed runs, as training, search and evaluation read them: one or several, as one data set with one schema.
+"""Packed runs as training, search and evaluation read them: one or several, as one data set with one schema.
 
 A packed run (`pipelines/pack.py`) is a run folder with images and labels in one table:
 
-    packed/split=train/shard-00000000.parquet     also split=val, split=test; the split stands in the path alone
+    packed/split=train/shard-00000000.parquet     also split=val, split=test; only the path contains the split
         row, image_id, image (encoded bytes), sha256, width_px, height_px, group, the label columns, status, error
     label_counts.csv                              split, attribute, class, count
 
-Label columns are those of `label_columns.py`. Rows that could not be packed have a status other than `ok` and no
-image; they are never given to a reader. What one reads here is in `PackedData.schema`: without status and error, with
-`split`, and with null labels for the attributes that a run knows nothing about.
+Label columns are those in `label_columns.py`. Rows that could not be packed have a status other than `ok` and no
+image; they are never returned to a reader. Rows read here have `PackedData.schema`: without status and error, with
+`split`, and with null labels for the attributes that a run does not have.
 """
 
 import hashlib
@@ -55,17 +55,17 @@ STATUS_FIELDS = (pa.field("status", pa.string(), nullable=False), pa.field("erro
 
 
 def label_counts_key(version: int) -> str:
-    """Key of a version's label counts in the run folder."""
+    """Returns the key of a version's label counts in the run folder."""
     return "label_counts.csv" if version == 1 else f"label_counts-v{version}.csv"
 
 
 def split_of_shard(plan: Plan, shard: int) -> str:
-    """The split that a shard of a packed run is of."""
+    """Returns the split of a packed run's shard."""
     return plan.section_of(shard).name.removeprefix(SECTION_PREFIX)
 
 
 def packed_schema(attributes: AttributeSet, scored: frozenset[str] = frozenset()) -> pa.Schema:
-    """Schema of the shards of a packed run; `scored` names the attributes with soft scores."""
+    """Returns the schema of a packed run's shards; `scored` names the attributes with soft scores."""
     return pa.schema([*IMAGE_FIELDS, *_all_label_fields(attributes, scored), *STATUS_FIELDS])
 
 
@@ -78,10 +78,10 @@ class PackedFile:
     """One shard of one split.
 
     Attributes:
-        uri: where it lies.
+        uri: its URI.
         split: `train`, `val` or `test`.
-        num_rows: rows with an image, which are those that a reader gets.
-        num_bytes: size of the file.
+        num_rows: rows with an image, which are the rows that a reader gets.
+        num_bytes: size of the file in bytes.
         footer_sha256: see `CommittedFile`.
     """
 
@@ -98,10 +98,10 @@ class PackedData:
 
     Attributes:
         uris: the run folders, as given.
-        attributes: what the label columns are, with class order; the union over the runs.
+        attributes: attributes of the label columns, with class order; the union over the runs.
         scored: names of the attributes with soft scores.
-        splits: split to its files, in row order; every split is there, perhaps without files.
-        fingerprint: hash of what the runs hold, whatever the order they were given in.
+        splits: split to its files, in row order; every split is present, perhaps without files.
+        fingerprint: hash of the runs' content, independent of the order in which they were given.
         label_counts: columns split, attribute, class, count; coarse labels as `a|b`, ages by decade, `unknown`.
         storage: how the runs are reached.
     """
@@ -126,11 +126,11 @@ class PackedData:
         return tuple(field.name for field in _all_label_fields(self.attributes, self.scored))
 
     def num_rows(self, split: str) -> int:
-        """Images of a split."""
+        """Returns the number of images in a split."""
         return sum(file.num_rows for file in self.splits[split])
 
     def count_labels(self, split: str, attribute: str) -> dict[str, int]:
-        """Labels of one attribute in one split by class, `unknown` among them; see `label_counts`."""
+        """Returns the labels of one attribute in one split by class, including `unknown`; see `label_counts`."""
         wanted = pc.and_(
             pc.equal(self.label_counts["split"], split), pc.equal(self.label_counts["attribute"], attribute)
         )
@@ -138,39 +138,39 @@ class PackedData:
         return dict(zip(found["class"].to_pylist(), found["count"].to_pylist(), strict=True))
 
     def read_rows(self, file: PackedFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows of one file: `columns` in that order, by default all of `schema`."""
+        """Reads all rows of one file: `columns` in that order; default: all columns of `schema`."""
         schema = self._select(columns)
         return pa.concat_tables([schema.empty_table(), *self.iter_rows(file, columns)])
 
     def iter_rows(self, file: PackedFile, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Rows of one file, one row group (about 4 MB) at a time; only the columns asked for are fetched.
+        """Yields the rows of one file, one row group (about 4 MB) at a time; only the requested columns are fetched.
 
         Raises:
-            RunError: the file is gone or damaged.
-            StorageError: the store did not answer for longer than its deadline.
+            RunError: the file is missing or damaged.
+            StorageError: the store did not answer until its deadline.
         """
         yield from (table for table in self.iter_groups(file, columns) if len(table))
 
     def iter_groups(self, file: PackedFile, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """As `iter_rows`, but with a table, perhaps empty, for every row group, so that they can be counted."""
+        """As `iter_rows`, but yields a table, perhaps empty, for every row group, so that they can be counted."""
         return (table for table, _ in self.iter_sized_groups(file, columns))
 
     def iter_sized_groups(
         self, file: PackedFile, columns: Sequence[str] | None = None
     ) -> Iterator[tuple[pa.Table, int]]:
-        """As `iter_groups`, and the size of the row group's encoded images in bytes, which need not be read."""
+        """As `iter_groups`, with the bytes of the row group's encoded images, which need not be read."""
         schema = self._select(columns)
         for table, num_bytes in _read_row_groups(file, schema.names, self.storage):
             yield _good_rows(table, schema, file.split), num_bytes
 
     def read_group(self, file: PackedFile, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of one row group of a file, by its number; see `iter_rows`."""
+        """Reads the rows of one row group of a file, by its number; see `iter_rows`."""
         schema = self._select(columns)
         ((table, _),) = _read_row_groups(file, schema.names, self.storage, groups=range(group, group + 1))
         return _good_rows(table, schema, file.split)
 
     def iter_split(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Rows of a whole split, row group by row group, in row order."""
+        """Yields the rows of a whole split, row group by row group, in row order."""
         for file in self.splits[split]:
             yield from self.iter_rows(file, columns)
 
@@ -187,16 +187,16 @@ class PackedData:
 def open_packed(
     uris: Sequence[str], storage: StorageConfig | None = None, *, needs: Sequence[str] = ("train", "val")
 ) -> PackedData:
-    """Opens published packed runs as one data set; reads their run.json, manifest and label counts, and no shard.
+    """Opens published packed runs as one data set; reads their run.json, manifest and label counts, but no shard.
 
     Args:
         uris: run folders.
-        storage: how to reach them.
-        needs: splits that must have at least one image, all runs together.
+        storage: how they are reached.
+        needs: splits that must have at least one image over all runs.
 
     Raises:
-        ConfigError: one is no packed run or not published, a split that is needed is empty, or an attribute means
-            different things in two of them.
+        ConfigError: one is not a packed run or not published, a needed split is empty, or an attribute is defined
+            differently in two of them.
     """
     storage = storage or StorageConfig()
     if not uris:
@@ -223,7 +223,7 @@ def open_packed(
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What is read of one run folder."""
+    """Content read from one run folder."""
 
     uri: str
     record: RunRecord
@@ -274,16 +274,16 @@ def _read_run(store: Store, *, verify: bool) -> _Run:
 
 
 def read_label_counts(store: Store, manifest: Manifest, *, verify: bool = True) -> pa.Table:
-    """Labels of a published version by split, attribute and class (`label_counts.COUNT_SCHEMA`).
+    """Reads the labels of a published version by split, attribute and class (`label_counts.COUNT_SCHEMA`).
 
     Raises:
-        RunError: the file is gone or damaged; with `verify`, as the manifest's hash tells.
+        RunError: the file is missing or damaged; with `verify`, its hash differs from the manifest's.
     """
     key = label_counts_key(manifest.version)
     try:
         data = store.get(key)
     except MissingObjectError as error:
-        raise RunError(f"{store.uri}: {key} is gone, which a packed run has; restore it or pack anew") from error
+        raise RunError(f"{store.uri}: {key} is gone, which a packed run has; restore it or pack again") from error
     where = join_uri(store.uri, key)
     check_whole(data, where, num_bytes=None, sha256=manifest.hashes.get(key) if verify else None)
     convert = pyarrow.csv.ConvertOptions(
@@ -340,7 +340,7 @@ def _describe_difference(there: Attribute, here: Attribute) -> str:
     place = next(
         index for index, pair in enumerate(zip(there.classes, here.classes, strict=True)) if len(set(pair)) > 1
     )
-    return f"the classes stand in another order, {there.classes[place]!r} there and {here.classes[place]!r} here"
+    return f"the classes have another order, {there.classes[place]!r} there and {here.classes[place]!r} here"
 
 
 def _good_rows(table: pa.Table, schema: pa.Schema, split: str) -> pa.Table:
@@ -359,7 +359,7 @@ def _column(table: pa.Table, field: pa.Field, split: str) -> pa.ChunkedArray | p
 def _read_row_groups(
     packed: PackedFile, names: Sequence[str], storage: StorageConfig, *, groups: range | None = None
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Row groups with those of the columns that the file has, and `status`; and the bytes of their images."""
+    """Yields row groups with the requested columns that the file has and `status`, and the bytes of their images."""
     uri = packed.uri
     try:
         with open_ranged(uri, storage) as source:
@@ -371,7 +371,7 @@ def _read_row_groups(
                 table = file.read_row_group(group, columns=columns)
                 yield table, _count_image_bytes(file.metadata.row_group(group))
     except FileNotFoundError as error:
-        raise RunError(f"{uri} is gone, though the run's manifest lists it; restore it or pack anew") from error
+        raise RunError(f"{uri} is gone, though the run's manifest lists it; restore it or pack again") from error
     except OSError as error:
         if _is_damage(error, uri):
             raise RunError(f"{uri} is damaged: {describe_cause(error)}; {REMEDY}") from error
@@ -381,9 +381,9 @@ def _read_row_groups(
 
 
 def _is_damage(error: OSError, uri: str) -> bool:
-    """Whether pyarrow could not make sense of bytes that came. It raises OSError for these as for outages.
+    """Whether pyarrow failed to parse bytes that arrived. It raises OSError both for these and for outages.
 
-    Those of the system have a number, and those of our own client are StorageErrors; of other clients nobody can tell.
+    System errors have a number, and our own client's errors are StorageErrors; for other clients it is unknown.
     """
     return error.errno is None and ("://" not in uri or uri.startswith("s3://"))
 

@@ -1,7 +1,7 @@
-"""A choice of a source's images: all with a yes for one of some attributes, and so many with a no for all of them.
+"""A selection of a source's images: all with a yes for one of some attributes, and N with a no for all of them.
 
-That is how seed 002 (CelebA eyeglasses, mustache, beard, hat) made its training set: every image of the rare classes,
-and `mixed_num` negatives. The negatives are drawn by hash, so they do not depend on the order of the rows.
+The CelebA accessory classifier built its training set in this way: every image of the rare classes, and `mixed_num`
+negatives. The negatives are drawn by hash, so they do not depend on the row order.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from faceattr.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionCounts:
-    """What a selection did.
+    """Counts of a selection.
 
     Attributes:
-        positives: images with a yes for one of the attributes, all taken.
+        positives: images with a yes for one of the attributes; all are taken.
         negatives: images with a no for all of them that were taken.
-        left_out: the others, those with an unknown label and no yes among them.
+        left_out: all others, including those with an unknown label and no yes.
     """
 
     positives: int
@@ -34,17 +34,17 @@ class SelectionCounts:
 def select_labels(
     source: SourceLabels, *, any_of: Sequence[str], negatives: int, seed: int
 ) -> tuple[SourceLabels, SelectionCounts]:
-    """The chosen rows as a source; looks at all rows once.
+    """Returns the selected rows as a source; reads all rows once.
 
-    Memory is 8 bytes for each image with a no for all.
+    Memory is 8 bytes per image with a no for all attributes.
 
     Raises:
-        ConfigError: an attribute is not among the source's binary ones, or there are fewer negatives than asked for.
+        ConfigError: an attribute is not a binary attribute of the source, or there are fewer negatives than requested.
     """
-    binary = [each.name for each in source.attributes.attributes if each.kind == "binary"]
+    binary = [each.name for each in source.attributes.attributes if each.is_yes_no]
     for name in any_of:
         if name not in binary:
-            raise ConfigError(f"--select.any-of: {name!r} is no binary attribute here; {near_hint(name, binary)}")
+            raise ConfigError(f"--select.any-of: {name!r} is not a binary attribute here; {near_hint(name, binary)}")
     num_rows = num_positive = 0
     draws = []
     for table in source.tables(Rejects()):
@@ -72,7 +72,7 @@ def select_labels(
 
 
 def _judge(table: pa.Table, any_of: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Bool [n]: which rows have a yes, and which have a no throughout."""
+    """Returns bool [n] twice: which rows have a yes, and which have a no for all."""
     labels = np.stack([table[name].fill_null(-1).to_numpy() for name in any_of])
     return (labels == 1).any(axis=0), (labels == 0).all(axis=0)
 

@@ -1,9 +1,9 @@
-"""Any number of rows by section, shuffled: spilled to buckets on local disk, then sorted bucket by bucket.
+"""Shuffles any number of rows by section: spilled to buckets on local disk, then sorted bucket by bucket.
 
-    key(row) = blake2b(seed, sha256 of the image; image_id where there is none)
+    key(row) = blake2b(seed, sha256 of the image, or image_id if there is none)
 
-Rows come in the order of their keys, so the order follows from the data and the seed alone, and byte-identical images
-stand together. Held in memory: the rows on their way to disk, and one bucket of `NUM_BUCKETS`.
+Rows are returned in the order of their keys, so the order depends only on the data and the seed, and byte-identical
+images are adjacent. Memory contains the rows on their way to disk, and one bucket of `NUM_BUCKETS`.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ _KEY = "shuffle_key"
 
 
 class ShuffledRows:
-    """Collects rows by section and gives each section back in shuffled order. A context manager: it owns files.
+    """Collects rows by section and returns each section in shuffled order. A context manager: it owns files.
 
     Args:
-        schema: of the rows; image_id and sha256 are among the columns.
-        seed: another one gives another order.
+        schema: schema of the rows, with image_id and sha256.
+        seed: another seed gives another order.
     """
 
     def __init__(self, schema: pa.Schema, seed: int) -> None:
@@ -39,7 +39,7 @@ class ShuffledRows:
         self._pending: dict[str, list[pa.Table]] = {}
 
     def add(self, section: str, table: pa.Table) -> None:
-        """Adds rows of one section."""
+        """Adds rows to one section."""
         keyed = table.append_column(_KEY, self._keys(table))
         pending = self._pending.setdefault(section, [])
         pending.append(keyed)
@@ -48,7 +48,7 @@ class ShuffledRows:
 
     def _keys(self, table: pa.Table) -> pa.Array:
         ids = zip(table["sha256"].to_pylist(), table["image_id"].to_pylist(), strict=True)
-        # The prefix keeps a content apart from an image that is named like it.
+        # The prefix separates a content from an image whose name equals its hash.
         names = (f"content\0{sha256}" if sha256 else f"image\0{image_id}" for sha256, image_id in ids)
         keys = (f"{self._seed}\0{name}".encode() for name in names)
         hashes = (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") for key in keys)
@@ -72,7 +72,7 @@ class ShuffledRows:
         return self._folder / f"{section}-{bucket:02d}"
 
     def buckets(self, section: str) -> Iterator[pa.Table]:
-        """Tables of a section in its final order. Once one was asked for, nothing can be added to that section."""
+        """Yields the tables of a section in its final order. Afterwards nothing can be added to that section."""
         if section in self._pending:
             self._spill(section)
         for bucket in range(NUM_BUCKETS):
@@ -82,7 +82,7 @@ class ShuffledRows:
             writer.close()
             with pa.ipc.open_stream(str(self._path(section, bucket))) as reader:
                 table = reader.read_all()
-            # Equal keys are copies: their order must not depend on that of the source either.
+            # Equal keys are copies: their order must not depend on the source's order either.
             yield table.sort_by([(_KEY, "ascending"), ("image_id", "ascending")]).select(self._schema.names)
 
     def __enter__(self) -> "ShuffledRows":

@@ -1,15 +1,15 @@
-"""Splits: train, val and test by hash of a group key, so that a row's split follows from the data and a seed alone.
+"""Splits: train, val and test by the hash of a group key, so that a row's split depends only on the data and a seed.
 
-    key   = group where known (one person's images stay together), else sha256 of the bytes, else image_id
+    key   = group if known (one person's images stay together), else sha256 of the bytes, else image_id
     split = the one in whose share of [0, 1) the hash of (seed, key) falls
 
-Row order does not matter, and new images leave the old ones where they are unless they are copies of them.
-Byte-identical images never straddle splits: where copies have different groups, those groups are joined (union-find).
-Official splits are kept, with one exception: of copies that stand in several, all go to the most held-out one (test
-before val before train), so that a leak leaves the training set. An official split may part a person's images.
+Row order does not matter, and new images do not move the old ones unless they are copies of them. Byte-identical images
+are never in different splits: if copies have different groups, those groups are joined (union-find). Official splits
+are kept, with one exception: if copies are in several splits, all go to the most held-out one (test before val before
+train), so that a leak is removed from the training set. An official split may separate a person's images.
 
-Memory: groups with copies or official splits, and contents that occur more than once, at about 200 bytes each; of all
-other rows 8 bytes, which `RepeatedKeys` spills to disk beyond two million. The images are never held.
+Memory: groups with copies or official splits, and contents that occur more than once, at about 200 bytes each; for all
+other rows 8 bytes, which `RepeatedKeys` spills to disk beyond two million. Images are never in memory.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.errors import ConfigError
 
-SPLITS = ("train", "val", "test")  # in order of how far they are held out
+SPLITS = ("train", "val", "test")  # ordered from least to most held out
 KEPT_SPLITS: Mapping[str, str | None] = {name: name for name in SPLITS}
 _COLUMNS = ["image_id", "sha256", "group", "split"]
 
@@ -44,27 +44,27 @@ class SplitRatios:
             )
 
     def split_at(self, place: float) -> int:
-        """Index in SPLITS of a place in [0, 1)."""
+        """Returns the index in SPLITS for a value in [0, 1)."""
         shares = (self.train, self.val, self.test)
         total, end = sum(shares), 0.0
         for index, share in enumerate(shares):
             end += share / total
             if place < end:
                 return index
-        # Rounding left the last ends a hair under 1.
+        # Rounding can leave the last end slightly below 1.
         return max(index for index, share in enumerate(shares) if share)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitAssignment:
-    """Gives every row its split; picklable, so that workers can use it.
+    """Assigns every row its split; picklable, so that workers can use it.
 
     Attributes:
         ratios: shares.
-        seed: of the hash.
-        official: the split that each official name becomes; None has the row drawn by hash.
+        seed: random seed of the hash.
+        official: the split that each official name becomes; None: the row is drawn by hash.
         keys: for joined nodes, the key that is drawn with instead of their own.
-        pinned: for nodes bound by official rows, index in SPLITS.
+        pinned: for nodes bound by official rows, the index in SPLITS.
     """
 
     ratios: SplitRatios
@@ -74,7 +74,7 @@ class SplitAssignment:
     pinned: Mapping[int, int]
 
     def assign(self, table: pa.Table) -> pa.Array:
-        """Splits of rows with the columns image_id, sha256, group and split; string [n]."""
+        """Returns the splits of rows with the columns image_id, sha256, group and split; string [n]."""
         rows = zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True)
         return pa.array([SPLITS[self._split_of(*row)] for row in rows], pa.string())
 
@@ -96,13 +96,13 @@ def plan_splits(
     seed: int = 0,
     official: Mapping[str, str | None] = KEPT_SPLITS,
 ) -> SplitAssignment:
-    """Looks at all keys, in two passes, and decides what belongs together.
+    """Reads all keys, in two passes, and decides what belongs together.
 
     Args:
-        read: a new pass over tables with the columns image_id, sha256 (null: the image could not be read), group and
-            split; rows that are known to be left out should be left out here, too.
-        ratios: shares of the rows that have no official split.
-        seed: of the hash.
+        read: starts a new pass over tables with the columns image_id, sha256 (null: the image could not be read), group
+            and split; rows that are known to be left out should be left out here, too.
+        ratios: shares of the rows without an official split.
+        seed: random seed of the hash.
         official: what the official names become: KEPT_SPLITS keeps them, {} ignores them, and
             {"train": None, "val": "test"} tests on the official val and draws train and val from the official train.
     """
@@ -115,7 +115,7 @@ def plan_splits(
             content = _node("content", sha256) if is_copy else None
             given = _official_index(split, official)
             if given is not None:
-                # Its group is not joined: an official split may part a person's images on purpose.
+                # Its group is not joined: an official split may separate a person's images on purpose.
                 for node in (content, None if group is None else _node("group", group)):
                     if node is not None:
                         pins[node] = max(given, pins.get(node, given))
@@ -136,7 +136,7 @@ def plan_splits(
 
 
 def count_moved(table: pa.Table, splits: pa.Array, *, official: Mapping[str, str | None] = KEPT_SPLITS) -> int:
-    """Rows that left their official split because a copy of them is more held out."""
+    """Returns the number of rows that left their official split because a copy of them is more held out."""
     given = [official.get(split) if split is not None else None for split in table["split"].to_pylist()]
     return sum(1 for old, new in zip(given, splits.to_pylist(), strict=True) if old is not None and old != new)
 
@@ -153,7 +153,7 @@ def _official_index(split: str | None, official: Mapping[str, str | None]) -> in
 
 
 def _node(kind: str, text: str) -> int:
-    """A 64-bit name. Two that collide are kept together, which does no harm."""
+    """Returns a 64-bit name. Two nodes with equal names are kept together, which is harmless."""
     return int.from_bytes(hashlib.blake2b(f"{kind}\0{text}".encode(), digest_size=8).digest(), "little")
 
 
@@ -176,7 +176,7 @@ def _repeated_contents(tables: Iterable[pa.Table]) -> frozenset[int]:
 
 
 class _Components:
-    """Union-find. A component's root is its smallest node, so it does not depend on the order of joins."""
+    """Union-find. The root of a component is its smallest node, so it does not depend on the order of joins."""
 
     def __init__(self) -> None:
         self._parents: dict[int, int] = {}

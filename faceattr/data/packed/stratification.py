@@ -1,11 +1,11 @@
-"""Are the splits alike? Rates of every class by split, and which of them differ by more than chance.
+"""Whether the splits are alike: rates of every class by split, and which rates differ by more than chance.
 
-A cell is flagged if its adjusted residual in the table of splits by classes is over MIN_Z and the rate is off by more
+A cell is flagged if its adjusted residual in the table of splits by classes exceeds MIN_Z and the rate differs by more
 than MIN_DIFFERENCE:
 
     z = (n_sc / n_s - n_c / n) / sqrt(n_c / n * (1 - n_c / n) * (1 / n_s - 1 / n))
 
-With millions of images everything differs significantly, so the second bound is what decides there.
+With millions of images every difference is significant, so the second bound decides there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,11 +36,11 @@ class ClassRates:
     """One class in all splits.
 
     Attributes:
-        attribute: name.
-        label: class name; `unknown` is no class and has no rates.
+        attribute: name of the attribute.
+        label: class name; `unknown` is not a class and has no rates.
         counts: images by split.
-        rates: share of the known labels, by split; None where a split has no known label.
-        flagged: splits in which the rate is off.
+        rates: share among the known labels, by split; None for a split without known labels.
+        flagged: splits whose rate differs.
     """
 
     attribute: str
@@ -51,13 +51,13 @@ class ClassRates:
 
     @property
     def largest_difference(self) -> float | None:
-        """Between the rates of two splits."""
+        """Largest difference between the rates of two splits."""
         known = [rate for rate in self.rates.values() if rate is not None]
         return max(known) - min(known) if len(known) > 1 else None
 
 
 def compute_rates(label_counts: pa.Table) -> list[ClassRates]:
-    """Rates from a table of label counts (`label_counts.COUNT_SCHEMA`), in its order of attributes and classes."""
+    """Returns rates from a table of label counts (`label_counts.COUNT_SCHEMA`), in its order of rows."""
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for row in label_counts.to_pylist():
         of_class = counts.setdefault(row["attribute"], {}).setdefault(row["class"], dict.fromkeys(SPLITS, 0))
@@ -91,7 +91,7 @@ def _is_off(rate: float, overall: float, num_split: int, total: int) -> bool:
 
 
 def rates_table(rates: Sequence[ClassRates]) -> pa.Table:
-    """The report as a table; `flagged` holds splits joined by blanks."""
+    """Returns the report as a table; `flagged` contains splits separated by spaces."""
     rows = [
         {
             "attribute": each.attribute,
@@ -107,7 +107,7 @@ def rates_table(rates: Sequence[ClassRates]) -> pa.Table:
 
 
 def describe_flags(rates: Sequence[ClassRates], most: int = 5) -> list[str]:
-    """A line for each flagged class, the largest difference first."""
+    """Returns one line per flagged class, the largest difference first."""
     flagged = sorted((each for each in rates if each.flagged), key=lambda each: -(each.largest_difference or 0.0))
     lines = []
     for each in flagged[:most]:

@@ -1,6 +1,6 @@
-"""Writing a packed run: the parts that know what a packed row is, but neither Ray nor images.
+"""Writing a packed run: the functions that know packed rows, but neither Ray nor images.
 
-The order is that of every run: plan, shards, proof, manifest. See `reader.py` for the format and the reader.
+The order is that of every run: plan, shards, verification, manifest. See `reader.py` for the format and the reader.
 """
 
 import io
@@ -29,24 +29,24 @@ from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import Manifest, RunRecord, RunVersion
 from faceattr.data.stores.store import Store
 
-# What a plan of a packed run carries beside the labels: the content that the split was drawn by, null where the image
-# could not be read then, and which of the run's places the image lies in.
+# Columns that a plan of a packed run carries in addition to the labels: the sha256 that the split was drawn by, null if
+# the image could not be read then, and the number of the table that the image is from.
 PLANNED_FIELDS = (pa.field("sha256", pa.string()), pa.field("place", pa.int16(), nullable=False))
 GROUP_FIELD = pa.field("group", pa.string())
 
 
 def carried_schema(label_fields: Sequence[pa.Field]) -> pa.Schema:
-    """Columns of the plan of a packed run beside those of every plan; the reader finds the attributes in it."""
+    """Returns the columns that a packed run adds to every plan's; the reader finds the attributes in them."""
     return pa.schema([*PLANNED_FIELDS, GROUP_FIELD, *label_fields])
 
 
 def split_section(split: str) -> str:
-    """Name of a split's section in the plan, and of its folder."""
+    """Returns the name of a split's section in the plan, and of its folder."""
     return f"{SECTION_PREFIX}{split}"
 
 
 def open_packed_version(store: Store, record: RunRecord, *, retry_failed: bool = False) -> RunVersion:
-    """The version of a packed run that a command works on."""
+    """Opens the version of a packed run that a command works on."""
     labels = list(record.carried_schema)[len(PLANNED_FIELDS) + 1 :]
     schema = pa.schema([*IMAGE_FIELDS, *labels, *STATUS_FIELDS])
     return RunVersion(store, record, schema, retry_failed=retry_failed, folder=FOLDER)
@@ -56,9 +56,9 @@ class PackedStatistics:
     """Counts labels by split over the shards of a packed run.
 
     Attributes:
-        counts: of rows with an image.
-        rejected: rows without one, by split.
-        bad_rows: their numbers.
+        counts: labels of rows with an image.
+        rejected: number of rows without an image, by split.
+        bad_rows: their row numbers.
     """
 
     def __init__(self, plan: Plan, attributes: AttributeSet) -> None:
@@ -83,7 +83,7 @@ def verify_packed(
     *,
     check: CheckShards | None = None,
 ) -> tuple[Manifest, PackedStatistics]:
-    """Proves that every row is there once, and counts the labels on the way. Raises RunError if one is not."""
+    """Verifies that every row exists once, and counts the labels meanwhile. Raises RunError if one does not."""
     statistics = PackedStatistics(version.record.plan, read_attributes(version.schema))
     return version.verify([statistics.observe, *observers], check=check), statistics
 

@@ -1,10 +1,10 @@
-"""Committing: rows that arrive in any order become shards, each written whole, once, by one conditional PUT.
+"""Committing: rows that arrive in any order become shards; each is written whole, once, by one conditional PUT.
 
-Why a run is exactly-once: a shard's name follows from its number; it is put only when all its rows are there, in one
-request that fails if the name exists; nothing is ever overwritten. So after any crash a shard is there, complete, or
-not there at all, and a listing tells which. The proof at the end is a count.
+Why a run is exactly-once: a shard's name follows from its number; it is put only when all its rows have arrived, in one
+request that fails if the name exists; nothing is ever overwritten. So after any crash a shard either exists completely
+or does not exist, and a listing tells which. The final proof is a count.
 
-Nothing here knows Ray, S3 or models: the store is passed in, so tests enumerate a crash at every one of its calls.
+Nothing here depends on Ray, S3 or models: the store is passed in, so tests enumerate a crash at every one of its calls.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ _R = TypeVar("_R")
 
 
 def shard_key(folder: str, plan: Plan, shard: int) -> str:
-    """Key of a shard's file in a run folder; the shards of a named section lie in a folder of its name."""
+    """Returns the key of a shard's file in a run folder; shards of a named section are in a folder with its name."""
     section = plan.section_of(shard).name
     return f"{folder}/{section}/{_shard_name(shard)}" if section else f"{folder}/{_shard_name(shard)}"
 
@@ -41,7 +41,7 @@ def _shard_name(shard: int) -> str:
 
 
 def list_committed(store: Store, folder: str, plan: Plan) -> dict[int, str]:
-    """Committed shards below a folder: number to key."""
+    """Returns the committed shards below a folder: number to key."""
     found = {}
     for entry in store.list(f"{folder}/"):
         number = entry.key.rpartition("/shard-")[2].removesuffix(".parquet")
@@ -52,15 +52,15 @@ def list_committed(store: Store, folder: str, plan: Plan) -> dict[int, str]:
 
 
 class ShardCommitter:
-    """Holds open shards in memory and commits each as soon as its last row is there.
+    """Keeps open shards in memory and commits each one as soon as its last row has arrived.
 
     Args:
         store: the run folder.
-        folder: where the shards of this version go.
+        folder: folder for the shards of this version.
         plan: the run's plan.
         schema: schema of the rows, with the provenance that identifies the run.
-        committed: shards that are done; rows of theirs are ignored.
-        kept_rows: rows of a shard that stay as they are in a retry, to be joined by the new ones.
+        committed: shards that are done; their rows are ignored.
+        kept_rows: returns the rows of a shard that a retry keeps, to be joined by the new ones.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class ShardCommitter:
         self._open: dict[int, _OpenShard] = {}
 
     def add(self, table: pa.Table) -> list[int]:
-        """Takes rows (schema of the run, any order, of any shards) and commits what became complete.
+        """Accepts rows (schema of the run, any order, of any shards) and commits the shards that become complete.
 
-        A row that is there already is ignored: an engine may deliver a retried block twice.
+        A row that has already arrived is ignored: an engine may deliver a retried block twice.
 
         Returns:
             Numbers of the shards that were committed by this call.
@@ -109,16 +109,16 @@ class ShardCommitter:
 
     @property
     def num_committed(self) -> int:
-        """Shards committed so far, earlier sessions included."""
+        """Number of shards committed so far, earlier sessions included."""
         return len(self._committed)
 
     def missing(self) -> dict[int, int]:
-        """Open shards and how many rows each still lacks."""
+        """Returns the open shards and the number of rows that each still lacks."""
         return {shard: opened.num_missing for shard, opened in self._open.items()}
 
 
 class _OpenShard:
-    """Rows of one shard on their way to completeness."""
+    """Rows of one shard that is not complete yet."""
 
     def __init__(self, rows: range) -> None:
         self._first = rows.start
@@ -128,7 +128,7 @@ class _OpenShard:
     def add(self, table: pa.Table) -> None:
         places = table["row"].to_numpy() - self._first
         fresh = ~self._seen[places]
-        # The first of equal rows inside one table counts, too.
+        # Of equal rows inside one table, only the first counts, too.
         fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
         self._seen[places[fresh]] = True
         self._tables.append(table if fresh.all() else table.filter(pa.array(fresh)))
@@ -146,14 +146,14 @@ class _OpenShard:
 
 
 def commit_shard(store: Store, key: str, rows: pa.Table) -> None:
-    """Puts a complete, sorted shard. An existing one counts as success if it is of the same run.
+    """Puts a complete, sorted shard. An existing one counts as success if it belongs to the same run.
 
     Raises:
-        RunError: the name is taken by a file of something else.
+        RunError: the name is used by a file of something else.
     """
     if store.put_if_absent(key, encode_table(rows)):
         return
-    # Ours, its acknowledgement lost, or that of a driver that was thought dead. Either holds the same rows.
+    # Ours with a lost acknowledgement, or from a driver that was assumed dead. Either contains the same rows.
     existing = decode_table(store.get(key), key, columns=["row"])
     same_run = read_provenance(existing.schema).get("run_id") == read_provenance(rows.schema).get("run_id")
     if not same_run or not existing["row"].equals(rows["row"]):
@@ -165,13 +165,14 @@ class CommittedFile:
     """One file of a published table, as the manifest lists it.
 
     Attributes:
-        shard: number.
+        shard: number of the shard.
         key: key in the run folder.
         num_rows: rows, accepted and rejected.
         num_bad: rows whose status is not `ok`.
-        num_bytes: size.
-        sha256: of the whole file.
-        footer_sha256: of its Parquet footer, for readers of single row groups; None in manifests of earlier versions.
+        num_bytes: size in bytes.
+        sha256: sha256 of the whole file.
+        footer_sha256: sha256 of its Parquet footer, for readers of single row groups; None in manifests of earlier
+            versions.
     """
 
     shard: int
@@ -184,7 +185,7 @@ class CommittedFile:
 
 
 def read_file(store: Store, file: CommittedFile) -> bytes:
-    """A whole published file. Raises RunError if it is gone or not what the manifest says."""
+    """Reads a whole published file. Raises RunError if it is missing or differs from the manifest."""
     where = join_uri(store.uri, file.key)
     try:
         data = store.get(file.key)
@@ -195,17 +196,17 @@ def read_file(store: Store, file: CommittedFile) -> bytes:
 
 
 def check_shard(data: bytes, key: str, plan: Plan, shard: int, *, run_id: str) -> tuple[CommittedFile, pa.Table]:
-    """A shard's entry for the manifest, and its rows.
+    """Returns a shard's entry for the manifest, and its rows.
 
-    Nothing but the checksums of its pages says what a shard held when it was committed: from here on its hash does.
+    Until now only the page checksums protect a shard's content; from here on its hash does.
 
     Raises:
-        RunError: rows are missing, repeated or out of place, or the file is damaged or of another run.
+        RunError: rows are missing, repeated or out of place, or the file is damaged or belongs to another run.
     """
     try:
         table = decode_table(data, key)
     except RunError as error:
-        raise RunError(f"{error}: delete it and run the same command again, which makes its rows anew") from error
+        raise RunError(f"{error}: delete it and run the same command again, which makes its rows again") from error
     if read_provenance(table.schema).get("run_id") != run_id:
         raise RunError(f"{key} belongs to another run; use an empty output folder")
     expected = plan.shard_range(shard)
@@ -237,18 +238,18 @@ def verify_shards(
     observe: Callable[[pa.Table], None] = lambda table: None,
     check: CheckShards | None = None,
 ) -> list[CommittedFile]:
-    """Reads every shard and proves that every row of the plan is there exactly once.
+    """Reads every shard and verifies that every row of the plan exists exactly once.
 
     Args:
         store: the run folder.
         keys: shard number to key.
         plan: the run's plan.
-        run_id: of the run, which every file must carry.
-        observe: is shown each shard's table, for statistics in the same pass.
+        run_id: id of the run, which every file must contain.
+        observe: receives each shard's table, for statistics in the same pass.
         check: calls `check_shard` elsewhere; by default it is called here, in order.
 
     Raises:
-        RunError: rows are missing, repeated or out of place, or a file is of another run.
+        RunError: rows are missing, repeated or out of place, or a file belongs to another run.
     """
     lost = [shard for shard in range(plan.num_shards) if shard not in keys]
     if lost:
@@ -270,7 +271,7 @@ def verify_shards(
 
 
 def read_ahead(read: Callable[[_T], _R], items: Iterable[_T], *, depth: int = 16) -> Iterator[tuple[_T, _R]]:
-    """(item, read(item)) in order, with `depth` reads in flight: what is held in memory is bounded by that."""
+    """Yields (item, read(item)) in order, with `depth` reads in flight, which bounds memory."""
     with ThreadPoolExecutor(depth) as pool:
         rest = iter(items)
         window: list[tuple[_T, Future[_R]]] = [(item, pool.submit(read, item)) for item in islice(rest, depth)]

@@ -1,11 +1,11 @@
-"""What differs between two settings, in words that fit a line each."""
+"""Differences between two settings, as one line each."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def describe_differences(there: Any, here: Any) -> list[str]:
-    """`key: there ..., here ...` for every dotted key whose values differ; both are JSON values."""
+    """Returns `key: there ..., here ...` for every dotted key whose values differ; both arguments are JSON values."""
     return [f"{key}: there {_brief(old)}, here {_brief(new)}" for key, old, new in _differences(there, here)]
 
 

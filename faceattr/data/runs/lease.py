@@ -1,12 +1,12 @@
 """One driver at a time on one run folder.
 
-The lease keeps two drivers from doing the same work twice; correctness does not hang on it (shards are put
+The lease prevents two drivers from doing the same work twice; correctness does not depend on it (shards are put
 conditionally), so it can be simple. Holders are numbered: `_lease/00000003.json` is created by `put_if_absent`, the
-highest number holds, and each file is written by its one owner only, which rewrites it as a sign of life. A holder that
-sees a higher number stops.
+highest number holds the lease, and each file is written only by its owner, which rewrites it as a heartbeat. A holder
+that sees a higher number stops.
 
-Whether the last holder lives: on the same machine its process is looked up, so a run can go on at once after kill -9;
-elsewhere its file is watched for `LEASE_TTL_S`. Only this machine's clock is used to wait.
+Whether the last holder is alive: on the same machine its process is looked up, so a run can resume at once after
+kill -9; elsewhere its file is watched for `LEASE_TTL_S`. Only this machine's clock is used to wait.
 """
 
 import contextlib
@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from faceattr.data.formats.json_files import decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_versioned, encode_versioned
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -34,10 +33,10 @@ LEASE_FOLDER = "_lease/"
 
 
 def process_identity() -> dict[str, Any]:
-    """What names this process and tells whether another one can look it up."""
+    """Returns what identifies this process, and whether another process can look it up."""
     return {
         "host": socket.gethostname(),
-        # Two containers may share a kernel; process ids mean the same only inside one namespace of one boot.
+        # Two containers may share a kernel; process ids are comparable only within one namespace of one boot.
         "machine": f"{_read('/proc/sys/kernel/random/boot_id')}/{os.readlink('/proc/self/ns/pid')}",
         "pid": os.getpid(),
         "started": _start_time(os.getpid()),
@@ -45,7 +44,7 @@ def process_identity() -> dict[str, Any]:
 
 
 def is_alive(owner: dict[str, Any]) -> bool | None:
-    """Whether the owner's process lives, or None if it runs where this process cannot see."""
+    """Whether the owner's process is alive, or None if it runs where this process cannot see it."""
     if owner["machine"] != process_identity()["machine"]:
         return None
     return _start_time(owner["pid"]) == owner["started"]
@@ -56,7 +55,7 @@ def _read(path: str) -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Start of a process in clock ticks since boot: tells a process from a later one with the same number."""
+    """Returns the start of a process in clock ticks since boot, which distinguishes reused process ids."""
     try:
         fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -74,14 +73,14 @@ class Lease:
         self._beats = 0
 
     def beat(self) -> None:
-        """Shows a sign of life. Raises RunError if another driver has taken over."""
+        """Writes a heartbeat. Raises RunError if another driver has taken over."""
         if max(_numbers(self._store), default=0) > self._number:
             raise RunError("another driver has taken over this run; this one stops. What is committed stays.")
         self._beats += 1
         self._store.put(_key(self._number), _encode(self._owner, beats=self._beats))
 
     def release(self, why: str | None = None) -> None:
-        """Lets the next driver start at once; `why` says what stopped this one before its end.
+        """Lets the next driver start at once; `why` is the reason that stopped this one before its end.
 
         The file stays: its number must not be used again.
         """
@@ -99,12 +98,12 @@ def acquire_lease(
 
     Args:
         store: the run folder.
-        is_alive: tells whether a holder's process lives, or None if that cannot be seen from here.
-        ttl_s: how long such a holder is watched for a sign of life, seconds.
+        is_alive: returns whether a holder's process is alive, or None if that cannot be seen from here.
+        ttl_s: seconds for which such a holder is watched for a heartbeat.
         sleep: waits.
 
     Raises:
-        RunError: another driver lives.
+        RunError: another driver is alive.
     """
     numbers = _numbers(store)
     number = max(numbers, default=0)
@@ -114,7 +113,7 @@ def acquire_lease(
         raise RunError(
             f"another driver works on this run: process {owner['pid']} on {owner['host']}. Wait for it, or stop it."
         )
-    # The token tells our own file, whose acknowledgement was lost, from that of a driver that began at the same moment.
+    # The token distinguishes our own file, if its acknowledgement was lost, from that of a concurrent driver.
     owner = process_identity() | {"token": uuid.uuid4().hex}
     if not store.put_if_absent(_key(number + 1), _encode(owner, beats=0)):
         there = _state(store, number + 1)
@@ -132,9 +131,9 @@ def find_driver(
     ttl_s: float = LEASE_TTL_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any] | None:
-    """The owner (host, pid) of the driver that works on a run, or None if none does. Takes nothing.
+    """Returns the owner (host, pid) of the driver that works on a run, or None. Does not take the lease.
 
-    A driver on another machine is watched for a sign of life, for `ttl_s` at most.
+    A driver on another machine is watched for a heartbeat, for at most `ttl_s` seconds.
     """
     number = max(_numbers(store), default=0)
     state = _state(store, number) if number else None
@@ -144,7 +143,7 @@ def find_driver(
 
 
 def find_stop_reason(store: Store) -> str | None:
-    """Why the last driver stopped before its end, in its own words; None if it did not, or could not say (kill -9)."""
+    """Returns why the last driver stopped before its end; None if it did not, or could not tell (kill -9)."""
     number = max(_numbers(store), default=0)
     state = _state(store, number) if number else None
     return state.get("why") if state else None
@@ -152,11 +151,11 @@ def find_stop_reason(store: Store) -> str | None:
 
 @contextlib.contextmanager
 def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Iterator[Lease]:
-    """Holds the lease while the block runs, beating in a thread; `on_lost` is called there if another driver has it.
+    """Holds the lease during the block, with heartbeats from a thread; it calls `on_lost` if another driver takes over.
 
-    A store that does not answer is no loss: what reads and writes the run's own data says so, and names it.
+    A store that does not answer is no loss of the lease: reading and writing the run's own data reports it.
 
-    An error of ours, or a stop by the user, that ends the block is noted in the lease.
+    A FaceattrError, or a stop by the user, that ends the block is recorded in the lease.
     """
     lease = acquire_lease(store)
     done = threading.Event()
@@ -166,7 +165,7 @@ def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Ite
             try:
                 lease.beat()
             except StorageError as error:
-                logger.warning("lease no sign of life written, tried again: %s", error)
+                logger.warning("lease no heartbeat written, will retry: %s", error)
             except FaceattrError as error:
                 on_lost(error)
                 return
@@ -219,8 +218,8 @@ def _lives(
 
 def _state(store: Store, number: int) -> dict[str, Any] | None:
     try:
-        return decode_object(store.get(_key(number)), join_uri(store.uri, _key(number)))
-    except MissingObjectError:  # deleted by the driver that came after it
+        return decode_versioned(store.get(_key(number)), join_uri(store.uri, _key(number)))
+    except MissingObjectError:  # deleted by the next driver
         return None
 
 
@@ -234,4 +233,4 @@ def _key(number: int) -> str:
 
 
 def _encode(owner: dict[str, Any], *, beats: int, released: bool = False, why: str | None = None) -> bytes:
-    return encode_json({"owner": owner, "beats": beats, "released": released, "why": why}).encode()
+    return encode_versioned({"owner": owner, "beats": beats, "released": released, "why": why})

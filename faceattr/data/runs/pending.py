@@ -1,4 +1,4 @@
-"""What a session has to do of a run: the rows of the shards that are not committed, or in a retry the bad ones."""
+"""The work of a session: the rows of the shards that are not committed, or in a retry the rejected rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from faceattr.data.stores.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class PendingShards:
-    """What a session has to do; picklable.
+    """The work of a session; picklable.
 
     Attributes:
         plan: the run's plan.
         pending: int64 [n], shards that are not committed, ascending.
-        redo_of: for a retry, pending shard to the published file whose bad rows are done again; else empty.
+        redo_of: for a retry, pending shard to the published file whose rejected rows are processed again; else empty.
     """
 
     plan: Plan
@@ -34,7 +34,7 @@ class PendingShards:
         return sum(len(self.plan.shard_range(shard)) for shard in self.pending.tolist())
 
     def rows_to_do(self, store: Store, plan_rows: pa.Table) -> pa.Table:
-        """Those of some plan rows that are to be processed: in a retry, the ones with an error status."""
+        """Returns the plan rows that are to be processed: in a retry, those with an error status."""
         if not self.redo_of:
             return plan_rows
         shards = np.unique(self.plan.shards_of(plan_rows["row"].to_numpy()))
@@ -45,7 +45,7 @@ class PendingShards:
         return plan_rows.filter(pa.array(np.isin(plan_rows["row"].to_numpy(), np.concatenate(bad))))
 
     def kept_rows(self, store: Store, shard: int, columns: list[str]) -> pa.Table | None:
-        """In a retry, the rows of a shard that stay as they are."""
+        """Returns, in a retry, the rows of a shard that are kept."""
         if shard not in self.redo_of:
             return None
         table = self._read_base(store, shard)

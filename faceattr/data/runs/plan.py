@@ -1,9 +1,9 @@
-"""The plan: a run's frozen input list with dense row numbers, cut into shards by number.
+"""The plan: a run's frozen input list with consecutive row numbers, divided into shards by number.
 
-A plan is written once, before anything else, and never changes: row r of a run is the same image for ever, so what is
-done can be told from numbers alone. Parts are Parquet files of up to `PART_ROWS` rows; a shard is a fixed range of rows
-that never crosses a part. A plan may be divided into named sections (the splits of a packed run): a section begins a
-new part and a new shard, so no shard straddles two.
+A plan is written once, before anything else, and never changes: row r of a run is always the same image, so progress
+can be told from numbers alone. Parts are Parquet files of up to `PART_ROWS` rows; a shard is a fixed range of rows
+that never crosses a part. A plan may be divided into named sections (the splits of a packed run): a section starts a
+new part and a new shard, so no shard belongs to two sections.
 """
 
 import uuid
@@ -24,10 +24,10 @@ from faceattr.errors import ConfigError, RunError
 
 PART_ROWS = 65_536
 MIN_SHARD_ROWS = 256
-# A run of any size has at most a few thousand shards, so that one listing tells what is done.
+# A run of any size has at most a few thousand shards, so that one listing tells the progress.
 TARGET_SHARDS = 2_048
 
-# Columns of every plan, in front of the carried ones. `source_row` is the row inside a packed Parquet file.
+# Columns of every plan, before the carried ones. `source_row` is the row inside a packed Parquet file.
 PLAN_COLUMNS = (
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("uri", pa.string(), nullable=False),
@@ -44,8 +44,8 @@ class PlanPart:
     Attributes:
         key: key of the Parquet file in the run folder.
         first_row: number of its first row.
-        num_rows: rows in it.
-        sha256: of the file; None in plans of earlier versions.
+        num_rows: number of its rows.
+        sha256: sha256 of the file; None in plans of earlier versions.
     """
 
     key: str
@@ -56,7 +56,7 @@ class PlanPart:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSection:
-    """A named stretch of a plan, up to the next one. It is not empty.
+    """A named range of a plan's rows, up to the next section. It is not empty.
 
     Attributes:
         name: folder of its shards; empty for the only section of a plan that is not divided.
@@ -72,14 +72,14 @@ UNDIVIDED = (PlanSection(name="", first_row=0),)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Where the frozen input list lies and how it is cut.
+    """The location of the frozen input list, and how it is divided.
 
     Attributes:
         num_rows: images in the run.
-        num_bytes: their size, as far as the listing told it.
-        shard_size: rows in a shard; the last shard of a section may have fewer.
+        num_bytes: their total size, as far as the listing has it.
+        shard_size: rows per shard; the last shard of a section may have fewer.
         parts: the plan's files in row order.
-        sections: in row order; the first one begins with row 0.
+        sections: sections in row order; the first one starts with row 0.
     """
 
     num_rows: int
@@ -90,34 +90,34 @@ class Plan:
 
     @property
     def num_shards(self) -> int:
-        """Shards of the run."""
+        """Number of shards of the run."""
         return int(self._first_shards()[-1])
 
     def shard_range(self, shard: int) -> range:
-        """Row numbers of a shard."""
+        """Returns the row numbers of a shard."""
         starts, shards = self._section_starts(), self._first_shards()
         section = int(np.searchsorted(shards, shard, side="right")) - 1
         first = int(starts[section]) + (shard - int(shards[section])) * self.shard_size
         return range(first, min(first + self.shard_size, int(starts[section + 1])))
 
     def shards_of(self, rows: np.ndarray) -> np.ndarray:
-        """Shards of row numbers, int64 [n]."""
+        """Returns the shards of row numbers, int64 [n]."""
         starts = self._section_starts()
         sections = np.searchsorted(starts, rows, side="right") - 1
         shards = self._first_shards()[sections] + (rows - starts[sections]) // self.shard_size
         return np.asarray(shards, np.int64)
 
     def section_of(self, shard: int) -> PlanSection:
-        """The section that a shard lies in."""
+        """Returns the section that contains a shard."""
         return self.sections[int(np.searchsorted(self._first_shards(), shard, side="right")) - 1]
 
     def part_shards(self, part: PlanPart) -> range:
-        """Shards whose rows lie in a part."""
+        """Returns the shards whose rows are in a part."""
         first, last = self.shards_of(np.array([part.first_row, part.first_row + part.num_rows - 1])).tolist()
         return range(first, last + 1)
 
     def parts_with(self, shards: np.ndarray) -> list[int]:
-        """Indices of the parts that hold rows of `shards` (int [n], ascending)."""
+        """Returns indices of the parts that contain rows of `shards` (int [n], ascending)."""
         found = []
         for index, part in enumerate(self.parts):
             of_part = self.part_shards(part)
@@ -127,16 +127,16 @@ class Plan:
         return found
 
     def _section_starts(self) -> np.ndarray:
-        """First row of each section, and the end of the last one."""
+        """Returns the first row of each section, and the end of the last one."""
         return np.array([*(section.first_row for section in self.sections), self.num_rows], np.int64)
 
     def _first_shards(self) -> np.ndarray:
-        """First shard of each section, and the end of the last one."""
+        """Returns the first shard of each section, and the end of the last one."""
         counts = -(-np.diff(self._section_starts()) // self.shard_size)
         return np.concatenate([[0], np.cumsum(counts)])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain form for run.json; a plan that is not divided does not speak of sections."""
+        """Returns the plain form for run.json; a plan that is not divided has no key `sections`."""
         value = asdict(self)
         if self.sections == UNDIVIDED:
             del value["sections"]
@@ -147,7 +147,7 @@ class Plan:
         """Inverse of to_json.
 
         Raises:
-            RunError: it is damaged.
+            RunError: the plan is damaged.
         """
         plan = decode_fields(cls, value, "the plan in run.json")
         parts = tuple(decode_fields(PlanPart, part, "a part of the plan in run.json") for part in plan.parts)
@@ -159,12 +159,12 @@ class Plan:
 
 
 def choose_shard_size(num_rows: int, *, row_bytes: float = 0.0, max_bytes: int = 0) -> int:
-    """Rows in a shard: a power of two between MIN_SHARD_ROWS and PART_ROWS that gives about TARGET_SHARDS at most.
+    """Returns rows per shard: a power of two from MIN_SHARD_ROWS to PART_ROWS that gives about TARGET_SHARDS at most.
 
     Args:
         num_rows: rows of the run.
-        row_bytes: size of a row, where rows hold images.
-        max_bytes: how large a shard may then become; with large images it has fewer rows than MIN_SHARD_ROWS.
+        row_bytes: bytes of a row, if rows contain images.
+        max_bytes: largest size of a shard then; with large images it has fewer rows than MIN_SHARD_ROWS.
     """
     size = MIN_SHARD_ROWS
     while size < PART_ROWS and size * TARGET_SHARDS < num_rows:
@@ -175,7 +175,7 @@ def choose_shard_size(num_rows: int, *, row_bytes: float = 0.0, max_bytes: int =
 
 
 def plan_schema(carried: Sequence[pa.Field] = ()) -> pa.Schema:
-    """Schema of what `write_plan` takes: the plan's columns without `row`, then the carried ones."""
+    """Returns the schema of `write_plan`'s input: the plan's columns without `row`, then the carried ones."""
     return pa.schema([*PLAN_COLUMNS, *carried])
 
 
@@ -187,19 +187,19 @@ def write_plan(
     unique_by_source: bool = False,
     shard_size: int | None = None,
 ) -> Plan:
-    """Numbers the rows and writes them; holds one part in memory.
+    """Numbers the rows and writes them; keeps one part in memory.
 
-    Part names carry a random word, so that an attempt that died half-way leaves files that no plan names.
+    Part names contain a random word, so that files of a failed attempt are named by no plan.
 
     Args:
         store: the run folder.
-        tables: rows in `plan_schema`, in the order that they will be numbered in.
-        limit: stop after so many rows.
+        tables: rows in `plan_schema`, in the order in which they are numbered.
+        limit: largest number of rows.
         shard_size: a power of two up to PART_ROWS; by default chosen by the number of rows.
-        unique_by_source: the source itself cannot repeat a key (a listing), so nothing needs to be checked.
+        unique_by_source: whether the source itself cannot repeat a key (a listing), so nothing needs to be checked.
 
     Raises:
-        ConfigError: an image_id stands twice, or there is no row.
+        ConfigError: an image_id occurs twice, or there is no row.
     """
     sections = [("", _up_to(tables, limit))]
     return write_sectioned_plan(store, sections, unique_by_source=unique_by_source, shard_size=shard_size)
@@ -212,10 +212,10 @@ def write_sectioned_plan(
     unique_by_source: bool = False,
     shard_size: int | None = None,
 ) -> Plan:
-    """As `write_plan`, for rows that come in named sections; a section without rows is left out.
+    """As `write_plan`, for rows in named sections; a section without rows is left out.
 
     Raises:
-        ConfigError: an image_id stands twice, or there is no row.
+        ConfigError: an image_id occurs twice, or there is no row.
     """
     with RepeatedKeys() as repeated:
         writer = _PlanWriter(store, None if unique_by_source else repeated)
@@ -229,7 +229,7 @@ def write_sectioned_plan(
 
 
 class _PlanWriter:
-    """Numbers rows and writes full parts. Holds one part."""
+    """Numbers rows and writes full parts. Keeps one part in memory."""
 
     def __init__(self, store: Store, keys: RepeatedKeys | None) -> None:
         self._store = store
@@ -244,7 +244,7 @@ class _PlanWriter:
     def begin_section(self, name: str) -> None:
         self._flush()
         if self._sections and self._sections[-1].first_row == self._num_rows:
-            self._sections.pop()  # it had no rows
+            self._sections.pop()  # the section had no rows
         self._sections.append(PlanSection(name=name, first_row=self._num_rows))
 
     def add(self, table: pa.Table) -> None:
@@ -289,7 +289,7 @@ class _PlanWriter:
 
 
 def _up_to(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
-    """The tables, cut off after `limit` rows; no table beyond them is asked for."""
+    """Yields the tables up to `limit` rows; no further table is requested."""
     total = 0
     for table in tables:
         if limit is None or total + len(table) < limit:
@@ -301,7 +301,7 @@ def _up_to(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
 
 
 def _refuse_repeated(store: Store, parts: Sequence[PlanPart], index: RepeatedKeys) -> None:
-    """Raises ConfigError naming real repeats; a hash that merely collided is let go by the second look."""
+    """Raises ConfigError for real repeats; a mere hash collision is dismissed by comparing the keys."""
     hashes = index.hashes()
     if not hashes:
         return
@@ -322,10 +322,10 @@ def _refuse_repeated(store: Store, parts: Sequence[PlanPart], index: RepeatedKey
 
 
 def read_part(store: Store, part: PlanPart) -> pa.Table:
-    """Rows of one part: `row`, then the columns of `plan_schema`.
+    """Reads the rows of one part: `row`, then the columns of `plan_schema`.
 
     Raises:
-        RunError: the file is gone, or not what was written.
+        RunError: the file is missing, or differs from what was written.
     """
     where = join_uri(store.uri, part.key)
     try:
@@ -337,7 +337,7 @@ def read_part(store: Store, part: PlanPart) -> pa.Table:
 
 
 def read_shards(store: Store, plan: Plan, part: PlanPart, shards: np.ndarray) -> pa.Table:
-    """Plan rows of those `shards` (int [n], any order) that lie in `part`."""
+    """Reads the plan rows in `part` that belong to `shards` (int [n], any order)."""
     table = read_part(store, part)
     wanted = np.isin(plan.shards_of(table["row"].to_numpy()), shards)
     return table.filter(pa.array(wanted))

@@ -1,4 +1,4 @@
-"""How many rows of a run are rejected already, from the footers of its committed shards."""
+"""Counts the rejected rows of a run from the footers of its committed shards."""
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,14 +14,14 @@ from faceattr.errors import StorageError
 
 
 def count_rejected(version: RunVersion, work: PendingShards, storage: StorageConfig) -> int:
-    """Rows with an error status in the shards that were committed before this session began its `work`.
+    """Counts rows with an error status in the shards that were committed before this session started its `work`.
 
-    Shards that a retry does again are not among them: their rows are judged as they come. Every row with an error
-    status has an `error`, so the null count in a footer tells how many there are; no row is read.
+    Shards that a retry processes again are not included: their rows are counted as they arrive. Every row with an
+    error status has an `error`, so the null count in a footer is enough; no row is read.
 
     Args:
         version: the version of the run that the session works on.
-        work: what the session has to do.
+        work: the session's work.
         storage: how the run folder is reached.
 
     Raises:
@@ -49,7 +49,7 @@ def _count_in_file(uri: str, storage: StorageConfig) -> int:
 
 
 def _count_in_footer(metadata: pq.FileMetaData) -> int | None:
-    """Rows with an `error`; None if the footer does not tell."""
+    """Returns the number of rows with an `error`; None if the footer does not contain it."""
     names = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
     if "error" not in names:
         return None

@@ -1,7 +1,7 @@
-"""Finding keys that stand twice among any number of them, in constant memory.
+"""Finds repeated keys among any number of keys, in constant memory.
 
 64-bit hashes beyond a few million are spilled to buckets on local disk and compared bucket by bucket. Equal hashes are
-only suspects: at 10^8 keys one pair in about 4,000 runs collides by chance, so the caller looks again at the keys.
+only candidates: at 10^8 keys one pair in about 4,000 runs collides by chance, so the caller compares the keys.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ _BUCKETS = range(64)
 
 
 class RepeatedKeys:
-    """Collects keys; `hashes` then tells which occurred more than once. A context manager: it may own files.
+    """Collects keys; `hashes` then returns those that occurred more than once. A context manager: it may own files.
 
     Args:
-        max_in_memory: hashes that are held before they are spilled, 8 bytes each.
+        max_in_memory: hashes that are kept in memory before they are spilled, 8 bytes each.
     """
 
     def __init__(self, max_in_memory: int = 2_000_000) -> None:
@@ -29,7 +29,7 @@ class RepeatedKeys:
 
     @staticmethod
     def hash(key: str) -> int:
-        """The 64-bit hash that stands for a key."""
+        """Returns the 64-bit hash of a key."""
         return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
     def add(self, keys: pa.ChunkedArray) -> None:
@@ -39,7 +39,7 @@ class RepeatedKeys:
             self._spill()
 
     def hashes(self) -> frozenset[int]:
-        """Hashes that were added more than once."""
+        """Returns the hashes that were added more than once."""
         if self._folder is None:
             return _repeated(np.concatenate([np.empty(0, np.uint64), *self._held]))
         self._spill()

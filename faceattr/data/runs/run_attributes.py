@@ -1,4 +1,4 @@
-"""Which attributes a run over images has: those of a label run's questions, or those of a prediction run's model."""
+"""The attributes of a run over images: of a label run's questions, or of a prediction run's model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from faceattr.data.runs.version import RunRecord
 
 
 def describe_attributes(attributes: AttributeSet) -> dict[str, Any]:
-    """JSON for a run's fingerprint; the keys are those of a question set's."""
+    """Returns JSON for a run's fingerprint; the keys are those that a question set uses."""
     return {
         "attributes": {each.name: {"kind": each.kind, "classes": list(each.classes)} for each in attributes.attributes},
         "derived": {rule.name: rule.rule for rule in attributes.derived},
@@ -17,13 +17,13 @@ def describe_attributes(attributes: AttributeSet) -> dict[str, Any]:
 
 
 def read_run_attributes(record: RunRecord) -> dict[str, Attribute]:
-    """Name to attribute, derived ones as plain binary attributes at the end."""
+    """Returns name to attribute, with derived attributes as plain binary ones at the end."""
     scored = scored_attributes(record)
     return {**scored, **{name: Attribute(name=name) for name in _described(record)["derived"]}}
 
 
 def scored_attributes(record: RunRecord) -> dict[str, Attribute]:
-    """The attributes with scores: all but the derived ones."""
+    """Returns the attributes with scores: all but the derived ones."""
     return {
         name: Attribute(name=name, kind=value["kind"], classes=tuple(value["classes"]))
         for name, value in _described(record)["attributes"].items()
@@ -32,10 +32,10 @@ def scored_attributes(record: RunRecord) -> dict[str, Attribute]:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """How a run made labels of its scores, where that is not: yes from 0.5 on, and always a label.
+    """How a run turned scores into labels, if it differs from the default: yes from 0.5 on, and always a label.
 
     Attributes:
-        threshold: a binary score from here on was labelled 1.
+        threshold: a binary score of at least this value was labelled 1.
         abstain: as in `faceattr.vqa.questions.AskedAttribute`; None if every score was labelled.
     """
 
@@ -44,7 +44,7 @@ class Decision:
 
 
 def read_decisions(record: RunRecord) -> dict[str, Decision]:
-    """Attribute to decision: of a label run by its questions, of a prediction run by its model's thresholds."""
+    """Returns attribute to decision, from a label run's questions or a prediction run's model thresholds."""
     if record.kind == "label":
         found = {name: _decision(value) for name, value in _described(record)["attributes"].items()}
     else:

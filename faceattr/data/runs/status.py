@@ -1,6 +1,6 @@
-"""What a run folder says about its run, with no cluster: state, rows, rate, rejects, versions.
+"""The status of a run, read from its folder without a cluster: state, rows, rate, rejects, versions.
 
-All of it from one listing, run.json, the manifest, the lease and the sessions' notes.
+All of it comes from one listing, run.json, the manifest, the lease and the session files.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
-from faceattr.data.formats.json_files import damage_named, decode_object
+from faceattr.data.formats.json_files import damage_named, decode_object, decode_versioned
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.lease import find_driver, find_stop_reason
 from faceattr.data.runs.plan import Plan
@@ -25,29 +25,29 @@ from faceattr.errors import ConfigError
 State = Literal["planning", "stopped", "running", "published"]
 _SHARD = re.compile(r"(?:^|/)shard-\d{8}\.parquet$")
 METRICS_KEY = "metrics.jsonl"
-# What runs without a manifest write last. A search that goes on with more trials has records newer than its report.
+# The last file that runs without a manifest write. A search resumed with more trials has records newer than its report.
 _LAST_KEYS = {"train": "config.json", "search": "report.html"}
-# The rate of a run that goes on is that of its last so many seconds of commits.
+# The rate of an active run is measured over its commits of this many last seconds.
 _RATE_WINDOW_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """What is known of a run.
+    """The status of a run.
 
     Attributes:
-        kind: of job, or None while the input is being listed.
-        state: planning (no run.json yet), running (a driver lives), published, or stopped.
-        driver: host and process id of the driver that lives.
-        num_rows: of the run; None for runs without a plan.
-        num_committed: rows that are safe.
-        num_shards: files that are safe.
-        rate: rows a second: of the latest commits while it runs, else of the sessions.
-        sessions: started (seconds since 1970) and rows of each session that ended.
+        kind: kind of job, or None while the input is being listed.
+        state: planning (no run.json yet), running (a driver is alive), published, or stopped.
+        driver: host and process id of the active driver.
+        num_rows: rows of the run; None for runs without a plan.
+        num_committed: committed rows.
+        num_shards: committed shards.
+        rate: rows per second: of the latest commits while it runs, else of the sessions.
+        sessions: start (seconds since 1970) and rows of each session that ended.
         rejects: reason to rows, or None if they were not counted.
         metrics: last line of metrics.jsonl.
-        versions: packages when the run began.
-        stop_reason: why the last driver stopped before its end, where it could say.
+        versions: package versions at the start of the run.
+        stop_reason: why the last driver stopped before its end, if it could tell.
     """
 
     kind: str | None
@@ -71,16 +71,17 @@ def read_run_status(
     count_rejects_in: int = 64,
     find_driver: Callable[[Store], dict[str, Any] | None] = find_driver,
 ) -> RunStatus:
-    """Reads a run folder.
+    """Reads the status of a run folder.
 
     Args:
         store: the run folder.
         storage: how it is reached, to read single columns of shards.
-        count_rejects_in: most shards of an unpublished run whose rejects are counted: a column of each is read.
-        find_driver: the driver that lives; see `faceattr.data.runs.lease`.
+        count_rejects_in: largest number of shards of an unpublished run whose rejects are counted, which reads a column
+            of each.
+        find_driver: returns the active driver; see `faceattr.data.runs.lease`.
 
     Raises:
-        ConfigError: there is no run.
+        ConfigError: the folder contains no run.
     """
     entries = _without_inner_runs({entry.key: entry for entry in store.list()})
     if not any(key == RUN_KEY or key.startswith(("plan/", "_lease/")) for key in entries):
@@ -90,7 +91,7 @@ def read_run_status(
     driver = find_driver(store) if any(key.startswith("_lease/") for key in entries) else None
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions = sorted(
-            (_read_object(store, key) for key in entries if key.startswith("sessions/")),
+            (_read_versioned(store, key) for key in entries if key.startswith("sessions/")),
             key=lambda each: (float(each["started"]), int(each["rows"])),
         )
     with damage_named(join_uri(store.uri, RUN_KEY)):
@@ -115,7 +116,7 @@ def read_run_status(
 
 
 def _without_inner_runs(entries: dict[str, ObjectInfo]) -> dict[str, ObjectInfo]:
-    """Leaves out the runs that lie in folders of this one, such as the scan that a packing begins with."""
+    """Leaves out runs in folders inside this one, such as the scan that packing starts with."""
     inner = tuple(key.removesuffix(RUN_KEY) for key in entries if key.endswith(f"/{RUN_KEY}"))
     return {key: entry for key, entry in entries.items() if not key.startswith(inner)} if inner else entries
 
@@ -133,7 +134,7 @@ def _is_done(kind: str | None, entries: Mapping[str, ObjectInfo]) -> bool:
 
 
 def _rows_of(shards: Sequence[ObjectInfo], plan: Plan | None) -> dict[str, int]:
-    """Rows of each shard, by arithmetic: a shard is a fixed range of the plan."""
+    """Returns the rows of each shard, by arithmetic: a shard is a fixed range of the plan."""
     if plan is None:
         return {}
     numbers = {shard.key: int(shard.key[-len("00000000.parquet") :].removesuffix(".parquet")) for shard in shards}
@@ -141,7 +142,7 @@ def _rows_of(shards: Sequence[ObjectInfo], plan: Plan | None) -> dict[str, int]:
 
 
 def _commit_rate(shards: Sequence[ObjectInfo], rows: dict[str, int]) -> float | None:
-    """Rows a second between the first and the last commit of the window; the first one's rows came before it."""
+    """Returns rows per second between the first and last commit of the window, without the first one's rows."""
     if not shards or not rows:
         return None
     newest = max(shard.modified_s for shard in shards)
@@ -151,7 +152,7 @@ def _commit_rate(shards: Sequence[ObjectInfo], rows: dict[str, int]) -> float | 
 
 
 def _session_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
-    """Rows a second from the first rows of each session to its last: start-up is not counted."""
+    """Returns rows per second from each session's first rows to its last, so that start-up is not counted."""
     spans = [(each["samples"][0], each["samples"][-1]) for each in sessions if each["samples"]]
     seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in spans)
     return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds > 0 else None
@@ -176,8 +177,12 @@ def _count_rejects(
 def _last_metrics(store: Store) -> dict[str, Any] | None:
     where = join_uri(store.uri, METRICS_KEY)
     lines = store.get(METRICS_KEY).splitlines()
-    return decode_object(lines[-1], f"{where}, line {len(lines)},") if lines else None
+    return decode_versioned(lines[-1], f"{where}, line {len(lines)},") if lines else None
 
 
 def _read_object(store: Store, key: str) -> dict[str, Any]:
     return decode_object(store.get(key), join_uri(store.uri, key))
+
+
+def _read_versioned(store: Store, key: str) -> dict[str, Any]:
+    return decode_versioned(store.get(key), join_uri(store.uri, key))

@@ -1,4 +1,4 @@
-"""Every file that a published version lists, read once more and compared with what the manifest says of it."""
+"""Reads every file of a published version again and compares it with the manifest."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,19 +12,19 @@ from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError, StorageError
 
 _CHUNK_BYTES = 8 * 2**20
-# Called with bytes that are done and bytes in all.
+# Called with the bytes done and the total bytes.
 OnBytes = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What came of it.
+    """The result of a verification.
 
     Attributes:
-        num_files: that were compared.
-        num_bytes: that were read of them.
+        num_files: files that were compared.
+        num_bytes: bytes that were read.
         num_unhashed: parts of the plan that an earlier version wrote without a hash, which were not compared.
-        problems: a line for each file that is gone or other than it was written.
+        problems: one line per file that is missing or differs from what was written.
     """
 
     num_files: int
@@ -36,24 +36,24 @@ class Verification:
 def verify_published(
     store: Store, storage: StorageConfig, on_bytes: OnBytes = lambda done, total: None
 ) -> Verification:
-    """Compares all files of the latest published version that have a hash, and the parts of the plan; holds a few MB.
+    """Compares all files of the latest published version that have a hash, and the plan's parts, in a few MB of memory.
 
     Args:
         store: the run folder.
         storage: how it is reached.
-        on_bytes: is told how far it is, a call for every few MB.
+        on_bytes: receives the progress, every few MB.
 
     Raises:
-        ConfigError: nothing is published there, so nothing says what the files should be.
+        ConfigError: nothing is published, so there is nothing to compare the files with.
         RunError: run.json or the manifest is damaged.
         StorageError: an outage.
     """
     manifest = read_manifest(store)
     record = read_record(store)
     if record is None or manifest is None:
-        raise ConfigError(f"{store.uri}: no published run is there, so there is no manifest to compare its files with")
+        raise ConfigError(f"{store.uri}: there is no published run, so there is no manifest to compare its files with")
     hashed = [part for part in record.plan.parts if part.sha256 is not None]
-    # Of the others no size is noted: their hash alone says what they are.
+    # The other files have no recorded size: only their hash is compared.
     noted: list[tuple[str, int | None, str]] = [(file.key, file.num_bytes, file.sha256) for file in manifest.files]
     noted += [(key, None, sha256) for key, sha256 in manifest.hashes.items()]
     noted += [(part.key, None, str(part.sha256)) for part in hashed]

@@ -1,11 +1,11 @@
-"""A run folder: begun, worked on shard by shard, verified, published. The same for every job that makes a table.
+"""A run folder: started, worked on shard by shard, verified, published. The same for every job that makes a table.
 
     run.json                    what the run is: config, fingerprint, plan, versions. Written after the plan's parts.
     plan/*.parquet              the frozen input list
     <kind>s/shard-*.parquet     rows, as they are committed (`packed/split=*/shard-*.parquet` in a packed run)
-    _manifest.json              last: the proof that every row is there once, and the files to read
+    _manifest.json              last: the proof that every row exists once, and the files to read
     <kind>s-v2/, _manifest-v2.json
-                                a later version, in which the rows with an error status were done again
+                                a later version, in which the rows with an error status were processed again
 
 Nothing in it is overwritten, except the lease and reports.
 """
@@ -48,18 +48,18 @@ RUN_KEY = "run.json"
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What run.json says.
+    """The content of run.json.
 
     Attributes:
-        run_id: random, in the metadata of every file of the run.
-        kind: which job made it, for example `label`.
-        fingerprint: all that decides the rows; the same command must find the same.
+        run_id: random id, in the metadata of every file of the run.
+        kind: job that made it, for example `label`.
+        fingerprint: everything that decides the rows; the same command must find the same fingerprint.
         config: the resolved config of the first start.
         plan: the frozen input.
-        source: where the plan's images lie and how they are read, as the job that made the plan noted it.
+        source: where the plan's images are and how they are read, as recorded by the job that made the plan.
         carried: Arrow schema of the carried manifest columns, as hex of its IPC form.
-        versions: of the packages, when the run began.
-        notes: what a reader should know, such as the reason for sensitive questions.
+        versions: package versions at the start of the run.
+        notes: facts that a reader should know, such as the reason for sensitive questions.
     """
 
     run_id: str
@@ -78,22 +78,22 @@ class RunRecord:
         return decode_schema(self.carried)
 
     def encode(self) -> bytes:
-        """Bytes of run.json."""
+        """Returns the bytes of run.json."""
         value = {**asdict(self), "plan": self.plan.to_json(), "schema_version": RUN_SCHEMA_VERSION}
         return encode_json(value, indent=1).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a published version holds.
+    """The content of a published version.
 
     Attributes:
-        run_id: of the run.
+        run_id: id of the run.
         version: 1, or more after retries.
-        num_rows: images.
+        num_rows: number of images.
         status_counts: rows by status.
-        files: to read, in row order.
-        hashes: sha256 of the other files that its readers rely on, by key; empty in manifests of earlier versions.
+        files: files to read, in row order.
+        hashes: sha256 of the other files that readers rely on, by key; empty in manifests of earlier versions.
     """
 
     run_id: str
@@ -104,12 +104,12 @@ class Manifest:
     hashes: dict[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Bytes of the manifest."""
+        """Returns the bytes of the manifest."""
         return encode_json({**asdict(self), "schema_version": RUN_SCHEMA_VERSION}, indent=1).encode()
 
 
 def read_record(store: Store) -> RunRecord | None:
-    """The run in a folder, or None if none was begun there.
+    """Returns the run in a folder, or None if there is none.
 
     Raises:
         ConfigError: it was written by a later version of this code.
@@ -127,53 +127,53 @@ def _decode_record(value: dict[str, Any], where: str) -> RunRecord:
 
 
 def read_manifest(store: Store) -> Manifest | None:
-    """The latest published version, or None.
+    """Returns the latest published version, or None.
 
     Raises:
         ConfigError: it was written by a later version of this code.
         RunError: it is damaged.
     """
-    matches = (_MANIFEST_KEY.fullmatch(entry.key) for entry in store.list("_manifest"))  # others' copies lie there too
+    matches = (_MANIFEST_KEY.fullmatch(entry.key) for entry in store.list("_manifest"))  # may also list others' copies
     versions = [int(match[1] or 1) for match in matches if match]
     if not versions:
         return None
     value = _read_json(store, _manifest_key(max(versions)))
     if value is None:
-        raise RunError(f"{_manifest_key(max(versions))} was listed and cannot be read")
+        raise RunError(f"{_manifest_key(max(versions))} was listed but cannot be read")
     where = join_uri(store.uri, _manifest_key(max(versions)))
     manifest = decode_fields(Manifest, value, where)
     return replace(manifest, files=tuple(decode_fields(CommittedFile, file, where) for file in manifest.files))
 
 
 def read_published(store: Store, columns: list[str] | None = None, *, verify: bool = True) -> Iterator[pa.Table]:
-    """Tables of the latest published version, file by file in row order.
+    """Yields tables of the latest published version, file by file in row order.
 
     Args:
         store: the run folder.
-        columns: reads only these, as far as they are there.
+        columns: columns to read, as far as they exist; default: all.
         verify: whether each file is compared with the manifest's size and sha256.
 
     Raises:
         ConfigError: nothing is published here.
-        RunError: a file is gone, damaged, or not the one that was published.
+        RunError: a file is missing, damaged, or not the one that was published.
     """
     manifest = read_manifest(store)
     if manifest is None:
         raise ConfigError(f"{store.uri} holds no published run (no _manifest.json); finish the run first")
     files = {file.key: file for file in manifest.files}
-    sized = ((file.key, file.num_bytes) for file in manifest.files)  # of packed runs they hold images
+    sized = ((file.key, file.num_bytes) for file in manifest.files)  # files of packed runs contain images
     read = (lambda key: read_file(store, files[key])) if verify else store.get
     for key, data in zip(files, read_objects(read, sized), strict=True):
         yield decode_table(data, join_uri(store.uri, key), columns)
 
 
 def has_object(store: Store, key: str) -> bool:
-    """Whether an object of this name is listed."""
+    """Whether an object with this key is listed."""
     return any(entry.key == key for entry in store.list(key))
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:
-    """A JSON object without its `schema_version`, which must be ours; None if there is no such file."""
+    """Reads a JSON object and removes its `schema_version`, which must be ours; None if there is no such file."""
     try:
         data = store.get(key)
     except MissingObjectError:
@@ -191,9 +191,9 @@ def _manifest_key(version: int) -> str:
 
 
 def probe_store(store: Store) -> None:
-    """Proves that the store keeps its one promise. Raises ConfigError if it ignores If-None-Match."""
+    """Checks that the store's `put_if_absent` works. Raises ConfigError if the store ignores If-None-Match."""
     key = f"_probe-{uuid.uuid4().hex}"
-    first = store.put_if_absent(key, b"1")  # outside: what is not written need not be deleted from a store in trouble
+    first = store.put_if_absent(key, b"1")  # outside `try`: if this write fails, nothing needs to be deleted
     try:
         second = store.put_if_absent(key, b"2")
         if second or store.get(key) != b"1":
@@ -215,20 +215,20 @@ def open_run(
     notes: dict[str, Any],
     write_plan: Callable[[], tuple[Plan, dict[str, Any], pa.Schema]],
 ) -> RunRecord:
-    """The run of this folder: begun now if there is none, else the one that is there.
+    """Returns the run of this folder: the existing one, else a new one.
 
     Args:
         store: the run folder.
-        kind: of job.
-        fingerprint: all that decides the rows.
-        config: to record.
-        versions: to record.
-        notes: to record.
-        write_plan: writes the plan's parts and gives the plan, the record's `source` and the schema of the carried
+        kind: kind of job.
+        fingerprint: everything that decides the rows.
+        config: config to record.
+        versions: package versions to record.
+        notes: notes to record.
+        write_plan: writes the plan's parts and returns the plan, the record's `source` and the schema of the carried
             columns; called only for a new run.
 
     Raises:
-        ConfigError: the folder holds another run.
+        ConfigError: the folder contains another run.
     """
     record = read_record(store)
     if record is None:
@@ -246,11 +246,11 @@ def open_run(
         )
         value = json.loads(record.encode())
         del value["schema_version"]
-        record = _decode_record(value, RUN_KEY)  # as every later start will read it: tuples are lists
+        record = _decode_record(value, RUN_KEY)  # as every later start reads it: tuples are lists
         if not store.put_if_absent(RUN_KEY, record.encode()):
-            # Our own lost acknowledgement, or a driver that began at the same moment: the one that is there counts.
+            # Our own lost acknowledgement, or a driver that started at the same moment: the existing record counts.
             record = read_record(store) or record
-        # Parts of attempts that died before run.json. Only now is it sure that no run.json will ever name them.
+        # Parts of attempts that failed before run.json. Only now is it certain that no run.json will ever name them.
         named = {part.key for part in record.plan.parts}
         for leftover in [entry.key for entry in store.list("plan/") if entry.key not in named]:
             store.delete(leftover)
@@ -259,7 +259,7 @@ def open_run(
 
 
 def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint: dict[str, Any]) -> None:
-    """Raises ConfigError, with the difference, if the folder's run is not the one that this command would make."""
+    """Raises ConfigError, with the differences, if this command would not make the folder's run."""
     if record.kind != kind:
         raise ConfigError(f"{store.uri} holds a {record.kind} run, not a {kind} run: use another --output")
     here = json.loads(encode_json(fingerprint))
@@ -272,7 +272,7 @@ def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint
 
 
 class RunVersion:
-    """One version of a run's table: version 1, or a retry of the bad rows of the version before it."""
+    """One version of a run's table: version 1, or a retry of the rejected rows of the previous version."""
 
     def __init__(
         self,
@@ -288,9 +288,9 @@ class RunVersion:
         Args:
             store: the run folder.
             record: the run.
-            schema: of the rows.
-            retry_failed: begin, or go on with, a retry, once a version is published.
-            folder: of the shards; by default the kind of the run in the plural.
+            schema: schema of the rows.
+            retry_failed: start or resume a retry, once a version is published.
+            folder: folder of the shards; by default the plural of the run's kind.
         """
         self.store = store
         self.record = record
@@ -314,24 +314,24 @@ class RunVersion:
     def _begin_retry(self, base: Manifest) -> None:
         self.version = base.version + 1
         self._base = base
-        # The list of shards follows from the base alone, so a second attempt at the same retry finds the same.
+        # The list of shards depends on the base version only, so a second attempt at the same retry finds the same.
         self._redo = {file.shard: file for file in base.files if file.num_bad}
         self.published = None
 
     @property
     def finished(self) -> bool:
-        """Whether this version is published already."""
+        """Whether this version is already published."""
         return self.published is not None
 
     def work(self) -> PendingShards:
-        """What is left to do, from one listing."""
+        """Returns the remaining work, from one listing."""
         committed = list_committed(self.store, self.folder, self.record.plan)
         wanted = self._redo if self._base else range(self.record.plan.num_shards)
         pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
         return PendingShards(plan=self.record.plan, pending=pending, redo_of=self._redo)
 
     def committer(self, work: PendingShards) -> ShardCommitter:
-        """A committer for this session."""
+        """Returns a committer for this session."""
         pending = set(work.pending.tolist())
         return ShardCommitter(
             store=self.store,
@@ -345,10 +345,10 @@ class RunVersion:
     def verify(
         self, observers: Sequence[Callable[[pa.Table], None]] = (), *, check: CheckShards | None = None
     ) -> Manifest:
-        """Proves that every row is there once; nothing is published yet. Raises RunError if one is not.
+        """Verifies that every row exists once; publishes nothing yet. Raises RunError if one does not.
 
         Args:
-            observers: are shown every shard's table.
+            observers: receive every shard's table.
             check: see `verify_shards`.
         """
         keys = list_committed(self.store, self.folder, self.record.plan)
@@ -382,7 +382,7 @@ class RunVersion:
 
 
 def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows: Callable[[pa.Table], None]) -> None:
-    """Commits a stream of row tables to its end. Raises RunError if rows that were promised did not come."""
+    """Commits a stream of row tables to its end. Raises RunError if expected rows did not arrive."""
     for table in tables:
         on_rows(table)
         committer.add(table)

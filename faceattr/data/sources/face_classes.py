@@ -1,4 +1,4 @@
-"""Gender, age and race as FairFace and UTKFace have them, on one scale, so that both can train one head.
+"""Gender, age and race of FairFace and UTKFace on a common scale, so that both can train one head.
 
     gender      Male, Female                                  both
     age         years                                         UTKFace exact; FairFace as ranges
@@ -6,8 +6,8 @@
     race        FairFace's 7 classes                          UTKFace's Asian and Others are coarse: masks over them
     race_group  UTKFace's 5 classes                           both (a fine class has one coarse class)
 
-UTKFace's Asian is East Asian or Southeast Asian, its Others ("like Hispanic, Latino, Middle Eastern") is
-Latino_Hispanic or Middle Eastern. Orders are those of FairFace's own predict.py and of UTKFace's numbers.
+UTKFace's Asian is East Asian or Southeast Asian; its Others ("like Hispanic, Latino, Middle Eastern") is
+Latino_Hispanic or Middle Eastern. The orders are those in FairFace's own predict.py and of UTKFace's numbers.
 """
 
 from bisect import bisect_right
@@ -36,7 +36,7 @@ FACE_ATTRIBUTES: dict[str, Attribute] = {
     "race_group": Attribute(name="race_group", kind="multiclass", classes=RACE_GROUPS),
 }
 
-# The class order in which seed 004's published weights were trained: sorted() on strings.
+# The class order in which the FairFace CLIP's published weights were trained: sorted() on strings.
 SEED_004_CLASSES: dict[str, tuple[str, ...]] = {
     "age_group": (
         "0-2",
@@ -55,23 +55,23 @@ SEED_004_CLASSES: dict[str, tuple[str, ...]] = {
 
 
 def age_group_of(years: float) -> int:
-    """Index in AGE_GROUPS of an age in completed years."""
+    """Returns the index in AGE_GROUPS of an age in completed years."""
     return bisect_right(_AGE_STARTS, years) - 1
 
 
 def age_group_range(group: int) -> tuple[float, float]:
-    """Years of an age group, low <= age < high; the last one ends at AGE_LIMIT."""
+    """Returns the years of an age group, low <= age < high; the last one ends at AGE_LIMIT."""
     ends = (*_AGE_STARTS[1:], AGE_LIMIT)
     return float(_AGE_STARTS[group]), float(ends[group])
 
 
 def fine_race_labels(race: str) -> LabelRow:
-    """`race` and `race_group` of one of FairFace's classes."""
+    """Returns `race` and `race_group` of one of FairFace's classes."""
     coarse = next(name for name, members in RACE_GROUP_MEMBERS.items() if race in members)
     return {"race": RACES.index(race), "race_group": RACE_GROUPS.index(coarse)}
 
 
 def coarse_race_labels(race_group: str) -> LabelRow:
-    """`race_group` of one of UTKFace's classes, and `race` or `race_mask`, whichever it decides."""
+    """Returns `race_group` of one of UTKFace's classes, and `race` if it is determined, else `race_mask`."""
     fine = class_label("race", [RACES.index(name) for name in RACE_GROUP_MEMBERS[race_group]])
     return {"race_group": RACE_GROUPS.index(race_group), **fine}

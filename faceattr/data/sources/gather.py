@@ -1,9 +1,9 @@
-"""The labels of one command: one source, or several that are combined, and where the images of each lie.
+"""The labels of one command: one source or several combined, and the location of each source's images.
 
-Several sources as one, so that they train one model: the union of their attributes, null where one knows nothing.
+Several sources become one, so that they train one model: the union of their attributes, null where one has no label.
 
-Sources are given by name; the name stands in front of image ids and groups (`utkface/25_0_2_1.jpg`), because two data
-sets may both have a `1.jpg` or a person `17`. `uri` still says where the bytes are.
+Sources have names; the name is the prefix of image ids and groups (`utkface/25_0_2_1.jpg`), because two data sets may
+both have a `1.jpg` or a person `17`. `uri` still is the location of the bytes.
 """
 
 from collections import Counter
@@ -27,11 +27,11 @@ from faceattr.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlace:
-    """Where the images of one source lie; picklable.
+    """The location of one source's images; picklable.
 
     Attributes:
-        root: URI below which they lie.
-        bytes_column: the column that holds them, where they lie in Parquet files.
+        root: URI that they are below.
+        bytes_column: column that contains them, if they are in Parquet files.
     """
 
     root: str
@@ -43,10 +43,10 @@ class GatheredLabels:
     """The labels of one command.
 
     Attributes:
-        labels: all rows; of several sources, as `combine_sources` gives them.
-        places: by number, as `place_of` gives it.
-        hashed: whether every row comes with the sha256 of its image, as those of label runs do.
-        names: of the sources; empty if there is one, whose image ids stand as they are.
+        labels: all rows; for several sources, the result of `combine_sources`.
+        places: locations of images by number, see `place_of`.
+        hashed: whether every row has the sha256 of its image, as rows of label runs do.
+        names: names of the sources; empty for a single source, whose image ids have no prefix.
     """
 
     labels: SourceLabels
@@ -55,7 +55,7 @@ class GatheredLabels:
     names: tuple[str, ...] = ()
 
     def place_of(self, table: pa.Table) -> pa.Array:
-        """Number of the place of each row, int16 [n]."""
+        """Returns the number of each row's location in `places`, int16 [n]."""
         if not self.names:
             return pa.array([0] * len(table), pa.int16())
         prefixes = pc.list_element(pc.split_pattern(table["image_id"], "/", max_splits=1), 0)
@@ -70,17 +70,17 @@ def gather_labels(
     options: SourceOptions,
     storage: StorageConfig,
 ) -> GatheredLabels:
-    """Opens label runs and, if there is one, a foreign source.
+    """Opens label runs and, if given, a foreign source.
 
     Args:
         label_runs: run folders.
         source: kind of the foreign source.
         root: its folder.
-        options: of the foreign source; without one, `attributes` chooses among those of the label runs.
-        storage: how to reach all of them.
+        options: options of the foreign source; without one, `attributes` selects among the label runs' attributes.
+        storage: how all of them are reached.
 
     Raises:
-        ConfigError: one cannot be opened, or an attribute is not the same in two.
+        ConfigError: one cannot be opened, or an attribute differs between two of them.
     """
     opened = {_run_name(uri, label_runs): _open_run(uri, storage) for uri in label_runs}
     if source is not None and root is not None:
@@ -118,31 +118,31 @@ def _choose_attributes(
 
 
 def _run_name(uri: str, label_runs: Sequence[str]) -> str:
-    """Last part of a run's address, numbered where two have the same."""
+    """Returns the last part of a run's address, numbered if several runs have the same."""
     names = [each.rstrip("/").rpartition("/")[2] or "labels" for each in label_runs]
     name = names[label_runs.index(uri)]
     return name if Counter(names)[name] == 1 else f"{name}-{label_runs.index(uri) + 1}"
 
 
 def identify_label_run(uri: str, storage: StorageConfig) -> dict[str, Any]:
-    """What tells whether a label run is still the one that it was.
+    """Returns what identifies a label run and its version.
 
     Raises:
-        ConfigError: no published label run is there.
+        ConfigError: there is no published label run.
     """
     store = open_store(uri, storage)
     record: RunRecord | None = read_record(store)
     manifest = read_manifest(store)
     if record is None or record.kind != "label" or manifest is None:
-        raise ConfigError(f"--labels {uri}: no published label run is there; finish it with pipelines/label.py")
+        raise ConfigError(f"--labels {uri}: there is no published label run; finish it with pipelines/label.py")
     return {"run_id": record.run_id, "version": manifest.version}
 
 
 def combine_sources(sources: Mapping[str, SourceLabels]) -> SourceLabels:
-    """All rows of all sources, one source after the other, in one schema. `image_root` is empty: use `uri`.
+    """Combines all rows of all sources, one source after the other, in one schema. `image_root` is empty: use `uri`.
 
     Raises:
-        ConfigError: an attribute of one name means different things in two of them.
+        ConfigError: an attribute is defined differently in two of them.
     """
     attributes = AttributeSet(attributes=tuple(_union(sources).values()))
     scored = frozenset().union(*(source.scored for source in sources.values()))

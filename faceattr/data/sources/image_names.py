@@ -15,12 +15,12 @@ from faceattr.data.stores.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRoot:
-    """Where the images of a source lie.
+    """The location of a source's images.
 
     Attributes:
         uri: root.
         folder: folder below it that names in the layout are relative to; empty or ending in `/`.
-        endings: what names end in, and what the files end in, where that is not the same.
+        endings: extension of the names and extension of the files, if they differ.
     """
 
     uri: str
@@ -28,10 +28,10 @@ class ImageRoot:
     endings: tuple[str, str] | None = None
 
     def columns(self, name: str) -> dict[str, str]:
-        """`image_id` and `uri` of an image by the name that the layout gives it.
+        """Returns `image_id` and `uri` of an image from its name in the layout.
 
         Raises:
-            BadRow: the name does not lie below the root, or holds credentials.
+            BadRow: the name is not below the root, or contains credentials.
         """
         found = find_credentials(name)
         if found is not None:
@@ -41,7 +41,7 @@ class ImageRoot:
         problem = check_key(whole)
         if problem:
             raise BadRow("path", f"the image name {name!r} cannot be used: {problem}")
-        # Names that already stand below the root, or already begin with the folder, do not get it once more.
+        # Names that are already below the root, or start with the folder, do not get the folder again.
         key = whole if whole != text or (self.folder and text.startswith(self.folder)) else f"{self.folder}{whole}"
         if self.endings is not None and key.endswith(self.endings[0]):
             key = f"{key.removesuffix(self.endings[0])}{self.endings[1]}"
@@ -51,13 +51,13 @@ class ImageRoot:
 def find_image_root(
     root: str, storage: StorageConfig, folder: str | None, *, usual: Sequence[str] = ()
 ) -> tuple[Store, ImageRoot]:
-    """The store of a source and where its images lie.
+    """Returns the store of a source and the location of its images.
 
     Args:
         root: URI of the source.
-        storage: how to reach it.
-        folder: folder below the root as the user gave it; None looks for the `usual` ones, the first that holds an
-            object wins, and takes the root itself if there is none of them.
+        storage: how it is reached.
+        folder: folder below the root as given by the user; None: the first of the `usual` ones that contains an object,
+            or the root itself.
         usual: folders where the layout often has its images.
     """
     check_no_credentials(folder or "", "image_folder")
@@ -69,12 +69,12 @@ def find_image_root(
 
 
 def match_ending(store: Store, images: ImageRoot, name: str) -> ImageRoot:
-    """The same place, for files that have another ending than their names in the layout, as PNG copies of CelebA do.
+    """Returns the same location for files whose extension differs from the layout's, as in PNG copies of CelebA.
 
     Args:
-        store: of the source.
-        images: where the images lie.
-        name: of one image, as the layout gives it.
+        store: store of the source.
+        images: location of the images.
+        name: name of one image, as the layout has it.
     """
     key = images.columns(name)["image_id"]
     stem, dot, ending = key.rpartition(".")
@@ -86,13 +86,13 @@ def match_ending(store: Store, images: ImageRoot, name: str) -> ImageRoot:
 
 
 def image_keys(store: Store, prefix: str, files: FolderFiles) -> Iterator[str]:
-    """Keys of the images below a prefix, streaming, in the store's own order; all other files are counted."""
+    """Yields keys of the images below a prefix, in the store's own order; all other files are counted."""
     for entry in files.rows(store.list(prefix)):
         yield entry.key
 
 
 def find_files(store: Store, given: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
-    """URIs of the label files: the given ones, else those of the usual names that are there, in that order."""
+    """Returns URIs of the label files: the given ones, else the existing ones of the usual names, in that order."""
     if given:
         for name in given:
             check_no_credentials(name, "files")
@@ -101,6 +101,6 @@ def find_files(store: Store, given: Sequence[str], usual: Sequence[str]) -> tupl
 
 
 def _place_file(root: str, name: str) -> str:
-    """A file by its key below the root, or by an address of its own."""
+    """Returns the address of a file given by its key below the root, or by its own address."""
     has_place = name.startswith(("/", "~")) or ":/" in name
     return normalise_address(name) if has_place else join_uri(root, name.removeprefix("./"))

@@ -1,4 +1,4 @@
-"""How a source is to be read. Every field is text or a tuple of text, so that flags and YAML can give it."""
+"""How a source is read. Every field is text or a tuple of text, so that flags and YAML can set it."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -10,16 +10,16 @@ from faceattr.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """Options of `open_source`; one that a kind does not know is refused.
+    """Options of `open_source`; an option that a kind does not know is refused.
 
     Attributes:
-        files: label files below the root; by default the layout's usual names. (label_list, celeba, fairface, facecom,
+        files: label files below the root; default: the layout's usual names. (label_list, celeba, fairface, facecom,
             table)
-        image_folder: folder below the root that image names are relative to; by default it is looked for where the
-            layout has usual places, and is else the root itself. (all but labels)
-        attributes: which attributes, in this order; by default the layout's own. (all)
+        image_folder: folder below the root that image names are relative to; default: the layout's usual folders, else
+            the root itself. (all but labels)
+        attributes: attributes to read, in this order; default: the layout's own. (all)
         columns: `name=column` or `name=column:kind`, see `table.py`. (table)
-        class_order: `natural`, or `sorted` for the string-sorted order of seed 004's published weights. (fairface)
+        class_order: `natural`, or `sorted` for the string-sorted order of published CLIP weights. (fairface)
     """
 
     files: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class SourceOptions:
 
 
 def near_hint(name: str, known: Iterable[str]) -> str:
-    """`did you mean ...?` for a misspelt name, or the list of known ones."""
+    """Returns `did you mean ...?` for a misspelt name, or the list of known ones."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(names)}"
@@ -39,10 +39,10 @@ def near_hint(name: str, known: Iterable[str]) -> str:
 def select_attributes(
     available: Mapping[str, Attribute], wanted: tuple[str, ...], *, default: Iterable[str], where: str
 ) -> AttributeSet:
-    """The wanted attributes of those that a source has, in the order asked for.
+    """Selects the wanted attributes of a source, in the requested order.
 
     Raises:
-        ConfigError: one is not available; the text names the near ones.
+        ConfigError: one is not available; the text names similar ones.
     """
     for name in wanted:
         if name not in available:

@@ -1,4 +1,4 @@
-"""Sources by name: the one door through which every layout is opened."""
+"""Sources by name: the only way to open a layout."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -33,16 +33,16 @@ SOURCE_KINDS = tuple(_SOURCES)
 def open_source(
     kind: str, root: str, *, options: SourceOptions | None = None, storage: StorageConfig | None = None
 ) -> SourceLabels:
-    """Opens the labels of a source and reads as far as its first good rows.
+    """Opens the labels of a source and reads up to its first good rows.
 
     Args:
         kind: one of SOURCE_KINDS.
-        root: URI of the folder that holds labels and images; for `labels` the run folder.
-        options: how to read it.
-        storage: how to reach it.
+        root: URI of the folder that contains labels and images; for `labels` the run folder.
+        options: how it is read.
+        storage: how it is reached.
 
     Raises:
-        ConfigError: unknown kind, an option that the kind does not know, or files in another layout.
+        ConfigError: an unknown kind, an option that the kind does not know, or files in another layout.
     """
     if kind not in _SOURCES:
         raise ConfigError(f"source {kind!r}: {near_hint(kind, _SOURCES)}")

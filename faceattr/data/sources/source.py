@@ -1,6 +1,6 @@
-"""What every source of labels yields: tables of `source_schema`, and the rows that it could not use.
+"""What every source of labels yields: tables of `source_schema`, and the rows that could not be used.
 
-Rejected rows are counted by reason, with a few examples; none is lost without a word.
+Rejected rows are counted by reason, with a few examples; none is dropped silently.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from faceattr.data.stores.addresses import find_credentials
 from faceattr.errors import ConfigError, escape
 
 MAX_EXAMPLES = 3
-# The reason of a row that stops the command, and is never shown: it holds credentials.
+# The reason of a row that stops the command and is never shown: it contains credentials.
 REFUSED_WITH_CREDENTIALS = "credentials"
 _MAX_TEXT = 120
 
@@ -42,8 +42,8 @@ class RejectExample:
     """One rejected row.
 
     Attributes:
-        where: file, or folder for layouts without one.
-        line: counted from 1; None where rows are file names.
+        where: its file, or the folder for layouts without a file.
+        line: line number from 1; None if rows are file names.
         text: the row as found, shortened.
         detail: what is wrong with it.
     """
@@ -60,13 +60,13 @@ class RejectExample:
 
 @dataclass
 class Rejects:
-    """Counts of what was not taken as it stands.
+    """Counts of rows that were rejected or repaired.
 
     Attributes:
         counts: rejected rows by reason.
-        examples: up to MAX_EXAMPLES of each reason, the first ones met.
-        repairs: known damage that was undone, or found and lived with, by kind; no row is lost by it.
-        files: of folders whose files are the rows: what is in them and is no image.
+        examples: up to MAX_EXAMPLES of each reason, the first ones found.
+        repairs: damaged values that were repaired or tolerated, by kind; the row is kept.
+        files: for folders whose files are the rows, the files that are not images.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Rejects:
 
     @property
     def total(self) -> int:
-        """Rejected rows."""
+        """Number of rejected rows."""
         return sum(self.counts.values())
 
     def reject(self, problem: BadRow, *, where: str, line: int | None, text: str) -> None:
@@ -90,11 +90,11 @@ class Rejects:
             shown.append(RejectExample(where=where, line=line, text=brief, detail=problem.detail))
 
     def repair(self, kind: str) -> None:
-        """Counts a known damage that cost no row."""
+        """Counts known damage that did not cost the row."""
         self.repairs[kind] = self.repairs.get(kind, 0) + 1
 
     def describe(self) -> str:
-        """What the user reads: one line a reason, its examples below it; empty if there is nothing to say."""
+        """Returns the summary for the user: one line per reason, with examples below it; empty if there is nothing."""
         lines = []
         for reason, count in sorted(self.counts.items()):
             lines.append(f"rejected {count:,} rows: {reason}")
@@ -111,15 +111,15 @@ class SourceLabels:
     """The labels of one source.
 
     Attributes:
-        kind: of source, as in `registry.SOURCE_KINDS`.
+        kind: kind of source, as in `registry.SOURCE_KINDS`.
         where: what was read, for messages.
-        image_root: URI below which the images lie.
-        attributes: what the columns are, with class order; rules of a label run are plain binary attributes here.
-        read: a new pass over the rows; rejected ones go to the `Rejects` that it is given.
+        image_root: URI that the images are below.
+        attributes: attributes of the columns, with class order; rules of a label run are plain binary attributes here.
+        read: starts a new pass over the rows; rejected ones go to the given `Rejects`.
         scored: names of the attributes with soft scores.
-        bytes_column: for label runs over packed Parquet, the column that holds the images.
-        decisions: name of an attribute (in front of it that of its source and `/`, where several are combined) to how
-            its teacher made labels of its own scores, where that is unusual; the scores here are recentred.
+        bytes_column: for label runs over packed Parquet, the column that contains the images.
+        decisions: attribute (with the prefix `<source>/` if several are combined) to how its teacher turned scores into
+            labels, if that is unusual; the scores here are recentred.
     """
 
     kind: str
@@ -137,18 +137,18 @@ class SourceLabels:
         return source_schema(self.attributes, self.scored)
 
     def tables(self, rejects: Rejects) -> Iterator[pa.Table]:
-        """The rows, a few thousand a table, in the source's own order. May be called again for another pass."""
+        """Returns the rows, a few thousand per table, in the source's own order. Call it again for another pass."""
         return self.read(rejects)
 
     def read_all(self) -> tuple[pa.Table, Rejects]:
-        """Everything at once, for small sources."""
+        """Reads everything at once, for small sources."""
         rejects = Rejects()
         tables = list(self.tables(rejects))
         return pa.concat_tables(tables) if tables else self.schema.empty_table(), rejects
 
 
 def row_tables(rows: Iterable[LabelRow], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Rows as tables; a column that a row lacks is null in it."""
+    """Yields rows as tables; a column that a row lacks is null."""
     remaining = iter(rows)
     while batch := list(islice(remaining, _BATCH_ROWS)):
         yield pa.Table.from_pylist(batch, schema=schema)
@@ -156,13 +156,13 @@ def row_tables(rows: Iterable[LabelRow], schema: pa.Schema) -> Iterator[pa.Table
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRow:
-    """One row of a foreign layout, before it is understood.
+    """One row of a foreign layout, before it is parsed.
 
     Attributes:
-        where: file, or folder.
-        line: counted from 1; None where rows are file names.
+        where: its file, or folder.
+        line: line number from 1; None if rows are file names.
         text: the row as found, for messages.
-        value: what the layout's parser takes.
+        value: input of the layout's parser.
     """
 
     where: str
@@ -177,7 +177,7 @@ def parse_rows(
     """Parses row by row. A BadRow is counted and left out; None is left out without a count.
 
     Raises:
-        ConfigError: the image's address holds credentials.
+        ConfigError: the image's address contains credentials.
     """
     for row in rows:
         try:
@@ -200,10 +200,10 @@ def parse_rows(
 
 
 def check_first_rows(source: SourceLabels, expected: str) -> SourceLabels:
-    """The source itself, once one row of it could be read.
+    """Returns the source itself, if at least one of its rows could be read.
 
     Raises:
-        ConfigError: there is none; the text names the first line that was refused, and what was expected.
+        ConfigError: none could; the text names the first refused line, and what was expected.
     """
     rejects = Rejects()
     if next(source.tables(rejects), None) is not None:

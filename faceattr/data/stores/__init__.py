@@ -1,1 +1,1 @@
-"""Stores of whole objects: local folders, S3 and what pyarrow reads. `open.py` chooses one by its URI."""
+"""Stores of whole objects: local folders, S3 and file systems that pyarrow reads. `open.py` chooses one by its URI."""

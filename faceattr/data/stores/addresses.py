@@ -1,10 +1,10 @@
-"""Addresses that users give: of folders, tables, models and single images.
+"""Addresses given by users: of folders, tables, models and single images.
 
 Credentials come from each process's environment or role, never from an address: addresses are printed, logged, pickled
-into tasks and saved with outputs. `check_no_credentials` is the one check for all of them.
+into tasks and saved with outputs. `check_no_credentials` is the only check, used for all of them.
 
-One place has many spellings (`faces`, `./faces/`, `~/faces`, `file:///home/me/faces`); `normalise_address` gives the
-one that stores, images' keys and comparisons with earlier runs are made from.
+A location has many spellings (`faces`, `./faces/`, `~/faces`, `file:///home/me/faces`); `normalise_address` returns the
+one that stores, image keys and comparisons with earlier runs use.
 """
 
 import os
@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 from faceattr.errors import ConfigError
 
-# A scheme and the authority behind it. At the start one slash will do, which is what pathlib leaves of two. A drive of
-# Windows has one letter, so a scheme has more.
+# A scheme and the authority after it. At the start one slash is enough, since pathlib keeps one of two. A Windows drive
+# has one letter, so a scheme must have more.
 _AUTHORITY = re.compile(r"(?:(?:^|(?<==))(?P<first>[a-z][a-z0-9+.-]+):/|(?P<any>[a-z][a-z0-9+.-]+)://)/*([^/?#\s]*)")
 _PARAMETER = re.compile(r"[?&;#]\s*([\w.-]+)\s*=\s*[^&;#\s]")
 _SECRET_NAME = re.compile(
@@ -27,23 +27,23 @@ _SECRET_NAME = re.compile(
 )
 _S3_SCHEMES = frozenset(["s3", "s3a", "s3n"])
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(.*)", re.DOTALL)
-# pathlib leaves one slash of two, and Spark writes one.
+# pathlib keeps one slash of two, and Spark writes one.
 _FILE = re.compile(r"file:(?://(?:localhost(?=/))?)?(.*)", re.DOTALL | re.IGNORECASE)
-# Keys of a run's settings that hold addresses, alone, in lists or as keys of a mapping.
+# Keys of a run's settings that contain addresses, as a value, in lists or as keys of a mapping.
 _ADDRESS_KEYS = frozenset(["images", "root", "labels", "data", "checkpoint"])
-# Schemes in whose addresses the name before `@` says which container or user, and is no secret by itself.
+# Schemes whose addresses name a container or user before `@`, which is not a secret.
 _NAMED_SCHEMES = frozenset(["abfs", "abfss", "wasb", "wasbs", "az", "adl", "hdfs", "viewfs", "sftp", "ssh"])
 
 
 def find_credentials(address: str) -> str | None:
-    """What an address holds that nobody else should read, in words that do not repeat it; None if nothing.
+    """Returns what secret an address contains, in words that do not repeat it; None if it contains none.
 
-    Found are a user and password (or key) before `@`, and the parameters of signed links and tokens behind `?`. The
-    container of `abfss://container@account.dfs.core.windows.net` is no credential.
+    Detects a user and password (or key) before `@`, and the parameters of signed links and tokens after `?`. The
+    container of `abfss://container@account.dfs.core.windows.net` is not a credential.
     """
     text = address.strip()
     if not (":" in text or "=" in text or "%" in text):
-        return None  # at once for most: this is asked of every row of a table
+        return None  # fast for most addresses: this runs on every row of a table
     text = unquote(text).replace("\\", "/")
     text = f"http:{text}" if text.startswith("//") else text
     for match in _AUTHORITY.finditer(text.lower()):
@@ -63,44 +63,44 @@ def _holds_password(scheme: str, authority: str) -> bool:
         return bool(at) or ":" in authority  # a bucket has no port
     if at and (":" in user or scheme not in _NAMED_SCHEMES) and user != "anonymous":
         return True
-    # A secret may hold a slash, so that its `@` comes late: in https://user:se/cret@host the colon gives it away.
+    # A secret may contain a slash before its `@`: in https://user:se/cret@host the colon reveals it.
     _, colon, port = host.rpartition("]")[2].partition(":")
     return bool(colon) and not (port.isascii() and port.isdigit())
 
 
 def check_no_credentials(address: str, where: str) -> None:
-    """Refuses an address that holds credentials.
+    """Refuses an address that contains credentials.
 
     Args:
-        address: of anything; also a plain path, or a name of an image.
-        where: what the user reads first, such as `--images` or a manifest and its row.
+        address: any address; also a plain path, or the name of an image.
+        where: start of the error text, such as `--images` or a manifest and its row.
 
     Raises:
-        ConfigError: it does. The text names the place and not the secret.
+        ConfigError: it contains credentials. The text names the place and not the secret.
     """
     found = find_credentials(address)
     if found is not None:
         raise ConfigError(
-            f"{where}: expected a plain address, found {found}. An address must not hold credentials; give them by "
+            f"{where}: expected a plain address, found {found}. An address must not hold credentials; set them by "
             "environment variables or a role"
         )
 
 
 def resolve_address(address: str, where: str) -> str:
-    """`normalise_address` of an address without credentials.
+    """`normalise_address` for an address that must not contain credentials.
 
     Raises:
-        ConfigError: it holds credentials; see `check_no_credentials`.
+        ConfigError: it contains credentials; see `check_no_credentials`.
     """
     check_no_credentials(address, where)
     return normalise_address(address)
 
 
 def normalise_address(address: str) -> str:
-    """The one spelling of an address: local paths are absolute and plain, URIs have no slash at the end.
+    """Returns the canonical spelling of an address: absolute local paths, URIs without a trailing slash.
 
-    `file:` in its three forms, `~`, `..` and `.` are resolved; s3a:// and s3n:// are s3://. A `..` behind a symbolic
-    link leaves the link's target, as the system itself would.
+    The three forms of `file:`, `~`, `..` and `.` are resolved; s3a:// and s3n:// become s3://. A `..` after a symbolic
+    link is relative to the link's target, as in the system itself.
     """
     file = _FILE.fullmatch(address)
     uri = None if file else _SCHEME.fullmatch(address)
@@ -112,7 +112,7 @@ def normalise_address(address: str) -> str:
 
 
 def local_part(address: str) -> str:
-    """The path that a local address means, relative or not: without `file:`, and with `~` as the home folder."""
+    """Returns the path of a local address, relative or not: without `file:`, and with `~` as the home folder."""
     file = _FILE.fullmatch(address)
     path = file[1] if file else address
     if file and "%" in path and not os.path.lexists(path):
@@ -121,13 +121,13 @@ def local_part(address: str) -> str:
 
 
 def local_path(address: str | Path, where: str) -> Path:
-    """The path of a local file or folder.
+    """Returns the path of a local file or folder.
 
     Raises:
-        ConfigError: the address names a store that is not this machine.
+        ConfigError: the address is not on this machine.
     """
     path = normalise_address(str(address))
-    # pathlib leaves one slash of two: s3://bucket is s3:/bucket.
+    # pathlib keeps one slash of two: s3://bucket becomes s3:/bucket.
     remote = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):/", str(address))
     if _SCHEME.fullmatch(path) or (remote and remote[1].lower() != "file" and not os.path.lexists(str(address))):
         raise ConfigError(f"{where} {address}: expected a path on this machine")
@@ -135,26 +135,26 @@ def local_path(address: str | Path, where: str) -> Path:
 
 
 def resolve_distinct(addresses: Sequence[str], flag: str) -> tuple[str, ...]:
-    """`resolve_address` of all.
+    """Resolves all addresses with `resolve_address`.
 
     Raises:
-        ConfigError: one holds credentials, or two are one place.
+        ConfigError: one contains credentials, or two are the same location.
     """
     resolved: dict[str, str] = {}
     for address in addresses:
         place = resolve_address(address, flag)
         if place in resolved:
-            raise ConfigError(f"{flag}: {resolved[place]!r} and {address!r} are one place; name it once")
+            raise ConfigError(f"{flag}: {resolved[place]!r} and {address!r} are the same place; name it once")
         resolved[place] = address
     return tuple(resolved)
 
 
 def key_below(name: str, root: str) -> str:
-    """An image's name without the root in front, if it begins with the root in any spelling; else the name.
+    """Returns an image's name without the leading root, if it starts with the root in any spelling; else the name.
 
     Args:
         name: path or URI, relative or not.
-        root: normalised.
+        root: normalised address of the root.
     """
     front = f"{root.rstrip('/')}/"
     if name.startswith(front):
@@ -165,7 +165,7 @@ def key_below(name: str, root: str) -> str:
 
 
 def with_addresses(settings: Any, key: str = "") -> Any:
-    """Settings (JSON values) with all addresses in them normalised, to be compared."""
+    """Returns settings (JSON values) with all addresses in them normalised, for comparison."""
     if isinstance(settings, Mapping):
         here = key in _ADDRESS_KEYS
         return {(normalise_address(k) if here else k): with_addresses(value, k) for k, value in settings.items()}

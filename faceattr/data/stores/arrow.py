@@ -1,4 +1,4 @@
-"""A store on any file system that pyarrow can open; for reading only."""
+"""A read-only store on any file system that pyarrow can open."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from faceattr.errors import ConfigError, StorageError
 
 
 class ArrowStore:
-    """Any other file system that pyarrow opens (gs, abfs, hdfs ...): images are read from it, no run is written."""
+    """Any other file system that pyarrow opens (gs, abfs, hdfs ...), for reading images, not for writing runs."""
 
     def __init__(self, uri: str) -> None:
         try:
@@ -26,7 +26,7 @@ class ArrowStore:
         """See Store.list."""
         root = self._path.rstrip("/")
         pending = [root]
-        while pending:  # one folder at a time: a recursive selector would hold every name of the bucket
+        while pending:  # one folder at a time: a recursive selector would keep every name of the bucket in memory
             selector = pyarrow.fs.FileSelector(pending.pop(), allow_not_found=True)
             try:
                 entries = sorted(self._filesystem.get_file_info(selector), key=lambda entry: entry.path)
@@ -53,7 +53,7 @@ class ArrowStore:
                 data = read_stream(stream.read, key, max_bytes=max_bytes)
             if listed is not None and len(data) != listed.num_bytes:
                 now = self._filesystem.get_file_info(path).size
-                if now != len(data):  # else it was replaced, and is taken as it is now
+                if now != len(data):  # else the object was replaced, and its present content is used
                     what = f"{len(data):,} of {now:,} bytes"
                     message = f"cannot read {join_uri(self.uri, key)}: the store gave {what}"
                     raise RefusedObjectError(message, detail=f"the store gave {what}")
@@ -69,15 +69,15 @@ class ArrowStore:
             raise StorageError(f"cannot read {join_uri(self.uri, key)}: {error}") from error
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Refused: pyarrow offers no conditional write, so the run could not be exactly-once."""
+        """Refused: pyarrow has no conditional write, so rows could be written twice."""
         raise self._read_only()
 
     def put(self, key: str, data: bytes) -> None:
-        """Refused, as put_if_absent is."""
+        """Refused, see put_if_absent."""
         raise self._read_only()
 
     def delete(self, key: str) -> None:
-        """Refused, as put_if_absent is."""
+        """Refused, see put_if_absent."""
         raise self._read_only()
 
     def _read_only(self) -> ConfigError:

@@ -1,8 +1,8 @@
-"""Reading many objects at a time within a bound of bytes: the number of reads in flight follows from the sizes.
+"""Concurrent reads of many objects within a memory limit: the sizes decide how many reads are in flight.
 
-What is in memory are the results that wait for their turn and those on their way. An object whose size is known claims
-that; of one whose size nobody knows it is expected that it is no larger than those before it, and one that is larger
-after all is left where it is and read when its turn comes.
+Memory contains the results that wait for their turn and the results in flight. An object of known size reserves that
+size. An object of unknown size is expected to be no larger than those before it; if it is larger, reading stops, and
+the object is read when its turn comes.
 """
 
 from collections import deque
@@ -16,12 +16,12 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _THREADS = 16
-# Small objects are read ahead of the one whose turn it is.
+# Small objects are read ahead of the object whose turn it is.
 _MOST_WAITING = 4 * _THREADS
-# An object may grow between listing and reading, and tiny ones cost no memory.
+# An object may grow between listing and reading, and tiny objects use next to no memory.
 _LEAST_CLAIM = 256 * 2**10
 _MEMORY_OF_SIZES = 0.75
-# Of the files of a run that are read ahead.
+# Memory for files of a run that are read ahead.
 _OBJECTS_BYTES = 128 * 2**20
 
 
@@ -32,18 +32,18 @@ def read_within(
     room_bytes: int,
     size_of: Callable[[_R], int],
 ) -> Iterator[_R]:
-    """Results in the order of the items, read by threads.
+    """Yields results in the order of the items; threads read them.
 
     Args:
-        read: (item, bytes that there is room for) -> result. Raises LargeObjectError where it takes more; called once
-            more then, without a bound.
-        items: with their sizes, as far as they are known.
-        room_bytes: of results in memory; a single one may have more.
-        size_of: bytes of a result.
+        read: (item, memory limit in bytes) -> result. Raises LargeObjectError if the result is larger; it is then
+            called once more, without a limit.
+        items: items with their sizes in bytes, or None if unknown.
+        room_bytes: memory limit of all results; a single result may be larger.
+        size_of: returns the bytes of a result.
     """
     pool = ThreadPoolExecutor(_THREADS)
     waiting: deque[tuple[_T, Future[_R], int]] = deque()
-    expected = room_bytes / 4  # with nothing known, a few at a time
+    expected = room_bytes / 4  # as long as no size is known, a few at a time
     rest = iter(items)
     upcoming = next(rest, None)
     claimed = 0
@@ -73,5 +73,5 @@ def read_within(
 def read_objects(
     get: Callable[[str], bytes], keys: Iterable[tuple[str, int]], *, room_bytes: int = _OBJECTS_BYTES
 ) -> Iterator[bytes]:
-    """Objects of known sizes in the order of their keys; see `read_within`."""
+    """Yields objects of known sizes in the order of their keys; see `read_within`."""
     return read_within(lambda key, _: get(key), keys, room_bytes=room_bytes, size_of=len)

@@ -1,4 +1,4 @@
-"""A store in a local folder. Hard links give `put_if_absent` exactly one winner."""
+"""A store in a local folder. Hard links make sure that one `put_if_absent` of several wins."""
 
 import os
 import re
@@ -30,7 +30,7 @@ class LocalStore:
 
     def _walk(self, folder_key: str, prefix: str, followed: frozenset[Path]) -> Iterator[ObjectInfo]:
         folder = self.root / folder_key
-        # scandir, sorted folder by folder: streams, and gives the same order on every machine.
+        # scandir, sorted folder by folder: it streams, and gives the same order on every machine.
         try:
             with os.scandir(folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
@@ -47,14 +47,14 @@ class LocalStore:
                 if entry.is_symlink():
                     target, inside = Path(entry.path).resolve(), followed | {folder.resolve()}
                     if any(each.is_relative_to(target) for each in inside):
-                        continue  # a link back would show every image again and again under longer names
+                        continue  # a link back would list every image repeatedly under longer names
                 if may_hold(f"{key}/", prefix):
                     yield from self._walk(f"{key}/", prefix, inside)
             elif key.startswith(prefix):
                 yield _describe(Path(entry.path), key)
 
     def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
-        """See Store.get. A file system gives all of a file or an error, so `listed` is not looked at."""
+        """See Store.get. A file system returns the whole file or an error, so `listed` is ignored."""
         return read_regular_file(self.root / key, max_bytes=max_bytes)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -114,14 +114,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _describe(path: Path, key: str) -> ObjectInfo:
     try:
         status = path.stat()
-    except OSError:  # a dangling link, or one to itself: listed, and found out when it is read
+    except OSError:  # a dangling link, or one to itself: it is listed, and reading it fails
         return ObjectInfo(key=key, num_bytes=0, etag=None, modified_s=0.0)
     etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
     return ObjectInfo(key=key, num_bytes=status.st_size, etag=etag, modified_s=status.st_mtime)
 
 
 def _sync_folder(folder: Path) -> None:
-    # A rename or link is durable only once its folder is.
+    # A rename or link is durable only once its folder has been synced.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Reading a file of a local folder: only regular files are opened, and what the system refuses is told apart."""
+"""Reading a local file: only regular files are opened, and refusals of the system are told apart."""
 
 import errno
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError, RefusedObjectError
 from faceattr.errors import ConfigError, StorageError
 
-# Errors that can only be about this one name.
+# Errors that can only concern this name.
 _OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOVERFLOW, errno.EINVAL})
-# Errors of one file (its rights, a bad sector) or of all files (the folder's rights, a dying disk).
+# Errors of one file (its permissions, a bad sector) or of all files (the folder's permissions, a failing disk).
 _OF_FILE_OR_FOLDER = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOKEY})
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -22,20 +22,20 @@ _KINDS = {
 
 
 def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
-    """The bytes of a regular file. A FIFO or a device, whose reading may never end, is not opened.
+    """Reads a regular file. A FIFO or a device, which might never end, is not opened.
 
     Args:
-        path: of the file.
-        max_bytes: what the reader has room for; a larger file is not read.
+        path: path of the file.
+        max_bytes: largest size that is read; None for no limit.
 
     Raises:
         LargeObjectError: the file has more than `max_bytes`.
-        MissingObjectError: there is no file of this name.
-        RefusedObjectError: it is no regular file, or the system refuses this file.
-        StorageError: the system gives another error, which says nothing about the file.
+        MissingObjectError: there is no file with this name.
+        RefusedObjectError: it is not a regular file, or the system refuses this file.
+        StorageError: another system error, which says nothing about the file.
     """
     try:
-        _check_is_regular(path, os.stat(path))  # before it is opened: to open a device can do something already
+        _check_is_regular(path, os.stat(path))  # before opening: opening a device can have side effects
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             _check_is_regular(path, status)
@@ -43,7 +43,7 @@ def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
                 return file.read()
             if status.st_size > max_bytes:
                 raise LargeObjectError(str(path), num_bytes=status.st_size, max_bytes=max_bytes)
-            # In pieces although the size is known: the file may grow while it is read.
+            # In pieces although the size is known, since the file may grow while it is read.
             return read_stream(file.read, str(path), max_bytes=max_bytes, piece_bytes=status.st_size + 1)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise MissingObjectError(str(path)) from error
@@ -57,16 +57,16 @@ def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
 
 
 def read_stream(read: Callable[[int], bytes], name: str, *, max_bytes: int | None, piece_bytes: int = 2**20) -> bytes:
-    """What is left of a stream whose size is not known for certain before its end.
+    """Reads the rest of a stream whose size is not certain before its end.
 
     Args:
-        read: gives at most so many of the next bytes, and none at the end.
-        name: of the object, for the error.
-        max_bytes: after which reading stops.
-        piece_bytes: of one read.
+        read: returns at most the given number of next bytes, and none at the end.
+        name: name of the object, for the error.
+        max_bytes: reading stops after this many bytes; None for no limit.
+        piece_bytes: bytes per call of `read`.
 
     Raises:
-        LargeObjectError: there are more than `max_bytes`; its `num_bytes` are those that were read.
+        LargeObjectError: there are more than `max_bytes`; its `num_bytes` is the number of bytes read so far.
     """
     pieces: list[bytes] = []
     num_bytes = 0
@@ -92,16 +92,16 @@ def _check_is_regular(path: Path, status: os.stat_result) -> None:
 
 
 def make_parent(path: Path, flag: str) -> None:
-    """Makes the folder that a file is to be written to, and checks that the file can be.
+    """Creates the folder of a file that is to be written, and checks that the file can be written.
 
     Raises:
-        ConfigError: it cannot, or the name is a folder's.
+        ConfigError: it cannot be written, or the name is that of a folder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be made: {error.strerror}") from error
+        raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be created: {error.strerror}") from error
     if path.is_dir():
-        raise ConfigError(f"{flag} {path}: expected a file's name, found a folder")
+        raise ConfigError(f"{flag} {path}: expected a file name, found a folder")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be written")

@@ -1,8 +1,8 @@
-"""Stores: one small interface over a local folder, an S3 bucket and what pyarrow can read besides.
+"""Stores: one small interface over a local folder, an S3 bucket, and other file systems that pyarrow can read.
 
-A store is rooted at a URI; keys are relative to it and use `/`. Runs need exactly one strong guarantee of a store:
-`put_if_absent` has one winner, and a reader sees a whole object or none. Local folders give it by hard links, S3 by
-conditional PUT; other file systems can be read but not written.
+A store is rooted at a URI; keys are relative to it and use `/`. Runs need one strong guarantee from a store:
+`put_if_absent` has exactly one winner, and a reader sees a whole object or none. Local folders provide it by hard
+links, S3 by conditional PUT; other file systems can be read but not written.
 
 Credentials come from each process's environment or role, never from a URI or a config (a config is pickled into tasks
 and saved with outputs).
@@ -24,16 +24,16 @@ _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,255}")
 
 
 def open_store(uri: str, options: StorageConfig | None = None) -> Store:
-    """The store rooted at `uri`: a local path, `file://`, `s3://bucket/prefix` or anything pyarrow can open.
+    """Opens the store rooted at `uri`: a local path, `file://`, `s3://bucket/prefix` or any URI that pyarrow can open.
 
     Raises:
-        ConfigError: the URI cannot be used: unknown scheme, credentials inside it, no bucket.
+        ConfigError: the URI cannot be used: unknown scheme, credentials in it, no bucket.
     """
     check_no_credentials(uri, "a store's URI")
     options = options or StorageConfig()
     scheme = _SCHEME.match(normalise_address(uri))
     if scheme is None:
-        # Not normalised any further: the roots in the plans of earlier runs may hold `..`.
+        # Not normalised further: roots in the plans of earlier runs may contain `..`.
         return LocalStore(Path(local_part(uri)))
     uri = normalise_address(uri)
     match scheme.group(1):
@@ -47,10 +47,10 @@ def open_store(uri: str, options: StorageConfig | None = None) -> Store:
 
 
 def open_output(uri: str, options: StorageConfig | None = None) -> Store:
-    """The store of a run folder: `open_store`, for places that can be written exactly once.
+    """Opens the store of a run folder: `open_store` for stores with exactly-once writes.
 
     Raises:
-        ConfigError: the URI cannot be used, or not for writing.
+        ConfigError: the URI cannot be used, or cannot be written.
     """
     uri = resolve_address(uri, "--output")
     scheme = _SCHEME.match(uri)

@@ -1,8 +1,8 @@
-"""How long a process waits for a store that does not answer: to a deadline, and for moments only on its way out.
+"""How long a process waits for a store that does not answer: until a deadline, and only briefly while it exits.
 
-A process that has been told to stop must not sit out the retries of its threads, one deadline after the other. So
-there is one fact for the whole process, `leave`: from then on every wait ends at once, and an operation that is begun
-still is tried for `LEAVING_S`.
+A process that was told to stop must not wait for the retries of all its threads, one deadline after the other.
+Therefore `leave` sets a flag for the whole process: from then on every wait ends at once, and an operation that is
+started later is retried for `LEAVING_S` only.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from faceattr.errors import FaceattrError
 logger = logging.getLogger(__name__)
 LEAVING_S = 2.0
 _MAX_PAUSE_S = 5.0
-# A connection attempt or a read inside the client is not interrupted; what hangs longer than this is left behind.
+# A connection attempt or a read inside the client cannot be interrupted; a call that hangs longer than this is left.
 _LAST_WORDS_S = 5.0
 _leaving = threading.Event()
 
 
 def leave() -> None:
-    """Ends all waits of this process, now and from now on. Safe to be called in a signal handler."""
+    """Ends all waits of this process, now and in the future. Safe to call in a signal handler."""
     _leaving.set()
 
 
 def stay() -> None:
-    """Takes `leave` back: for processes that go on after a command, such as notebooks and tests."""
+    """Reverts `leave`, for processes that continue after a command, such as notebooks and tests."""
     _leaving.clear()
 
 
 def is_leaving() -> bool:
-    """Whether this process is on its way out."""
+    """Whether this process is exiting."""
     return _leaving.is_set()
 
 
@@ -42,7 +42,7 @@ class Patience:
     """The retries of one operation.
 
     Args:
-        deadline_s: how long it is retried, seconds.
+        deadline_s: how long it is retried, in seconds.
     """
 
     def __init__(self, deadline_s: float) -> None:
@@ -52,27 +52,27 @@ class Patience:
 
     @property
     def waited_s(self) -> float:
-        """Seconds since the operation was begun."""
+        """Seconds since the operation started."""
         return time.monotonic() - self._started_s
 
     def pause(self) -> bool:
-        """Waits before the next attempt. False, at once, if there is to be none."""
+        """Waits before the next attempt; returns False at once if there is none."""
         most_s = min(self._deadline_s, LEAVING_S) if is_leaving() else self._deadline_s
         if self.waited_s + self._pause_s > most_s:
             return False
-        # Full jitter, so that many readers do not come back at the same moment.
+        # Full jitter, so that many readers do not retry at the same moment.
         pause_s = random.uniform(0.5, 1.0) * self._pause_s
         self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
         if is_leaving():
             time.sleep(pause_s)
             return True
-        # Woken by `leave`: an operation that has waited longer than LEAVING_S by then is given up.
+        # Woken by `leave`: an operation that has already waited longer than LEAVING_S is given up.
         return not _leaving.wait(pause_s) or self.waited_s < LEAVING_S
 
 
 @contextlib.contextmanager
 def leaving() -> Iterator[None]:
-    """The way out of a failed run: no wait in the block, or in other threads while it runs, lasts."""
+    """Marks the process as exiting in the block: waits in it, and of other threads meanwhile, end at once."""
     was_leaving = is_leaving()
     leave()
     try:
@@ -83,11 +83,11 @@ def leaving() -> Iterator[None]:
 
 
 def say_last_words(action: Callable[[], object], what: str) -> None:
-    """Runs something that is written on the way out of a failed run: shortly, and without masking the first error.
+    """Runs a final write of a failed run, briefly and without hiding the first error.
 
     Args:
-        action: writes it; an error of ours is logged, not raised.
-        what: is written, for the log.
+        action: writes; a FaceattrError is logged, not raised.
+        what: what is written, for the log.
     """
 
     def run() -> None:
@@ -96,7 +96,7 @@ def say_last_words(action: Callable[[], object], what: str) -> None:
         except FaceattrError as error:
             logger.warning("not written on the way out: %s: %s", what, error)
 
-    # A daemon thread: one that hangs in a read that no one answers must not keep the process.
+    # A daemon thread, since a read that hangs must not keep the process alive.
     thread = threading.Thread(target=run, name="last-words", daemon=True)
     with leaving():
         thread.start()
@@ -106,7 +106,7 @@ def say_last_words(action: Callable[[], object], what: str) -> None:
 
 
 def write_on_the_way_out(action: Callable[[], object], what: str) -> None:
-    """For `finally`: runs an action; where an error is on its way up already, as `say_last_words` does."""
+    """For `finally` blocks: runs an action; while an exception propagates, it does so as `say_last_words` does."""
     if sys.exc_info()[1] is None:
         action()
     else:

@@ -1,8 +1,7 @@
-"""Ranged reading of Parquet and text files: the footer and single row groups, not whole objects.
+"""Ranged reads of Parquet and text files: the footer and single row groups instead of whole objects.
 
-S3 is read through the client that reads and writes all else (`faceattr.data.stores.s3`), not through pyarrow's own:
-that one resolves endpoint, region, profile and addressing style differently, so the two would speak to different
-stores.
+S3 is read through the client used for everything else (`faceattr.data.stores.s3`), not through pyarrow's own client:
+that one resolves endpoint, region, profile and addressing style differently, so the two would use different stores.
 """
 
 import io
@@ -20,20 +19,20 @@ from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import StorageError
 
-# What a Parquet file's footer usually takes; small files come whole with it.
+# The usual size of a Parquet file's footer; small files are fetched whole with it.
 _TAIL_BYTES = 64 * 2**10
-# What is fetched where a file is read from its start on, and the part of a larger read that one connection fetches.
+# What is fetched ahead when a file is read from its start, and the part of a larger read that one connection fetches.
 _AHEAD_BYTES = 4 * 2**20
 _PART_BYTES = 8 * 2**20
 _CONNECTIONS = 4
 
 
 def open_ranged(uri: str, storage: StorageConfig) -> pa.NativeFile:
-    """A seekable file that reads only what is asked for.
+    """Opens a seekable file that fetches only the requested bytes.
 
     Raises:
         FileNotFoundError: there is no such object.
-        ConfigError: the URI holds credentials, or the store's settings cannot be used.
+        ConfigError: the URI contains credentials, or the store's settings cannot be used.
         StorageError: an outage or a refusal; also while the file is read.
     """
     uri = resolve_address(uri, "a file's URI")
@@ -97,7 +96,7 @@ class _S3File(io.RawIOBase):
         for held, first in ((self._tail, self._size - len(self._tail)), (self._ahead, self._ahead_start)):
             if first <= start and start + num_bytes <= first + len(held):
                 return held[start - first : start - first + num_bytes]
-        if start == self._ahead_start + len(self._ahead) and num_bytes < _AHEAD_BYTES:  # read on from where it stood
+        if start == self._ahead_start + len(self._ahead) and num_bytes < _AHEAD_BYTES:  # continues the previous read
             self._ahead = self._fetch(start, min(_AHEAD_BYTES, self._size - start))
             self._ahead_start = start
             return self._ahead[:num_bytes]
@@ -118,9 +117,9 @@ class _S3File(io.RawIOBase):
         try:
             found = self._store.get_range(self._key, start, end - start)
         except MissingObjectError as error:
-            raise FileNotFoundError(f"{join_uri(self._store.uri, self._key)} is gone while it is read") from error
+            raise FileNotFoundError(f"{join_uri(self._store.uri, self._key)} was deleted while it was read") from error
         if (found.size, found.etag) != (self._size, self._etag):
             raise StorageError(f"{join_uri(self._store.uri, self._key)} was replaced while it was read; start again")
         if len(found.data) != end - start:
-            raise StorageError(f"{join_uri(self._store.uri, self._key)}: {len(found.data)} of {end - start} bytes came")
+            raise StorageError(f"{join_uri(self._store.uri, self._key)}: got {len(found.data)} of {end - start} bytes")
         return found.data

@@ -1,7 +1,7 @@
-"""A store on S3 or anything that speaks it, through boto3.
+"""A store on S3 or any compatible service, through boto3.
 
-boto3 and not pyarrow: one GET an object instead of HEAD and GET, stored checksums are verified, and conditional PUT
-is there. Every operation is retried until a deadline; what is left after it is an outage (StorageError), which is
+boto3 instead of pyarrow: it needs one GET per object instead of HEAD and GET, verifies stored checksums, and offers
+conditional PUT. Every operation is retried until a deadline; a failure after it is an outage (StorageError), which is
 never taken for a fact about one object.
 """
 
@@ -24,7 +24,7 @@ from faceattr.errors import ConfigError, StorageError
 
 _T = TypeVar("_T")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-# Bodies of another length than the listing's, before the object counts as one that the store cannot give.
+# Number of bodies whose length differs from the listing's after which the object counts as unreadable.
 _MOST_SHORT_ANSWERS = 6
 
 
@@ -34,7 +34,7 @@ class S3Range:
 
     Attributes:
         data: the bytes.
-        size: of the whole object.
+        size: size of the whole object, in bytes.
         etag: changes when the content does.
     """
 
@@ -44,7 +44,7 @@ class S3Range:
 
 
 class _CutBodyError(Exception):
-    """The connection ended before the promised number of bytes, or what came is not the answer to the question."""
+    """The connection ended before the promised number of bytes, or the answer does not match the request."""
 
 
 _TRANSIENT = (
@@ -60,19 +60,19 @@ _TRANSIENT = (
 
 
 def s3_client(endpoint_url: str | None) -> Any:
-    """The one S3 client of this process: whole objects, listings and ranges are read through it, and runs written.
+    """Returns the S3 client of this process, used for whole objects, listings, ranges and all writes.
 
     boto3 resolves the endpoint, region, addressing style, credentials and profile from `AWS_*` and `~/.aws`; a second
     client would resolve them in its own way and send a private bucket's name elsewhere. `AWS_REQUEST_PAYER=requester`
     is honoured, as by GDAL.
 
     Args:
-        endpoint_url: wins over all of these.
+        endpoint_url: overrides the endpoint from the environment.
 
     Raises:
         ConfigError: the settings cannot be used.
     """
-    # Not by the environment alone: a forked process must not share connections.
+    # The process id is part of the key, since a forked process must not share connections.
     settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     return _make_client(endpoint_url, os.getpid(), os.environ.get("HOME"), settings)
 
@@ -86,7 +86,7 @@ def _make_client(endpoint_url: str | None, _pid: int, _home: str | None, _settin
             config=botocore.config.Config(
                 connect_timeout=5,
                 read_timeout=30,
-                # One quick retry inside; ours, with the deadline, is around it.
+                # One quick retry inside boto3; our retries, with the deadline, are around it.
                 retries={"mode": "standard", "total_max_attempts": 2},
                 max_pool_connections=64,
             ),
@@ -107,7 +107,7 @@ def _pay(params: dict[str, Any], model: Any, **_: Any) -> None:
 
 
 class S3Store:
-    """Objects below `s3://bucket/prefix`. Methods are described in `faceattr.data.stores.open.Store`; thread-safe."""
+    """Objects below `s3://bucket/prefix`. See `faceattr.data.stores.store.Store` for the methods; thread-safe."""
 
     def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None, deadline_s: float) -> None:
         self._bucket = bucket
@@ -122,8 +122,8 @@ class S3Store:
 
         def fetch() -> dict[str, Any]:
             page: dict[str, Any] = self._client.list_objects_v2(**request)
-            if "IsTruncated" not in page:  # boto3 reads an empty or foreign document as a listing of nothing
-                raise _CutBodyError("the answer is no listing")
+            if "IsTruncated" not in page:  # boto3 reads an empty or unrelated document as an empty listing
+                raise _CutBodyError("the answer is not a listing")
             return page
 
         while True:
@@ -142,19 +142,19 @@ class S3Store:
             request["ContinuationToken"] = page["NextContinuationToken"]
 
     def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
-        """See Store.get. The length is checked, and the checksum where the store keeps one.
+        """See Store.get. The length is checked, and also the checksum if the store has one.
 
-        A body may be short and its headers agree with it; a listed object's size tells. An object that was replaced
-        since has another ETag, and is taken as it is now.
+        A truncated body may have matching headers; the size of the listed object reveals it. An object that was
+        replaced since the listing has another ETag, and its present content is returned.
         """
         attempts = itertools.count(1)
 
         def fetch() -> bytes:
-            # boto3 asks for the checksum by itself, unless AWS_RESPONSE_CHECKSUM_VALIDATION=when_required.
+            # boto3 requests the checksum by default, unless AWS_RESPONSE_CHECKSUM_VALIDATION=when_required.
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             num_bytes = int(answer["ContentLength"])
             if max_bytes is not None and num_bytes > max_bytes:
-                answer["Body"].close()  # the headers have told the size: no request of its own, and no byte is fetched
+                answer["Body"].close()  # the headers contain the size: no extra request, and no body is fetched
                 raise LargeObjectError(key, num_bytes=num_bytes, max_bytes=max_bytes)
             data: bytes = answer["Body"].read()
             if len(data) != num_bytes:
@@ -173,15 +173,15 @@ class S3Store:
         return self._call("read", key, fetch)
 
     def get_range(self, key: str, start: int, num_bytes: int) -> "S3Range":
-        """Some bytes of an object.
+        """Returns some bytes of an object.
 
         Args:
-            key: of the object.
-            start: of the first byte; negative counts from the object's end, and `num_bytes` is then not looked at.
-            num_bytes: how many; 1 or more.
+            key: key of the object.
+            start: first byte; a negative value counts from the object's end, and `num_bytes` is then ignored.
+            num_bytes: number of bytes; 1 or more.
 
         Raises:
-            MissingObjectError: there is none.
+            MissingObjectError: there is no such object.
             StorageError: an outage or a refusal.
         """
         wanted = f"bytes={start}" if start < 0 else f"bytes={start}-{start + num_bytes - 1}"
@@ -191,13 +191,13 @@ class S3Store:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=wanted)
             except botocore.exceptions.ClientError as error:
                 if start < 0 and code_of(error) in ("InvalidRange", "416"):
-                    return S3Range(data=b"", size=0, etag="")  # no byte of an empty object can be asked for
+                    return S3Range(data=b"", size=0, etag="")  # a range of an empty object is not satisfiable
                 raise
             place = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
             length = int(answer["ContentLength"])
             if place is None and not (start <= 0 and length <= max(-start, num_bytes)):
                 answer["Body"].close()
-                raise StorageError(f"cannot read {self.uri}/{key} in parts: the store does not answer to Range")
+                raise StorageError(f"cannot read {self.uri}/{key} in parts: the store does not support Range")
             first, last, size = map(int, place.groups()) if place else (0, length - 1, length)
             data: bytes = answer["Body"].read()
             if len(data) != last - first + 1 or (start >= 0 and (first != start or len(data) > num_bytes)):
@@ -231,7 +231,7 @@ class S3Store:
         self._call("delete", key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
 
     def _call(self, verb: str, key: str, operation: Callable[[], _T], *, conditional: bool = False) -> _T:
-        """Runs an operation until it answers, or the deadline has passed."""
+        """Runs an operation until it succeeds, fails permanently, or the deadline has passed."""
         patience = Patience(self._deadline_s)
         where = f"s3://{self._bucket}/{self._prefix}{key}"
         while True:

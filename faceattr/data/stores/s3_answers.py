@@ -1,14 +1,14 @@
-"""What the error answers of an S3 store mean: about one object, about all of them, or about this moment.
+"""The meaning of an S3 store's error answers: about one object, about all objects, or temporary.
 
-Permanent answers are told apart from those that ask to come again, so that nobody waits for what will not change.
+Permanent answers are distinguished from temporary ones, so that nobody waits for something that cannot change.
 """
 
 from typing import Literal
 
 import botocore.exceptions
 
-# What the store's error codes mean; the codes that no table names are told apart by their HTTP status (`judge_answer`).
-# Only what the store itself says of the object: a bare 404 may come from a gateway that has lost its backend.
+# Meanings of the store's error codes; codes in no table are classified by their HTTP status (`judge_answer`).
+# "Missing" needs the store's own statement about the object: a bare 404 may come from a gateway without its backend.
 _MISSING_CODES = frozenset({"NoSuchKey"})
 EXISTS_CODES = frozenset({"PreconditionFailed", "412"})
 # Facts about one object, whoever asks: it is archived, or no object can have this name.
@@ -22,7 +22,7 @@ _OBJECT_CODES = frozenset(
         "XMinioInvalidObjectName",
     }
 )
-# Refusals of the caller, the bucket or the request as such, whatever the object. Waiting will not change them.
+# Refusals of the caller, the bucket or the request itself, whatever the object. Waiting does not change them.
 _STORE_CODES = frozenset(
     {
         "401",
@@ -50,9 +50,9 @@ _STORE_CODES = frozenset(
         "UnrecognizedClientException",
     }
 )
-# Refused for want of a right, to this object or to all of them.
+# A permission is missing, for this object or for all objects.
 _DENIED_CODES = frozenset({"AccessDenied", "AllAccessDisabled", "403", "Forbidden"})
-# Answers of status 4xx that ask to come again; so do all 5xx.
+# Answers with a 4xx status that are temporary, as all 5xx are.
 _RETRIED_CODES = frozenset(
     {
         "BadDigest",
@@ -71,12 +71,12 @@ _MAX_WORDS = 200
 
 
 def code_of(error: botocore.exceptions.ClientError) -> str:
-    """The store's code, or the HTTP status where there is none."""
+    """Returns the store's error code, or the HTTP status if there is none."""
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
 def judge_answer(error: botocore.exceptions.ClientError, verb: str) -> Verdict:
-    """What an error answer is about."""
+    """Classifies an error answer."""
     code = code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _MISSING_CODES:
@@ -89,30 +89,30 @@ def judge_answer(error: botocore.exceptions.ClientError, verb: str) -> Verdict:
         return "this object or all"
     if code in _RETRIED_CODES or status in _RETRIED_STATUSES or "Throttl" in code or not 400 <= status < 500:
         return "transient"
-    # An odd key, a header that the store does not know ... whatever it is, asking again will not change it.
+    # An odd key, a header that the store does not know ... whatever the cause, a retry will not change it.
     return "this object or all" if verb == "read" else "the store"
 
 
 def words_of(error: botocore.exceptions.ClientError) -> str:
-    """The store's own words, in one line."""
+    """Returns the store's own message in one line."""
     message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
     return f"{code_of(error)}: {message}"[:_MAX_WORDS] if message else code_of(error)
 
 
 def find_remedy(error: botocore.exceptions.ClientError, verb: str, *, conditional: bool, checksums: bool) -> str:
-    """What mends a permanent refusal, as far as its words and the request tell; one or two sentences.
+    """Returns how to resolve a permanent refusal, as far as its text and the request tell, in one or two sentences.
 
     Args:
         error: the refusal.
-        verb: what was tried: read, write, list, delete.
+        verb: the attempted operation: read, write, list, delete.
         conditional: whether the request had `If-None-Match`.
         checksums: whether boto3 adds its own checksums, as newer versions do by default.
     """
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code, words = code_of(error), words_of(error).lower()
-    # A store that does not know a header says so in one of these ways; 403 and the like are about rights.
+    # A store that does not know a header says so in one of these ways; 403 and similar concern permissions.
     if code in _STORE_CODES - {"NotImplemented"} or status not in (400, 405, 411, 415, 422, 501):
-        return "Check the bucket's name, the endpoint and the rights of the credentials in the environment or role."
+        return "Check the bucket's name, the endpoint and the permissions of the credentials (environment or role)."
     about_condition = any(word in words for word in ("none-match", "conditional", "precondition"))
     about_checksum = any(word in words for word in ("checksum", "sha256", "crc", "trailer", "chunked", "content-md5"))
     remedies = []

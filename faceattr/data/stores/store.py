@@ -1,4 +1,4 @@
-"""The interface of every store, and what stores speak of: objects, the absence of one, and the refusal of one."""
+"""The interface of all stores, and their terms: objects, a missing object, a refused object."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class ObjectInfo:
     """One listed object.
 
     Attributes:
-        key: relative to the store's root, with `/`.
-        num_bytes: size.
-        etag: changes when the content does; None where the store has none.
+        key: key relative to the store's root, with `/`.
+        num_bytes: size in bytes.
+        etag: changes when the content does; None if the store has none.
         modified_s: last modification by the store's clock, Unix seconds.
     """
 
@@ -25,14 +25,14 @@ class ObjectInfo:
 
 
 class MissingObjectError(Exception):
-    """There is no object under this key: proven by the store's own answer, never concluded from silence."""
+    """There is no object with this key: stated by the store's own answer, never inferred from a missing answer."""
 
 
 class LargeObjectError(Exception):
-    """The object has more bytes than the reader wants; they were not fetched.
+    """The object has more bytes than the reader accepts; they were not fetched.
 
     Attributes:
-        num_bytes: size of the object.
+        num_bytes: size of the object in bytes.
     """
 
     def __init__(self, key: str, *, num_bytes: int, max_bytes: int) -> None:
@@ -41,15 +41,15 @@ class LargeObjectError(Exception):
 
 
 class RefusedObjectError(StorageError):
-    """The store answered, and refused to give this object; asking again will not change that.
+    """The store answered, and refused to return this object; a retry will not change that.
 
-    A StorageError, since a run cannot go on without its own files. Where an image is read, `ObjectReader` decides
-    whether the refusal is a fact about the image.
+    A StorageError, since a run cannot continue without its own files. For an image, `ObjectReader` decides whether the
+    refusal is a fact about the image.
 
     Attributes:
-        detail: the store's own words.
-        is_certain: whether the answer can only be about this object (it is archived, its name is too long). Otherwise
-            it may as well be the answer to every read, since rights can be lost.
+        detail: the store's own message.
+        is_certain: whether the answer can only concern this object (it is archived, its name is too long). Otherwise
+            every read might get the same answer, since permissions can be lost.
     """
 
     def __init__(self, message: str, *, detail: str = "", is_certain: bool = False) -> None:
@@ -59,37 +59,37 @@ class RefusedObjectError(StorageError):
 
 
 class Store(Protocol):
-    """A rooted key-value store of whole objects. All methods raise StorageError on outage or refusal."""
+    """A rooted key-value store of whole objects. All methods raise StorageError on an outage or refusal."""
 
     uri: str
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key starts with `prefix`, recursively, streaming, in no promised order; no folder markers."""
+        """Yields objects whose key starts with `prefix`, recursively, in any order, without folder markers."""
         ...
 
     def get(self, key: str, *, max_bytes: int | None = None, listed: ObjectInfo | None = None) -> bytes:
-        """The whole object.
+        """Returns the whole object.
 
         Args:
-            key: of the object.
-            max_bytes: what the reader has room for; a larger object is not fetched.
-            listed: what a listing said of it; a body of another size is not taken while the object is the same.
+            key: key of the object.
+            max_bytes: largest size that is fetched; None for no limit.
+            listed: the object's entry in a listing; a body of another size is not accepted if the etag is unchanged.
 
         Raises:
-            MissingObjectError: there is none.
-            RefusedObjectError: it is kept back.
+            MissingObjectError: there is no such object.
+            RefusedObjectError: the store refuses it.
             LargeObjectError: it has more than `max_bytes`.
         """
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Writes a new object. Returns False, writing nothing, if the key exists (perhaps by our own lost answer)."""
+        """Writes a new object. Returns False without writing if the key exists (perhaps from our own lost answer)."""
         ...
 
     def put(self, key: str, data: bytes) -> None:
-        """Writes or replaces an object, atomically for readers. For files that one writer owns."""
+        """Writes or replaces an object, atomically for readers. For files with a single writer."""
         ...
 
     def delete(self, key: str) -> None:
-        """Removes an object; no error if there is none."""
+        """Deletes an object; no error if there is none."""
         ...

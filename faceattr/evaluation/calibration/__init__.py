@@ -1,1 +1,1 @@
-"""Calibration: maps from scores to probabilities, the choice of one, and how good it is."""
+"""Calibration: maps from scores to probabilities, the choice of a map, and measures of calibration error."""

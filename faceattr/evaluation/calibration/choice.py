@@ -1,8 +1,8 @@
-"""Whether a calibration helps, by rows of validation that did not fit it.
+"""Decides whether a calibration helps, by validation rows that were not used to fit it.
 
-Validation is cut into five folds, whole clusters (`clusters.py`) in one; each fold is scored by a calibration fitted on
-the other four. Where the log loss of all rows is no less than that of the scores as the model gives them, nothing is
-calibrated. So the test split judges the choice and has no part in it.
+Validation is split into five folds that keep clusters (`clusters.py`) whole. Each fold is scored by a calibration
+fitted on the other four. If the log loss over all rows does not fall below that of the uncalibrated scores, the model
+stays uncalibrated. So the choice needs no test rows.
 """
 
 import warnings
@@ -23,14 +23,14 @@ _FOLDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTrial:
-    """What cross-fitting on validation found.
+    """Result of cross-fitting a calibration on validation.
 
     Attributes:
-        method: that was tried.
-        folds: number of them.
-        by: `group` where whole clusters lie in one fold, else `row`.
-        log_loss_before: mean over rows, nats, of the scores as the model gives them.
-        log_loss_after: the same of scores calibrated by the other folds.
+        method: method that was tried.
+        folds: number of folds.
+        by: `group` if folds keep whole clusters together, else `row`.
+        log_loss_before: mean over rows, in nats, of the uncalibrated scores.
+        log_loss_after: the same of scores calibrated on the other folds.
     """
 
     method: str
@@ -41,7 +41,7 @@ class CalibrationTrial:
 
     @property
     def kept(self) -> bool:
-        """Whether it helped."""
+        """Whether the calibration lowered the log loss."""
         return self.log_loss_after < self.log_loss_before
 
     def __str__(self) -> str:
@@ -54,10 +54,10 @@ class CalibrationTrial:
 
 
 def choose_calibration(judged: JudgedRows, method: Method) -> tuple[Mapping[str, Any] | None, CalibrationTrial | None]:
-    """Settings fitted on all rows if that helps, else None; and what was found, None where nothing can be tried.
+    """Returns settings fitted on all rows if calibration helps, else None; and the trial, None if none is possible.
 
     Args:
-        judged: rows of validation, with the model's outputs and uncalibrated scores.
+        judged: validation rows with the model's outputs and uncalibrated scores.
         method: see `calibration.choose_method`.
     """
     chosen = choose_method(judged, method)
@@ -74,7 +74,7 @@ def _cross_fit(judged: JudgedRows, method: FittedMethod) -> CalibrationTrial | N
     units = len(judged) if clusters is None else len(np.unique(clusters))
     if units < 2:
         return None
-    # Seldom classes must not be in one fold alone: as many folds as the second most frequent class has rows, at most.
+    # A rare class must not be in one fold alone: at most as many folds as the second most frequent class has rows.
     seldom = int(np.sort(np.bincount(judged.labels))[-2])
     folds = min(_FOLDS, units, seldom)
     split: StratifiedKFold | GroupKFold
@@ -85,7 +85,7 @@ def _cross_fit(judged: JudgedRows, method: FittedMethod) -> CalibrationTrial | N
     outputs = judged.outputs[:, None] if judged.outputs.ndim == 1 else judged.outputs
     after = np.zeros(len(judged))
     with warnings.catch_warnings():
-        # sklearn warns of classes with fewer rows than folds; some training parts lack such a class, as they may.
+        # sklearn warns of classes with fewer rows than folds; a fold's training rows may lack such a class.
         warnings.simplefilter("ignore", UserWarning)
         parts = list(split.split(outputs, judged.labels, clusters))
     for others, rows in parts:

@@ -1,4 +1,4 @@
-"""The log loss of each row: a proper score, least in the mean where scores are the true probabilities."""
+"""Log loss per row: a proper score, whose mean is smallest if the scores are the true probabilities."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ _LEAST = np.finfo(np.float64).eps
 
 
 def compute_log_losses(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """float64 [n]: minus the natural logarithm of the score of the true class, which counts as 2.2e-16 at least.
+    """Returns float64 [n]: the negative natural logarithm of the true class's score, clipped to at least 2.2e-16.
 
     Their mean is scikit-learn's `log_loss`.
 
     Args:
-        labels: int64 [n].
-        scores: float64 [n] of class 1 of two, or [n, C].
+        labels: int64 [n], class indices.
+        scores: float64 [n], the score of class 1 of two, or [n, C].
     """
     if scores.ndim == 1:
         own = np.where(labels == 1, scores, 1 - scores)

@@ -1,12 +1,12 @@
-"""Scores that mean what they say: of the faces scored 0.8, eight in ten have the attribute.
+"""Calibration maps from scores to probabilities: of the faces scored 0.8, eight in ten have the attribute.
 
 Fitted on validation rows, stored in the model as JSON, and applied by `faceattr.evaluation.scores`:
 
-    {"method": "temperature", "temperature": T, ...}          keeps the order of scores, one number
-    {"method": "isotonic", "curves": [{"x": [...], "y": [...]}], ...}   any rising curve, needs more rows
+    {"method": "temperature", "temperature": T, ...}          keeps the order of scores; one parameter
+    {"method": "isotonic", "curves": [{"x": [...], "y": [...]}], ...}   any increasing curve; needs more rows
 
-Both are the parts of scikit-learn's CalibratedClassifierCV: the temperature of least log loss, and IsotonicRegression
-(of several classes, one curve each, divided by their sum).
+Both are the parts of scikit-learn's CalibratedClassifierCV: the temperature with the lowest log loss, and
+IsotonicRegression (for several classes one curve per class, divided by their sum).
 """
 
 from typing import Any, Literal
@@ -22,20 +22,20 @@ Method = Literal["temperature", "isotonic", "none"]
 FittedMethod = Literal["temperature", "isotonic"]
 CALIBRATION_BINS = 15
 MIN_ROWS = 20
-"""Fewer rows, or fewer than two of a kind, calibrate nothing."""
+"""With fewer rows, or fewer than two rows of a class, nothing is calibrated."""
 MIN_ISOTONIC_ROWS = 200
-"""Fewer rows than that overfit a curve; a temperature is fitted instead."""
-# A temperature outside says that the rows are separated without a fault or scored at random, not how sure to be.
+"""With fewer rows a curve would overfit, and a temperature is fitted instead."""
+# A temperature out of this range means perfectly separated rows or random scores; it does not measure confidence.
 _TEMPERATURES = (0.05, 20.0)
 
 
 def compute_ece(right: np.ndarray, scores: np.ndarray, num_bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error: mean over rows of |share that is right - mean score| in the row's bin of scores.
+    """Returns the expected calibration error: the mean over rows of |share correct - mean score| in the row's bin.
 
     Args:
-        right: bool [n]; of a binary attribute whether the label is yes, else whether the likeliest class is right.
-        scores: float [n] in [0, 1]; P(yes), or the score of the likeliest class.
-        num_bins: of equal width.
+        right: bool [n]; for a binary attribute whether the label is positive, else whether the top class is correct.
+        scores: float [n] in [0, 1]; P(yes), or the score of the top class.
+        num_bins: number of bins of equal width.
     """
     if not len(scores):
         return float("nan")
@@ -45,31 +45,30 @@ def compute_ece(right: np.ndarray, scores: np.ndarray, num_bins: int = CALIBRATI
 
 
 def place_in_bins(scores: np.ndarray, num_bins: int = CALIBRATION_BINS) -> np.ndarray:
-    """int64 [n]: the bin of each score; 1 is in the last."""
+    """Returns the bin index of each score, int64 [n]; a score of 1 is in the last bin."""
     return np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
 
 
 def choose_method(judged: JudgedRows, method: Method) -> FittedMethod | None:
-    """What can be fitted on these rows, or None where there is nothing to fit or too few rows.
+    """Returns the method that can be fitted on these rows, or None if there is nothing to fit or too few rows.
 
-    `isotonic` falls back to a temperature under 200 rows; ages and identities are not calibrated.
+    `isotonic` falls back to a temperature below 200 rows; ages and identities are not calibrated.
     """
-    kind = judged.attribute.kind
-    counts = np.bincount(judged.labels, minlength=2) if kind in ("binary", "multiclass") else np.zeros(1)
+    counts = np.bincount(judged.labels, minlength=2) if judged.attribute.has_class_scores else np.zeros(1)
     if method == "none" or len(judged) < MIN_ROWS or (counts > 1).sum() < 2:
         return None
     return "isotonic" if method == "isotonic" and len(judged) >= MIN_ISOTONIC_ROWS else "temperature"
 
 
 def fit_settings(judged: JudgedRows, method: FittedMethod) -> dict[str, Any]:
-    """JSON settings for `faceattr.evaluation.scores`, with the number of rows.
+    """Fits JSON settings for `faceattr.evaluation.scores`, which include the number of rows.
 
     Args:
-        judged: rows, with the model's outputs, that must not be judged by the settings.
-        method: of `choose_method`.
+        judged: rows with the model's outputs; these rows must not be evaluated with the fitted settings.
+        method: result of `choose_method`.
     """
     logits = judged.outputs.astype(np.float64)
-    if judged.attribute.kind == "binary":
+    if judged.attribute.is_yes_no:
         logits = np.stack([np.zeros_like(logits), logits], 1)
     if method == "isotonic":
         return {"method": "isotonic", "curves": _fit_curves(judged, _softmax(logits)), "num_rows": len(judged)}
@@ -88,13 +87,13 @@ def _fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _fit_curves(judged: JudgedRows, scores: np.ndarray) -> list[dict[str, list[float]]]:
-    classes = [1] if judged.attribute.kind == "binary" else range(scores.shape[1])
-    # By the rule of succession: that none of n rows had the class does not say that none ever has, and a score of 0
-    # that is wrong once has an infinite log loss.
+    classes = [1] if judged.attribute.is_yes_no else range(scores.shape[1])
+    # Rule of succession: that none of n rows has the class does not prove that it never occurs, and a score of 0 that
+    # is wrong once has an infinite log loss.
     least = 1 / (len(judged) + 2)
     curves = []
     for index in classes:
-        # float32, as the model's scores are, so that knots stay apart.
+        # float32 as the model's scores, so that knots stay distinct.
         of_class = scores[:, index].astype(np.float32).astype(np.float64)
         regression = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
         fitted = regression.fit(of_class, judged.labels == index)

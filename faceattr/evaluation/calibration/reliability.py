@@ -1,16 +1,16 @@
-"""Whether scores mean what they say: the curve of shares over scores, and how far it is from the diagonal.
+"""Reliability curve: the share of correct rows as a function of the score, and its distance from the diagonal.
 
-Bins hold about equally many rows (adaptive bins; Nguyen & O'Connor 2015, EMNLP), at least 20, and never part equal
-scores: where scores pile up, bins are narrow, and none rests on one image.
+Bins contain about equally many rows (adaptive bins; Nguyen & O'Connor 2015, EMNLP), at least 20, and never separate
+equal scores: bins are narrow where scores are dense, and none depends on a single image.
 
-`calibration_error` is the root of the mean squared gap over bins, debiased: a gap of noise alone is not 0 when squared
-but its variance, which is subtracted (Bröcker 2012, Climate Dynamics 39; Kumar, Liang & Ma 2019, "Verified uncertainty
-calibration", NeurIPS). Of calibrated scores it is 0 in the mean before the root is taken. Like every binned measure it
-does not see gaps that cancel within a bin.
+`calibration_error` is the square root of the mean squared gap over bins, debiased: the square of a gap of pure noise
+is not 0 but its variance, which is subtracted (Bröcker 2012, Climate Dynamics 39; Kumar, Liang & Ma 2019, "Verified
+uncertainty calibration", NeurIPS). For calibrated scores its expectation is 0 before the square root is taken. Like
+every binned measure it does not see gaps that cancel within a bin.
 
-The usual `ece` (`calibration.compute_ece`) keeps its noise: of calibrated scores it falls as 1 / sqrt(rows) and is
-never 0, and each draw of a bootstrap adds the noise once more. It is given for comparison with published figures,
-without an interval.
+The usual `ece` (`calibration.compute_ece`) keeps its noise: for calibrated scores it falls as 1 / sqrt(rows) and is
+never 0, and each bootstrap draw adds the noise once more. It is given for comparison with published figures, without
+an interval.
 """
 
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ MIN_BIN_ROWS = 20
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """One entry a bin, in rising order of scores.
+    """One entry per bin, in increasing order of scores.
 
     Attributes:
         score: float64 [bins], mean score.
-        share: float64 [bins], share of rows that are right.
-        low: float64 [bins], of the share's Wilson interval; NaN where it is not known.
-        high: the same.
-        count: int64 [bins], rows.
+        share: float64 [bins], share of correct rows.
+        low: float64 [bins], lower end of the share's Wilson interval; NaN if unknown.
+        high: float64 [bins], upper end.
+        count: int64 [bins], number of rows.
     """
 
     score: np.ndarray
@@ -47,17 +47,17 @@ class ReliabilityCurve:
 
 
 def read_confidence(judged: JudgedRows) -> tuple[np.ndarray, np.ndarray]:
-    """What is right, bool [n], and the score that says how surely, float64 [n].
+    """Returns whether each row is correct, bool [n], and the score that claims it, float64 [n].
 
-    Of a binary attribute whether the label is yes and P(yes), else whether the likeliest class is right and its score.
+    For a binary attribute these are the label and P(yes), else whether the top class is correct and its score.
     """
-    if judged.attribute.kind == "binary":
+    if judged.attribute.is_yes_no:
         return judged.labels == 1, judged.scores
     return judged.labels == judged.scores.argmax(1), judged.scores.max(1)
 
 
 def place_in_equal_bins(scores: np.ndarray) -> np.ndarray:
-    """int64 [n]: the bin of each score, from 0; see the module."""
+    """Returns the bin index of each score, int64 [n], from 0; the module docstring defines the bins."""
     distinct, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     wanted = max(MIN_BIN_ROWS, -(-len(scores) // MAX_BINS))
     reached = np.cumsum(counts)
@@ -65,7 +65,7 @@ def place_in_equal_bins(scores: np.ndarray) -> np.ndarray:
     while True:
         before = reached[starts[-1] - 1] if starts[-1] else 0
         following = int(np.searchsorted(reached, before + wanted)) + 1
-        # What is left after the bin must fill one of its own, or joins it.
+        # The remaining rows must fill a bin of their own; otherwise they join this one.
         if following >= len(distinct) or len(scores) - reached[following - 1] < max(MIN_BIN_ROWS, wanted // 2):
             break
         starts.append(following)
@@ -73,7 +73,7 @@ def place_in_equal_bins(scores: np.ndarray) -> np.ndarray:
 
 
 def compute_reliability(right: np.ndarray, scores: np.ndarray, clusters: np.ndarray | None) -> ReliabilityCurve:
-    """The curve; for the arguments see `compute_calibration_error`."""
+    """Computes the reliability curve; for the arguments see `compute_calibration_error`."""
     bins = place_in_equal_bins(scores)
     count = np.bincount(bins)
     each = [bins == place for place in range(len(count))]
@@ -90,18 +90,19 @@ def compute_reliability(right: np.ndarray, scores: np.ndarray, clusters: np.ndar
 def compute_calibration_error(
     right: np.ndarray, scores: np.ndarray, clusters: np.ndarray | None
 ) -> tuple[float, Interval]:
-    """The debiased error and its 95 % interval.
+    """Computes the debiased error and its 95 % interval.
 
-    With gaps g of covariance V and weights W = diag(share of rows), the squared error g'Wg - tr(WV) has the variance
-    4 g'WVWg + 2 tr(WVWV) at the true g; with g as observed the latter is counted back once.
+    For gaps g with covariance V and weights W = diag(share of rows), the squared error g'Wg - tr(WV) has the variance
+    4 g'WVWg + 2 tr(WVWV) at the true g. At the observed g the first term is too large by 4 tr(WVWV) in the mean, which
+    leaves 4 g'WVWg - 2 tr(WVWV).
 
     Args:
-        right: bool [n], see `read_confidence`.
+        right: bool [n]; see `read_confidence`.
         scores: float [n] in [0, 1].
-        clusters: int64 [n]; None where rows are independent.
+        clusters: int64 [n]; None if rows are independent.
 
     Returns:
-        NaN without rows, the interval NaN too where a bin is one cluster alone.
+        Error and interval; both NaN without rows, and the interval also NaN if a bin contains only one cluster.
     """
     if not len(scores):
         return float("nan"), NO_INTERVAL
@@ -123,7 +124,7 @@ def compute_calibration_error(
 
 
 def _covariance(off: np.ndarray, bins: np.ndarray, clusters: np.ndarray | None) -> np.ndarray | None:
-    """float64 [bins, bins] of the bins' mean gaps, between clusters; None where a bin is one cluster alone."""
+    """Returns the covariance of the bins' mean gaps, between clusters, [bins, bins]; None if a bin has one cluster."""
     num = int(bins.max()) + 1
     numbers = number_clusters(clusters, len(off))
     keys, place = np.unique(numbers * num + bins, return_inverse=True)

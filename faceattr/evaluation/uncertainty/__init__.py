@@ -1,1 +1,1 @@
-"""How sure a figure is: intervals, and the bootstrap over images and groups."""
+"""Uncertainty of figures: intervals, and the bootstrap over images and groups."""

@@ -1,12 +1,12 @@
-"""The bootstrap: how far a figure would move had other rows of the same kind been drawn.
+"""Bootstrap: how much a figure would vary if other rows of the same kind had been drawn.
 
-Clusters of rows (`clusters.py`), or single rows where none belong together, are resampled with replacement, all alike
-(Efron & Tibshirani 1993; of clusters: Field & Welsh 2007, J. Royal Statistical Society B 69). Shares of classes move
-with them: held fixed, they would give narrower intervals than the figures deserve. A figure that is undefined in a
-draw, such as the recall of a class that it lacks, is NaN there. Figures are never the bootstrap's: they are taken on
-all rows.
+Clusters of rows (`clusters.py`), or single rows if none belong together, are resampled with replacement with equal
+probability (Efron & Tibshirani 1993; for clusters: Field & Welsh 2007, J. Royal Statistical Society B 69). Class
+shares vary with them; if they were held fixed, the intervals would be too narrow. A figure that is undefined in a
+draw, such as the recall of a class without rows, is NaN there. Reported figures never come from the bootstrap: they
+are computed on all rows.
 
-Memory does not grow with rows x resamples: draws are made some at a time, `_CHUNK` numbers of them.
+Memory does not grow with rows x resamples: draws are made in chunks of at most `_CHUNK` numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from faceattr.evaluation.figures import COMBINED_WEIGHTS
+from faceattr.evaluation.figures import COMBINED_WEIGHTS, build_cells
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.uncertainty.clusters import number_clusters
-from faceattr.evaluation.uncertainty.outcome_counts import MAX_PLACES, ClassCells, build_cells
+from faceattr.evaluation.uncertainty.outcome_counts import MAX_PLACES, ClassCells
 
 DEFAULT_RESAMPLES = 1_000
 _CHUNK = 1_000_000
-# Distinct scores of each of two models, so that their pairs stay few.
+# Number of distinct scores per model when two are compared, so that there are few pairs of scores.
 _MAX_PAIR_PLACES = 256
 
 Draws = dict[str, np.ndarray]
@@ -31,11 +31,11 @@ Draws = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Statistic:
-    """Figures that depend only on how many rows lie in each cell.
+    """Figures that depend only on how many rows are in each cell.
 
     Attributes:
-        place: int64 [n], the cell of each row, every cell having one.
-        compute: counts float64 [b, cells] -> figure -> float64 [b, ...].
+        place: int64 [n], cell index of each row; every cell has a row.
+        compute: maps counts float64 [b, cells] to figure -> float64 [b, ...].
     """
 
     place: np.ndarray
@@ -43,7 +43,7 @@ class Statistic:
 
 
 def compute_draws(judged: JudgedRows, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Draws:
-    """Draws of every figure of `figures.py` but `coarse_accuracy`, `ece` and `calibration_error`.
+    """Draws every figure of `figures.py` except `coarse_accuracy`, `ece` and `calibration_error`.
 
     The same seed gives the same draws.
     """
@@ -59,7 +59,7 @@ def compute_draws(judged: JudgedRows, *, resamples: int = DEFAULT_RESAMPLES, see
 def compute_difference_draws(
     first: JudgedRows, second: JudgedRows, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
 ) -> Draws:
-    """Draws of second minus first: both are judged on the same resampled rows."""
+    """Draws second minus first, with both models judged on the same resampled rows."""
     if not np.array_equal(first.rows, second.rows) or not np.array_equal(first.labels, second.labels):
         raise ValueError("two models can be compared on the same labelled rows only")
     if not len(first):
@@ -81,9 +81,9 @@ def compute_difference_draws(
 
 
 def compute_combined_draws(gender: JudgedRows, person: JudgedRows, *, resamples: int, seed: int) -> np.ndarray:
-    """Draws of `figures.compute_combined`, float64 [resamples]: rows that carry both labels are drawn with both."""
+    """Draws `figures.compute_combined`, float64 [resamples]; rows with both labels are drawn with both."""
     rows = np.union1d(gender.rows, person.rows)
-    # Of each attribute: no label, wrong, right.
+    # Per attribute: 0 no label, 1 wrong, 2 right.
     states = np.zeros((len(rows), 2), np.int64)
     clusters = np.zeros(len(rows), np.int64)
     for column, each in enumerate((gender, person)):
@@ -104,13 +104,13 @@ def compute_combined_draws(gender: JudgedRows, person: JudgedRows, *, resamples:
 
 
 def resample(statistics: Sequence[Statistic], clusters: np.ndarray | None, *, resamples: int, seed: int) -> Draws:
-    """Draws of all statistics. Of clusters all see the same draws; of rows each draws its own cells.
+    """Draws all statistics. With clusters all share the same draws; with independent rows each draws its own cells.
 
     Args:
-        statistics: of the same n rows.
-        clusters: int64 [n]; None where rows are independent.
-        resamples: how many draws.
-        seed: of the draws.
+        statistics: statistics over the same n rows.
+        clusters: int64 [n]; None if rows are independent.
+        resamples: number of draws.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     draws: Draws = {}
@@ -132,14 +132,14 @@ def resample(statistics: Sequence[Statistic], clusters: np.ndarray | None, *, re
 
 
 def _draw_rows(place: np.ndarray, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Counts [b, cells]. Rows of a cell are alike, so that a resample is one multinomial draw over cells."""
+    """Yields counts [b, cells]. The rows of a cell are equal, so a resample is one multinomial draw over cells."""
     counts = np.bincount(place)
     for size in _sizes(len(counts), resamples):
         yield rng.multinomial(len(place), counts / len(place), size=size).astype(np.float64)
 
 
 def _draw_clusters(num: int, resamples: int, width: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """How often each cluster is drawn, [b, clusters]."""
+    """Yields how often each cluster is drawn, [b, clusters]."""
     for size in _sizes(width, resamples):
         drawn = rng.integers(0, num, (size, num)) + num * np.arange(size)[:, None]
         yield np.bincount(drawn.reshape(-1), minlength=size * num).reshape(size, num).astype(np.float64)

@@ -1,7 +1,7 @@
-"""Rows that are no independent observations: the photos of one person, the copies of one image.
+"""Clusters of rows that are not independent: the photos of one person, the copies of one image.
 
-A cluster is what the split keeps together (`faceattr.data.packed.splits`): the rows of one `group`, and where no
-group is known those of equal bytes. Intervals resample clusters, not rows: ten photos of a person tell little more than
+A cluster is what the split keeps together (`faceattr.data.packed.splits`): the rows of one `group`, or, if the group
+is unknown, the rows of equal bytes. Intervals resample clusters, not rows: ten photos of a person say little more than
 one.
 """
 
@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class Resampling:
-    """What the intervals of an attribute took as independent.
+    """Independent units behind the intervals of an attribute.
 
     Attributes:
-        num_clusters: groups of rows, or rows.
-        num_rows: with a label.
+        num_clusters: number of clusters, or of rows if all are independent.
+        num_rows: number of labelled rows.
     """
 
     num_clusters: int
@@ -36,11 +36,11 @@ class Resampling:
 
 
 def read_clusters(table: pa.Table) -> np.ndarray | None:
-    """int64 [N]: the cluster of each row of a scored table, or None where every row is one of its own.
+    """Returns the cluster of each row of a scored table, int64 [N], or None if every row is its own cluster.
 
     Args:
-        table: with the columns `group` and `sha256`, or one of them, or neither. Equal groups of two packed runs are
-            one: taken apart, the same person could count as two.
+        table: table with the columns `group` and `sha256`, or one of them, or neither. Equal groups of two packed runs
+            are the same cluster; as two clusters, the same person could count twice.
     """
     keys = pa.chunked_array([pa.nulls(len(table), pa.string())])
     for name in ("sha256", "group"):
@@ -50,13 +50,13 @@ def read_clusters(table: pa.Table) -> np.ndarray | None:
     codes = keys.combine_chunks().dictionary_encode().indices
     known = codes.is_valid().to_numpy(zero_copy_only=False)
     clusters = codes.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    # A row of which nothing is known is a cluster of its own.
+    # A row without any of this information is a cluster of its own.
     clusters[~known] = len(table) + np.flatnonzero(~known)
     return clusters if len(np.unique(clusters)) < len(table) else None
 
 
 def number_clusters(clusters: np.ndarray | None, num_rows: int) -> np.ndarray:
-    """int64 [n] from 0 to the number of clusters, without holes; of independent rows 0 to n."""
+    """Renumbers clusters, int64 [n], from 0 without gaps; independent rows become 0 to n - 1."""
     if clusters is None:
         return np.arange(num_rows)
     return np.unique(clusters, return_inverse=True)[1].reshape(-1)

@@ -1,10 +1,11 @@
-"""Intervals of 95 %: of a share of rows, and from draws of the bootstrap.
+"""95 % intervals: Wilson's for a share of rows, and percentiles of bootstrap draws.
 
-Wilson's interval, unlike the bootstrap's, is not of no width where no row is wrong, and covers with few rows. Under
-clustering n is the effective sample size p (1 - p) / var(p), at most the number of rows, with the variance of a ratio
-between clusters, and z is Student's t of G - 1 degrees of freedom (Korn & Graubard 1998, Survey Methodology 24; Franco,
-Little, Louis & Slud 2019, Journal of Survey Statistics and Methodology 7). Where all rows are right, or none, nothing
-says how alike the rows of a cluster are; n is then the number of clusters.
+Unlike the bootstrap's, Wilson's interval has a positive width even if no row is wrong, and covers well with few rows.
+With clusters, n is the effective sample size p (1 - p) / var(p), at most the number of rows, where var(p) is the
+variance of a ratio between clusters, and z is a quantile of Student's t with G - 1 degrees of freedom for G clusters
+(Korn & Graubard 1998, Survey Methodology 24; Franco, Little, Louis & Slud 2019, Journal of Survey Statistics and
+Methodology 7). If all rows are right, or none, the similarity of rows within a cluster cannot be estimated; n is then
+the number of clusters.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """What a figure lies in with 95 % confidence; NaN where that is not known."""
+    """Interval that contains the figure with 95 % confidence; NaN if unknown."""
 
     low: float
     high: float
@@ -29,14 +30,14 @@ NO_INTERVAL = Interval(float("nan"), float("nan"))
 
 
 def wilson_interval(right: np.ndarray, clusters: np.ndarray | None = None) -> Interval:
-    """The interval of the share of rows that are right; see the module.
+    """Computes the Wilson interval of the share of rows that are right; see the module docstring.
 
     Args:
         right: bool [n].
-        clusters: int64 [n]; None where rows are independent.
+        clusters: int64 [n]; None if rows are independent.
 
     Returns:
-        NaN without rows, or where all rows are one cluster: it says nothing of others.
+        The interval; NaN without rows, or if all rows are in one cluster, which says nothing about others.
     """
     n = len(right)
     if not n:
@@ -56,21 +57,21 @@ def wilson_interval(right: np.ndarray, clusters: np.ndarray | None = None) -> In
             size = size if 0 < share < 1 else float(num)
     middle = (share + quantile**2 / (2 * size)) / (1 + quantile**2 / size)
     half = quantile / (1 + quantile**2 / size) * np.sqrt(share * (1 - share) / size + quantile**2 / (4 * size**2))
-    # The ends of all right and of none, exactly.
+    # If all rows or none are right, the ends are exactly 1 or 0.
     return Interval(
         0.0 if share == 0 else float(max(0.0, middle - half)), 1.0 if share == 1 else float(min(1.0, middle + half))
     )
 
 
 def percentile_interval(draws: np.ndarray, num_units: int) -> Interval:
-    """Expanded percentiles of draws [B] of the bootstrap (Hesterberg 2015, The American Statistician 69).
+    """Computes expanded percentiles of bootstrap draws [B] (Hesterberg 2015, The American Statistician 69).
 
-    Where few units were drawn, plain percentiles 2.5 and 97.5 are as narrow as an interval by the normal quantile and a
-    variance without Bessel's correction; of many units these are the same.
+    With few units the plain percentiles 2.5 and 97.5 are as narrow as an interval with the normal quantile and a
+    variance without Bessel's correction; with many units both methods agree.
 
     Args:
-        draws: those that are not defined, NaN, are left out.
-        num_units: clusters or rows that were resampled; of a single one nothing is known.
+        draws: draws of the figure; undefined draws (NaN) are ignored.
+        num_units: number of resampled clusters or rows; with a single one the interval is NaN.
     """
     if num_units < 2:
         return NO_INTERVAL

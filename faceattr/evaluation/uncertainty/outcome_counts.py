@@ -1,12 +1,12 @@
-"""Figures as functions of how often each kind of row occurs, for many resamples at once.
+"""Figures as functions of how often each outcome occurs, for many resamples at once.
 
-Rows that count alike in every figure are one cell: the label and the prediction, and for curves the place of the score
-among all scores. A resample is then a count of each of K cells (`bootstrap.py`), and a figure of B resamples is
-arithmetic on a matrix of counts [B, K]. With counts as observed the figures equal scikit-learn's (`figures.py`); a test
-holds them to it.
+Rows that contribute equally to every figure are one cell: same label and prediction, and for curves the same rank of
+the score. A resample is then a count per cell for K cells (`bootstrap.py`), and a figure of B resamples is arithmetic
+on a matrix of counts [B, K]. With the observed counts the figures equal scikit-learn's (`figures.py`), which a test
+checks.
 
-Of more than MAX_PLACES distinct scores, neighbours share a place (ties), which moves intervals by less than their own
-noise; the figures themselves are never taken from here.
+With more than MAX_PLACES distinct scores, neighbouring scores share a rank (ties), which moves intervals by less than
+their own noise. Reported figures are never computed here.
 """
 
 from abc import ABC, abstractmethod
@@ -15,8 +15,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from faceattr.evaluation.calibration.log_loss import compute_log_losses
-from faceattr.evaluation.figures import WITHIN_YEARS
 from faceattr.evaluation.judged import JudgedRows
+from faceattr.training.metrics import WITHIN_YEARS
 
 MAX_PLACES = 512
 _LOSS_PLACES = 32
@@ -24,11 +24,11 @@ _Draws = dict[str, np.ndarray]
 
 
 class OutcomeCounts(ABC):
-    """The cells of the rows of one attribute.
+    """The cells of one attribute's rows.
 
     Attributes:
-        place: int64 [n], the cell of each row.
-        num_cells: K; every cell has a row.
+        place: int64 [n], cell index of each row.
+        num_cells: number of cells K; every cell has a row.
     """
 
     place: np.ndarray
@@ -36,33 +36,20 @@ class OutcomeCounts(ABC):
 
     @property
     def counts(self) -> np.ndarray:
-        """int64 [K]: rows in each cell."""
+        """Number of rows per cell, int64 [K]."""
         return np.bincount(self.place, minlength=self.num_cells)
 
     def _mean(self, values: np.ndarray) -> np.ndarray:
-        """float64 [K]: mean over each cell's rows of values [n]."""
+        """Returns the mean over each cell's rows of values [n], float64 [K]."""
         return np.asarray(np.bincount(self.place, weights=values) / self.counts)
 
     @abstractmethod
     def figures(self, counts: np.ndarray) -> _Draws:
-        """Figure -> float64 [B], from counts [B, K]."""
-
-
-def build_cells(judged: JudgedRows, *, max_places: int = MAX_PLACES) -> OutcomeCounts:
-    """The cells of judged rows."""
-    match judged.attribute.kind:
-        case "binary":
-            return BinaryCells(judged.labels, judged.scores, judged.predictions, max_places)
-        case "multiclass":
-            return ClassCells(judged, max_places)
-        case "age":
-            return AgeCells(judged, max_places)
-        case "identity":
-            return IdentityCells(judged)
+        """Computes figure -> float64 [B] from counts [B, K]."""
 
 
 class BinaryCells(OutcomeCounts):
-    """Label, prediction and place of the score; cells stand by falling score."""
+    """Cells by label, prediction and rank of the score, in decreasing order of the score."""
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray, predictions: np.ndarray, max_places: int) -> None:
         places = -rank_places(scores, max_places)
@@ -71,14 +58,14 @@ class BinaryCells(OutcomeCounts):
         self.num_cells = len(keys)
         self._yes = keys[:, 1] == 1
         said = keys[:, 2] == 1
-        # Rows: right no, wrong yes, missed yes, right yes.
+        # Rows: true negatives, false positives, false negatives, true positives.
         parts = [~self._yes & ~said, ~self._yes & said, self._yes & ~said, self._yes & said]
         self._parts = np.stack(parts, 1).astype(np.float64)
         self._ends = np.append(np.flatnonzero(np.diff(keys[:, 0])), len(keys) - 1)
         self._losses = self._mean(compute_log_losses(labels, scores))
 
     def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base."""
+        """See the base class."""
         true_no, false_yes, false_no, true_yes = (counts @ self._parts).T
         with np.errstate(invalid="ignore", divide="ignore"):
             recall, recall_no = true_yes / (true_yes + false_no), true_no / (true_no + false_yes)
@@ -93,7 +80,7 @@ class BinaryCells(OutcomeCounts):
             }
 
     def curves(self, counts: np.ndarray) -> _Draws:
-        """`ap` and `auc` alone."""
+        """Computes only `ap` and `auc`."""
         yes = np.cumsum(counts * self._yes, axis=1)[:, self._ends].astype(np.float64)
         no = np.cumsum(counts * ~self._yes, axis=1)[:, self._ends].astype(np.float64)
         new_yes, new_no = np.diff(yes, axis=1, prepend=0), np.diff(no, axis=1, prepend=0)
@@ -106,11 +93,11 @@ class BinaryCells(OutcomeCounts):
 
 
 class ClassCells(OutcomeCounts):
-    """Label and prediction; curves of a class have cells of their own."""
+    """Cells by label and prediction; the curves of a class have cells of their own."""
 
     def __init__(self, judged: JudgedRows, max_places: int) -> None:
         losses = compute_log_losses(judged.labels, judged.scores)
-        # Losses are all distinct: rows of nearly the same one share a cell.
+        # Losses are all distinct: rows with nearly equal losses share a cell.
         columns = [judged.labels, judged.predictions, rank_places(losses, _LOSS_PLACES)]
         keys, self.place = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
         self.place = self.place.reshape(-1)
@@ -135,7 +122,7 @@ class ClassCells(OutcomeCounts):
         }
 
     def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base; without the curves of classes."""
+        """See the base class; without the curves of classes."""
         labels, said, right = counts @ self._labels, counts @ self._said, counts @ self._right
         total = counts.sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -155,7 +142,7 @@ class ClassCells(OutcomeCounts):
 
 
 class AgeCells(OutcomeCounts):
-    """The signed error of exact ages; whether a range was hit."""
+    """Cells by the signed error of exact ages, and by whether a range was hit."""
 
     def __init__(self, judged: JudgedRows, max_places: int) -> None:
         low, high = judged.labels.T
@@ -173,7 +160,7 @@ class AgeCells(OutcomeCounts):
         self._values = np.stack([self._mean(column) for column in values.T], 1)
 
     def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base."""
+        """See the base class."""
         exact, signed, absolute, squared, within, ranges, hit = (counts @ self._values).T
         draws: _Draws = {}
         if self._exact.any():
@@ -189,7 +176,7 @@ class AgeCells(OutcomeCounts):
 
 
 class IdentityCells(OutcomeCounts):
-    """Person, prediction, and whether the person is among the likeliest five."""
+    """Cells by person, prediction, and whether the person is among the top five."""
 
     def __init__(self, judged: JudgedRows) -> None:
         among = (judged.outputs == judged.labels[:, None]).any(1)
@@ -208,7 +195,7 @@ class IdentityCells(OutcomeCounts):
         self._right = csr_array((right, (rows, places[:, 0])), shape=shape)
 
     def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base."""
+        """See the base class."""
         total = counts.sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
             f1 = 2 * (counts @ self._right) / (counts @ self._named)
@@ -220,7 +207,7 @@ class IdentityCells(OutcomeCounts):
 
 
 def rank_places(values: np.ndarray, most: int) -> np.ndarray:
-    """int64 [n]: the place of each value among the distinct ones, in rising order; beyond `most`, by equal counts."""
+    """Returns each value's rank among the distinct ones, int64 [n], rising; at most `most` ranks, of equal counts."""
     distinct, places = np.unique(values, return_inverse=True)
     places = places.reshape(-1)
     if len(distinct) <= most:
@@ -230,14 +217,14 @@ def rank_places(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def _in_columns(columns: np.ndarray, values: np.ndarray, num: int) -> np.ndarray:
-    """float64 [K, num] with values[k] in column columns[k]."""
+    """Returns float64 [K, num] with values[k] in column columns[k]."""
     matrix = np.zeros((len(columns), num))
     matrix[np.arange(len(columns)), columns] = values
     return matrix
 
 
 def mean_over_classes(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without NaN; NaN where there is nothing else."""
+    """Returns the mean over the last axis without NaN; NaN if there is nothing else."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, values, 0).sum(-1) / known.sum(-1))

@@ -1,1 +1,1 @@
-"""What every job does around its work: the Ray session, cores, metrics, progress, blocks of rows."""
+"""What every job needs around its work: the Ray session, cores, metrics, progress, blocks of rows."""

@@ -1,4 +1,4 @@
-"""What every model actor tells Prometheus: images done and rejected, seconds of computing and of waiting."""
+"""The metrics of every model actor: images processed and rejected, seconds spent computing and waiting."""
 
 import contextlib
 import time
@@ -11,7 +11,7 @@ from faceattr.jobs.cluster.metrics import counter, histogram
 
 
 class ActorMetrics:
-    """The metrics of one actor; made in its process."""
+    """The Prometheus metrics of one actor; created in the actor's process."""
 
     def __init__(self) -> None:
         self._labelled = counter("faceattr_images_labelled_total")
@@ -23,7 +23,7 @@ class ActorMetrics:
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
-        """Around the work on a block: what lies between two blocks is waiting."""
+        """Times the work on a block; the time between two blocks counts as waiting."""
         if self._idle_since is not None:
             self._waited.inc(time.perf_counter() - self._idle_since)
         try:
@@ -32,7 +32,7 @@ class ActorMetrics:
             self._idle_since = time.perf_counter()
 
     def count(self, status: np.ndarray, num_good: int, seconds: float) -> None:
-        """Counts a block: the statuses of its rows, how many were scored, and how long that took."""
+        """Counts a block: the statuses of its rows, how many were scored, and how many seconds that took."""
         if num_good:
             self._labelled.inc(num_good)
             self._seconds.observe(seconds)

@@ -1,6 +1,6 @@
-"""Are driver and workers of one code? A cluster whose nodes hold another version would give wrong rows without a word.
+"""Checks that driver and workers run the same code: a node with another version would silently give wrong rows.
 
-Asked of every node when a cluster is joined, and by each model actor when it starts, since nodes may come later.
+Every node is asked when a cluster is joined, and each model actor when it starts, since nodes may join later.
 """
 
 import functools
@@ -19,7 +19,7 @@ _PROBE_TIMEOUT_S = 180.0
 
 
 def compute_code_version(root: Path, release: str) -> str:
-    """`0.1.0+3fa9c2d1b0a4`: the release, and a hash of the names and contents of all sources below a folder."""
+    """Returns `0.1.0+3fa9c2d1b0a4`: the release, and a hash of the names and contents of all sources in a folder."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
@@ -28,7 +28,7 @@ def compute_code_version(root: Path, release: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def code_version() -> str:
-    """The version of the code that this process runs."""
+    """Returns the version of the code that this process runs."""
     return compute_code_version(_package_folder(), faceattr.__version__)
 
 
@@ -38,12 +38,12 @@ def _package_folder() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeHere:
-    """What code a process runs.
+    """The code that a process runs.
 
     Attributes:
-        version: as code_version gives it.
-        folder: where the package lies.
-        host: the machine's name.
+        version: as `code_version` returns it.
+        folder: where the package is.
+        host: name of the machine.
     """
 
     version: str
@@ -52,14 +52,14 @@ class CodeHere:
 
 
 def describe_code() -> CodeHere:
-    """The code of this process."""
+    """Returns the version, folder and host of this process's code."""
     return CodeHere(version=code_version(), folder=str(_package_folder()), host=socket.gethostname())
 
 
 def check_same_code(driver: CodeHere, found: CodeHere | None = None) -> None:
     """Compares a worker's code (by default this process's) with the driver's. Raises RunError if they differ.
 
-    One folder on one machine is one code, also when somebody edits it while the job runs.
+    The same folder on the same machine always counts as the same code, even if it is edited while the job runs.
     """
     found = found or describe_code()
     same_folder = (found.host, found.folder) == (driver.host, driver.folder)
@@ -71,7 +71,7 @@ def check_same_code(driver: CodeHere, found: CodeHere | None = None) -> None:
 
 
 def check_nodes() -> None:
-    """Compares the code of every node of the cluster with this process's.
+    """Compares the code of every node of the cluster with this process's code.
 
     Raises:
         RunError: a node has other code, or none.
@@ -89,7 +89,7 @@ def check_nodes() -> None:
             found = ray.get(answer, timeout=_PROBE_TIMEOUT_S)
         except ray.exceptions.RayError as error:
             if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == node_id):
-                continue  # it went while it was asked
+                continue  # the node left the cluster meanwhile
             last = [line for line in str(error).splitlines() if line.strip()][-1:]
             raise RunError(
                 f"node {node_id[:8]} cannot run faceattr: {' '.join(last)}. Its image needs the packages of "

@@ -1,10 +1,10 @@
-"""How cores are shared out between a network and the tasks that decode its images.
+"""How cores are divided between a network and the tasks that decode its images.
 
-An image takes n seconds in the network and d seconds in decoding, each on one core. With c cores both keep pace where
-the network has c * n / (n + d) of them. A small network that takes all cores gains little from the last ones, and loses
-much by waiting for the decoders that take them again.
+An image takes n core-seconds in the network and d core-seconds to decode. With c cores, both keep pace if the network
+has c * n / (n + d) of them. A small network that takes all cores gains little from the last ones, and loses much by
+waiting for the decoders that compete for them.
 
-n and d are measured before the first step, in processor time, which other programs on the machine hardly change.
+n and d are measured before the first step, in processor time, which other programs on the machine hardly affect.
 """
 
 import logging
@@ -25,20 +25,20 @@ from faceattr.training.loop.forward import Forward
 
 logger = logging.getLogger(__name__)
 
-# Forward and backward take about three times what the forward alone takes.
+# Forward and backward together take about three times as long as the forward pass alone.
 _STEP_OVER_FORWARD = 3.0
 _TIMED_IMAGES = 32
-# A network that takes longer than this for its first images is timed by these alone.
+# If the first images take longer than this, the network is timed by these alone.
 _ENOUGH_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoreShare:
-    """What one worker may use.
+    """The cores that one worker may use.
 
     Attributes:
-        threads: that its network computes with.
-        decoders: decoding tasks at a time.
+        threads: CPU threads of its network.
+        decoders: decoding tasks that run at the same time.
     """
 
     threads: int
@@ -54,15 +54,15 @@ def share_cores(
     worker_cpus: float,
     threads: int | None,
 ) -> CoreShare:
-    """Shares the cluster's cores out evenly over its workers, and a worker's between its network and its decoders.
+    """Divides the cluster's cores evenly over its workers, and a worker's between its network and its decoders.
 
     Args:
-        model: that is trained, on the CPU.
-        plan: of the worker's images; the number of decoding tasks in its config wins if it is given.
-        num_workers: workers that train at a time on the cluster, those of other trials among them.
+        model: the model that is trained, on the CPU.
+        plan: the feed of the worker's images; the number of decoding tasks in its config takes precedence if given.
+        num_workers: workers that train at the same time on the cluster, in this and in other trials.
         most_threads: cores of this machine that the worker may use.
         worker_cpus: logical CPUs that a worker claims.
-        threads: number of the network's threads if it is not to be chosen: it is given, or the network is on a GPU.
+        threads: the network's number of threads where it is fixed: the user gave it, or the network is on a GPU.
 
     Raises:
         RunError, StorageError: an image of the training split cannot be read.
@@ -81,18 +81,18 @@ def share_cores(
 
 
 def split_cores(cores: float, network_s: float, decode_s: float) -> int:
-    """Threads of the network, at least one.
+    """Returns the number of threads for the network, at least one.
 
     Args:
-        cores: for both.
-        network_s: seconds of one core that an image takes in the network.
-        decode_s: the same in decoding.
+        cores: available to network and decoding together.
+        network_s: core-seconds per image in the network.
+        decode_s: core-seconds per image of decoding.
     """
     return max(1, round(cores * network_s / (network_s + decode_s)))
 
 
 def count_decoders(config: TrainConfig, num_workers: int, worker_cpus: float) -> int:
-    """Decoding tasks that a worker may run at a time: its share of the CPUs that no worker claims, at least one."""
+    """Counts the decoding tasks a worker may run at a time: its share of the CPUs no worker claims, at least one."""
     if config.feed.max_decoders is not None:
         return config.feed.max_decoders
     free = ray.cluster_resources().get("CPU", 0.0) - num_workers * (worker_cpus + reading_cpus())
@@ -100,9 +100,9 @@ def count_decoders(config: TrainConfig, num_workers: int, worker_cpus: float) ->
 
 
 def time_network(model: MultiAttributeModel, config: TrainConfig) -> float:
-    """Seconds of one core that a training step takes for an image. The model, on the CPU, stays as it is.
+    """Measures the core-seconds per image of a training step. The model, on the CPU, is left unchanged.
 
-    Where no stage of the training trains the backbone, nothing goes back through it.
+    Where no stage of the training trains the backbone, it has no backward pass.
     """
     preprocessing = model.backbone.preprocessing
     forward = Forward(preprocessing, precision=config.optim.precision, device=torch.device("cpu"))
@@ -110,10 +110,10 @@ def time_network(model: MultiAttributeModel, config: TrainConfig) -> float:
     inputs = torch.full((min(_TIMED_IMAGES, config.feed.batch_size), 3, side, side), 128, dtype=torch.uint8)
     was_training, threads = model.training, torch.get_num_threads()
     torch.set_num_threads(1)
-    model.eval()  # statistics of batch norms stay, and no random number is drawn
+    model.eval()  # keeps batch norm statistics, draws no random number
     try:
         with torch.no_grad():
-            forward(model, inputs[:2])  # the first call sets things up
+            forward(model, inputs[:2])  # the first call includes set-up
             num_images, took_s = 2, _time_forward(model, forward, inputs[:2])
             if took_s < _ENOUGH_S:
                 num_images, took_s = len(inputs), _time_forward(model, forward, inputs)
@@ -134,7 +134,7 @@ def _time_forward(model: MultiAttributeModel, forward: Forward, inputs: torch.Te
 
 
 def time_decoding(plan: FeedPlan) -> float:
-    """Seconds of one core that it takes to decode, augment and resize a training image.
+    """Measures the core-seconds it takes to decode, augment and resize one training image.
 
     Raises:
         RunError, StorageError: the first row group of the training split cannot be read.

@@ -1,4 +1,4 @@
-"""Makes Ray's metrics from the one list of names, `faceattr.watch.metrics`."""
+"""Creates Ray's metrics from the one list of names, `faceattr.watch.metrics`."""
 
 import threading
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ _REPEAT_S = 5.0
 
 
 def counter(name: str) -> Counter:
-    """The counter of a name in the list. Ray exports it from the process that made it."""
+    """Creates the counter of a name in the list. Ray exports it from the process that created it."""
     metric = _of_kind(name, "counter")
     return Counter(metric.name, metric.text, tag_keys=metric.tags)
 
 
 def gauge(name: str) -> Gauge:
-    """The gauge of a name in the list."""
+    """Creates the gauge of a name in the list."""
     metric = _of_kind(name, "gauge")
     return Gauge(metric.name, metric.text, tag_keys=metric.tags)
 
 
 def histogram(name: str) -> Histogram:
-    """The histogram of a name in the list."""
+    """Creates the histogram of a name in the list."""
     metric = _of_kind(name, "histogram")
     return Histogram(metric.name, metric.text, boundaries=list(metric.boundaries), tag_keys=metric.tags)
 
@@ -36,9 +36,9 @@ def _of_kind(name: str, kind: str) -> Metric:
 
 
 class KeptGauges:
-    """Gauges that stay: Ray forgets one that is not set again within about 20 s, and a stalled run must still be seen.
+    """Gauges that keep their values: Ray drops one that is not set for about 20 s, and a stalled run must stay visible.
 
-    Values are repeated by a thread until `close`.
+    A thread repeats the values until `close`.
     """
 
     def __init__(self, *names: str) -> None:
@@ -50,13 +50,13 @@ class KeptGauges:
         self._thread.start()
 
     def set(self, name: str, value: float, **tags: str) -> None:
-        """Sets one of the gauges, and keeps it set."""
+        """Sets one of the gauges, and keeps repeating the value."""
         with self._lock:
             self._values[name, tuple(tags.items())] = value
             self._gauges[name].set(value, tags=tags)
 
     def close(self) -> None:
-        """Stops repeating; to be called before Ray is shut down."""
+        """Stops repeating; must be called before Ray is shut down."""
         self._done.set()
         self._thread.join()
 
@@ -68,7 +68,7 @@ class KeptGauges:
 
 
 class RunRows:
-    """Tells Prometheus how far a run is. Made by its driver, once Ray runs."""
+    """Exports the progress of a run to Prometheus. Created by its driver, once Ray runs."""
 
     def __init__(self, total: int, done: int) -> None:
         self._gauges = KeptGauges("faceattr_run_rows")
@@ -82,19 +82,19 @@ class RunRows:
         self._gauges.set("faceattr_run_rows", self._done, state="done")
 
     def close(self) -> None:
-        """The run is over, or stops."""
+        """Stops the gauges when the run ends or is stopped."""
         self._gauges.close()
 
 
 class TrainFigures:
-    """Tells Prometheus what a training's last epoch was like. Made by its first worker."""
+    """Exports the figures of a training's last epoch to Prometheus. Created by its first worker."""
 
     def __init__(self) -> None:
         names = ("epoch", "images_per_second", "data_wait_share", "objective", "loss")
         self._gauges = KeptGauges(*(f"faceattr_train_{name}" for name in names))
 
     def show(self, record: Mapping[str, float]) -> None:
-        """Takes an `EpochRecord` of `faceattr.training.loop.state`."""
+        """Shows an `EpochRecord` of `faceattr.training.loop.state`."""
         self._gauges.set("faceattr_train_epoch", record["epoch"] + 1)
         self._gauges.set("faceattr_train_images_per_second", record["images_per_s"])
         self._gauges.set("faceattr_train_data_wait_share", record["data_wait_share"])
@@ -103,23 +103,23 @@ class TrainFigures:
             self._gauges.set("faceattr_train_loss", record[f"{split}/loss"], split=split)
 
     def close(self) -> None:
-        """The training is over, or stops."""
+        """Stops the gauges when the training ends or is stopped."""
         self._gauges.close()
 
 
 class SearchFigures:
-    """Tells Prometheus how far a search is. Made by its driver."""
+    """Exports the progress of a search to Prometheus. Created by its driver."""
 
     def __init__(self) -> None:
         self._gauges = KeptGauges("faceattr_search_trials", "faceattr_search_best_objective")
 
     def show(self, trials: Mapping[str, int], best: float | None) -> None:
-        """Takes the number of trials by state, and the best finished one's objective."""
+        """Shows the number of trials by state, and the objective of the best finished trial."""
         for state, count in trials.items():
             self._gauges.set("faceattr_search_trials", count, state=state)
         if best is not None:
             self._gauges.set("faceattr_search_best_objective", best)
 
     def close(self) -> None:
-        """The search is over, or stops."""
+        """Stops the gauges when the search ends or is stopped."""
         self._gauges.close()

@@ -1,17 +1,17 @@
-"""Pixels as an Arrow column: fixed-size binary, without a copy and without a type of Ray's own."""
+"""Pixels as an Arrow column: fixed-size binary, without a copy and without Ray's own extension type."""
 
 import numpy as np
 import pyarrow as pa
 
 
 def pixels_to_arrow(pixels: np.ndarray) -> pa.Array:
-    """uint8 [n, size, size, 3] as a fixed-size binary array, without a copy."""
+    """Converts uint8 [n, size, size, 3] to a fixed-size binary array of n values, without a copy."""
     width = int(np.prod(pixels.shape[1:]))
     return pa.Array.from_buffers(pa.binary(width), len(pixels), [None, pa.py_buffer(np.ascontiguousarray(pixels))])
 
 
 def pixels_from_arrow(column: pa.ChunkedArray, size_px: int) -> np.ndarray:
-    """Inverse of pixels_to_arrow; read-only where the column is one chunk."""
+    """Converts a column of `pixels_to_arrow` back to uint8 [n, size, size, 3]; read-only where it has one chunk."""
     views = []
     for chunk in column.chunks:
         width = chunk.type.byte_width

@@ -1,6 +1,6 @@
-"""Progress of a run: a line that rewrites itself in a terminal, one log line now and then elsewhere.
+"""Progress of a run: a line that rewrites itself in a terminal, an occasional log line elsewhere.
 
-Rows done over time, in few points however long a run takes.
+Also the rows done over time, in few points however long a run takes.
 """
 
 import logging
@@ -20,18 +20,18 @@ from faceattr.errors import RunError, escape
 logger = logging.getLogger(__name__)
 _TERMINAL_INTERVAL_S = 0.5
 _LOG_INTERVAL_S = 10.0
-# The rate shown is that of the last so many seconds: start-up should not spoil the ETA.
+# The rate shown is the mean over this many last seconds, so that start-up does not distort the ETA.
 _RATE_WINDOW_S = 60.0
 
 
 class Progress:
-    """Counts the rows of a session and shows them.
+    """Counts the rows of a session and shows its progress.
 
     Args:
-        total: rows of the run.
-        done: rows that earlier sessions did.
+        total: number of rows of the run.
+        done: number of rows that earlier sessions did.
         positives: binary attributes whose positive rate is shown.
-        stream: where to write; a terminal gets one line that rewrites itself.
+        stream: where the progress is written; a terminal gets one line that rewrites itself.
     """
 
     def __init__(self, total: int, done: int, positives: Sequence[str] = (), stream: TextIO = sys.stderr) -> None:
@@ -59,7 +59,7 @@ class Progress:
                 known + len(rows) - rows[name].null_count,
             ]
         now = time.monotonic()
-        # The rate over time begins with the first rows: what comes before is start-up.
+        # The rate over time begins with the first rows, since the time before is start-up.
         self._samples.add(self.elapsed_s, self._done + self.num_rows)
         self._window.append((now, self.num_rows))
         while now - self._window[0][0] > _RATE_WINDOW_S and len(self._window) > 2:
@@ -78,7 +78,7 @@ class Progress:
         return time.monotonic() - self._started_s
 
     def rate(self) -> float:
-        """Images a second over the last minute; 0 until two blocks have come, since start-up says nothing."""
+        """Returns images per second over the last minute; 0 until two blocks have come, since start-up distorts it."""
         if not self._window:
             return 0.0
         (first_s, first), (last_s, last) = self._window[0], self._window[-1]
@@ -94,7 +94,7 @@ class Progress:
             logger.info("progress %s", self.line())
 
     def line(self) -> str:
-        """done/total, share, rate, ETA, rejects, positive rates."""
+        """Formats done/total, share, rate, ETA, rejects and positive rates."""
         done, rate = self._done + self.num_rows, self.rate()
         left_s = max(self._total - done, 0) / rate if rate else None  # a block delivered twice counts twice
         parts = [
@@ -115,7 +115,7 @@ class Progress:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Seconds as `1h 05m`, `3m 07s` or `12s`; `?` for None."""
+    """Formats seconds as `1h 05m`, `3m 07s` or `12s`; `?` for None."""
     if seconds is None:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -126,16 +126,16 @@ def format_duration(seconds: float | None) -> str:
 
 
 class ErrorBudget:
-    """Stops a run whose input is bad: at the first row by which its rejects can no longer come back under the share.
+    """Stops a run whose input is bad, at the first row that makes the limit on rejects impossible to meet.
 
-    Rejected rows are set against all rows of the plan, those of earlier sessions included, so neither the order of the
-    images nor a resume or a retry changes the verdict.
+    Rejected rows, including the ones of earlier sessions, are compared with all rows of the plan. So neither the order
+    of the images nor a resume or a retry changes the verdict.
 
     Args:
-        max_share: largest share of rejected rows.
-        num_rows: rows of the plan.
-        count_earlier: rejected rows that are committed already; asked once, at the first judgement. A session judges
-            before it reads an image too: what earlier sessions found can be too much already.
+        max_share: largest allowed share of rejected rows.
+        num_rows: number of rows of the plan.
+        count_earlier: counts rejected rows that are committed already; called once, at the first judgement. A session
+            also judges before it reads an image: the rejects of earlier sessions may exceed the limit already.
     """
 
     def __init__(self, max_share: float, num_rows: int, count_earlier: Callable[[], int] = lambda: 0) -> None:
@@ -143,13 +143,13 @@ class ErrorBudget:
         self._num_rows = num_rows
         self._count_earlier = count_earlier
         self._num_earlier: int | None = None
-        # A bit for each row: an engine may deliver a block twice.
+        # One bit per row: an engine may deliver a block twice.
         self._seen = np.zeros(num_rows // 8 + 1, np.uint8)
         self._reasons: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
 
     def add(self, rows: pa.Table) -> None:
-        """Counts rows. Raises RunError once too many of the run's are bad."""
+        """Counts rows. Raises RunError once more rows of the run are bad than allowed."""
         self.observe(rows)
         if self._reasons:
             self.judge()
@@ -178,7 +178,7 @@ class ErrorBudget:
         if self._num_earlier is None:
             self._num_earlier = self._count_earlier()
         num_bad = sum(self._reasons.values()) + self._num_earlier
-        if num_bad / self._num_rows <= self._max_share:  # a quotient, which a share such as 0.29 meets exactly
+        if num_bad / self._num_rows <= self._max_share:  # a quotient equals a share such as 0.29 exactly
             return
         shown = "\n".join(
             f"  {reason}: {count:,} images, such as\n    " + "\n    ".join(self._examples[reason])
@@ -190,7 +190,7 @@ class ErrorBudget:
             f"{num_bad:,} of {self._num_rows:,} images ({num_bad / self._num_rows:.1%}) cannot be used{earlier or ','} "
             f"more than --max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: raise "
             "--max-error-share and run the same command again to have the rest; then --retry-failed does the images "
-            "again that were mended. Or begin anew in another --output."
+            "again that were mended. Or start a new run in another --output."
         )
 
 
@@ -199,10 +199,10 @@ _MOST_POINTS = 400
 
 
 class RateSamples:
-    """Notes how many rows were done when; every other point goes whenever they become too many.
+    """Records how many rows were done when; if there are too many points, every other one is dropped.
 
     Attributes:
-        points: (seconds, rows done), in the order of time.
+        points: (seconds, rows done), in order of time.
     """
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ class RateSamples:
         self._interval_s = _FIRST_INTERVAL_S
 
     def add(self, seconds: float, num_rows: int, *, is_last: bool = False) -> None:
-        """Takes a point if the one before is long enough ago; the first and the last in any case."""
+        """Adds a point if the one before is old enough; the first and the last point are always added."""
         if self.points and not is_last and seconds - self.points[-1][0] < self._interval_s:
             return
         self.points.append((round(seconds, 2), num_rows))

@@ -1,4 +1,4 @@
-"""What an actor holds, as a recipe that a driver sends without importing torch."""
+"""How to build what an actor holds, in a form that a driver can send without importing torch."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from faceattr.jobs.cluster.code_version import CodeHere, check_same_code, descri
 
 @dataclass(frozen=True)
 class ActorRecipe:
-    """How an actor makes its scorer or predictor: a function by name, and its arguments.
+    """How an actor builds its scorer or predictor: the name of a function, and its arguments.
 
-    By name, so that a driver can send it without importing torch and transformers, which takes longer than all else
-    that it does before the first image.
+    A name, so that a driver can send it without importing torch and transformers: that import takes longer than
+    everything else the driver does before the first image.
     """
 
     function: str
@@ -21,6 +21,6 @@ class ActorRecipe:
     code: CodeHere = field(default_factory=describe_code)
 
     def __call__(self) -> Any:
-        """Makes it in this process. Raises RunError if this process runs other code than the driver."""
+        """Builds it in this process. Raises RunError if this process runs other code than the driver."""
         check_same_code(self.code)
         return pkgutil.resolve_name(self.function)(**self.arguments)

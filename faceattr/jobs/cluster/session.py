@@ -1,4 +1,4 @@
-"""Joining or starting a Ray session, and asking it what it has."""
+"""Joins or starts a Ray session, and asks it for its resources."""
 
 import _thread
 import contextlib
@@ -30,16 +30,16 @@ from faceattr.jobs.cluster.surroundings import check_surroundings
 logger = logging.getLogger(__name__)
 _IDLE_WORKER_MS = 60_000
 _OUR_ERROR = re.compile(r"^faceattr\.errors\.(\w+): (.+)$", re.MULTILINE)
-# What one actor on a CPU may need with a base-size model in fp32, its activations included.
+# Memory that one actor on a CPU may need with a base-size model in fp32, including its activations.
 _CPU_ACTOR_BYTES = 3 * 2**30
-# Logical CPUs that an actor claims on a CPU cluster: it keeps a core busy, but reading and decoding must find room to
-# be scheduled beside it, or nothing feeds it.
+# Logical CPUs that an actor claims on a CPU cluster. It keeps one core busy, but a whole claim would leave no room to
+# schedule reading and decoding, and the actor would get no images.
 _CPU_ACTOR_SHARE = 0.5
 
 
 @contextlib.contextmanager
 def ray_session(config: RayConfig) -> Iterator[None]:
-    """A Ray session for the block: the job's or RAY_ADDRESS's cluster, else a local one that ends with the block.
+    """Opens a Ray session for the block: on the cluster of the job or of RAY_ADDRESS, else a local temporary one.
 
     Raises:
         RunError: the cluster cannot be reached, or its nodes run other code than this process.
@@ -49,9 +49,9 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    # Ray switches on its usage report by default; a labelling job of faces should not phone home.
+    # Ray enables its usage report by default; a labelling job of faces must not send usage data.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray ends idle workers beyond one a core after a second; the decoders of the next epoch would import torch anew.
+    # Ray ends idle workers beyond one per core after a second; the next epoch's decoders would have to import torch.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_WORKER_MS))
     check_surroundings(address)
     try:
@@ -86,7 +86,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
 
 def _protect_token() -> None:
-    # Ray writes its token readable by everyone; whoever has it can run code on the cluster.
+    # Ray writes its token readable by everyone, and whoever has it can run code on the cluster.
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     if path.is_file() and path.stat().st_mode & 0o077:
         path.chmod(0o600)
@@ -98,15 +98,15 @@ def _quiet() -> None:
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It warns at every start that Ray's own bars are off; ours are shown.
+    # Ray warns at every start that its own progress bars are off; we show ours.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """SIGTERM (`ray job stop`, a spot notice) becomes KeyboardInterrupt in the block, so that everything is put down.
+    """Turns SIGTERM (`ray job stop`, a spot notice) into KeyboardInterrupt in the block, so that everything is closed.
 
-    To be entered after `ray_session`: Ray installs a handler of its own.
+    Must be entered after `ray_session`, because Ray installs its own handler.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -125,16 +125,16 @@ def stop_on_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def drive(store: Store, *, drafts: Sequence[str] = ()) -> Iterator[None]:
-    """Holds the lease of a run folder for the block; if it is lost, the block is interrupted.
+    """Holds the lease of a run folder during the block; if the lease is lost, the block is interrupted.
 
-    A block that fails before a run was begun in the folder leaves nothing there: neither its lease nor its drafts.
+    If a new folder gets no run because the block fails, its lease and its drafts are removed.
 
     Args:
         store: the run folder.
-        drafts: beginnings of the keys that the block may write before it begins the run.
+        drafts: prefixes of the keys that the block may write before it begins the run.
 
     Raises:
-        RunError: another driver lives, or has taken over.
+        RunError: another driver is active, or has taken over.
     """
     lost: list[FaceattrError] = []
 
@@ -150,13 +150,13 @@ def drive(store: Store, *, drafts: Sequence[str] = ()) -> Iterator[None]:
             raise lost[0] from None
         raise
     except FaceattrError as error:
-        if not isinstance(error, StorageError):  # a store in trouble is not asked for more
+        if not isinstance(error, StorageError):  # no further requests to a store that fails
             _forget_attempt(store, drafts)
         raise
 
 
 def _forget_attempt(store: Store, drafts: Sequence[str]) -> None:
-    """Deletes what an attempt left in a folder in which no run was begun. Never hides the error that ended it."""
+    """Deletes what a failed attempt left in a folder without a run. Never hides the error that ended the attempt."""
     try:
         if read_record(store) is not None or find_driver(store) is not None:
             return
@@ -164,7 +164,7 @@ def _forget_attempt(store: Store, drafts: Sequence[str]) -> None:
             store.delete(entry.key)
         if isinstance(store, LocalStore):
             for name in {prefix.partition("/")[0] for prefix in (*drafts, LEASE_FOLDER) if "/" in prefix}:
-                with contextlib.suppress(OSError):  # it holds something else, or never was
+                with contextlib.suppress(OSError):  # the folder has other files, or never existed
                     (store.root / name).rmdir()
     except FaceattrError as error:
         logger.debug("attempt not forgotten", exc_info=error)
@@ -172,7 +172,7 @@ def _forget_attempt(store: Store, drafts: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def cluster_errors() -> Iterator[None]:
-    """Turns Ray's errors in the block into ours: the one that a worker raised, or a RunError that says what broke."""
+    """Turns Ray's errors in the block into ours: the worker's own error, or a RunError that says what failed."""
     try:
         yield
     except (ray.exceptions.RayError, ray.data.exceptions.UserCodeException) as error:
@@ -180,7 +180,7 @@ def cluster_errors() -> Iterator[None]:
         for cause in _causes(error):
             if isinstance(cause, FaceattrError):
                 raise type(cause)(str(cause)) from None
-        # Pickling loses causes, but not their text; the last one is the outermost.
+        # Pickling loses the causes, but not their text; the last one is the outermost.
         for name, text in reversed(_OUR_ERROR.findall(str(error))):
             raise getattr(errors, name, RunError)(text) from None
         last = [line for line in str(error).splitlines() if line.strip()][-1:]
@@ -191,7 +191,7 @@ def cluster_errors() -> Iterator[None]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and all that it wraps, outermost first."""
+    """Yields an exception and all that it wraps, outermost first."""
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
@@ -206,15 +206,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorLayout:
-    """How the model actors are spread.
+    """How the model actors are placed on the cluster.
 
     Attributes:
-        min_actors: fewest.
-        max_actors: most.
-        gpus: GPUs an actor is pinned to.
-        cpus: logical CPUs an actor claims.
-        threads: CPU threads it computes with.
-        batch_size: images in a forward pass.
+        min_actors: smallest number of actors.
+        max_actors: largest number of actors.
+        gpus: GPUs per actor.
+        cpus: logical CPUs that an actor claims.
+        threads: CPU threads that an actor computes with.
+        batch_size: images per forward pass.
     """
 
     min_actors: int
@@ -225,17 +225,17 @@ class ActorLayout:
     batch_size: int
 
     def block_rows(self, num_rows: int, asked: int | None) -> int:
-        """Images in a unit of work: big enough to be cheap to schedule, small enough that all actors get some."""
+        """Returns the images per block: enough to be cheap to schedule, few enough that all actors get some."""
         if asked is not None:
             return asked
         return max(16, min(256, num_rows // (4 * self.max_actors)))
 
 
 def plan_actors(config: WorkersConfig) -> ActorLayout:
-    """Fits the config to what the cluster has.
+    """Fits the config to the cluster's resources.
 
     Raises:
-        ConfigError: the cluster cannot hold a single actor as asked.
+        ConfigError: the cluster cannot hold a single actor as configured.
     """
     cluster = ray.cluster_resources()
     num_gpus, num_cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 0.0)

@@ -1,4 +1,4 @@
-"""What Ray needs of this machine and its cluster, checked before it is started: Ray says it late, or by a traceback."""
+"""Checks what Ray needs of this machine and its cluster before it starts: Ray itself reports it late or obscurely."""
 
 import os
 import re
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from faceattr.errors import ConfigError, RunError
 
-# Limit of the kernel on the path of a socket, without the byte that ends it.
+# The kernel's limit on the length of a socket's path in bytes, without the terminating zero.
 _MAX_SOCKET_PATH = 107
-# What Ray puts behind its folder for temporary files: the longest of its sockets; then comes this process's number.
+# The longest socket path that Ray appends to its folder for temporary files; the process id follows.
 _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_/sockets/plasma_store"
 _CONNECT_S = 5.0
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):(?P<port>[0-9]+)")
@@ -38,7 +38,7 @@ def check_surroundings(address: str | None) -> None:
 def _check_cluster(address: str) -> None:
     found = _current_cluster() if address == "auto" else address
     if found is None:
-        return  # Ray looks for one, and says at once if there is none
+        return  # Ray searches for one, and says at once if there is none
     match = _ADDRESS.fullmatch(found)
     if match is None:
         raise ConfigError(f"RAY_ADDRESS={address}: expected host:port of a cluster's head, ray://host:port, or auto")
@@ -54,7 +54,7 @@ def _check_cluster(address: str) -> None:
 
 
 def _current_cluster() -> str | None:
-    """Address that `ray start` left on this machine."""
+    """Returns the address that `ray start` left on this machine."""
     try:
         return (Path(_temporary_folder()) / "ray" / "ray_current_cluster").read_text().strip() or None
     except OSError:

@@ -1,4 +1,4 @@
-"""What a driver does with the rows of its run as they arrive: shows them, exports them, judges them, notes the session.
+"""What a driver does with the rows of its run as they arrive: shows progress, exports metrics, checks the error share.
 
 sessions/1700000000.123.json    when a session began, and how many rows were done after how many seconds
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import encode_versioned
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.patience import write_on_the_way_out
@@ -26,18 +26,18 @@ def watch_run(
     positives: Sequence[str] = (),
     is_whole_run: bool = True,
 ) -> Iterator[Callable[[pa.Table], None]]:
-    """Watches the pending rows of a run inside the block, and closes all that it opened however the block ends.
+    """Watches the pending rows of a run inside the block, and closes everything it opened however the block ends.
 
     Args:
         version: the version of the run that the session works on.
-        work: what the session has to do.
-        budget: what the rows are judged by. It judges once before the block, by what earlier sessions found.
+        work: the pending shards of the session.
+        budget: limit on rejected rows. It judges once before the block, by the rejects of earlier sessions.
         positives: binary attributes whose positive rate is shown.
-        is_whole_run: whether the session is exported to Prometheus and noted in `sessions/`. False for a scan, which
-            is only the first step of a packing.
+        is_whole_run: whether the session is exported to Prometheus and recorded in `sessions/`. False for a scan, which
+            is only the first step of packing.
 
     Yields:
-        A function to be called with every table of rows that arrives. It raises RunError once too many are bad.
+        A function to be called with every table of rows that arrives. It raises RunError once too many rows are bad.
 
     Raises:
         RunError: earlier sessions found too many bad images.
@@ -45,7 +45,7 @@ def watch_run(
     budget.judge()
     total = work.plan.num_rows
     progress = Progress(total, total - work.num_rows, positives)
-    with contextlib.ExitStack() as closed:  # in the reverse order, each even if another fails
+    with contextlib.ExitStack() as closed:  # closes in reverse order, each even if another fails
         gauges = None
         if is_whole_run:
             gauges = closed.enter_context(contextlib.closing(RunRows(total, total - work.num_rows)))
@@ -62,12 +62,12 @@ def watch_run(
 
 
 def _note_session(version: RunVersion, progress: Progress, *, started: float) -> None:
-    """Writes what later sessions and reports read of this one; `started` is in seconds since 1970."""
+    """Writes the record of this session for later sessions and reports; `started` is in seconds since 1970."""
     session = {
         "started": started,
         "version": version.version,
         "samples": progress.samples,
         "rows": progress.num_rows,
     }
-    key, data = f"sessions/{started:.3f}.json", encode_json(session).encode()
+    key, data = f"sessions/{started:.3f}.json", encode_versioned(session)
     write_on_the_way_out(lambda: version.store.put(key, data), key)

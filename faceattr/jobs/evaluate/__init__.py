@@ -1,1 +1,1 @@
-"""The evaluation job: packed rows through a trained model, then figures. `run.py` holds its steps."""
+"""The evaluation job: packed rows through a trained model, then figures. `run.py` contains its steps."""

@@ -1,4 +1,4 @@
-"""The evaluation: packed rows -> model actors -> figures, fitted on validation, judged on test, once."""
+"""The evaluation: packed rows -> model actors -> figures; fitted on validation, judged on test, once."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ from faceattr.reports.tables.performance import write_performance_report
 from faceattr.reports.tables.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
 
 FIT_SPLIT = "val"
-# The sample grid is no part of the page, which may be passed on.
+# The sample grid is left out of the page, which may be passed on.
 _PICTURE_TITLES = {
     "confusion_matrices.png": "Confusions",
     "precision_recall.png": "Precision and recall",
@@ -55,11 +55,11 @@ class EvalJob:
     """A checked evaluation command.
 
     Attributes:
-        config: as given.
+        config: the config as given.
         model: the model that is judged.
-        second: the one it is compared with.
+        second: the model it is compared with.
         packed: the data.
-        output: where the results go.
+        output: where the results are written.
     """
 
     config: EvalConfig
@@ -71,12 +71,12 @@ class EvalJob:
 
     @property
     def fits(self) -> bool:
-        """Whether validation decides thresholds and calibration: only where test is judged."""
+        """Whether thresholds and calibration are fitted on validation: only where test is judged."""
         return self.config.split == "test"
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What was judged on what."""
+        """What was judged on which data."""
         return {
             "weights": self.model.weights_id,
             "second": self.second.weights_id if self.second is not None else None,
@@ -88,15 +88,15 @@ class EvalJob:
 
 
 def prepare_eval_job(config: EvalConfig) -> EvalJob:
-    """Checks a command as far as it can be checked without a cluster.
+    """Checks a command as far as possible without a cluster.
 
     Raises:
-        ConfigError, ModelError: it cannot run as given.
+        ConfigError, ModelError: the command cannot run as given.
     """
     storage = config.storage
     output = open_output(config.output, storage)
     there = {entry.key for entry in output.list() if not entry.key.startswith("_lease/")}
-    # What an interrupted evaluation left is written again; a finished one, and what is not ours, stays as it is.
+    # Files of an interrupted evaluation are overwritten; a finished one, and files that are not ours, stay as they are.
     if DONE_KEY in there or not there <= OWN_KEYS:
         raise ConfigError(f"--output {config.output}: holds files already, and nothing is overwritten; choose another")
 
@@ -124,7 +124,7 @@ def _check_attributes(model: SavedModelInfo, packed: PackedData) -> None:
         )
     for each in shared:
         theirs = known[each.name]
-        if theirs.kind != each.kind or theirs.classes != each.classes:
+        if theirs != each:
             raise ConfigError(
                 f"--data: {each.name!r} is {theirs.kind} of {list(theirs.classes)[:12]} there, {each.kind} of "
                 f"{list(each.classes)[:12]} in the model; pack the data with the model's classes, in its order"
@@ -132,7 +132,7 @@ def _check_attributes(model: SavedModelInfo, packed: PackedData) -> None:
 
 
 def score(job: EvalJob) -> tuple[pa.Table, pa.Table | None]:
-    """All rows that are needed with the outputs of the model, and of the second model."""
+    """Scores all rows that are needed by the model, and by the second model."""
     splits = [FIT_SPLIT, job.config.split] if job.fits else [job.config.split]
     first = score_splits(job.config, job.packed, splits, source=job.config.model, model=job.model)
     second = None
@@ -143,7 +143,7 @@ def score(job: EvalJob) -> tuple[pa.Table, pa.Table | None]:
 
 
 def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Evaluation:
-    """Fits, judges, and writes everything.
+    """Fits, judges, and writes all results.
 
     Raises:
         RunError: validation, training and test share an image, or nothing can be judged.
@@ -160,13 +160,13 @@ def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Eval
 
 
 def check_train_is_apart(job: EvalJob, judged: pa.Table) -> None:
-    """Raises RunError if an image that is judged lies in the training split of the same data, byte for byte."""
+    """Raises RunError if a judged image is, byte for byte, also in the training split of the same data."""
     if job.config.split == "train":
         return
     digests = pa.concat_tables(
         [pa.table({"sha256": pa.array([], pa.string())}), *job.packed.iter_split("train", ["sha256"])]
     )
-    # Rows of other files: only what they hold can be the same.
+    # Rows of other files, so they can match by content only.
     rows = {"run": pa.array([-1] * len(digests), pa.int32()), "row": pa.array(range(len(digests)), pa.int64())}
     train = pa.table({**rows, "sha256": digests["sha256"]})
     check_disjoint(judged, train, judged_name=job.config.split, others_name="train")
@@ -198,7 +198,7 @@ def _fit(config: EvalConfig, table: pa.Table, attributes: AttributeSet, stored: 
     criterion = config.thresholds.to_criterion()
     method = config.calibration
     if method == "keep":
-        # The stored calibration stays; thresholds are chosen on the scores that it gives.
+        # The stored calibration stays; thresholds are chosen on the calibrated scores.
         fitted = fit_on_validation(table, attributes, method="none", criterion=criterion, stored=stored, keep=True)
     else:
         fitted = fit_on_validation(table, attributes, method=method, criterion=criterion, stored=stored)
@@ -252,11 +252,11 @@ def _write(job: EvalJob, scored: pa.Table, evaluation: Evaluation, differences: 
 
 
 def _write_lists(job: EvalJob, table: pa.Table, labels: dict[str, np.ndarray]) -> None:
-    """test_labels.txt and submission.csv, where the model has what they hold."""
+    """Writes test_labels.txt and submission.csv, if the model has the attributes that they need."""
     mine = np.flatnonzero(pc.equal(table["split"], job.config.split).to_numpy(zero_copy_only=False))
     image_ids = table["image_id"].take(mine).to_pylist()
     attributes = job.model.attributes
-    binary = {each.name: labels[each.name][mine] for each in attributes.attributes if each.kind == "binary"}
+    binary = {each.name: labels[each.name][mine] for each in attributes.attributes if each.is_yes_no}
     if job.config.label_list is not None or "label" in binary:
         job.output.put("test_labels.txt", write_label_lines(image_ids, binary, job.layout).encode())
     submission = write_submission(image_ids, attributes, {name: each[mine] for name, each in labels.items()})
@@ -265,7 +265,7 @@ def _write_lists(job: EvalJob, table: pa.Table, labels: dict[str, np.ndarray]) -
 
 
 def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
-    """The model's own files, with what was fitted in its config; attributes without labels here keep what they had."""
+    """Writes the model's files, the fitted values in its config; attributes without labels here stay as they were."""
     fitted = evaluation.fitted
     config = json.loads((job.model.folder / CONFIG_FILE).read_text("utf-8"))
     config["thresholds"] = {**config["thresholds"], **fitted.thresholds}
@@ -276,13 +276,12 @@ def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
 
 
 def summarise_evaluation(job: EvalJob, evaluation: Evaluation) -> str:
-    """What the user reads at the end."""
+    """Returns the text that the user reads at the end."""
     lines = [f"judged on {evaluation.split}"]
-    main = {"binary": "f1", "multiclass": "macro_f1", "age": "mae", "identity": "top1"}
     for name, judged in evaluation.judged.items():
         figures = evaluation.figures[name]
         figure = next(
-            each for each in (main[judged.attribute.kind], "range_accuracy", "coarse_accuracy") if each in figures
+            each for each in (judged.attribute.main_figure, "range_accuracy", "coarse_accuracy") if each in figures
         )
         interval = evaluation.intervals[name].get(figure)
         bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else ""
@@ -295,7 +294,7 @@ def summarise_evaluation(job: EvalJob, evaluation: Evaluation) -> str:
 
 
 def _labelled(attributes: AttributeSet, packed: PackedData) -> AttributeSet:
-    """The model's attributes that the data has labels of."""
+    """Returns the model's attributes that the data has labels for."""
     known = set(packed.attributes.names)
     return AttributeSet(attributes=tuple(each for each in attributes.attributes if each.name in known))
 

@@ -1,4 +1,4 @@
-"""A grid of judged images, true against predicted; drawn only when asked for, since it copies images."""
+"""A grid of judged images, true against predicted values; drawn only on request, since it copies images."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ _NUM_SAMPLES = 24
 def draw_sample_grid(
     packed: PackedData, predicted: pa.Table, attributes: AttributeSet, *, split: str, limits: ImageLimitsConfig
 ) -> matplotlib.figure.Figure:
-    """The first images of a split, in row order.
+    """Draws the first images of a split, in row order.
 
     Args:
         packed: the data.
-        predicted: rows with `predicted_<name>` beside the label columns.
-        attributes: which to name; those without a label in a row are left out.
-        split: what was judged.
-        limits: what an image may be.
+        predicted: rows with `predicted_<name>` in addition to the label columns.
+        attributes: attributes to name; unlabelled ones are left out of a row's caption.
+        split: the judged split.
+        limits: limits on the size of an image.
     """
     rows = {row["image_id"]: row for row in predicted.to_pylist() if row["split"] == split}
     images: list[np.ndarray] = []
@@ -57,7 +57,7 @@ def _caption(row: dict[str, Any], attributes: AttributeSet) -> tuple[str, bool]:
 
 def _words(row: dict[str, Any], attribute: Attribute) -> tuple[str, bool] | None:
     name, said = attribute.name, row[f"predicted_{attribute.name}"]
-    if attribute.kind == "age":
+    if attribute.is_years:
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         if low is None:
             return None

@@ -1,4 +1,4 @@
-"""Packed rows through a trained model: read -> decode -> model actors, every row once, collected in the driver."""
+"""Packed rows through a trained model: read -> decode -> model actors; every row once, collected in the driver."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ReadPacked:
     files: tuple[tuple[int, PackedFile], ...]
 
     def __call__(self, places: pa.Table) -> Iterator[pa.Table]:
-        """A table for each row group of the files whose places stand in the column `file`."""
+        """Yields one table per row group of the files whose places are in the column `file`."""
         columns = ["row", "image_id", "sha256", "group", "split", *self.packed.label_columns, "image"]
         for place in places["file"].to_pylist():
             run, file = self.files[place]
@@ -47,17 +47,17 @@ class ReadPacked:
 def score_splits(
     config: EvalConfig, packed: PackedData, splits: Sequence[str], *, source: str, model: SavedModelInfo
 ) -> pa.Table:
-    """All rows of some splits with the model's outputs, sorted by run and row.
+    """Scores all rows of some splits with the model, sorted by run and row.
 
     Args:
-        config: workers and decoding.
+        config: settings of workers and decoding.
         packed: the data.
-        splits: which.
+        splits: names of the splits to score.
         source: where the actors find the model.
-        model: facts about it.
+        model: facts about the model.
 
     Raises:
-        RunError: a row is missing or came twice, or the cluster failed.
+        RunError: a row is missing or duplicated, or the cluster failed.
     """
     storage = packed.storage
     roots = [f"{open_store(uri, storage).uri.rstrip('/')}/" for uri in packed.uris]

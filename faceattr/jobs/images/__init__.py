@@ -1,1 +1,1 @@
-"""Jobs over a bucket of images: label and predict. `run.py` holds the steps in the order of the data."""
+"""Jobs over a bucket of images: label and predict. `run.py` contains the steps in the order of the data."""

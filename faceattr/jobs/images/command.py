@@ -1,4 +1,4 @@
-"""What a command over a bucket of images does with a checked job: go on with its run, or begin one, and publish it."""
+"""Runs a checked image job: begins or resumes its run, and publishes it."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,18 +15,18 @@ JobT = TypeVar("JobT", bound=ImageJob)
 def run_images(
     job: JobT, *, publish: Callable[[JobT, RunVersion], Manifest], summarise: Callable[[JobT, Manifest], str]
 ) -> str:
-    """Plans, does what is not done, proves that nothing is lost or twice, publishes; or says what it would do.
+    """Plans, processes pending rows, proves that no row is missing or duplicated, and publishes; or does a dry run.
 
     Args:
         job: the checked command.
         publish: proves, publishes and writes the report.
-        summarise: a published version in words.
+        summarise: describes a published version in words.
 
     Returns:
-        What the user reads at the end.
+        The text that the user reads at the end.
 
     Raises:
-        RunError: too many images are bad, or the cluster failed; what is committed stays.
+        RunError: too many images are bad, or the cluster failed; committed shards stay.
     """
     if job.config.dry_run:
         with ray_session(job.config.ray):

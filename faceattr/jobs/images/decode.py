@@ -1,4 +1,4 @@
-"""The stage between reading and the model: encoded bytes to pixels of the model's size."""
+"""The stage between reading and the model: encoded bytes -> pixels of the model's size."""
 
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ from faceattr.jobs.images.read import append_columns
 # Encoded images that the decoder gets at a time.
 _DECODE_IMAGES = 32
 _DECODE_BYTES = 2 * 2**20
-# Pixels of the model's size in a table that is passed on.
+# Pixel bytes, at the model's size, in one table that is passed on.
 _TABLE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
 class Resizer:
-    """A function by name: (uint8 [H, W, 3], argument) -> uint8 [size_px, size_px, 3].
+    """The name of a function: (uint8 [H, W, 3], argument) -> uint8 [size_px, size_px, 3].
 
-    By name, so that a driver, which only sends it on, need not import torch.
+    A name, so that a driver, which only sends it on, need not import torch.
     """
 
     function: str
@@ -34,7 +34,7 @@ class Resizer:
     size_px: int
 
     def resolve(self) -> Callable[[np.ndarray], np.ndarray]:
-        """The function in this process."""
+        """Returns the function, imported in this process."""
         resize = pkgutil.resolve_name(self.function)
         return lambda image: resize(image, self.argument)
 
@@ -43,7 +43,7 @@ class Resizer:
 class DecodeImages:
     """Rows with `data` -> rows with `pixels`: uint8 RGB [size_px, size_px, 3] as fixed-size binary, zeros for bad rows.
 
-    Decoding happens in a disposable child process; resizing is the model's own.
+    Images are decoded in a disposable child process; resizing is the model's own.
     """
 
     limits: ImageLimitsConfig
@@ -52,7 +52,7 @@ class DecodeImages:
     table_bytes: int = _TABLE_BYTES
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Decodes and resizes a block of rows; passes tables on whose pixels have about `table_bytes`."""
+        """Decodes and resizes a block of rows; yields tables whose pixels have about `table_bytes` bytes."""
         step = max(1, self.table_bytes // (3 * self.resizer.size_px**2))
         for start in range(0, max(1, len(rows)), step):
             yield self._decode(rows.slice(start, step))
@@ -83,7 +83,7 @@ class DecodeImages:
 
 
 def _decode_batches(places: list[int], data: pa.ChunkedArray) -> Iterator[tuple[list[int], list[bytes]]]:
-    """Places and encoded images, a few at a time."""
+    """Yields places and encoded images, a few at a time."""
     batch: tuple[list[int], list[bytes]] = ([], [])
     num_bytes = 0
     for place in places:

@@ -1,4 +1,4 @@
-"""What a run over images would do, measured on a sample before anything is written."""
+"""Describes what a run over images would do, measured on a sample before anything is written."""
 
 import time
 from dataclasses import asdict
@@ -25,7 +25,7 @@ _SAMPLE_ROWS = 64
 
 
 def describe_preflight(job: ImageJob) -> str:
-    """The resolved config, the images, the resources and a measured rate with the ETA; nothing is written."""
+    """Describes the resolved config, the images, the resources and a measured rate with the ETA; writes nothing."""
     images = open_images(job)
     num_rows = num_bytes = 0
     sample: list[pa.Table] = []
@@ -47,7 +47,7 @@ def describe_preflight(job: ImageJob) -> str:
     cluster = ray.cluster_resources()
     cpus = max(1.0, cluster.get("CPU", 1.0))
     rates = {
-        "read and decode": cpus / (read_s / 4 + decode_s),  # reading waits for the network, four to a core
+        "read and decode": cpus / (read_s / 4 + decode_s),  # reading waits for the network: four readers per core
         "model": actors.max_actors / score_s,
     }
     slowest = min(rates, key=lambda stage: rates[stage])
@@ -69,7 +69,7 @@ def describe_preflight(job: ImageJob) -> str:
 
 
 def _describe_done(job: ImageJob) -> list[str]:
-    """What the output holds of such a run already, which the estimate does not leave out."""
+    """Describes what the output already contains of such a run; the estimate does not subtract it."""
     if read_record(job.output) is None:
         return []
     status = read_run_status(job.output, storage=job.storage)
@@ -83,7 +83,7 @@ def _describe_done(job: ImageJob) -> list[str]:
 
 
 def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorLayout) -> tuple[float, float, float]:
-    """Seconds one image takes to read, to decode and to score, on the cluster and warm."""
+    """Measures the seconds per image of reading, decoding and scoring, on the cluster and after a warm-up."""
     limits = job.config.decode
     read = ReadImages(images.root, job.storage, limits, images.bytes_column)
     decode = DecodeImages(limits, job.config.decode.timeout_s, job.resizer)
@@ -95,7 +95,7 @@ def _measure(job: ImageJob, images: ImageInput, rows: pa.Table, actors: ActorLay
 
 
 def _prepare(read: ReadImages, decode: DecodeImages, rows: pa.Table) -> tuple[pa.Table, float, float]:
-    for table in read(rows.slice(0, 2)):  # imports, connections, the decoder's child
+    for table in read(rows.slice(0, 2)):  # warm-up: imports, connections, the decoder's child process
         list(decode(table))
     read_s = decode_s = 0.0
     decoded: list[pa.Table] = []

@@ -17,44 +17,52 @@ from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.reports.label import LabelStatistics, write_label_report
 from faceattr.reports.pages import report_key
-from faceattr.vqa.blip.inspect import CheckpointFacts, inspect_checkpoint
+from faceattr.vqa.checkpoints import CheckpointFacts
+from faceattr.vqa.engines import ENGINES, Engine, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
 
-# Raised by hand when a change of ours can change a score or a label.
+# Increased by hand when a change of the code can change a score or a label.
 SCORING_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelJob(ImageJob):
-    """A checked label command; see the base.
+    """A checked label command; see `ImageJob`.
 
     Attributes:
-        questions: what is asked.
-        checkpoint: facts about the model, its weights' hash among them.
+        questions: the questions that are asked.
+        checkpoint: facts about the model, including the hash of its weights.
     """
 
     kind = "label"
-    packages = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
     config: LabelConfig
     questions: QuestionSet
     checkpoint: CheckpointFacts
 
     @property
+    def engine(self) -> Engine:
+        """The engine of this model family."""
+        return ENGINES[self.checkpoint.model_type]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """See `ImageJob`."""
+        return self.engine.packages
+
+    @property
     def attributes(self) -> AttributeSet:
-        """See the base."""
+        """See `ImageJob`."""
         return self.questions.attributes
 
     @property
     def resizer(self) -> Resizer:
-        """See the base."""
-        return Resizer(
-            "faceattr.vqa.blip.preprocess:resize_rgb", self.checkpoint.size_px, size_px=self.checkpoint.size_px
-        )
+        """See `ImageJob`."""
+        return Resizer(self.engine.resize, self.checkpoint.size_px, size_px=self.checkpoint.size_px)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the rows of the run."""
+        """Everything that determines the rows of the run."""
         return {
             **self.input_fingerprint,
             "weights": self.checkpoint.weights_id,
@@ -67,17 +75,17 @@ class LabelJob(ImageJob):
 
     @property
     def task(self) -> str:
-        """See the base."""
+        """See `ImageJob`."""
         return f"{len(self.questions.vqa_questions())} questions for {', '.join(self.attributes.names)}"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
-        """See the base."""
+        """See `ImageJob`."""
         recipe = scorer_recipe(self, actors)
         return VqaActor, {"build_scorer": recipe, "questions": self.questions, "schema": schema}
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What a reader of the run should know besides."""
+        """Further information for readers of the run."""
         notes: dict[str, Any] = {"model": self.config.model, "revision": self.checkpoint.revision}
         sensitive = self.questions.sensitive_questions()
         if sensitive:
@@ -86,11 +94,11 @@ class LabelJob(ImageJob):
 
 
 def prepare_label_job(config: LabelConfig) -> LabelJob:
-    """Checks a command as far as it can be checked without a cluster, and without reading an image.
+    """Checks a command as far as possible without a cluster and without reading an image.
 
     Raises:
-        ConfigError, ModelError: it cannot run as given.
-        StorageError: the output store refuses.
+        ConfigError, ModelError: the command cannot run as given.
+        StorageError: the output store cannot be accessed.
     """
     questions = load_question_set(config.attributes)
     sensitive = questions.sensitive_questions()
@@ -110,10 +118,10 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
 
 
 def scorer_recipe(job: LabelJob, actors: ActorLayout) -> ActorRecipe:
-    """The recipe that each actor makes its scorer by."""
+    """Returns the recipe by which each actor builds its scorer."""
     config = job.config
     return ActorRecipe(
-        "faceattr.vqa.build:build_scorer",
+        job.engine.build,
         {
             "model": config.model,
             "revision": job.checkpoint.revision,
@@ -130,7 +138,7 @@ def scorer_recipe(job: LabelJob, actors: ActorLayout) -> ActorRecipe:
 
 
 def publish_labels(job: LabelJob, version: RunVersion) -> Manifest:
-    """Proves that every row is there once, judges the rejects, publishes, and draws the report.
+    """Proves that every row exists exactly once, judges the rejects, publishes, and writes the report.
 
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.
@@ -142,5 +150,5 @@ def publish_labels(job: LabelJob, version: RunVersion) -> Manifest:
 
 
 def summarise_labels(job: LabelJob, manifest: Manifest) -> str:
-    """What the user reads at the end."""
+    """Returns the text that the user reads at the end."""
     return summarise_run(job, manifest, "labelled", report_key(manifest.version))

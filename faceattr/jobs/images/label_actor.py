@@ -1,4 +1,4 @@
-"""The actor that holds the model: rows with pixels in, label rows out."""
+"""The actor with the VQA model: rows with pixels in, label rows out."""
 
 import time
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from faceattr.vqa.questions import AttributeLabels, QuestionSet
 
 
 class ImageScorer(Protocol):
-    """What the actor asks of a scorer; see `faceattr.vqa.scorer.Scorer`."""
+    """What the actor needs of a scorer; see `faceattr.vqa.scorer.Scorer`."""
 
     image_size_px: int
 
     def score(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [n, S, S, 3] -> float32 [n, answers of all questions], natural logarithms."""
+        """Maps uint8 [n, S, S, 3] to float32 [n, answers of all questions], natural logarithms."""
         ...
 
 
 class VqaActor:
-    """Scores blocks of images. One per GPU, or per fraction of one.
+    """Scores blocks of images. One actor per GPU, or per fraction of one.
 
     Args:
-        build_scorer: makes the scorer in this process.
+        build_scorer: builds the scorer in this process.
         questions: how answers become labels.
-        schema: of the label rows.
+        schema: schema of the label rows.
     """
 
     def __init__(self, build_scorer: Callable[[], ImageScorer], questions: QuestionSet, schema: pa.Schema) -> None:
@@ -40,7 +40,7 @@ class VqaActor:
         self._metrics = ActorMetrics()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Label rows in the run's schema, one for each row given."""
+        """Returns label rows in the run's schema, one for each row given."""
         with self._metrics.busy():
             return self._label(rows)
 
@@ -65,7 +65,7 @@ class VqaActor:
 def _label_columns(
     name: str, labels: AttributeLabels, good: np.ndarray, num_rows: int, schema: pa.Schema
 ) -> dict[str, pa.Array]:
-    """Columns of one attribute over all rows, in the schema's types; rows that were not scored are null."""
+    """Builds the columns of one attribute over all rows, in the schema's types; rows without scores are null."""
     bad = np.ones(num_rows, bool)
     bad[good] = False
     null_label = bad.copy()

@@ -14,24 +14,24 @@ from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import DecodeImages, Resizer
 from faceattr.jobs.images.read import ListRowGroups, ListRows, ReadImages, ReadRowGroups
 
-# Reading waits for the network and needs no core of its own.
+# Reading waits for the network and needs no whole core.
 IMAGE_READ_CPUS = 0.25
-# Not what an actor on a CPU claims: Ray Data would fuse the two and decode in the actor, one after the other.
+# Differs from the claim of a CPU actor: Ray Data would fuse the two, and the actor would decode and score in turn.
 DECODE_CPUS = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStream:
-    """What the stages in front of the model need to know.
+    """What the stages before the model need to know.
 
     Attributes:
         run_uri: the run folder.
-        root: where the images lie.
-        bytes_column: for packed input.
-        storage: how both are reached.
-        limits: what an image may be.
-        decode_timeout_s: longest time for one image.
-        resizer: how decoded images become what the model takes.
+        root: where the images are.
+        bytes_column: for packed input, the column with the encoded images.
+        storage: how run folder and images are accessed.
+        limits: limits on the size of an image.
+        decode_timeout_s: longest time for one image, in seconds.
+        resizer: converts decoded images to the model's input size.
     """
 
     run_uri: str
@@ -54,17 +54,17 @@ def stream_rows(
     wait_s: float,
     name: str,
 ) -> Iterator[pa.Table]:
-    """Rows that the actors make of the pending shards' images.
+    """Streams the pending shards' images through the actors.
 
     Args:
-        work: what is to be done.
+        work: the pending shards.
         images: how images are read and decoded.
         actor: class of the model actors; called with tables of rows with pixels.
-        actor_kwargs: for its constructor.
-        actors: how many and on what.
-        block_rows: images in a unit of work.
-        wait_s: longest wait for the first actors.
-        name: of the data set on the dashboard.
+        actor_kwargs: arguments of its constructor.
+        actors: number and resources of the actors.
+        block_rows: images per block.
+        wait_s: longest wait for the first actors, in seconds.
+        name: name of the data set on the dashboard.
     """
     context = ray.data.DataContext.get_current()
     context.wait_for_min_actors_s = int(wait_s)
@@ -82,7 +82,7 @@ def stream_rows(
 
 
 def _read(parts: ray.data.Dataset, work: PendingShards, images: ImageStream, block_rows: int) -> ray.data.Dataset:
-    """Numbers of plan parts -> encoded images, in blocks of at most `block_rows` rows, fewer of large ones."""
+    """Plan part numbers -> encoded images, in blocks of at most `block_rows` rows, fewer if the images are large."""
     list_rows = ListRows(images.run_uri, images.storage, work)
     read = ReadImages(images.root, images.storage, images.limits, images.bytes_column)
 
@@ -98,13 +98,13 @@ def _read(parts: ray.data.Dataset, work: PendingShards, images: ImageStream, blo
 def map_on_actors(
     dataset: ray.data.Dataset, actor: type, kwargs: dict[str, Any], plan: ActorLayout, block_rows: int
 ) -> ray.data.Dataset:
-    """Blocks through a pool of model actors; `kwargs` are for the actor's constructor."""
+    """Maps blocks through a pool of model actors; `kwargs` are the arguments of the actor's constructor."""
     if plan.min_actors == plan.max_actors:
         pool = ray.data.ActorPoolStrategy(size=plan.max_actors)
     else:
         pool = ray.data.ActorPoolStrategy(min_size=plan.min_actors, max_size=plan.max_actors)
-    # Retries of actor tasks stay unbounded, as Ray Data sets them: after a node is lost, tasks of its actors are tried
-    # over and over until another GPU is free. A block that killed every actor ends in Ray Data's no-progress timeout.
+    # Retries of actor tasks stay unlimited, as in Ray Data: after a node is lost, tasks of its actors are retried until
+    # another GPU is free. A block that kills every actor ends in Ray Data's no-progress timeout.
     scored = dataset.map_batches(
         actor,
         fn_constructor_kwargs=kwargs,

@@ -1,6 +1,6 @@
 """The prediction run: images in a store -> a trained model -> a published table in the schema of labels.
 
-Plan, resume, rejects and publishing are the label run's own (`image_run`).
+Plan, resume, rejects and publishing are shared with the label run (`run.py`).
 """
 
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.reports.pages import report_key
 from faceattr.reports.prediction import PredictionStatistics, write_prediction_report
 
-# Raised by hand when a change of ours can change a score or a label.
+# Increased by hand when a change of the code can change a score or a label.
 PREDICTION_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictJob(ImageJob):
-    """A checked prediction command; see the base.
+    """A checked prediction command; see `ImageJob`.
 
     Attributes:
-        model: facts about it, its weights' hash among them.
+        model: facts about the model, including the hash of its weights.
         labels: the label run to compare with, if one is named.
     """
 
@@ -46,17 +46,17 @@ class PredictJob(ImageJob):
 
     @property
     def attributes(self) -> AttributeSet:
-        """See the base."""
+        """See `ImageJob`."""
         return self.model.attributes
 
     @property
     def resizer(self) -> Resizer:
-        """See the base."""
+        """See `ImageJob`."""
         return model_resizer(self.model)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the rows of the run."""
+        """Everything that determines the rows of the run."""
         return {
             **self.input_fingerprint,
             "weights": self.model.weights_id,
@@ -67,7 +67,7 @@ class PredictJob(ImageJob):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What a reader of the run should know besides."""
+        """Further information for readers of the run."""
         return {
             "model": self.config.model,
             "revision": self.model.revision,
@@ -77,17 +77,17 @@ class PredictJob(ImageJob):
 
     @property
     def task(self) -> str:
-        """See the base."""
+        """See `ImageJob`."""
         return f"{self.config.model} predicts {', '.join(self.attributes.names)}"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
-        """See the base."""
+        """See `ImageJob`."""
         recipe = predictor_recipe(self.config.model, self.model, self.config.precision, actors, self.storage)
         return PredictActor, {"build_predictor": recipe, "schema": schema}
 
 
 def model_resizer(model: SavedModelInfo) -> Resizer:
-    """How decoded images become what a model takes."""
+    """Returns the function that resizes decoded images for a model, by name."""
     preprocessing = model.preprocessing
     return Resizer("faceattr.models.resize:resize_pixels", preprocessing.to_dict(), size_px=preprocessing.size_px)
 
@@ -95,7 +95,7 @@ def model_resizer(model: SavedModelInfo) -> Resizer:
 def predictor_recipe(
     source: str, model: SavedModelInfo, precision: Precision, actors: ActorLayout, storage: StorageConfig
 ) -> ActorRecipe:
-    """The recipe that each actor makes its predictor by."""
+    """Returns the recipe by which each actor builds its predictor."""
     return ActorRecipe(
         "faceattr.inference.build:build_predictor",
         {
@@ -112,11 +112,11 @@ def predictor_recipe(
 
 
 def prepare_predict_job(config: PredictConfig) -> PredictJob:
-    """Checks a command as far as it can be checked without a cluster, and without reading an image.
+    """Checks a command as far as possible without a cluster and without reading an image.
 
     Raises:
-        ConfigError, ModelError: it cannot run as given.
-        StorageError: the output store refuses.
+        ConfigError, ModelError: the command cannot run as given.
+        StorageError: the output store cannot be accessed.
     """
     storage = config.storage
     output = open_output(config.output, storage)
@@ -149,7 +149,7 @@ def _check_labels(labels: Store, attributes: AttributeSet) -> None:
 
 
 def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
-    """Proves, publishes, compares with the labels if there are some, and draws the report.
+    """Proves, publishes, compares with the labels if there are any, and writes the report.
 
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.
@@ -163,5 +163,5 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
 
 
 def summarise_predictions(job: PredictJob, manifest: Manifest) -> str:
-    """What the user reads at the end."""
+    """Returns the text that the user reads at the end."""
     return summarise_run(job, manifest, "predicted", report_key(manifest.version))

@@ -1,4 +1,4 @@
-"""The actors that hold a trained model: rows with pixels in; predictions, or the model's own outputs, out."""
+"""The actors with a trained model: rows with pixels in; predictions, or the model's raw outputs, out."""
 
 import time
 from typing import Any
@@ -16,11 +16,11 @@ from faceattr.jobs.cluster.recipe import ActorRecipe
 
 
 class PredictActor:
-    """Scores blocks of images. One per GPU, or per fraction of one.
+    """Scores blocks of images. One actor per GPU, or per fraction of one.
 
     Args:
-        build_predictor: makes the `faceattr.inference.predictor.Predictor` in this process.
-        schema: of the rows.
+        build_predictor: builds the `faceattr.inference.predictor.Predictor` in this process.
+        schema: schema of the prediction rows.
     """
 
     def __init__(self, build_predictor: ActorRecipe, schema: pa.Schema) -> None:
@@ -29,7 +29,7 @@ class PredictActor:
         self._metrics = ActorMetrics()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Prediction rows in the run's schema, one for each row given."""
+        """Returns prediction rows in the run's schema, one for each row given."""
         with self._metrics.busy():
             status, good, pixels = _good_pixels(rows, self._predictor.size_px)
             started = time.perf_counter()
@@ -38,9 +38,9 @@ class PredictActor:
             attributes = self._predictor.model.attributes
             values = decide_labels(attributes, scores, self._predictor.model.thresholds)
             for each in attributes.attributes:
-                if each.kind != "age":
+                if each.has_score:
                     score = scores[each.name]
-                    values[f"{each.name}_score"] = score.max(1) if each.kind == "identity" else score
+                    values[f"{each.name}_score"] = score.max(1) if each.is_person else score
             columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
             for field in self._schema:
                 if field.name not in columns:
@@ -51,10 +51,10 @@ class PredictActor:
 
 
 class OutputActor:
-    """The model's own outputs, before calibration, beside the columns that the rows have: for evaluation.
+    """Adds the model's raw outputs, before calibration, to the columns of the rows; used by the evaluation.
 
     Args:
-        build_predictor: makes the predictor in this process.
+        build_predictor: builds the predictor in this process.
     """
 
     def __init__(self, build_predictor: ActorRecipe) -> None:
@@ -62,7 +62,7 @@ class OutputActor:
         self._metrics = ActorMetrics()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Rows with a status other than ok have no outputs."""
+        """Returns the rows with outputs; rows with a status other than ok have null outputs."""
         with self._metrics.busy():
             status, good, pixels = _good_pixels(rows, self._predictor.size_px)
             started = time.perf_counter()
@@ -76,7 +76,7 @@ class OutputActor:
 
 
 def _good_pixels(rows: pa.Table, size_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Statuses [n], the places of the rows that are ok [m], and their pixels uint8 [m, S, S, 3]."""
+    """Returns the statuses [n], the places of the ok rows [m], and their pixels uint8 [m, S, S, 3]."""
     status = np.array(rows["status"].to_pylist(), object)
     good = np.flatnonzero(status == OK)
     pixels = pixels_from_arrow(rows["pixels"], size_px)
@@ -84,7 +84,7 @@ def _good_pixels(rows: pa.Table, size_px: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _to_column(values: np.ndarray | None, good: np.ndarray, num_rows: int, kind: pa.DataType) -> pa.Array:
-    """A column of num_rows with values [m] or [m, C] at the places `good`; null elsewhere, or where there is none."""
+    """Builds a column of num_rows with values [m] or [m, C] at the places `good`; null elsewhere and without values."""
     if values is None:
         return pa.nulls(num_rows, kind)
     if values.ndim == 2:

@@ -1,7 +1,7 @@
-"""The first stages of every image stream: list the rows to do, read the images.
+"""The first stages of every image stream: list the pending rows, read the images.
 
-Each is a small picklable object that maps Arrow tables; a row that fails carries its reason on, and no row is dropped.
-Ray runs them as tasks and shows them under their class names. No torch here: a process that reads starts at once.
+Each stage is a small picklable object that maps Arrow tables; a row that fails keeps its reason, and no row is dropped.
+Ray runs them as tasks and shows them under their class names. No torch here, so a process that reads starts quickly.
 """
 
 import functools
@@ -27,7 +27,7 @@ from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ImageError
 
-# Of encoded images that are being read or wait for their turn, and in a table that is passed on. A process that reads
+# Bytes of encoded images that are being read or wait for their turn, and of images in one table. A reading process
 # holds both a few times: as bytes, in the table, and in the object store on the way to the next stage.
 _ROOM_BYTES = 64 * 2**20
 _TABLE_BYTES = 32 * 2**20
@@ -35,26 +35,26 @@ _TABLE_BYTES = 32 * 2**20
 
 @functools.lru_cache(maxsize=16)
 def process_store(uri: str, options: StorageConfig) -> Store:
-    """One client a process: connections are reused over the blocks that a worker handles."""
+    """Returns this process's only client of a store, so that blocks of the same worker reuse its connections."""
     return open_store(uri, options)
 
 
 @functools.lru_cache(maxsize=16)
 def _process_reader(uri: str, options: StorageConfig, limits: ImageLimitsConfig) -> ObjectReader:
-    """One reader a process: it remembers an object that could be read."""
+    """Returns this process's only reader; it remembers an object that could be read."""
     return ObjectReader(process_store(uri, options), limits)
 
 
 @dataclass(frozen=True)
 class ListRows:
-    """Numbers of plan parts -> the plan rows in them that are still to be done."""
+    """Numbers of plan parts -> the plan rows in them that are still pending."""
 
     run_uri: str
     storage: StorageConfig
     work: PendingShards
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        """Rows of the parts whose indices stand in the column `part`."""
+        """Lists pending rows of the parts whose indices are in the column `part`."""
         store = process_store(self.run_uri, self.storage)
         plan: Plan = self.work.plan
         return pa.concat_tables(
@@ -65,9 +65,9 @@ class ListRows:
 
 @dataclass(frozen=True)
 class ListRowGroups:
-    """As `ListRows` for packed input: one row for each row group, or some small ones, with their plan rows in it.
+    """Like `ListRows` for packed input: one row per row group, or per few small ones, with their plan rows in it.
 
-    So each row group is read by one task, once. (Blocks of plan rows would not stay cut at row groups: Ray Data joins
+    So each row group is read once, by one task. (Blocks of plan rows would not stay cut at row groups: Ray Data joins
     small blocks.)
     """
 
@@ -75,13 +75,13 @@ class ListRowGroups:
     block_rows: int
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        """Column `rows`: plan rows as an Arrow stream."""
+        """Returns the column `rows`: plan rows as an Arrow stream."""
         units = cut_at_row_groups(self.list_rows(parts), self.list_rows.storage, self.block_rows)
         return pa.table({"rows": pa.array(map(_to_stream, units), pa.large_binary())})
 
 
 def cut_at_row_groups(rows: pa.Table, storage: StorageConfig, least_rows: int) -> Iterator[pa.Table]:
-    """Plan rows of packed input, in order, cut where a row group ends, into tables of at least `least_rows`."""
+    """Cuts plan rows of packed input, in order, at ends of row groups into tables of at least `least_rows` rows."""
     files = rows["uri"].combine_chunks().dictionary_encode()
     file = files.indices.to_numpy()
     row = rows["source_row"].to_numpy()
@@ -100,7 +100,7 @@ def cut_at_row_groups(rows: pa.Table, storage: StorageConfig, least_rows: int) -
 
 @dataclass(frozen=True)
 class ReadRowGroups:
-    """Row groups from `ListRowGroups` -> rows with images, as `ReadImages` gives them."""
+    """Row groups from `ListRowGroups` -> rows with images, as `ReadImages` returns them."""
 
     read: "ReadImages"
 
@@ -114,17 +114,17 @@ class ReadRowGroups:
 class ReadImages:
     """Plan rows -> the same with `data` (encoded bytes or null), `sha256`, `status` and `error`.
 
-    Only the store's own word makes an image `missing` or `unreadable`; an outage raises and leaves the rows undone.
-    Rows are passed on as soon as there are enough bytes of them, so that memory follows neither from the number of rows
-    nor from the size of the images.
+    An image is `missing` or `unreadable` only if the store itself says so; an outage raises and leaves rows pending.
+    A table is passed on as soon as it has enough bytes, so that memory depends neither on the number of rows nor on the
+    size of the images.
 
     Attributes:
-        root: where the images lie.
-        storage: how they are reached.
-        limits: what an image may be.
+        root: where the images are.
+        storage: how they are accessed.
+        limits: limits on the size of an image.
         bytes_column: for packed input, the column with the encoded images.
-        table_bytes: of encoded images in a table; one image may have more.
-        room_bytes: of encoded images that are being read.
+        table_bytes: bytes of encoded images in a table; a table of one image may have more.
+        room_bytes: bytes of encoded images that are being read at the same time.
     """
 
     root: str
@@ -135,7 +135,7 @@ class ReadImages:
     room_bytes: int = _ROOM_BYTES
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads a block of rows; those of packed input in their files' order. Raises StorageError on an outage."""
+        """Reads a block of rows; packed input in its files' order. Raises StorageError on an outage."""
         if self.bytes_column is not None:
             rows = rows.sort_by([("uri", "ascending"), ("source_row", "ascending")])
         start, held, num_bytes = 0, list[bytes | ImageError](), 0
@@ -149,18 +149,18 @@ class ReadImages:
             yield _with_images(rows, [])
 
     def _read_all(self, rows: pa.Table) -> Iterator[bytes | ImageError]:
-        """With a few threads where every image is an object of its own."""
+        """Reads with a few threads where every image is a separate object."""
         if self.bytes_column is not None:
             return self._read_packed(rows, self.bytes_column)
         names = ["uri", "image_id", "num_bytes", "source_row"]
-        names += ["etag"] if "etag" in rows.column_names else []  # only what was listed just now has any
+        names += ["etag"] if "etag" in rows.column_names else []  # only a fresh listing has any
         table = rows.select(names).to_pylist()
         read = functools.partial(self._read, others=[row["uri"] for row in table])
         items = ((row, row["num_bytes"]) for row in table)
         return read_within(read, items, room_bytes=self.room_bytes, size_of=_size_of)
 
     def _read(self, row: dict[str, Any], room_bytes: int | None, others: Sequence[str]) -> bytes | ImageError:
-        if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not even fetched
+        if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not fetched at all
             return describe_too_large(row["num_bytes"], self.limits)
         reader = _process_reader(self.root, self.storage, self.limits)
         return reader.read(row["uri"], others, room_bytes=room_bytes, num_bytes=row["num_bytes"], etag=row.get("etag"))
@@ -176,7 +176,7 @@ def _size_of(found: bytes | ImageError) -> int:
 
 
 def _with_images(rows: pa.Table, found: Sequence[bytes | ImageError]) -> pa.Table:
-    """The rows with what was found of them; one table at a time, since Arrow copies the bytes."""
+    """Adds the images to the rows; one table at a time, since Arrow copies the bytes."""
     data = [value if isinstance(value, bytes) else None for value in found]
     errors = [value if isinstance(value, ImageError) else None for value in found]
     hashes = [hashlib.sha256(value).hexdigest() if value is not None else None for value in data]
@@ -197,7 +197,7 @@ def _to_stream(rows: pa.Table) -> bytes:
 
 
 def append_columns(table: pa.Table, **columns: pa.Array) -> pa.Table:
-    """The table with further columns."""
+    """Returns the table with further columns."""
     for name, values in columns.items():
         table = table.append_column(name, values)
     return table

@@ -1,6 +1,6 @@
-"""A run over a bucket of images, whatever the model: plan, process what is not done, prove, publish.
+"""A run over a bucket of images, for any model: plan, process pending rows, prove, publish.
 
-The label run and the prediction run are this, each with its own actors, fingerprint and report.
+The label run and the prediction run share this; each has its own actors, fingerprint and report.
 """
 
 import logging
@@ -46,41 +46,44 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageJob(ABC):
-    """A checked command: everything that can be wrong before a cluster is touched has been looked at.
+    """A checked command: everything that can be verified without a cluster has been verified.
 
     Attributes:
-        kind: of run; its rows lie in the folder `<kind>s`.
-        packages: those that can change a row: they decode, resize or compute.
-        config: as given.
-        storage: how stores are reached.
+        kind: kind of run; its rows are stored in the folder `<kind>s`.
+        config: the config as given.
+        storage: how stores are accessed.
         output: the run folder.
     """
 
     kind: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]
     config: LabelConfig | PredictConfig
     storage: StorageConfig
     output: Store
 
     @property
     @abstractmethod
+    def packages(self) -> tuple[str, ...]:
+        """The distributions that can change a row: they decode, resize or compute."""
+
+    @property
+    @abstractmethod
     def attributes(self) -> AttributeSet:
-        """Columns of the rows."""
+        """The attributes that are the columns of the rows."""
 
     @property
     @abstractmethod
     def resizer(self) -> Resizer:
-        """How decoded images become what the model takes."""
+        """The function that resizes decoded images to the model's input size."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the rows of the run."""
+        """Everything that determines the rows of the run."""
 
     @property
     @abstractmethod
     def notes(self) -> dict[str, Any]:
-        """What a reader of the run should know besides."""
+        """Further information for readers of the run."""
 
     @property
     @abstractmethod
@@ -89,11 +92,11 @@ class ImageJob(ABC):
 
     @abstractmethod
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
-        """Class of the model actors, and the arguments of its constructor."""
+        """Returns the class of the model actors, and the arguments of its constructor."""
 
     @property
     def input_fingerprint(self) -> dict[str, Any]:
-        """What decides which images are read, and how."""
+        """What determines which images are read, and how."""
         config = self.config
         return {
             "images": config.images,
@@ -125,7 +128,7 @@ def open_images(job: ImageJob) -> ImageInput:
 
 
 def begin_run(job: ImageJob) -> RunRecord:
-    """The run in the output folder; for a new one the input is listed and frozen first."""
+    """Begins or reopens the run in the output folder; the input of a new run is listed and frozen first."""
 
     def plan() -> tuple[Plan, dict[str, Any], pa.Schema]:
         images = open_images(job)
@@ -150,16 +153,16 @@ def begin_run(job: ImageJob) -> RunRecord:
 
 
 def open_version(job: ImageJob, record: RunRecord) -> RunVersion:
-    """The version of the run that this command works on."""
+    """Opens the version of the run that this command works on."""
     schema = label_schema(job.attributes, record.carried_schema)
     return RunVersion(job.output, record, schema, retry_failed=job.config.retry_failed)
 
 
 def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> None:
-    """Does the rows of uncommitted shards and commits them.
+    """Processes and commits the rows of uncommitted shards.
 
     Raises:
-        RunError: too many images are bad, or the cluster failed; what is committed stays.
+        RunError: too many images are bad, or the cluster failed; committed shards stay.
     """
     work = version.work()
     if not work.num_rows:
@@ -169,7 +172,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
     )
     actors = plan_actors(job.config.workers)
     logger.info("%s %s", job.kind, " ".join(f"{key}={value}" for key, value in asdict(actors).items()))
-    binary = [each.name for each in job.attributes.attributes if each.kind == "binary"]
+    binary = [each.name for each in job.attributes.attributes if each.is_yes_no]
     budget = ErrorBudget(
         job.config.max_error_share, record.plan.num_rows, lambda: count_rejected(version, work, job.storage)
     )
@@ -180,7 +183,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
 def _stream(
     job: ImageJob, record: RunRecord, version: RunVersion, work: PendingShards, actors: ActorLayout
 ) -> Iterator[pa.Table]:
-    """Rows of the pending shards, in any order."""
+    """Streams the rows of the pending shards, in any order."""
     config = job.config
     actor, actor_kwargs = job.actor(actors, version.schema)
     return stream_rows(
@@ -204,7 +207,7 @@ def _stream(
 
 
 def publish(job: ImageJob, version: RunVersion, observers: Sequence[Callable[[pa.Table], None]] = ()) -> Manifest:
-    """Proves that every row is there once, judges the rejects, and publishes; observers see every table.
+    """Proves that every row exists exactly once, judges the rejects, and publishes; observers see every table.
 
     A version that is published already, by a session that ended before its report, is only shown to the observers.
 
@@ -224,7 +227,7 @@ def publish(job: ImageJob, version: RunVersion, observers: Sequence[Callable[[pa
 
 
 def summarise_run(job: ImageJob, manifest: Manifest, done: str, report_key: str) -> str:
-    """What the user reads at the end; `done` is what was done to an image."""
+    """Returns the text that the user reads at the end; `done` names what was done to an image, as a participle."""
     good = manifest.status_counts.get(OK, 0)
     reasons = [f"  {status}: {count:,}" for status, count in manifest.status_counts.items() if status != OK]
     rows = join_uri(job.output.uri, manifest.files[0].key.rpartition("/")[0])

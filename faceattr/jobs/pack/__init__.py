@@ -1,1 +1,1 @@
-"""The pack job: labels and images become the shards that training reads. `run.py` holds its steps."""
+"""The pack job: labels and images become the shards that training reads. `run.py` contains its steps."""

@@ -1,4 +1,4 @@
-"""What a pack command would do, looked at and measured on a sample before anything is written."""
+"""Describes what a pack command would do, measured on a sample before anything is written."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from faceattr.reports.pack import describe_splits
 
 
 def describe_pack_preflight(job: PackJob) -> str:
-    """The resolved config, the rows, their splits as far as they are known, and a measured rate with the ETA."""
+    """Describes the config, the rows, their splits as far as they are known, and a measured rate with the ETA."""
     gathered = job.gathered
     if gathered is None:
         raise ConfigError(f"{job.output.uri} holds this run already; --dry-run is for a folder without one")
@@ -59,7 +59,7 @@ def describe_pack_preflight(job: PackJob) -> str:
 
 
 def _measure(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> tuple[float, float, float, dict[str, int]]:
-    """Seconds one image takes to hash and to pack on one core, its packed size, and the sample's rejects by reason."""
+    """Measures, on a sample: seconds per image and core to hash and to pack, packed size, rejects by reason."""
     labels = gathered.labels
     fields = label_fields_of(labels.attributes, labels.scored)
     row = pa.field("row", pa.int64(), nullable=False)
@@ -74,7 +74,7 @@ def _measure(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> tuple[fl
 
 def _time_stages(hash_images: HashImages, pack: PackImages, rows: pa.Table) -> tuple[float, float, pa.Table]:
     hashed = pa.concat_tables(hash_images(rows.slice(0, 2)))
-    list(pack(hashed.drop_columns(["status", "error"])))  # imports, connections, the decoder's child
+    list(pack(hashed.drop_columns(["status", "error"])))  # warm-up: imports, connections, the decoder's child process
     times = [time.perf_counter()]
     hashed = pa.concat_tables(hash_images(rows))
     times.append(time.perf_counter())

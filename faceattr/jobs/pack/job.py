@@ -1,4 +1,4 @@
-"""A pack command, checked: what it packs, by which rules, and what identifies it."""
+"""A checked pack command: what it packs, by which rules, and what identifies it."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
 from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
 
-# Raised by hand when a change of ours can change a row of a packed run.
+# Increased by hand when a change of the code can change a row of a packed run.
 PACKING_VERSION = 1
 PACKING_PACKAGES = ("pillow", "simplejpeg")
 _DEFAULT_QUALITY = 92
@@ -33,12 +33,12 @@ class PackJob:
     """A checked pack command.
 
     Attributes:
-        config: as given.
-        storage: how stores are reached.
+        config: the config as given.
+        storage: how stores are accessed.
         output: the run folder.
-        label_runs: what identifies the label runs, by address.
-        gathered: the labels and where their images lie; None if the plan is frozen already, which holds all that.
-        selection: what `--select` chose.
+        label_runs: address -> what identifies the label run.
+        gathered: the labels and where their images are; None if the plan, which holds all that, is frozen already.
+        selection: how many rows `--select` kept.
     """
 
     config: PackConfig
@@ -50,7 +50,7 @@ class PackJob:
 
     @property
     def source_fingerprint(self) -> dict[str, Any]:
-        """What decides which images and labels there are."""
+        """What determines which images and labels there are."""
         config = self.config
         return {
             "labels": self.label_runs,
@@ -64,7 +64,7 @@ class PackJob:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the rows of the run."""
+        """Everything that determines the rows of the run."""
         return {
             **self.source_fingerprint,
             "splits": asdict(self.config.splits),
@@ -78,7 +78,7 @@ class PackJob:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What a reader of run.json should know besides; class lists stand in its `carried` schema."""
+        """Further information for readers of run.json; class lists are in its `carried` schema."""
         if self.gathered is None:
             return {}
         labels = self.gathered.labels
@@ -90,7 +90,7 @@ class PackJob:
         }
 
     def describe_old_scores(self, record: RunRecord) -> list[str]:
-        """A line for each attribute whose scores an earlier version packed as its teacher gave them."""
+        """Returns a line per attribute whose scores an earlier version packed without moving the threshold to 0.5."""
         if "teachers" in record.notes:
             return []
         lines = []
@@ -114,17 +114,17 @@ class PackJob:
 
     @property
     def limits(self) -> ImageLimitsConfig:
-        """What an image may be."""
+        """Limits on the size of an image."""
         return self.config.decode
 
     def split_rules(self, gathered: GatheredLabels) -> SplitRules:
-        """How the splits are drawn."""
+        """Returns the rules by which the splits are drawn."""
         splits = self.config.splits
         kept: dict[str, str | None] = dict(KEPT_SPLITS)
         for entry in splits.rename:
             old, _, new = entry.rpartition("=")
             kept[old] = None if new == "draw" else new
-        has_identity = any(each.kind == "identity" for each in gathered.labels.attributes.attributes)
+        has_identity = any(each.is_person for each in gathered.labels.attributes.attributes)
         return SplitRules(
             ratios=SplitRatios(train=splits.train, val=splits.val, test=splits.test),
             seed=splits.seed,
@@ -133,17 +133,17 @@ class PackJob:
         )
 
     def pack_images(self, places: Iterable[ImagePlace], schema: pa.Schema) -> PackImages:
-        """The stage that makes rows of plan rows."""
+        """Returns the stage that makes packed rows of plan rows."""
         read = ReadPlaces(tuple(places), self.storage, self.limits)
         return PackImages(read, self.config.decode.timeout_s, self.encoding, schema)
 
 
 def prepare_pack_job(config: PackConfig) -> PackJob:
-    """Checks a command as far as it can be checked without a cluster, and without reading an image.
+    """Checks a command as far as possible without a cluster and without reading an image.
 
     Raises:
-        ConfigError: it cannot run as given.
-        StorageError: a store refuses.
+        ConfigError: the command cannot run as given.
+        StorageError: a store cannot be accessed.
     """
     storage = config.storage
     output = open_output(config.output, storage)

@@ -1,10 +1,10 @@
-"""The pack run: labels and images -> splits -> shards of encoded images and labels, one folder a split.
+"""The pack run: labels and images -> splits -> shards of encoded images and labels, one folder per split.
 
 Two passes over the images where their content is not known yet, one where a label run has hashed them:
 
-    scan   every image is hashed; a run of its own in scan/, so that it goes on where it was stopped
+    scan   every image is hashed; a separate run in scan/, so that it resumes where it was stopped
     plan   splits by content and person, copies resolved, rows shuffled; frozen (`data/packed/plan.py`)
-    pack   every image is read, checked by decoding it, and put into its shard
+    pack   every image is read, checked by decoding it, and written into its shard
 """
 
 import logging
@@ -44,7 +44,7 @@ _PACK_CPUS = 0.5
 
 
 def find_published(job: PackJob) -> RunVersion | None:
-    """The finished version that this command would make, if it is there."""
+    """Returns the finished version that this command would make, if it exists."""
     record = read_record(job.output)
     if record is None:
         return None
@@ -53,7 +53,7 @@ def find_published(job: PackJob) -> RunVersion | None:
 
 
 def begin_pack_run(job: PackJob) -> RunRecord:
-    """The run in the output folder; for a new one images are hashed where they must, and the plan is frozen.
+    """Begins or reopens the run; for a new one, images are hashed where needed, and the plan is frozen.
 
     Raises:
         ConfigError: the folder holds another run, or there is nothing to pack.
@@ -99,7 +99,7 @@ def begin_pack_run(job: PackJob) -> RunRecord:
 
 
 def open_version(job: PackJob, record: RunRecord) -> RunVersion:
-    """The version of the run that this command works on."""
+    """Opens the version of the run that this command works on."""
     return open_packed_version(job.output, record, retry_failed=job.config.retry_failed)
 
 
@@ -107,7 +107,7 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
     """Packs the rows of uncommitted shards.
 
     Raises:
-        RunError: too many images are bad, or the cluster failed; what is committed stays.
+        RunError: too many images are bad, or the cluster failed; committed shards stay.
     """
     work, plan = version.work(), version.record.plan
     if not work.num_rows:
@@ -121,7 +121,7 @@ def pack_pending(job: PackJob, version: RunVersion) -> None:
 
 
 def publish_pack(job: PackJob, version: RunVersion) -> PackedStatistics:
-    """Proves that every row is there once, judges the rejects, publishes, and writes what people read.
+    """Proves that every row exists exactly once, judges the rejects, publishes, and writes the report.
 
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.

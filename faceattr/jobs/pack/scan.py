@@ -1,7 +1,7 @@
-"""The rows that a packed run is planned from: labels, and of every image what its content is.
+"""The rows that a packed run is planned from: the labels and the content hash of every image.
 
-Where a source does not say, images are read and hashed first. That is a run of its own in the folder `scan`: its plan
-freezes the labels, its shards hold hashes, and it is published as every run is, so it goes on where it was stopped.
+Where a source has no hashes, images are read and hashed first. That is a separate run in the folder `scan`: its plan
+freezes the labels, its shards contain hashes, and it is published like every run, so it resumes where it was stopped.
 """
 
 import logging
@@ -35,19 +35,19 @@ from faceattr.jobs.pack.stages import HashImages, ReadPlaces, mean_bytes
 logger = logging.getLogger(__name__)
 
 SCAN_FOLDER = "scan"
-# Threads wait for the store, so few tasks suffice; each needs a process of its own.
+# Threads wait for the store, so a few tasks are enough; each needs a process.
 _SCAN_CPUS = 0.5
 _SAMPLE_ROWS = 64
 
 
 @dataclass(kw_only=True)
 class FoundRows:
-    """What there is to pack.
+    """The rows that can be packed.
 
     Attributes:
-        read: a new pass over the rows: `pack_plan.ROW_FIELDS` and the label columns.
+        read: starts a new pass over the rows: `data.packed.plan.ROW_FIELDS` and the label columns.
         rejects: rows that the sources could not use: `total`, and `text` for the user; complete after one pass.
-        mean_bytes: size of an image, 0 if nobody knows.
+        mean_bytes: mean size of an image in bytes, 0 if unknown.
     """
 
     read: ReadRows
@@ -56,10 +56,10 @@ class FoundRows:
 
 
 def find_rows(job: PackJob, gathered: GatheredLabels) -> FoundRows:
-    """The rows of a command, with the content of every image that can be read.
+    """Finds the rows of a command, with the content hash of every image that can be read.
 
     Raises:
-        ConfigError: an image stands twice, or there is none.
+        ConfigError: an image occurs twice, or there is none.
         RunError: too many images are unusable, or the cluster failed.
     """
     if not gathered.hashed:
@@ -76,10 +76,10 @@ def find_rows(job: PackJob, gathered: GatheredLabels) -> FoundRows:
 
 
 def source_rows(job: PackJob, gathered: GatheredLabels, rejects: Rejects) -> Iterator[pa.Table]:
-    """The rows as the sources have them: ROW_FIELDS and the label columns, sizes unknown.
+    """Yields the rows as the sources have them: ROW_FIELDS and the label columns, sizes unknown.
 
     Raises:
-        ConfigError: at the end, if more rows cannot be used than --max-error-share says.
+        ConfigError: at the end, if the share of rows that cannot be used is above --max-error-share.
     """
     labels = gathered.labels
     schema = pa.schema([*ROW_FIELDS, *label_fields_of(labels.attributes, labels.scored)])
@@ -99,7 +99,7 @@ def source_rows(job: PackJob, gathered: GatheredLabels, rejects: Rejects) -> Ite
 
 
 def _check_share(rejects: Rejects, num_rows: int, max_share: float, where: str) -> None:
-    """Label rows have the budget that images have; images that a label run rejected were judged by that run."""
+    """Applies the images' error budget to label rows; images that a label run rejected were judged by that run."""
     bad = sum(count for reason, count in rejects.counts.items() if reason not in REASONS)
     if bad > max_share * (bad + num_rows):
         total = bad + num_rows
@@ -111,7 +111,7 @@ def _check_share(rejects: Rejects, num_rows: int, max_share: float, where: str) 
 
 
 def describe_rejects(rejects: Rejects) -> dict[str, Any]:
-    """Plain form for run.json."""
+    """Returns a plain form for run.json."""
     text, files = rejects.describe(), rejects.files.to_json()
     return {"total": rejects.total, "counts": rejects.counts, "text": text, "files": files}
 
@@ -143,7 +143,7 @@ def _scan(job: PackJob, gathered: GatheredLabels) -> FoundRows:
     if not version.finished:
         _hash_images(job, gathered, version)
     if inherited and version.published and any(file.num_bad for file in version.published.files):
-        # Since then, what was wrong may have been mended; once the plan is frozen it is too late for that.
+        # Whatever was wrong may have been fixed since; once the plan is frozen it is too late for that.
         version = RunVersion(store, record, schema, retry_failed=True)
         _hash_images(job, gathered, version)
     return _read_scan(
@@ -163,7 +163,7 @@ def _hash_images(job: PackJob, gathered: GatheredLabels, version: RunVersion) ->
     if work.num_rows:
         logger.info("scan pending_rows=%d of=%d", work.num_rows, plan.num_rows)
         make = HashImages(ReadPlaces(gathered.places, job.storage, job.limits), version.schema)
-        # What earlier sessions rejected is tried once more by `_scan`, so it does not count before that.
+        # `_scan` retries what earlier sessions rejected, so these rejects do not count before that.
         budget = ErrorBudget(job.config.max_error_share, plan.num_rows)
         with watch_run(version, work, budget, is_whole_run=False) as on_rows, cluster_errors():
             tables = make_shards(work, version, make, storage=job.storage, cpus=_SCAN_CPUS, name="faceattr_pack_scan")
@@ -189,15 +189,15 @@ def _read_scan(job: PackJob, store: Store, num_rows: int, rejects: dict[str, Any
 
 
 def measure_row_bytes(job: PackJob, gathered: GatheredLabels, found: FoundRows) -> float:
-    """What an image will take in a shard: known from the scan, or measured on some; 0 if none can be read."""
+    """Estimates bytes of an image in a shard: known from the scan, or measured on a sample; 0 if none can be read."""
     if found.mean_bytes and job.encoding.quality is None:
         return found.mean_bytes
     return mean_bytes(pack_sample(job, gathered, take_sample(found.read())))
 
 
 def take_sample(tables: Iterable[pa.Table], num_rows: int = _SAMPLE_ROWS) -> pa.Table:
-    """Rows from everywhere, evenly spaced, numbered: the first ones may be smaller than the rest, and a shard whose
-    size follows from theirs would outgrow a worker.
+    """Returns evenly spaced rows, numbered. The first rows may be smaller than the rest, and a shard whose size is
+    derived from them would exceed a worker's memory.
     """
     held: list[pa.Table] = []
     step, num_seen = 1, 0
@@ -218,7 +218,7 @@ def _every_other(table: pa.Table) -> pa.Table:
 
 
 def pack_sample(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> pa.Table:
-    """Packed rows of a few, made in this process."""
+    """Packs a few rows in this process."""
     labels = gathered.labels
     schema = packed_schema(labels.attributes, labels.scored)
     if not len(rows):

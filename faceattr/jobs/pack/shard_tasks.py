@@ -1,7 +1,7 @@
-"""One task makes whole shards: it reads their plan rows, makes the rows, and commits them itself.
+"""Tasks that make whole shards: each reads the plan rows of a shard, makes its rows, and commits them itself.
 
-For jobs whose rows hold images, which must not travel through the driver. What comes back is a line for each row. The
-way of committing is that of every run (`data/runs/commit.py`): a task that is done twice finds its shard there.
+For jobs whose rows contain images, which must not travel through the driver. What comes back is one short row per row.
+Shards are committed as in every run (`data/runs/commit.py`): a task that runs twice finds its shard committed.
 """
 
 import functools
@@ -22,13 +22,13 @@ from faceattr.data.runs.version import RunVersion, commit_all
 from faceattr.errors import RunError
 from faceattr.jobs.images.read import process_store
 
-# Enough tasks that none is waited for long at the end; few enough that scheduling costs nothing.
+# Enough tasks that the last ones are short; few enough that scheduling costs nothing.
 _TASKS_A_CPU = 8
 _MAX_SHARDS_A_TASK = 16
 _VERIFY_CPUS = 0.5
 _REPORTED = ("row", "image_id", "status", "error")
 
-# Plan rows in, rows of the run out, one for each, in tables and an order of its own; picklable.
+# Plan rows in; rows of the run out, one per plan row, in any order and division into tables; picklable.
 MakeRows = Callable[[pa.Table], Iterator[pa.Table]]
 
 
@@ -60,7 +60,7 @@ class MakeShards:
             committed=(),
             kept_rows=lambda shard: self.work.kept_rows(store, shard, self.schema.names),
         )
-        # The images of a table are let go as soon as they stand in the shard.
+        # The images of a table are released as soon as they are in the shard.
         commit_all(committer, self.make(plan_rows), on_rows=lambda rows: reported.append(rows.select(_REPORTED)))
         return pa.concat_tables(reported)
 
@@ -75,22 +75,22 @@ class MakeShards:
 
 @functools.lru_cache(maxsize=2)
 def _read_part(run_uri: str, storage: StorageConfig, plan: Plan, place: int) -> pa.Table:
-    """A process makes shards of the same part one after the other."""
+    """Reads a plan part, and keeps it: a process makes shards of the same part one after the other."""
     return read_part(process_store(run_uri, storage), plan.parts[place])
 
 
 def make_shards(
     work: PendingShards, version: RunVersion, make: MakeRows, *, storage: StorageConfig, cpus: float, name: str
 ) -> Iterator[pa.Table]:
-    """Makes the pending shards on the cluster; yields what `MakeShards` does, in any order.
+    """Makes the pending shards on the cluster; yields the rows of `MakeShards`, in any order.
 
     Args:
-        work: what is to be done.
-        version: the version of the run that the shards are of.
+        work: the pending shards.
+        version: the version of the run that the shards belong to.
         make: makes the rows.
-        storage: how the run folder is reached.
+        storage: how the run folder is accessed.
         cpus: logical CPUs that a task claims.
-        name: of the data set on the dashboard.
+        name: name of the data set on the dashboard.
     """
     task = MakeShards(version.store.uri, storage, work, version.folder, version.schema, make)
     num_shards = len(work.pending)
@@ -109,7 +109,7 @@ def _count_tasks(num_shards: int) -> int:
 
 @dataclass(frozen=True)
 class CheckShardFiles:
-    """Shards and their keys -> a row for each: the manifest's entry, and the small columns as an Arrow stream."""
+    """Shards and their keys -> one row per shard: the manifest's entry, and the small columns as an Arrow stream."""
 
     run_uri: str
     storage: StorageConfig
@@ -117,7 +117,7 @@ class CheckShardFiles:
     run_id: str
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
-        """Checks one shard after the other. Raises RunError, see `check_shard`."""
+        """Checks one shard after the other. Raises RunError; see `check_shard`."""
         store = process_store(self.run_uri, self.storage)
         for shard, key in zip(shards["shard"].to_pylist(), shards["key"].to_pylist(), strict=True):
             file, table = check_shard(store.get(key), key, self.plan, shard, run_id=self.run_id)
@@ -145,7 +145,7 @@ def _to_stream(table: pa.Table) -> bytes:
 
 
 def checker_on_cluster(version: RunVersion, storage: StorageConfig, *, name: str) -> CheckShards:
-    """Has shards checked by tasks, so that their images do not travel through the driver; see `verify_shards`."""
+    """Returns a function that checks shards by tasks, so that images stay out of the driver; see `verify_shards`."""
 
     def check(keys: Mapping[int, str]) -> Iterator[tuple[CommittedFile, pa.Table]]:
         task = CheckShardFiles(version.store.uri, storage, version.record.plan, version.record.run_id)

@@ -1,4 +1,4 @@
-"""What tasks do with the images of a packed run: first find what is in them, then put them into rows."""
+"""The stages of the pack tasks: first hash the images, then encode them into rows."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ImageError
 from faceattr.jobs.images.read import ReadImages
 
-# Statuses beside those of `data.images.REASONS`.
+# Statuses in addition to `data.images.REASONS`.
 CHANGED = "changed"
 LATE = "late"
-_CHANGED_TEXT = "its bytes are not those that its labels and its split were made for; label or pack it anew"
+_CHANGED_TEXT = "its bytes have changed since its labels and its split were made; label or pack it again"
 _LATE_TEXT = "it could be read only after the splits were drawn, so a copy may be in another; pack into a new folder"
 _DECODE_IMAGES = 16
 
@@ -34,7 +34,7 @@ class ReadPlaces:
     limits: ImageLimitsConfig
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads rows, and passes them on in tables of a few MB of images. Raises StorageError on an outage."""
+        """Reads rows; yields tables with a few MB of images. Raises StorageError on an outage."""
         for number in pc.unique(rows["place"]).to_pylist():
             place = self.places[number]
             read = ReadImages(place.root, self.storage, self.limits, place.bytes_column)
@@ -43,13 +43,13 @@ class ReadPlaces:
 
 @dataclass(frozen=True)
 class HashImages:
-    """Rows, some of unknown content -> the same with sha256, num_bytes, status and error; bytes are let go at once."""
+    """Rows, some without a hash -> the same with sha256, num_bytes, status and error; bytes are released at once."""
 
     read: ReadPlaces
     schema: pa.Schema
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads what has no hash yet; what has one is `ok` unread."""
+        """Reads the rows without a hash; a row with one is `ok` unread."""
         known = rows.filter(pc.is_valid(rows["sha256"]))
         known = known.append_column("status", pa.repeat(OK, len(known)))
         known = known.append_column("error", pa.nulls(len(known), pa.string()))
@@ -74,11 +74,11 @@ class Encoding:
     quality: int | None = None
 
     def encode(self, pixels: Pixels, data: bytes) -> tuple[bytes, tuple[int, int]]:
-        """The image as it is stored, and its width and height.
+        """Returns the image as it is stored, and its (width, height) in pixels.
 
         Args:
             pixels: uint8 [H, W, 3], upright.
-            data: as read.
+            data: the encoded bytes as read.
         """
         if self.quality is None:
             return data, (pixels.shape[1], pixels.shape[0])
@@ -86,7 +86,7 @@ class Encoding:
         if self.short_side_px is not None and min(image.size) > self.short_side_px:
             image = image.resize(self._size(image.size), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        # No chroma subsampling: at face size it costs few bytes and keeps the colour of small things.
+        # No chroma subsampling: at face size it costs few bytes and keeps the colour of small details.
         image.save(buffer, "JPEG", quality=self.quality, subsampling="4:4:4", optimize=True)
         return buffer.getvalue(), image.size
 
@@ -98,7 +98,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class PackImages:
-    """Plan rows of a packed run -> its rows: images that were decoded once, so that training meets no broken one."""
+    """Plan rows of a packed run -> its rows. Images are decoded once here, so that training finds no broken one."""
 
     read: ReadPlaces
     timeout_s: float
@@ -106,7 +106,7 @@ class PackImages:
     schema: pa.Schema
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads, checks and encodes rows, in another order."""
+        """Reads, checks and encodes rows; yields them in another order."""
         planned = dict(zip(rows["row"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
         for found in self.read(rows.drop_columns(["sha256"])):
             yield self._pack(found, planned)
@@ -152,6 +152,6 @@ class PackImages:
 
 
 def mean_bytes(rows: pa.Table) -> float:
-    """Mean size of the images in packed rows; 0 if there is none."""
+    """Returns the mean size in bytes of the images in packed rows; 0 if there is none."""
     sizes = pc.binary_length(rows["image"]).drop_null().to_numpy()
     return float(np.mean(sizes)) if len(sizes) else 0.0

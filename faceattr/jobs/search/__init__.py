@@ -1,1 +1,1 @@
-"""The search job: trials of the train job by Ray Tune. `run.py` holds its steps."""
+"""The search job: trials of the train job by Ray Tune. `run.py` contains its steps."""

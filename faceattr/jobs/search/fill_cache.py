@@ -1,9 +1,9 @@
 """Fills a feature cache: images -> frozen blocks -> files of activations, each image once, by Ray Data.
 
-    parts that are missing -> read + decode (CPU tasks) -> ComputeFeatures actor: forward, one file a boundary
+    missing chunks -> read + decode (CPU tasks) -> ComputeFeatures actor: forward, one file per boundary
 
-One pass fills the caches of all boundaries of a view: a deeper one begins where the one before it ended. What is there
-already is not computed again.
+One pass fills the caches of all boundaries of a view: a deeper one starts from the activations of the one before.
+Chunks that exist already are not computed again.
 """
 
 import logging
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 _READ_CPUS = 0.25
 _ACTOR_CPUS = 0.5
-# Decoded images of a part, which travel between two stages in one piece.
+# Bytes of decoded images in a chunk, which travel between two stages in one piece.
 _PART_BYTES = 32 * 2**20
 _MOST_PART_ROWS = 1_024
 
@@ -59,10 +59,10 @@ class FeatureSource:
     """Where activations come from; the same for all workers, picklable.
 
     Attributes:
-        config: of the network; only what decides its frozen blocks counts.
+        config: config of the network; only what determines its frozen blocks matters.
         inputs: packed runs and what is known of them.
-        root_uri: folder of the search; caches lie in `features/` there.
-        settings: of the cache.
+        root_uri: folder of the search; caches are in its `features/`.
+        settings: settings of the cache.
     """
 
     config: TrainConfig
@@ -71,7 +71,7 @@ class FeatureSource:
     settings: FeaturesConfig
 
     def build_model(self) -> MultiAttributeModel:
-        """The network before its first step, frozen as a whole."""
+        """Builds the network as it is before its first step, with all blocks frozen."""
         model = self.inputs.build_model(self.config)
         freeze(model, "all")
         return model.eval()
@@ -79,11 +79,11 @@ class FeatureSource:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTask:
-    """Caches that one pass fills.
+    """The caches that one pass fills.
 
     Attributes:
-        splits: whose images.
-        keys: one a boundary, ascending; all of one view.
+        splits: names of the splits whose images are used.
+        keys: one per boundary, ascending; all of one view.
     """
 
     splits: tuple[str, ...]
@@ -93,7 +93,7 @@ class FeatureTask:
 def plan_feature_tasks(
     source: FeatureSource, boundaries: Sequence[int], *, plain: bool, num_views: int
 ) -> list[FeatureTask]:
-    """The passes that a search needs: images as they are, and each random view of the training images."""
+    """Plans the passes that a search needs: images as they are, and each random view of the training images."""
     model = source.build_model()
     tasks = []
     for view in (None, *range(num_views)):
@@ -114,16 +114,16 @@ def plan_feature_tasks(
 
 
 def fill_features(source: FeatureSource, task: FeatureTask, facts: BackboneCuts, *, gpus: float) -> int:
-    """Computes what is missing of some caches and publishes them.
+    """Computes the missing chunks of some caches and publishes the caches.
 
     Args:
         source: where activations come from.
-        task: what to fill.
-        facts: of the network, for the shapes.
-        gpus: of an actor; 0 computes on CPUs.
+        task: the caches to fill.
+        facts: facts about the network, for the shapes.
+        gpus: GPUs per actor; 0 computes on CPUs.
 
     Returns:
-        Images that were computed.
+        Number of images that were computed.
 
     Raises:
         RunError: an image or a file cannot be read.
@@ -165,7 +165,7 @@ def _compute(source: FeatureSource, task: FeatureTask, parts: Sequence[FeatureCh
         .map_batches(
             ComputeFeatures,
             fn_constructor_kwargs={"source": source, "task": task, "on_gpu": gpus > 0},
-            batch_size=1,  # Ray Data wants a number beside GPUs; a row is a whole part
+            batch_size=1,  # Ray Data requires a number with GPUs; a row is a chunk
             batch_format="pyarrow",
             num_gpus=gpus or None,
             num_cpus=_ACTOR_CPUS if not gpus else 0,
@@ -183,12 +183,12 @@ def _compute(source: FeatureSource, task: FeatureTask, parts: Sequence[FeatureCh
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeParts:
-    """Parts -> their images, uint8 [n, 3, S, S] as one binary value, one row a part.
+    """Chunks -> their images, uint8 [n, 3, S, S] as one binary value, one row per chunk.
 
     Attributes:
-        inputs: packed runs and the places of their rows.
-        preprocessing: of the backbone.
-        view: random view; None for images as they are.
+        inputs: packed runs and what is known of them.
+        preprocessing: preprocessing of the backbone.
+        view: number of the random view; None for images as they are.
     """
 
     inputs: TrainingInputs
@@ -196,9 +196,9 @@ class DecodeParts:
     view: View | None
 
     def __call__(self, items: pa.Table) -> pa.Table:
-        """Columns: split, number, start, rows, pixels."""
+        """Returns one row; columns: split, number, start, rows, pixels."""
         (item,) = items.to_pylist()
-        torch.set_num_threads(1)  # tasks run side by side
+        torch.set_num_threads(1)  # many tasks run at the same time
         split = item["split"]
         encoded = read_images(self.inputs.data, split, self.inputs.surveys[split], item["start"], item["rows"])
         side = self.preprocessing.size_px
@@ -217,7 +217,7 @@ class DecodeParts:
 
 
 def read_images(data: PackedData, split: str, survey: SplitSurvey, start: int, num_rows: int) -> Iterator[bytes]:
-    """Encoded images of some rows of a split, with one row group in memory at a time."""
+    """Yields the encoded images of some rows of a split, with one row group in memory at a time."""
     ends = np.cumsum(survey.stretches.num_rows)
     stretch = int(np.searchsorted(ends, start, side="right"))
     row, end = start, start + num_rows
@@ -230,10 +230,10 @@ def read_images(data: PackedData, split: str, survey: SplitSurvey, start: int, n
 
 
 class ComputeFeatures:
-    """Images of a part through the frozen blocks, into a file for each boundary."""
+    """Runs the images of a chunk through the frozen blocks, and writes a file per boundary."""
 
     def __init__(self, *, source: FeatureSource, task: FeatureTask, on_gpu: bool) -> None:
-        """Builds the network and makes sure that it is the one that the keys mean."""
+        """Builds the network, and checks that it is the network of the keys."""
         self._device = given_device(on_gpu)
         torch.set_num_threads(1)
         model = source.build_model()
@@ -249,7 +249,7 @@ class ComputeFeatures:
             if found != key:
                 raise RunError(
                     "the network of a worker is not the one that the search was planned with; its weights or libraries "
-                    "differ from those of the driver"
+                    "differ from the driver's"
                 )
         self._keys = task.keys
         self._stores: dict[int, Store] = {
@@ -262,7 +262,7 @@ class ComputeFeatures:
         self._batch_size = source.settings.batch_size or (256 if self._device.type == "cuda" else 32)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """One row: split, number, rows."""
+        """Returns one row: split, number, rows."""
         (item,) = table.drop_columns([PIXELS]).to_pylist()
         part = FeatureChunk(split=item["split"], number=item["number"], start=item["start"], num_rows=item["rows"])
         side = self._keys[0].preprocessing.size_px
@@ -278,7 +278,7 @@ class ComputeFeatures:
 
 
 class _FrozenBlocks(nn.Module):
-    """Images to the activations at several boundaries, by the depth's name; a deeper one goes on from the one before.
+    """Maps images to {depth: activations} at several boundaries; a deeper one continues from the one before.
 
     A frozen model is in eval mode and runs without gradient.
     """

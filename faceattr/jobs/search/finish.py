@@ -1,4 +1,4 @@
-"""What a search leaves: the table of trials, the winner's settings and model, its figures on the test split, a page."""
+"""The results of a search: table of trials, the winner's settings and model, its figures on test, the report."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +9,7 @@ import torch
 import yaml
 
 from faceattr.config.overrides import dump_config, override
-from faceattr.data.formats.json_files import decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import decode_versioned, encode_versioned
 from faceattr.data.formats.parquet import encode_table
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.keys import join_uri
@@ -34,12 +33,12 @@ BEST_CONFIG_KEY = "best.yaml"
 BEST_FOLDER = "best"
 TEST_KEY = "test.json"
 SEARCH_REPORT_KEY = "report.html"
-# Keys of the train config that say where to and how a command runs, not what is trained.
+# Keys of the train config that say where and how a command runs, not what is trained.
 _NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
 
 
 def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: Sequence[TrialRecord]) -> str:
-    """Writes all results, in an order in which a killed driver can do it again; what the user reads last.
+    """Writes all results, in an order that a killed driver can repeat; returns the text that the user reads last.
 
     Raises:
         RunError: no trial finished.
@@ -60,7 +59,7 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
 
 
 def describe_best(job: SearchJob, best: TrialRecord) -> str:
-    """The winner's train config as YAML for `pipelines/train.py --config`, which wants an --output besides.
+    """Formats the winner's train config as YAML for `pipelines/train.py --config`, which also needs an --output.
 
     Thresholds are part of the winner, so the training that it describes chooses them by the same criterion.
     """
@@ -74,10 +73,10 @@ def describe_best(job: SearchJob, best: TrialRecord) -> str:
 
 
 def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord]) -> None:
-    """Copies the winner's model to `best/` and removes those of the trials.
+    """Copies the winner's model to `best/` and removes the models of the trials.
 
     Raises:
-        RunError: it is not there.
+        RunError: the winner's model is missing.
     """
     output, own = job.output, f"{trial_folder(best.number)}/{MODEL_FOLDER}"
     # The config last, so that a folder with it is complete; and the trials' models only after it.
@@ -90,14 +89,14 @@ def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRec
             raise RunError(
                 f"the model of the best trial, {best.name}, is gone from {join_uri(output.uri, own)}"
             ) from error
-    output.put(f"{BEST_FOLDER}/trial.json", encode_json({"trial": best.name}).encode())
+    output.put(f"{BEST_FOLDER}/trial.json", encode_versioned({"trial": best.name}))
     for trial in trials:
         for name in MODEL_FILES:
             output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
 
 
 def _read_object(store: Store, key: str) -> dict[str, Any]:
-    return decode_object(store.get(key), join_uri(store.uri, key))
+    return decode_versioned(store.get(key), join_uri(store.uri, key))
 
 
 def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
@@ -108,12 +107,12 @@ def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
 
 
 def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dict[str, Any] | None:
-    """Figures of the winner on the test split: measured once, and kept. None if there is no test split.
+    """Judges the winner on the test split, once, and stores the figures. None if there is no test split.
 
-    Once a winner: a search that goes on with more trials may find another.
+    Once per winner: a search that is resumed with more trials may find another.
 
     Raises:
-        RunError: the cluster broke, or an image cannot be read.
+        RunError: the cluster failed, or an image cannot be read.
     """
     if "test" not in plan.inputs.surveys:
         return None
@@ -129,12 +128,12 @@ def evaluate_on_test(job: SearchJob, plan: SearchPlan, best: TrialRecord) -> dic
             ray.remote(_judge_on_test).options(num_cpus=trials.cpus, num_gpus=trials.gpus).remote(plan)
         )
     found = {"trial": best.name, **found}
-    job.output.put(TEST_KEY, encode_json(found, indent=1).encode())
+    job.output.put(TEST_KEY, encode_versioned(found, indent=1))
     return found
 
 
 def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
-    """Runs the winner over the test images, in a task of the cluster."""
+    """Runs the winner over the test images, in a task on the cluster."""
     inputs = plan.inputs
     model = MultiAttributeModel.from_pretrained(join_uri(plan.output_uri, BEST_FOLDER), storage=inputs.storage)
     device = given_device(plan.trials.gpus > 0)

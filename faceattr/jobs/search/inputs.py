@@ -1,4 +1,4 @@
-"""What every trial of a search knows, and what it reads: cached activations where they serve, else images."""
+"""What every trial of a search knows, and what it reads: cached activations if it can use them, else images."""
 
 import os
 from collections.abc import Mapping
@@ -38,11 +38,11 @@ class SearchPlan:
         base: settings that the trials share.
         inputs: packed runs and what is known of them.
         output_uri: folder of the search.
-        judge: of trials.
-        caches: that were filled.
+        judge: judge of the trials.
+        caches: the caches that were filled.
         features: settings of the caches.
-        trials: what a trial may use.
-        num_concurrent: trials at a time that read images; 1 where that is not known.
+        trials: resources of a trial.
+        num_concurrent: trials that read images at the same time; 1 if unknown.
     """
 
     base: TrainConfig
@@ -56,20 +56,20 @@ class SearchPlan:
 
     @property
     def source(self) -> FeatureSource:
-        """Of the caches."""
+        """The source of the caches' activations."""
         return FeatureSource(config=self.base, inputs=self.inputs, root_uri=self.output_uri, settings=self.features)
 
     def config_of(self, number: int, values: Mapping[str, Any]) -> TrainConfig:
-        """The train config of a trial.
+        """Returns the train config of a trial.
 
         Raises:
-            ConfigError: the values do not go together.
+            ConfigError: the values cannot be combined.
         """
         output = join_uri(self.output_uri, f"{trial_folder(number)}/{MODEL_FOLDER}")
         return override(self.base, {**values, "output": output})
 
     def val_targets(self) -> dict[str, Targets]:
-        """Labels of all validation rows, in order."""
+        """Reads the labels of all validation rows, in order."""
         attributes = self.inputs.attributes
         return read_targets(read_labels(self.inputs.data, "val", attributes), attributes)
 
@@ -79,10 +79,10 @@ class Inputs:
     """What a trial reads.
 
     Attributes:
-        feed: of batches.
+        feed: the feed of batches.
         boundary: depth where its network begins; None for images.
-        note: for the record.
-        threads: that the network computes with; None leaves the number as it is.
+        note: what is read and why, for the record.
+        threads: CPU threads of the network; None leaves the number as it is.
     """
 
     feed: FeatureFeed | Feed
@@ -92,11 +92,11 @@ class Inputs:
 
     @property
     def batches(self) -> EpochBatches:
-        """For `fit`."""
+        """The batches for `fit`."""
         return EpochBatches(train=self.feed.train_batches, val=self.feed.val_batches, num_train=self.feed.num_batches)
 
     def wrap(self, model: MultiAttributeModel) -> nn.Module:
-        """What inputs go through."""
+        """Returns the module that inputs go through."""
         if self.boundary is None:
             return model
         suffix = ClassTokenSuffix if reads_class_token(model.backbone) else Suffix
@@ -106,7 +106,7 @@ class Inputs:
 def open_inputs(
     plan: SearchPlan, config: TrainConfig, model: MultiAttributeModel, *, rank: int = 0, world_size: int = 1
 ) -> Inputs:
-    """Cached activations if there are any for this trial, else images."""
+    """Opens cached activations if there are any for this trial, else images."""
     fingerprint = plan.inputs.data_fingerprint
     use = choose_cache(config, model, plan.caches, plan.features, data_fingerprint=fingerprint)
     if isinstance(use, CacheUse):
@@ -129,7 +129,7 @@ def open_inputs(
 
 
 def _share_cores(plan: SearchPlan, model: MultiAttributeModel, feed_plan: FeedPlan, world_size: int) -> CoreShare:
-    """Of one worker of one trial, beside those of the trials that run at the same time."""
+    """Returns the cores of one worker of one trial, next to other trials that run at the same time."""
     trials, workers = plan.trials, plan.base.workers
     if world_size > 1:
         threads = workers.threads or (torch.get_num_threads() if workers.use_gpu else None)
@@ -149,7 +149,7 @@ def _share_cores(plan: SearchPlan, model: MultiAttributeModel, feed_plan: FeedPl
 def open_cache(
     plan: SearchPlan, config: TrainConfig, use: CacheUse, *, rank: int = 0, world_size: int = 1
 ) -> FeatureFeed | None:
-    """Batches of cached activations; None if a cache is not there."""
+    """Opens the batches of cached activations; None if a cache is missing."""
     opened = [open_features(features_uri(plan.output_uri, key), plan.inputs.storage) for key in (*use.train, use.val)]
     views = [each["train"] for each in opened[:-1] if each is not None and "train" in each]
     val = opened[-1]

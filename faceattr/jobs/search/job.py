@@ -1,4 +1,4 @@
-"""A search command, checked: its config, shared settings, space and network; begun anew, or gone on with."""
+"""A checked search command, new or resumed: its config, shared settings, space and network."""
 
 import logging
 from collections.abc import Mapping
@@ -41,25 +41,25 @@ SET_ATTRIBUTES = "--set 'attributes=[...]' with"
 """How a search is told to leave out an attribute."""
 _DEFAULT_SAMPLES = 32
 _PACKAGES = ("ray", "optuna", "torch", "torchvision", "timm", "transformers", "pyarrow", "numpy", "scikit-learn")
-# What --resume may change: how long, where and with what a search runs, not what it finds.
+# What --resume may change: how long, where and with which resources a search runs, not what it finds.
 _RESUMABLE = ("num_samples", "resume", "trials", "storage", "ray", "dry_run")
-_OUTSIDE = "the shared settings lie outside the space: no trial has just these"
+_OUTSIDE = "the shared settings are outside the space: no trial has exactly these"
 _NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchJob:
-    """A checked search command: what can be wrong before a cluster is touched has been looked at.
+    """A checked search command: everything that can be verified without a cluster has been verified.
 
     Attributes:
-        config: as given; of a search that goes on, as it was begun, with the changes.
-        base: settings that the trials share, the space's fixed values among them, with nothing left to choose.
+        config: the config as given; for a resumed search, its first config with the changes.
+        base: settings that the trials share, including the space's fixed values, with every open setting chosen.
         recipe: what was chosen and why: rate, schedule, augmentation.
-        space: what they differ in.
-        facts: of the shared network.
-        data: packed runs.
-        attributes: to learn.
-        storage: how stores are reached.
+        space: the settings that trials differ in.
+        facts: facts about the shared network.
+        data: the packed runs.
+        attributes: the attributes to learn.
+        storage: how stores are accessed.
         output: folder of the search.
     """
 
@@ -75,27 +75,27 @@ class SearchJob:
 
     @property
     def num_samples(self) -> int:
-        """Trials of the search."""
+        """Number of trials of the search."""
         return self.config.num_samples or _DEFAULT_SAMPLES
 
     @property
     def first_trial(self) -> dict[str, Any] | None:
-        """The shared settings as a trial's; None where the space excludes them."""
+        """The shared settings as the settings of a trial; None if the space excludes them."""
         return self.space.find_values(self.base)
 
     @property
     def main(self) -> str | None:
-        """The attribute that counts."""
+        """The main attribute, if there is one."""
         return self.config.objective.main or self.base.loss.main
 
     @property
     def judge(self) -> Judge:
-        """Of trials."""
+        """The judge of the trials."""
         return Judge(self.attributes, self.config.objective, main=self.main, seed=self.config.seed)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides what is found."""
+        """Everything that determines what is found."""
         base, config = list_deciding(self.base), asdict(self.config)
         for name in ("output", "storage", "ray", "workers", "dry_run"):
             del base[name]
@@ -109,7 +109,7 @@ class SearchJob:
 
     @property
     def caches(self) -> CachePlan:
-        """Activations that trials share."""
+        """The activations that trials share."""
         return plan_caches(
             self.space,
             self.base,
@@ -121,11 +121,11 @@ class SearchJob:
 
 
 def prepare_search_job(config: SearchConfig) -> SearchJob:
-    """Checks a command as far as it can be checked without reading labels.
+    """Checks a command as far as possible without reading labels.
 
     Raises:
-        ConfigError, ModelError: it cannot run as given.
-        StorageError: a store refuses.
+        ConfigError, ModelError: the command cannot run as given.
+        StorageError: a store cannot be accessed.
     """
     storage = config.storage
     output = open_output(config.resume or config.output, storage)
@@ -185,15 +185,15 @@ def _check_job(job: SearchJob) -> None:
     if num_rows < size:
         raise ConfigError(f"feed.batch_size {size}: the training split has {num_rows:,} images; choose fewer")
     if job.base.workers.num_workers > 1 and not job.config.ray.dashboard:
-        # Ray Train's placement groups of trials that are stopped are given back by way of the dashboard's state API.
+        # Ray Train releases the placement groups of stopped trials through the dashboard's state API.
         raise ConfigError("--ray.no-dashboard: trials with several workers need the dashboard; leave the flag out")
 
 
 def check_weights(job: SearchJob) -> None:
-    """Refuses, before a cluster is touched, backbones that there are not, or whose published weights cannot be had.
+    """Refuses, before a cluster is used, backbones that do not exist or whose published weights are not available.
 
     Raises:
-        ConfigError, ModelError: as `check_published_weights`.
+        ConfigError, ModelError: see `check_published_weights`.
     """
     model = job.base.model
     if model.checkpoint is not None:
@@ -211,7 +211,7 @@ def _load_space(address: str, storage: StorageConfig) -> Mapping[str, Any]:
 def _read_begun(
     config: SearchConfig, record: RunRecord | None, output: Store
 ) -> tuple[SearchConfig, TrainConfig, Mapping[str, Any]]:
-    """Config, shared settings and space of the search in a folder; nothing but JSON is read."""
+    """Reads config, shared settings and space of the search in a folder, from JSON alone."""
     if record is None or record.kind != SEARCH_KIND:
         raise ConfigError(f"--resume {output.uri}: there is no search; begin one with --data and --output")
     plain = SearchConfig(data=("unused",), output="unused")
@@ -240,7 +240,7 @@ def _read_begun(
 
 
 def begin_search_run(job: SearchJob) -> RunRecord:
-    """The run in the output folder."""
+    """Begins or reopens the run in the output folder."""
     source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
     return open_run(
         job.output,
@@ -259,7 +259,7 @@ def begin_search_run(job: SearchJob) -> RunRecord:
 
 
 def describe_search(job: SearchJob) -> str:
-    """What the user reads before it starts."""
+    """Returns the text that the user reads before the search starts."""
     rows = {split: job.data.num_rows(split) for split in job.data.splits}
     judged = (
         f"{job.config.objective.criterion} of {job.main}"

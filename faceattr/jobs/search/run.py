@@ -1,7 +1,7 @@
-"""The search: trials of one space on packed runs, by Ray Tune, and what came of it.
+"""The search: trials of one space on packed runs, by Ray Tune, and their results.
 
 run.json                    config, space, shared settings, fingerprint, versions
-survey.json                 what the labels are
+survey.json                 counts of the labels
 features/                   activations that trials share
 trials/t0003/               settings, record, and the model of the best one so far
 tensorboard/
@@ -40,7 +40,7 @@ def survey_search(job: SearchJob) -> dict[str, SplitSurvey]:
         ConfigError: an attribute has no label.
         RunError, StorageError: a file is damaged, or cannot be read.
     """
-    # Without a run.json, what stands there is of an attempt that was refused, perhaps with other attributes.
+    # Without a run.json, a survey there was left by an attempt that was refused, perhaps with other attributes.
     surveys = load_surveys(job.output) if read_record(job.output) is not None else None
     if surveys is None:
         with cluster_errors():
@@ -51,7 +51,7 @@ def survey_search(job: SearchJob) -> dict[str, SplitSurvey]:
 
 
 def plan_search(job: SearchJob, surveys: dict[str, SplitSurvey]) -> SearchPlan:
-    """What every trial needs to know."""
+    """Returns what every trial needs to know."""
     return SearchPlan(
         base=job.base,
         inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
@@ -64,10 +64,10 @@ def plan_search(job: SearchJob, surveys: dict[str, SplitSurvey]) -> SearchPlan:
 
 
 def fill_caches(job: SearchJob, plan: SearchPlan) -> int:
-    """Computes the activations that trials share and that are not there yet; returns the number of images.
+    """Computes the shared activations that are missing; returns the number of images.
 
     Raises:
-        RunError: an image or a file cannot be read, or the cluster broke.
+        RunError: an image or a file cannot be read, or the cluster failed.
     """
     caches = plan.caches
     if not caches.boundaries:
@@ -83,10 +83,10 @@ def fill_caches(job: SearchJob, plan: SearchPlan) -> int:
 
 
 def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
-    """Runs the trials that are not over; returns all.
+    """Runs the trials that have not ended; returns all.
 
     Raises:
-        RunError: the cluster broke; trials that are over stay.
+        RunError: the cluster failed; trials that have ended stay.
     """
     config, records = job.config, read_records(job.output)
     sampler = Sampler(
@@ -122,12 +122,12 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
 
 
 def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
-    """Trials at a time, where they need more than what Tune counts: workers of their own, or decoding beside them.
+    """Limits the trials that run at the same time, if they need more than Tune counts: own workers, or decoding tasks.
 
-    Without room for that all of them would wait for ever. None: Tune's own count is right.
+    Without room for these, all trials would wait for ever. None: Tune's own count is right.
 
     Raises:
-        ConfigError: there is no such room.
+        ConfigError: there is not enough room.
     """
     trials, workers, feed = job.config.trials, job.base.workers, job.base.feed
     cached, grouped = all_cached(job.space, job.base, job.facts, plan.caches), workers.num_workers > 1

@@ -1,4 +1,4 @@
-"""Many trials of heads alone as one training; see `faceattr.training.features.stacked_fit`."""
+"""Many trials that train heads alone, as one training; see `faceattr.training.features.stacked_fit`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from faceattr.training.metrics import Metrics
 
 
 def stack_key(config: TrainConfig, facts: BackboneCuts, caches: CachePlan) -> str | None:
-    """Trials with the same key can train as one stack; None for a trial that has to train alone.
+    """Returns a key: trials with the same key can train as one stack. None for a trial that has to train alone.
 
     Args:
-        config: of the trial.
-        facts: of the network.
-        caches: of the search.
+        config: config of the trial.
+        facts: facts about the network.
+        caches: caches of the search.
     """
     heads_only = config.freeze.depth in ("all", -1, facts.num_blocks) and config.freeze.schedule == "constant"
     cached = facts.num_blocks in caches.boundaries
@@ -49,14 +49,14 @@ def train_stack(
     *,
     device: torch.device,
 ) -> None:
-    """Trains and judges some trials with the same `stack_key`; the best one's model is saved if none before was better.
+    """Trains and judges trials with the same `stack_key`; saves the best one's model if it beats all earlier trials.
 
     Args:
-        plan: of the search.
-        numbers: of the trials.
-        settings: of each, key -> value.
-        report: gets a `TrialReport` of all trials, once, under `report`.
-        device: that is computed on.
+        plan: plan of the search.
+        numbers: numbers of the trials.
+        settings: settings of each trial, key -> value.
+        report: receives a `TrialReport` of all trials, once, under `report`.
+        device: where the model runs.
 
     Raises:
         FaceattrError: none of them can be trained.
@@ -69,7 +69,7 @@ def train_stack(
     if not isinstance(feed, FeatureFeed):
         feed.close()
         raise RunError(f"a stack needs cached features, but its trials would read {inputs.note}")
-    # Learning rates of the stages: there is one stage.
+    # The learning rates of the stages are not needed: there is one stage.
     fits: list[FitConfig] = [config.fit for config in configs]
     trials = fit_stacked(
         model,
@@ -88,7 +88,7 @@ def train_stack(
 
 
 class _StackJudge:
-    """The records of the trials of a stack, from the heads of their best epochs."""
+    """Makes the records of a stack's trials from the heads of their best epochs."""
 
     def __init__(self, plan: SearchPlan, model: MultiAttributeModel, features: Tensor) -> None:
         self._plan, self._model, self._features = plan, model.cpu().eval(), features

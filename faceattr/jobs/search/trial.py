@@ -1,7 +1,7 @@
 """One trial: a training from images or cached activations, judged after every epoch.
 
-It runs in the process of the trial, or as one of the workers of a group; either way each epoch is reported with what it
-is worth, and at the end the thresholds go into the saved model.
+It runs in the process of the trial, or in each worker of a group. Every epoch is reported with its judgement, and at
+the end the thresholds are written into the saved model.
 """
 
 import tempfile
@@ -48,14 +48,14 @@ def train_trial(
     *,
     ranks: Ranks,
 ) -> None:
-    """Trains and judges one trial; its model is saved if no trial before it was better.
+    """Trains and judges one trial; saves its model if no earlier trial was better.
 
     Args:
-        plan: of the search.
-        number: of the trial.
-        values: key -> value.
-        report: gets numbers for Tune, and a `TrialReport` under `report`, after every epoch.
-        ranks: the workers of the trial, and which of them this is.
+        plan: plan of the search.
+        number: number of the trial.
+        values: settings of the trial, key -> value.
+        report: receives numbers for Tune, and a `TrialReport` under `report`, after every epoch.
+        ranks: this worker among the ranks of the trial.
 
     Raises:
         FaceattrError: the trial cannot be trained.
@@ -74,7 +74,7 @@ def train_trial(
 
     def after_epoch(record: EpochRecord, state: TrainingState) -> None:
         judged.add(outputs.gather())
-        # The end of the last epoch is reported once its model is safe: the scheduler may end the trial at a report.
+        # The last epoch is reported only after its model is saved: the scheduler may end the trial at a report.
         if state.epoch == num_epochs:
             return
         if ranks.rank == 0:
@@ -118,10 +118,10 @@ def save_trial_model(store: Store, model: MultiAttributeModel, judgement: Judgem
 
 
 class _JudgedEpochs:
-    """What the epochs of a trial are worth, and what is reported of them.
+    """Judges the epochs of a trial, and makes the reports about them.
 
     Attributes:
-        judgements: one an epoch.
+        judgements: one per epoch.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class _JudgedEpochs:
         self.judgements.append(self._judge.judge(outputs, self._targets))
 
     def report(self, best_epoch: int, history: Sequence[EpochRecord], *, done: bool) -> dict[str, Any]:
-        """Plain numbers for Tune's scheduler and for TensorBoard, and a `TrialReport` for the driver."""
+        """Returns plain numbers for Tune's scheduler and for TensorBoard, and a `TrialReport` for the driver."""
         best = self.judgements[best_epoch]
         record = TrialRecord(
             number=self._number,
@@ -161,7 +161,7 @@ class _JudgedEpochs:
 
 
 class _Checkpoints:
-    """Keeps a trial that goes on, so that it need not begin again; every so many seconds, after an epoch."""
+    """Saves checkpoints of a running trial, so that it can resume: after an epoch, if the last is old enough."""
 
     def __init__(self, store: Store, interval_s: float) -> None:
         self._store, self._interval_s = store, interval_s
@@ -170,17 +170,17 @@ class _Checkpoints:
     def save_when_due(self, judgements: Sequence[Judgement], state: TrainingState) -> None:
         if time.monotonic() - self._saved_s <= self._interval_s:
             return
-        # The judgements first: a checkpoint without them could not be gone on from.
+        # The judgements first: a trial cannot resume from a checkpoint without them.
         save_judgements(self._store, judgements)
         store_checkpoint(self._store, state)
         self._saved_s = time.monotonic()
 
 
 class _ValOutputs:
-    """Outputs of all validation rows in order, from the batches of each worker.
+    """Gathers the outputs of all validation rows, in order, from the batches of all workers.
 
     Attributes:
-        kept: of this worker's batches, in order, since they were last gathered.
+        kept: outputs of this worker's batches, in order, since the last gathering.
     """
 
     def __init__(self, model: MultiAttributeModel, plan: SearchPlan, ranks: Ranks) -> None:
@@ -191,7 +191,7 @@ class _ValOutputs:
         self._sizes = {each.name: count_outputs(each, heads[each.name]) for each in model.attributes.attributes}
 
     def gather(self) -> dict[str, Tensor]:
-        """Attribute name -> float32 [num_rows, outputs]; the same on all workers. Nothing is kept then."""
+        """Returns attribute name -> float32 [num_rows, outputs], the same on all workers, and clears `kept`."""
         found = {}
         for name, size in self._sizes.items():
             whole = torch.zeros(self._num_rows, size, dtype=torch.float64)
@@ -203,7 +203,7 @@ class _ValOutputs:
 
 
 def discard_progress(store: Store, folder: str) -> None:
-    """Removes what only an unfinished trial needs; `folder` is that of its model, below the store."""
+    """Removes what only an unfinished trial needs; `folder` is the folder of its model, relative to the store."""
     for key in [entry.key for entry in store.list(f"{folder}/checkpoints/")]:
         store.delete(key)
     store.delete(f"{folder}/{JUDGEMENTS_KEY}")

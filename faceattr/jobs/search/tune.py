@@ -1,7 +1,7 @@
-"""Runs the work of a search by Ray Tune: places trials, shows them on the dashboard, stops the weak ones.
+"""Runs the work of a search by Ray Tune: schedules trials, shows them on the dashboard, stops the weak ones.
 
-Tune keeps nothing that a search needs: its own files lie in a temporary folder, and what is to stay is in the trials'
-records. So going on with a search reads JSON, and unpickles nothing.
+Tune keeps nothing that a search needs: its own files are in a temporary folder, and what must persist is in the trials'
+records. So resuming a search reads JSON, and unpickles nothing.
 """
 
 import logging
@@ -33,14 +33,14 @@ from faceattr.search.trial_queue import TrialGroup, TrialQueue
 
 logger = logging.getLogger(__name__)
 _NAME = "search"
-_DIED = "its process ended without a word: it may have run out of memory, or its node was lost"
-# Work is given out while Tune runs, more than its snapshots are worth.
+_DIED = "its process ended without a message: it may have run out of memory, or its node was lost"
+# Seconds between Tune's snapshots of its state: so long that there are none, since a search does not need them.
 _NO_SNAPSHOTS_S = str(10**9)
 _MOST_PIECES = 10**6
 
 
 class _OfDriver:
-    """Tune pickles and copies its settings, for snapshots that are not used; what the driver holds stays with it."""
+    """Tune pickles and copies its settings for snapshots that are not used; what the driver holds is left out."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -50,9 +50,9 @@ class _OfDriver:
 
 
 class WorkSearcher(_OfDriver, Searcher):
-    """Gives Tune the pieces of a work list, so many at a time.
+    """Gives Tune the groups of a trial queue, up to a number at a time.
 
-    Tune's own limit would count for ever a trial that it gave up without telling its searcher.
+    Tune's own limit would count a trial for ever that it gave up without telling its searcher.
     """
 
     def __init__(self, work: TrialQueue, max_concurrent: int | None) -> None:
@@ -60,7 +60,7 @@ class WorkSearcher(_OfDriver, Searcher):
         self._work, self._max_concurrent = work, max_concurrent
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next piece; None while it is better to wait."""
+        """Returns the next group; None while it must wait."""
         del trial_id
         if self._max_concurrent is not None and self._work.num_pieces >= self._max_concurrent:
             return None
@@ -70,17 +70,17 @@ class WorkSearcher(_OfDriver, Searcher):
         return Searcher.FINISHED if self._work.is_over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the callback, which knows the error, tells the work list."""
+        """Does nothing: the callback, which knows the error, tells the queue."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the records are what is kept."""
+        """Does nothing: the records are what is stored."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """See save."""
+        """Does nothing; see `save`."""
 
 
 class WorkCallback(_OfDriver, tune.Callback):
-    """Notes how trials end, and shows how they go."""
+    """Records how trials end, and shows their progress."""
 
     def __init__(
         self, work: TrialQueue, board: Board, store: Store, *, num_epochs: int, figures: SearchFigures
@@ -91,9 +91,9 @@ class WorkCallback(_OfDriver, tune.Callback):
         self._given_back: set[str] = set()
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
-        """Takes back the work of trials that Tune gave up without telling anyone.
+        """Takes back trials that Tune gave up without a notice.
 
-        That is what it does when the process that a trial was to take over is still busy with the trial before it.
+        Tune does this when the process that a trial was to reuse is still busy with the trial before it.
         """
         for trial in trials:
             if trial.status == "ERROR" and trial.trial_id not in self._given_back:
@@ -102,7 +102,7 @@ class WorkCallback(_OfDriver, tune.Callback):
                     logger.warning("trial %s could not take over a process; it begins again in another", trial)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        """Starts a clock."""
+        """Starts the clock of a trial."""
         self._started_s.setdefault(trial.trial_id, time.monotonic())
 
     def on_trial_result(
@@ -114,7 +114,7 @@ class WorkCallback(_OfDriver, tune.Callback):
             self._board.row(str(trial), epoch, result["objective"], result["auxiliary"], "running")
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        """Notes the trials of a piece that ended or was stopped."""
+        """Records the trials of a group that ended or was stopped."""
         report = _last_report(trial)
         if report is None or report.state == "failed":
             self.on_trial_error(iteration, trials, trial)
@@ -124,7 +124,7 @@ class WorkCallback(_OfDriver, tune.Callback):
             self._end(record if record.stacked else replace(record, seconds=seconds))
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        """Notes the trials of a piece that failed."""
+        """Records the trials of a group that failed."""
         work, report = _group_of(trial), _last_report(trial)
         told = report is not None and report.state == "failed"
         records = report.records if report is not None and told else work.fail(_DIED)
@@ -149,7 +149,7 @@ class WorkCallback(_OfDriver, tune.Callback):
 
 
 def count_trials(work: TrialQueue) -> tuple[dict[str, int], float | None]:
-    """Trials by how they ended, and the best finished one's objective."""
+    """Counts trials by how they ended; also returns the objective of the best finished one."""
     records = work.ordered()
     objectives = [each.judgement.objective for each in records if each.status == "finished" and each.judgement]
     return dict(Counter(each.status for each in records)), max(objectives, default=None)
@@ -157,20 +157,20 @@ def count_trials(work: TrialQueue) -> tuple[dict[str, int], float | None]:
 
 @dataclass(frozen=True)
 class _PastTrial:
-    """As much of a trial as a scheduler looks at."""
+    """The attributes of a trial that a scheduler reads."""
 
     trial_id: str
 
 
 def build_scheduler(settings: StopConfig, *, num_epochs: int, records: Sequence[TrialRecord] = ()) -> TrialScheduler:
-    """Asynchronous successive halving on our own count of epochs, told of the trials that are over.
+    """Builds asynchronous successive halving on our own count of epochs, and tells it of the trials that have ended.
 
-    Tune's own count begins anew when a trial goes on from a checkpoint.
+    Tune's own count starts from 0 when a trial resumes from a checkpoint.
 
     Args:
-        settings: of the search.
-        num_epochs: of a trial.
-        records: of trials that trained alone.
+        settings: settings of the search.
+        num_epochs: epochs of a trial.
+        records: records of trials that trained alone.
     """
     if not settings.enabled or num_epochs <= settings.grace_epochs:
         return FIFOScheduler()
@@ -194,17 +194,17 @@ def build_scheduler(settings: StopConfig, *, num_epochs: int, records: Sequence[
 def run_trials(
     plan: SearchPlan, work: TrialQueue, store: Store, *, stop: StopConfig, max_concurrent: int | None
 ) -> None:
-    """Runs all work to its end.
+    """Runs all trials to their end.
 
     Args:
         plan: what the trials need to know.
-        work: to do.
+        work: the trials to run.
         store: folder of the search.
         stop: when weak trials are stopped.
-        max_concurrent: pieces at a time.
+        max_concurrent: groups that run at the same time.
 
     Raises:
-        RunError: the cluster broke; trials that are over stay noted.
+        RunError: the cluster failed; records of trials that have ended stay.
     """
     num_epochs = plan.base.optim.epochs
     board = Board(work.num_samples, len(work.records))
@@ -228,8 +228,8 @@ def run_trials(
                 search_alg=WorkSearcher(work, max_concurrent),
                 scheduler=build_scheduler(stop, num_epochs=num_epochs, records=work.ordered()),
                 num_samples=_MOST_PIECES,
-                # A fresh process would import torch and timm anew for each trial, which takes longer than many train.
-                # One that waits for a group must die when its trial is stopped, or the group would train on.
+                # A fresh process would import torch and timm for each trial, which takes longer than many trials train.
+                # One that waits for a group must die when its trial is stopped, or its group would go on training.
                 reuse_actors=plan.base.workers.num_workers == 1,
                 trial_name_creator=_piece_name,
                 trial_dirname_creator=_piece_name,
@@ -260,7 +260,7 @@ def _group_of(trial: Any) -> TrialGroup:
 
 
 def _last_report(trial: Any) -> TrialReport | None:
-    """What the process of one of Tune's trials said last; None if it said nothing."""
+    """Returns the last report of the process of one of Tune's trials; None if there was none."""
     text = (trial.last_result or {}).get("report")
     return None if text is None else TrialReport.decode(text)
 
@@ -268,7 +268,7 @@ def _last_report(trial: Any) -> TrialReport | None:
 def _fit_in_thread(tuner: tune.Tuner) -> None:
     """Runs a tuner to its end.
 
-    In a thread: in the main one Tune would put a handler of its own on SIGINT, by which a lost lease is told.
+    In a thread: in the main thread Tune would install its own handler for SIGINT, which signals a lost lease here.
     """
     found: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""The function of a Tune trial: one trial of the search, a stack of them, or one by a group of workers."""
+"""The function of a Tune trial: one trial of the search, a stack of trials, or one trial by a group of workers."""
 
 import os
 import tempfile
@@ -24,19 +24,19 @@ _PUT_DOWN_S = "60"
 
 
 def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
-    """The function of a Tune trial: one trial of the search, or a stack of them.
+    """Runs one trial of the search, or a stack of trials, as the function of a Tune trial.
 
     Raises:
-        Exception: it failed; the driver is told why before, since Tune does not.
+        Exception: it failed; the driver is told the reason before, since Tune does not pass it on.
     """
-    # When a trial is stopped, Tune gives it 2 s by default to put down what it reads with; then the process is lost.
+    # When a trial is stopped, Tune gives it 2 s by default to close what it reads with; then the process is killed.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _PUT_DOWN_S
     work = TrialGroup.from_tune(config)
     try:
         _run(work, plan)
     except Exception as error:
         why = str(error) if isinstance(error, FaceattrError) else f"{type(error).__name__}: {error}"
-        # An epoch before the first, so that nothing is compared with it.
+        # Reported for an epoch before the first, so that it is compared with nothing.
         report = TrialReport(records=work.fail(why), state="failed")
         tune.report({"epoch": 0, "objective": float("nan"), "report": report.encode()})
         raise
@@ -55,7 +55,7 @@ def _run(work: TrialGroup, plan: SearchPlan) -> None:
 
 
 def _train_group(plan: SearchPlan, work: TrialGroup) -> None:
-    """One trial by several workers, which Ray Train places; this process waits for them."""
+    """Trains one trial by several workers, which Ray Train places; this process waits for them."""
     workers = plan.base.workers
     with tempfile.TemporaryDirectory(prefix="faceattr-trial-") as scratch, group_environment(workers):
         build_trainer(

@@ -2,8 +2,8 @@
 
     windows of the epoch -> read this worker's rows -> decode and augment (CPU tasks) -> batches, in order
 
-Each worker runs a stream of its own. Ray Train's way, one stream that is split over the workers as they ask, could not
-give what a resume and a comparison need: the same batches for any number of workers, and any epoch made again.
+Each worker runs its own stream. Ray Train's way, one stream that is split over the workers on demand, cannot give
+what a resume and a comparison need: the same batches for any number of workers, and any epoch reproduced.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ from faceattr.training.targets import Batch, read_targets
 
 _ROW_READ_CPUS = 0.1
 _READERS = 2
-# Of the cluster's object store, over all feeds that run at a time: the rest is for others.
+# Share of the cluster's object store for all feeds that run at the same time; the rest is for other uses.
 _STORE_SHARE = 0.4
-# A reader holds a window; what it passes on is on top of that.
+# A reader holds a window; the blocks that it passes on come on top of that.
 _WINDOW_BLOCK_BYTES = 32 * 2**20
 _MAX_QUEUED_BATCHES = 4
 _MAKING = threading.Lock()
 
 
 def reading_cpus(readers: int = _READERS) -> float:
-    """CPUs that the reading tasks of one worker claim, in addition to the worker and its decoding tasks.
+    """Returns the CPUs that one worker's reading tasks claim, in addition to the worker and its decoding tasks.
 
     Args:
-        readers: tasks at a time. A worker's stream runs two; with one it still gets on.
+        readers: number of tasks that run at the same time. A worker's stream runs two; one is enough to make progress.
     """
     return readers * _ROW_READ_CPUS
 
@@ -52,8 +52,8 @@ class FeedPlan:
 
     Attributes:
         inputs: packed runs and what is known of them.
-        config: of the training; its feed, augmentation, seed and number of epochs count.
-        preprocessing: of the backbone.
+        config: the training's config; the feed uses its feed, augmentation, seed and number of epochs.
+        preprocessing: preprocessing of the backbone.
     """
 
     inputs: TrainingInputs
@@ -62,25 +62,25 @@ class FeedPlan:
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch: the rows that would make a smaller one at its end are left out, other ones each time."""
+        """Batches per epoch. Rows that do not fill the last batch are left out, different ones in each epoch."""
         return self.inputs.surveys["train"].stretches.total_rows // self.config.feed.batch_size
 
 
 class Feed:
-    """Batches for `fit`. Close it, or its streams go on."""
+    """Batches for `fit`. Must be closed, or its streams continue."""
 
     def __init__(
         self, plan: FeedPlan, *, rank: int, world_size: int, max_decoders: int, num_feeds: int, pin: bool
     ) -> None:
-        """Nothing is read yet.
+        """Prepares the feed; nothing is read yet.
 
         Args:
-            plan: see there.
-            rank: of the worker.
+            plan: the images and settings of the feed.
+            rank: rank of the worker.
             world_size: number of workers.
-            max_decoders: decoding tasks at a time.
-            num_feeds: feeds that run at a time on the cluster and share its object store.
-            pin: whether batches are put into page-locked memory.
+            max_decoders: decoding tasks that run at the same time.
+            num_feeds: feeds that run at the same time on the cluster; they share its object store.
+            pin: whether batches are placed in page-locked memory.
         """
         self._plan = plan
         self._rank = rank
@@ -93,11 +93,11 @@ class Feed:
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch."""
+        """Batches per epoch."""
         return self._plan.num_batches
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """This worker's part of each batch of an epoch. The next epoch is begun when this one ends."""
+        """Yields this worker's part of each batch of an epoch. The next epoch starts to load when this one ends."""
         if self._ahead is None or self._ahead[0] != epoch:
             self.close()
             self._ahead = (epoch, self._start(epoch))
@@ -107,7 +107,7 @@ class Feed:
         self._ahead = (epoch + 1, self._start(epoch + 1)) if epoch + 1 < num_epochs else None
 
     def val_batches(self) -> Iterator[Batch]:
-        """This worker's part of the validation images, each in one batch on one worker. Kept if they are few."""
+        """Yields this worker's part of validation; each image is in one batch of one worker. Kept in memory if few."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -122,7 +122,7 @@ class Feed:
             self._kept = kept
 
     def close(self) -> None:
-        """Ends the stream that was begun ahead."""
+        """Ends the stream that was started ahead."""
         if self._ahead is not None:
             self._ahead[1].close()
             self._ahead = None
@@ -176,7 +176,7 @@ class Feed:
     def _stream(
         self, items: list[dict[str, Any]], read: Any, decode: DecodeRows, *, name: str, block_bytes: int | None = None
     ) -> Iterator[pa.Table]:
-        """Decoded rows, in the order of the items; stages join small tables to `block_bytes`, by default Ray's."""
+        """Yields decoded rows in order of the items; stages join small tables to `block_bytes`, by default Ray's."""
         context = ray.data.DataContext.get_current().copy()
         context.target_max_block_size = block_bytes or context.target_max_block_size
         context.execution_options.preserve_order = True
@@ -184,7 +184,7 @@ class Feed:
             cpu=reading_cpus() + _READERS * SPLIT_CPUS + self._max_decoders * self._plan.config.feed.decode_cpus,
             object_store_memory=self._store_share * ray.cluster_resources().get("object_store_memory", 0.0),
         )
-        # The current context is the process's; a data set keeps the one that it was made under.
+        # The current context belongs to the process; a data set keeps the context that it was created under.
         with _MAKING, ray.data.DataContext.current(context):
             windows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
                 read,
@@ -205,12 +205,12 @@ class Feed:
 
 
 def cut_batches(tables: Iterator[pa.Table], *, batch_size: int, num_batches: int) -> Iterator[pa.Table]:
-    """One table a batch, perhaps empty, from rows in the order of their positions; what lies behind is left out.
+    """Yields one table per batch, perhaps empty, from rows in order of position; rows after the last batch are dropped.
 
     Args:
-        tables: with the column `position`, rising.
-        batch_size: positions in a batch.
-        num_batches: to give.
+        tables: tables with the rising column `position`.
+        batch_size: positions per batch.
+        num_batches: number of batches to yield.
     """
     pending: list[pa.Table] = []
     number = 0
@@ -235,10 +235,10 @@ def cut_batches(tables: Iterator[pa.Table], *, batch_size: int, num_batches: int
 
 
 def fill_gaps(batches: Iterator[Batch | None], worker: str) -> Iterator[Batch]:
-    """A batch for every step, since the other workers wait for it: None becomes the batch before, without its labels.
+    """Yields a batch for every step, since the other workers wait for it: None becomes the previous batch, unlabelled.
 
     Raises:
-        RunError: the first is None; `worker` says whose.
+        RunError: the first batch is None; `worker` names the worker in the message.
     """
     before: Batch | None = None
     for number, batch in enumerate(batches):
@@ -252,7 +252,7 @@ def fill_gaps(batches: Iterator[Batch | None], worker: str) -> Iterator[Batch]:
 
 
 def to_batch(rows: pa.Table, attributes: AttributeSet, size_px: int) -> Batch:
-    """Rows with pixels and labels as tensors of their own."""
+    """Returns rows with pixels and labels as tensors that own their memory."""
     column = rows[PIXELS]
     pixels = np.empty((len(rows), 3, size_px, size_px), np.uint8)
     start = 0
@@ -265,7 +265,7 @@ def to_batch(rows: pa.Table, attributes: AttributeSet, size_px: int) -> Batch:
 
 
 class _Ahead:
-    """An iterator that is drained into a short queue by a thread, so that the first items are there when asked for."""
+    """An iterator that a thread drains into a short queue, so that the first items are there when they are needed."""
 
     def __init__(self, make: Callable[[], Iterator[Batch]]) -> None:
         self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(_MAX_QUEUED_BATCHES)
@@ -283,7 +283,7 @@ class _Ahead:
             yield item
 
     def close(self) -> None:
-        """Ends the thread and what it reads from."""
+        """Ends the thread and its source."""
         self._closed.set()
         self._thread.join()
 
@@ -294,12 +294,12 @@ class _Ahead:
                 for item in items:
                     if not self._put(item):
                         return
-        except Exception as error:  # noqa: BLE001 - raised again where the items are asked for
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that reads the items
             end = error
         self._put(end)
 
     def _put(self, item: Batch | BaseException | None) -> bool:
-        """Whether there was room before this was closed."""
+        """Puts an item into the queue; returns whether there was room before this was closed."""
         while not self._closed.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(item, timeout=0.2)

@@ -1,4 +1,4 @@
-"""Progress of a training, as its driver reads it from the model folder: a line an epoch, one for the epoch going on."""
+"""Progress of a training, read by its driver from the model folder: a line per epoch, and one for the current epoch."""
 
 import contextlib
 import logging
@@ -16,19 +16,19 @@ from faceattr.training.loop.state import EpochRecord
 
 logger = logging.getLogger(__name__)
 _POLL_S = 1.0
-# Of a terminal's line, and of a log's.
+# Interval of a terminal's line, and of a log's.
 _TERMINAL_INTERVAL_S = 1.0
 _LOG_INTERVAL_S = 30.0
-# An older note is that of workers that are gone.
+# An older note was written by workers that no longer exist.
 _FRESH_S = 60.0
 
 
 class TrainProgress:
-    """Shows how far a training is.
+    """Shows the progress of a training.
 
     Args:
         store: the model folder.
-        stream: where to write; a terminal gets a line that rewrites itself.
+        stream: where the progress is written; a terminal gets a line that rewrites itself.
     """
 
     def __init__(self, store: Store, *, stream: TextIO = sys.stderr) -> None:
@@ -49,7 +49,7 @@ class TrainProgress:
         finally:
             self._done.set()
             thread.join()
-            with contextlib.suppress(StorageError):  # the run's own outcome counts
+            with contextlib.suppress(StorageError):  # the outcome of the run itself counts
                 self.update()
 
     def _follow(self) -> None:
@@ -60,7 +60,7 @@ class TrainProgress:
                 logger.warning("progress cannot be read: %s", error)
 
     def update(self) -> None:
-        """Shows epochs that have ended since, or how far the one is that goes on."""
+        """Shows epochs that have ended since the last call, or the progress of the current epoch."""
         history = read_history(self._store)
         note = read_progress(self._store)
         for record in history[self._num_shown :]:
@@ -83,7 +83,7 @@ class TrainProgress:
 
 
 def describe_epoch(record: EpochRecord, history: Sequence[EpochRecord], num_epochs: int | None) -> str:
-    """`epoch 3/30 · loss 0.91 · val loss 0.88 · objective 0.88 · 812 images/s · data wait 1% · ETA 12m`."""
+    """Formats `epoch 3/30 · loss 0.91 · val loss 0.88 · objective 0.88 · 812 images/s · data wait 1% · ETA 12m`."""
     done = int(record["epoch"]) + 1
     total = num_epochs or done
     recent = [each["train_s"] + each["val_s"] for each in history[-5:]]
@@ -102,7 +102,7 @@ def describe_epoch(record: EpochRecord, history: Sequence[EpochRecord], num_epoc
 
 
 def describe_note(note: dict[str, Any]) -> str:
-    """`epoch 4/30 · batch 120/500 · 805 images/s · 8 workers · epoch ends in 1m 02s`."""
+    """Formats `epoch 4/30 · batch 120/500 · 805 images/s · 8 workers · epoch ends in 1m 02s`."""
     left = (note["num_batches"] - note["batch"]) / note["batch"]
     seconds = left * note["seconds"]
     return " · ".join(

@@ -1,4 +1,4 @@
-"""What a training shows before it starts and after its end."""
+"""The texts that a training shows before it starts and after its end."""
 
 import json
 
@@ -26,7 +26,7 @@ _EVENTS_KEY = "tensorboard/events.out.tfevents.0.faceattr"
 
 
 def describe_plan(job: TrainJob, network: str) -> str:
-    """The resolved config, the images, the model (`network` describes it) and the cluster; nothing is written."""
+    """Describes the config, the images, the model (`network` is its text) and the cluster; writes nothing."""
     check_room(job.config)
     surveys = survey_labels(job, write=False)
     cluster = ray.cluster_resources()
@@ -49,7 +49,7 @@ def describe_plan(job: TrainJob, network: str) -> str:
 
 
 def finish_train_run(job: TrainJob, record: RunRecord) -> str:
-    """Writes the report, the tables and the picture of a training whose model is there; what the user reads last."""
+    """Writes the report, the tables and the figure of a finished training; returns the text the user reads last."""
     history = read_history(job.output)
     surveys = load_surveys(job.output)
     assert surveys is not None
@@ -79,7 +79,7 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
 
 
 def _describe_thresholds(job: TrainJob) -> list[str]:
-    """A line a binary attribute, if thresholds were asked for."""
+    """Returns a line per binary attribute if thresholds were asked for."""
     criterion = job.config.thresholds.criterion
     if criterion == "keep":
         return []
@@ -89,7 +89,7 @@ def _describe_thresholds(job: TrainJob) -> list[str]:
         f"threshold of {each.name}  "
         + (f"{chosen[each.name]:.4f}, best {criterion} on validation" if each.name in chosen else lacking)
         for each in job.attributes.attributes
-        if each.kind == "binary"
+        if each.has_threshold
     ]
 
 

@@ -3,7 +3,7 @@
 run.json                config, fingerprint, versions, seeds
 survey.json, splits/    what the labels are, and which image is in which split
 checkpoints/            the last and the best epoch
-metrics.jsonl           figures of each epoch; progress.json while one goes on
+metrics.jsonl           figures of each epoch; progress.json during an epoch
 model.safetensors, config.json
 the model of the best epoch: written last by the workers
 report.html, training_metrics.png, metrics.csv, tensorboard/
@@ -61,10 +61,10 @@ from faceattr.training.recipe import resolve_recipe
 
 logger = logging.getLogger(__name__)
 TRAIN_KIND = "train"
-# Raised by hand when a change of ours changes what the same config learns, so that no run goes on half and half.
+# Increased by hand when a change of the code changes what the same config learns, so that no run mixes two versions.
 TRAINING_VERSION = 1
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "transformers", "peft", "torchjd", "pyarrow", "numpy")
-# Groups and keys that decide what is learnt; the others say where and how fast.
+# Groups and keys that determine what is learnt; the others set where and how fast.
 _DECIDING = ("attributes", "seed", "model", "lora", "freeze", "loss", "optim", "select", "thresholds", "augment")
 _DECIDING_FEED = ("batch_size", "balance", "shuffle_rows")
 # A training has no rows of its own to commit.
@@ -73,14 +73,14 @@ _NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """A checked training command: what can be wrong before a cluster is touched has been looked at.
+    """A checked training command: everything that can be verified without a cluster has been verified.
 
     Attributes:
-        config: as given, with what was left to choose chosen.
+        config: the config as given, with every open setting chosen.
         recipe: what was chosen and why: rate, schedule, augmentation.
-        data: packed runs.
-        attributes: to learn.
-        storage: how stores are reached.
+        data: the packed runs.
+        attributes: the attributes to learn.
+        storage: how stores are accessed.
         output: the model folder.
     """
 
@@ -93,7 +93,7 @@ class TrainJob:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides what is learnt."""
+        """Everything that determines what is learnt."""
         config = list_deciding(self.config)
         return {
             "data": self.data.fingerprint,
@@ -105,7 +105,7 @@ class TrainJob:
 
     @property
     def finished(self) -> bool:
-        """Whether the model is there."""
+        """Whether the trained model exists."""
         try:
             self.output.get(CONFIG_FILE)
         except MissingObjectError:
@@ -114,11 +114,11 @@ class TrainJob:
 
 
 def prepare_train_job(config: TrainConfig) -> TrainJob:
-    """Checks a command as far as it can be checked without reading labels; writes nothing.
+    """Checks a command as far as possible without reading labels; writes nothing.
 
     Raises:
-        ConfigError: it cannot run as given.
-        StorageError: a store refuses.
+        ConfigError: the command cannot run as given.
+        StorageError: a store cannot be accessed.
     """
     storage = config.storage
     output = open_output(config.output, storage)
@@ -147,13 +147,13 @@ def _has_trained(output: Store) -> bool:
 
 
 def forget_untrained(job: TrainJob) -> None:
-    """Removes the record of an attempt that never finished an epoch: nothing is lost, and other settings may follow."""
+    """Removes the record of an attempt that never finished an epoch: nothing is lost, and settings may change."""
     if not _has_trained(job.output):
         job.output.delete(RUN_KEY)
 
 
 def begin_train_run(job: TrainJob) -> RunRecord:
-    """The run in the output folder."""
+    """Begins or reopens the run in the output folder."""
     config = job.config
     source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
     return open_run(
@@ -174,13 +174,13 @@ def begin_train_run(job: TrainJob) -> RunRecord:
 
 
 def survey_labels(job: TrainJob, *, write: bool = True) -> dict[str, SplitSurvey]:
-    """Reads all labels, and checks with them what could not be checked before.
+    """Reads all labels, and makes the checks that need them.
 
     Raises:
-        ConfigError, ModelError: the data, the model and the settings do not fit.
+        ConfigError, ModelError: the data, the model and the settings do not fit together.
         RunError: a label is outside its range.
     """
-    # Without a run.json, what lies there is of an attempt that was refused, perhaps with other attributes.
+    # Without a run.json, a survey there was left by an attempt that was refused, perhaps with other attributes.
     surveys = load_surveys(job.output) if read_record(job.output) is not None else None
     if surveys is None:
         with cluster_errors():
@@ -193,15 +193,15 @@ def survey_labels(job: TrainJob, *, write: bool = True) -> dict[str, SplitSurvey
 
 
 def describe_network(job: TrainJob) -> str:
-    """What of the model trains when. Builds it, with random weights where published ones would be downloaded.
+    """Describes which blocks train in which stage. Builds the model with random weights, so nothing is downloaded.
 
-    To be called before a cluster is touched: whatever of the model cannot be had, or does not fit the settings, shows.
+    Must be called before a cluster is used: it shows whether the model is available and fits the settings.
 
     Raises:
-        ConfigError, ModelError: the model cannot be built as asked, or its published weights cannot be had.
+        ConfigError, ModelError: the model cannot be built as configured, or its published weights are not available.
     """
     settings = job.config.model
-    # A training that goes on has its weights in its last checkpoint.
+    # A training that resumes has its weights in its last checkpoint.
     if settings.pretrained and settings.checkpoint is None and not _has_trained(job.output):
         check_published_weights(settings.backbone)
 
@@ -217,7 +217,7 @@ def describe_network(job: TrainJob) -> str:
 
 
 def make_plan(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> WorkerPlan:
-    """What the workers need to know."""
+    """Returns what the workers need to know."""
     return WorkerPlan(
         config=job.config,
         inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
@@ -229,7 +229,7 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
     """Runs the workers to the end, through losses of workers and nodes; the model is then in the folder.
 
     Raises:
-        FaceattrError: training cannot go on; the last checkpoint stays.
+        FaceattrError: training cannot continue; the last checkpoint stays.
     """
     progress = TrainProgress(job.output)
     with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, group_environment(job.config.workers):
@@ -250,14 +250,14 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
 
 
 def check_room(config: TrainConfig) -> None:
-    """Refuses a group that would wait for ever, on a cluster that does not grow.
+    """Refuses a group that would wait for ever, on a cluster of fixed size.
 
     Raises:
-        ConfigError: the cluster has no CPU left for decoding beside the workers, or not enough GPUs.
+        ConfigError: the cluster has no CPU left for decoding next to the workers, or not enough GPUs.
     """
     workers, cluster = config.workers, ray.cluster_resources()
     least = workers.min_workers or workers.num_workers
-    # The least with which the group gets on: a reading task for each worker, and one decoding task for all.
+    # The least that lets the group make progress: one reading task per worker, and one decoding task for all.
     claimed = least * (workers.cpus_per_worker + reading_cpus(1)) + config.feed.decode_cpus
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     if claimed > cpus:
@@ -272,7 +272,7 @@ def check_room(config: TrainConfig) -> None:
 def _fit_in_thread(trainer: TorchTrainer) -> Ending:
     """Runs a trainer to its end.
 
-    In a thread: in the main one Ray Train would put a handler of its own on SIGINT, by which a lost lease is told.
+    In a thread: in the main thread Ray Train would install its own handler for SIGINT, which signals a lost lease here.
     """
     found: list[Ending | BaseException] = []
 
@@ -296,7 +296,7 @@ def _fit_in_thread(trainer: TorchTrainer) -> Ending:
 
 
 def _explain(error: ray.train.TrainingFailedError) -> FaceattrError:
-    """The worker's own error where it is one of ours, else one that says what broke."""
+    """Returns the worker's own error if it is one of ours, else an error that says what failed."""
     logger.debug("training failed", exc_info=error)
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
     causes = [getattr(error, "controller_failure", error), *failures.values()]

@@ -1,6 +1,6 @@
 """The stages of a training's image stream: windows of row groups -> encoded rows in order -> pixels.
 
-Each is a small picklable object that maps Arrow tables; Ray runs them as tasks and shows them under their class names.
+Each stage is a small picklable object that maps Arrow tables; Ray runs them as tasks and shows their class names.
 """
 
 from collections.abc import Iterator
@@ -24,24 +24,24 @@ from faceattr.training.balance import ClassCombinations, weigh_cells, weigh_rows
 from faceattr.training.label_survey import SplitSurvey, label_columns
 from faceattr.training.row_order import deal_rows, order_rows
 
-# Place of a row in its epoch: orders the rows, tells their batch, and seeds their augmentation.
+# Position of a row in its epoch: orders the rows, determines their batch, and seeds their augmentation.
 POSITION = "position"
 PIXELS = "pixels"
 IMAGE = "image"
-# Those of the packed run were kept when it was made.
+# No further limits: the packed run's own limits were applied when it was made.
 _LIMITS = ImageLimitsConfig(max_bytes=2**31, max_pixels=89_478_485)
-# Of encoded images in a table that is passed on: a block has fewer rows where they are large.
+# Bytes of encoded images in one table; a block has fewer rows if they are large.
 _TABLE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Which pass over the training images, and for which worker.
+    """Identifies a pass over the training images, and the worker.
 
     Attributes:
-        seed: of the run.
-        number: of the epoch, from 0.
-        rank: of the worker.
+        seed: seed of the run.
+        number: number of the epoch, from 0.
+        rank: rank of the worker.
         world_size: number of workers.
     """
 
@@ -53,16 +53,16 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadWindow:
-    """Windows -> the encoded images and labels of their rows that are this worker's, in order.
+    """Windows -> the encoded images and labels of this worker's rows in them, in order.
 
     Attributes:
-        data: packed runs.
-        attributes: whose labels are read.
-        survey: of the training split.
+        data: the packed runs.
+        attributes: attributes whose labels are read.
+        survey: survey of the training split.
         balance: attributes whose combinations are drawn equally often.
-        epoch: of which the windows are.
-        block_rows: rows in a table, at most.
-        table_bytes: of encoded images in a table, at most, unless one has more.
+        epoch: epoch that the windows belong to.
+        block_rows: maximum number of rows in a table.
+        table_bytes: maximum bytes of encoded images in a table, unless a single image has more.
     """
 
     data: PackedData
@@ -74,7 +74,7 @@ class ReadWindow:
     table_bytes: int = _TABLE_BYTES
 
     def __call__(self, windows: pa.Table) -> Iterator[pa.Table]:
-        """Rows of the windows; columns: position, image, labels."""
+        """Yields the rows of the windows; columns: position, image, labels."""
         for window in windows.to_pylist():
             yield from self._read(window["number"], window["first_position"], np.array(window["stretches"], np.int64))
 
@@ -98,7 +98,7 @@ class ReadWindow:
         )
         for part in _cut_parts(num_bytes, most_rows=self.block_rows, most_bytes=self.table_bytes):
             places = list(zip(stretch[part].tolist(), row[part].tolist(), strict=True))
-            # One by one: Arrow would put all images of the window into one array first, which may have 2 GB.
+            # One by one: Arrow would put all images of the window into one array first, which is limited to 2 GB.
             data = pa.array([images[each][place].as_py() for each, place in places], pa.large_binary())
             found = labels.take(pa.array([starts[each] + place for each, place in places], pa.int64()))
             yield found.add_column(0, IMAGE, data).add_column(0, POSITION, pa.array(positions[part], pa.int64()))
@@ -116,7 +116,7 @@ class ReadWindow:
 
 
 def _cut_parts(num_bytes: np.ndarray, *, most_rows: int, most_bytes: int) -> Iterator[slice]:
-    """Consecutive rows, as many together as the bounds allow."""
+    """Yields slices of consecutive rows, each as long as the limits allow."""
     ends = np.cumsum(num_bytes)
     start = 0
     while start < len(ends):
@@ -132,10 +132,10 @@ class ReadStretches:
     """Numbers of row groups of a split -> their rows: encoded images and labels.
 
     Attributes:
-        data: packed runs.
-        attributes: whose labels are read.
-        split: name.
-        survey: of the split.
+        data: the packed runs.
+        attributes: attributes whose labels are read.
+        split: name of the split.
+        survey: survey of the split.
     """
 
     data: PackedData
@@ -144,17 +144,17 @@ class ReadStretches:
     survey: SplitSurvey
 
     def __call__(self, stretches: pa.Table) -> Iterator[pa.Table]:
-        """One table a row group; columns: image, labels."""
+        """Yields one table per row group; columns: image, labels."""
         columns = [IMAGE, *label_columns(self.data, self.attributes)]
         for number in stretches["stretch"].to_pylist():
             yield read_stretch(self.data, self.split, self.survey, number, columns)
 
 
 def read_stretch(data: PackedData, split: str, survey: SplitSurvey, stretch: int, columns: list[str]) -> pa.Table:
-    """Usable rows of one row group.
+    """Reads the usable rows of one row group.
 
     Raises:
-        RunError: there are not as many as the survey found.
+        RunError: their number differs from the survey's.
         StorageError: it cannot be read.
     """
     places = survey.stretches
@@ -172,12 +172,12 @@ def read_stretch(data: PackedData, split: str, survey: SplitSurvey, stretch: int
 class DecodeRows:
     """Rows with `image` -> rows with `pixels`: uint8 [3, S, S] as fixed-size binary.
 
-    The images were decoded once when they were packed, so they are decoded here without a process of their own.
+    The images were decoded once when they were packed, so they are decoded here without a child process.
 
     Attributes:
-        preprocessing: of the backbone.
-        augmentation: of training images; None for validation.
-        epoch: of training images; None for validation.
+        preprocessing: preprocessing of the backbone.
+        augmentation: augmentation of training images; None for validation.
+        epoch: epoch of training images; None for validation.
     """
 
     preprocessing: Preprocessing
@@ -186,7 +186,7 @@ class DecodeRows:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Decodes, augments and resizes a block of rows."""
-        torch.set_num_threads(1)  # tasks run side by side
+        torch.set_num_threads(1)  # many tasks run at the same time
         side = self.preprocessing.size_px
         pixels = np.empty((len(rows), 3, side, side), np.uint8)
         seeds = rows[POSITION].to_pylist() if self.epoch is not None else []
@@ -204,10 +204,10 @@ class DecodeRows:
 
 
 def decode_packed(data: bytes) -> torch.Tensor:
-    """Encoded bytes of a packed image -> uint8 [3, H, W].
+    """Decodes a packed image: encoded bytes -> uint8 [3, H, W].
 
     Raises:
-        RunError: they can no longer be decoded.
+        RunError: the bytes can no longer be decoded.
     """
     try:
         pixels = decode_image(data, _LIMITS)

@@ -1,6 +1,6 @@
 """Reads all labels of a training's data once, by Ray tasks: counts them, and lists the images of each split.
 
-survey.json             what was found
+survey.json             the counts
 splits/train-00000.csv  image_id, group, labels of some files; likewise val and test
 """
 
@@ -35,21 +35,21 @@ from faceattr.training.label_survey import (
 
 SURVEY_KEY = "survey.json"
 DRAFTS = (SURVEY_KEY, "splits/", PROGRESS_KEY)
-"""What stands in the output folder without a run, if it was refused after its labels had been read."""
+"""The files in the output folder if a training was refused after its labels had been read."""
 _CPUS = 0.5
 _FILES_PER_TASK = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurveyFiles:
-    """Numbers of files -> what is known of each, as JSON; writes the list of their images.
+    """Numbers of files -> the survey of each file, as JSON; writes the list of their images.
 
     Attributes:
-        data: packed runs.
-        attributes: to learn.
+        data: the packed runs.
+        attributes: the attributes to learn.
         balance: attributes whose combinations are counted.
         output_uri: the model folder, or None to write nothing.
-        storage: how it is reached.
+        storage: how the model folder is accessed.
     """
 
     data: PackedData
@@ -59,7 +59,7 @@ class SurveyFiles:
     storage: StorageConfig
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        """One row a file: split, place, survey."""
+        """Returns one row per file: split, place, survey."""
         found = []
         for part in parts.to_pylist():
             tables = []
@@ -82,32 +82,32 @@ class SurveyFiles:
 
 
 def load_surveys(output: Store) -> dict[str, SplitSurvey] | None:
-    """What an earlier start of the same training found, or None."""
+    """Loads the surveys that an earlier start of the same training wrote; None without any."""
     try:
         data = output.get(SURVEY_KEY)
     except MissingObjectError:
         return None
-    with damage_named(join_uri(output.uri, SURVEY_KEY)):
-        return decode_surveys(data)
+    with damage_named(where := join_uri(output.uri, SURVEY_KEY)):
+        return decode_surveys(data, where)
 
 
 def survey_data(
     data: PackedData, attributes: AttributeSet, balance: Sequence[str], output: Store | None, storage: StorageConfig
 ) -> dict[str, SplitSurvey]:
-    """What is known of each split with images.
+    """Surveys every split that has images.
 
     Args:
-        data: packed runs.
-        attributes: to learn.
+        data: the packed runs.
+        attributes: the attributes to learn.
         balance: attributes whose combinations are counted.
-        output: the model folder, where it is kept; None writes nothing.
-        storage: how it is reached.
+        output: the model folder, where the surveys are stored; None writes nothing.
+        storage: how the model folder is accessed.
 
     Raises:
         RunError, StorageError: a file is damaged, or cannot be read.
     """
     if output is not None:
-        for entry in list(output.list("splits/")):  # of an attempt that was refused
+        for entry in list(output.list("splits/")):  # left by an attempt that was refused
             output.delete(entry.key)
     items = [
         {"split": split, "number": number, "places": list(range(start, min(start + _FILES_PER_TASK, len(files))))}

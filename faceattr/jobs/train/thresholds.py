@@ -13,7 +13,7 @@ from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.ranks import Ranks
 from faceattr.training.targets import Batch
 
-# Of each kind, as a search wants them.
+# Least number of labels of each kind, as in a search.
 _LEAST_LABELS = 2
 
 
@@ -26,16 +26,16 @@ def fit_thresholds(
     forward: Forward,
     ranks: Ranks,
 ) -> dict[str, float]:
-    """Binary attribute -> best threshold, the same on all ranks; none where validation has too few labels of a kind.
+    """Returns binary attribute -> best threshold, the same on all ranks; none with too few labels of a kind.
 
     Args:
-        model: trained, in evaluation mode, on the device.
+        model: the trained model, in evaluation mode, on the device.
         batches: this rank's part of validation, on the CPU.
-        criterion: what a threshold is best for.
+        criterion: the criterion that the thresholds optimise.
         forward: how images go through the model.
-        ranks: the processes of the training, and which of them this is.
+        ranks: this process among the ranks of the training.
     """
-    names = [each.name for each in model.attributes.attributes if each.kind == "binary"]
+    names = [each.name for each in model.attributes.attributes if each.has_threshold]
     own: dict[str, list[Tensor]] = {name: [torch.zeros(0, 2, dtype=torch.float64)] for name in names}
     for batch in batches:
         outputs = forward(model, batch.inputs.to(ranks.device, non_blocking=True))
@@ -53,7 +53,7 @@ def fit_thresholds(
 
 
 def _gather(rows: Tensor, ranks: Ranks) -> Tensor:
-    """The rows [n, 2] of all ranks, one rank after the other."""
+    """Returns the rows [n, 2] of all ranks, one rank after the other."""
     counts = torch.zeros(ranks.world_size, dtype=torch.float64)
     counts[ranks.rank] = len(rows)
     ends = ranks.reduce(counts).long().cumsum(0)

@@ -1,6 +1,6 @@
-"""What every worker of a training runs: its share of the images through `fit`; the first worker writes what is kept.
+"""The function of every worker of a training: `fit` on its share of the images; the first worker writes the files.
 
-A worker that starts, for the first time or after a loss, goes on from the last checkpoint in the model folder.
+A worker that starts, for the first time or after a loss, resumes from the last checkpoint in the model folder.
 """
 
 import os
@@ -41,7 +41,7 @@ class WorkerPlan:
     """What the workers need to know; the same for all, picklable.
 
     Attributes:
-        config: of the training.
+        config: the training's config.
         inputs: packed runs and what is known of them.
         output_uri: the model folder.
     """
@@ -53,7 +53,7 @@ class WorkerPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a worker ended: with a result, or with an error that no other try would get past."""
+    """How a worker ended: with a result, or with an error that a retry cannot fix."""
 
     result: FitResult | None = None
     error: FaceattrError | None = None
@@ -63,13 +63,13 @@ def train_worker(settings: dict[str, Any]) -> Ending:
     """Trains until the end; `settings["plan"]` is a WorkerPlan.
 
     Raises:
-        FaceattrError: something broke that may be gone at the next try.
+        FaceattrError: a failure that may be gone at the next try.
     """
     plan: WorkerPlan = settings["plan"]
     try:
         return Ending(result=_train(plan))
     except (ConfigError, ModelError, DivergedError) as error:
-        # All workers come to the same conclusion. Raised, Ray Train would try again, time after time.
+        # All workers conclude the same. Returned, not raised: Ray Train would retry an error that cannot go away.
         return Ending(error=error)
 
 
@@ -116,13 +116,13 @@ def _train(plan: WorkerPlan) -> FitResult:
 
 
 def _open_feed(plan: WorkerPlan, model: MultiAttributeModel, ranks: Ranks, *, local_world_size: int) -> Feed:
-    """The images of this worker, and threads for its network beside the tasks that decode them.
+    """Opens the feed of this worker, and sets its network's threads, next to the tasks that decode.
 
     Args:
-        plan: of the training.
-        model: that is trained, on the CPU.
-        ranks: the workers, and which of them this is.
-        local_world_size: workers on this machine.
+        plan: plan of the training.
+        model: the model that is trained, on the CPU.
+        ranks: this worker among the ranks of the training.
+        local_world_size: number of workers on this machine.
     """
     workers, on_cpu = plan.config.workers, ranks.device.type == "cpu"
     feed_plan = FeedPlan(inputs=plan.inputs, config=plan.config, preprocessing=model.backbone.preprocessing)
@@ -147,7 +147,7 @@ def _open_feed(plan: WorkerPlan, model: MultiAttributeModel, ranks: Ranks, *, lo
 
 
 def _note_progress(feed: Feed, store: Store, num_epochs: int, ranks: Ranks) -> EpochBatches:
-    """The batches of a feed, of which the first worker notes in the model folder how many have gone by."""
+    """Returns the batches of a feed; the first worker writes into the model folder how many have passed."""
     note = ProgressNote(store, num_epochs=num_epochs, num_batches=feed.num_batches)
 
     def train(epoch: int) -> Iterator[Batch]:

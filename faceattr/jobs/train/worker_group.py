@@ -11,13 +11,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from faceattr.config.train import TrainWorkersConfig
 
-# How long room for the workers is waited for before it is asked for anew: what was asked for while Ray still believed
-# in a node that has died never comes.
+# How long to wait for room for the workers before asking again: a request made while Ray still counted a dead node is
+# never fulfilled.
 _START_TRY_S = 30.0
 
 
 def _count_start_tries(wait_s: float) -> int:
-    """How often room for the workers is asked for within so many seconds."""
+    """Returns how often room for the workers is requested within `wait_s` seconds."""
     return max(1, math.ceil(wait_s / _START_TRY_S))
 
 
@@ -30,15 +30,15 @@ def build_trainer(
     storage_path: str,
     callbacks: Sequence[Any] = (),
 ) -> TorchTrainer:
-    """The trainer that runs a function on every worker of a group.
+    """Builds the trainer that runs a function on every worker of a group.
 
     Args:
         work: the function.
-        settings: what it is called with.
-        workers: how many there are, and what each has.
-        name: of the run.
-        storage_path: for Ray's own notes. Checkpoints go elsewhere.
-        callbacks: of Ray Train, such as the one that reports to Tune.
+        settings: the argument of the function.
+        workers: number and resources of the workers.
+        name: name of the run.
+        storage_path: folder for Ray's own files. Checkpoints are stored elsewhere.
+        callbacks: callbacks of Ray Train, such as the one that reports to Tune.
     """
     backend = workers.backend if workers.backend != "auto" else "nccl" if workers.use_gpu else "gloo"
     return TorchTrainer(
@@ -63,7 +63,7 @@ def build_trainer(
 
 @contextlib.contextmanager
 def group_environment(workers: TrainWorkersConfig) -> Iterator[None]:
-    """Settings of Ray Train that it reads from the environment alone."""
+    """Sets, in the block, options of Ray Train that it reads from the environment alone."""
     values = {
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(workers.wait_s / _count_start_tries(workers.wait_s)),
         "RAY_CHDIR_TO_TRIAL_DIR": "0",

@@ -1,7 +1,7 @@
-"""A backbone as an ordered list of blocks, which is what freezing, layer-wise learning rates and caching need.
+"""A backbone as an ordered list of blocks, as needed for freezing, layer-wise learning rates and caching.
 
-Block 0 is the stem. Boundary k lies before block k; boundary `num_blocks` lies after the pooling, so that what
-crosses it are the pooled features. `run_from(run(images, 0, k), k)` is the whole backbone, for every boundary k.
+Block 0 is the stem. Boundary k is before block k; boundary `num_blocks` is after the pooling, so pooled features
+cross it. `run_from(run(images, 0, k), k)` is the whole backbone, for every boundary k.
 """
 
 from abc import ABC, abstractmethod
@@ -19,13 +19,13 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """All that is needed to build a backbone again, without its weights and without the network.
+    """What is needed to rebuild a backbone without its weights and without network access.
 
     Attributes:
-        name: as given to `build_backbone`.
+        name: name as given to `build_backbone`.
         image_size: side of the images in px.
         args: further arguments of timm's constructor.
-        hf_config: settings of a transformers `CLIPVisionConfig`, None for timm.
+        hf_config: settings of a transformers `CLIPVisionConfig`; None for timm.
     """
 
     name: str
@@ -36,13 +36,13 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class Block:
-    """A run of steps that is frozen or trained as one.
+    """Consecutive steps that are frozen or trained together.
 
     Attributes:
-        name: for reports, for example `layer2.0`.
-        steps: dotted names of the callables that take a tensor to the next one, in order; empty where the
-            backbone can only be run as a whole.
-        owns: dotted names, or beginnings of them, of its parameters and buffers.
+        name: name in reports, for example `layer2.0`.
+        steps: dotted names of the callables that are applied to the tensor in order; empty if the backbone can only be
+            run as a whole.
+        owns: dotted names, or prefixes of them, of its parameters and buffers.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Block:
 
 
 class Backbone(nn.Module, ABC):
-    """An image network without classifier.
+    """An image network without a classifier.
 
     Attributes:
         module: the timm or transformers model.
-        config: how to build it again.
-        blocks: in forward order, stem first.
+        config: how to rebuild it.
+        blocks: its blocks in forward order, stem first.
         num_features: length of the pooled features.
-        preprocessing: how it wants its images.
+        preprocessing: image preprocessing that it expects.
         frozen_depth: number of leading blocks that do not train; set by `faceattr.models.freezing.freeze`.
     """
 
@@ -81,7 +81,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def num_blocks(self) -> int:
-        """Number of blocks, the stem included."""
+        """Number of blocks, including the stem."""
         return len(self.blocks)
 
     @property
@@ -90,9 +90,9 @@ class Backbone(nn.Module, ABC):
         return all(block.steps for block in self.blocks)
 
     def block_of(self, name: str) -> int:
-        """Index of the block that owns a parameter, buffer or module of `module`.
+        """Returns the index of the block that owns a parameter, buffer or module of `module`.
 
-        What lies behind the last block (pooling with weights, a norm after it) counts to the last block.
+        What comes after the last block (pooling with weights, a norm after it) belongs to the last block.
         """
         for index, block in enumerate(self.blocks):
             if any(name == own or name.startswith(f"{own}.") for own in block.owns):
@@ -100,7 +100,7 @@ class Backbone(nn.Module, ABC):
         return self.num_blocks - 1
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pooled features.
+        """Returns the pooled features.
 
         Args:
             images: float32 [n, 3, S, S], normalised.
@@ -111,7 +111,7 @@ class Backbone(nn.Module, ABC):
         return self.run_from(images, 0)
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """From boundary `start` to boundary `stop`; equal boundaries return `x` itself.
+        """Runs the blocks from boundary `start` to boundary `stop`; equal boundaries return `x` itself.
 
         Raises:
             ConfigError: the backbone cannot be run in parts.
@@ -131,7 +131,7 @@ class Backbone(nn.Module, ABC):
         return self.pool(x) if stop == self.num_blocks else x
 
     def run_from(self, x: Tensor, start: int) -> Tensor:
-        """From boundary `start` to the pooled features; frozen blocks run without gradient."""
+        """Runs the blocks from boundary `start` to the pooled features; frozen blocks run without gradients."""
         frozen = max(start, self.frozen_depth)
         if not self.can_split and frozen != self.num_blocks:
             frozen = start
@@ -140,29 +140,29 @@ class Backbone(nn.Module, ABC):
         return self.run(x, frozen, self.num_blocks)
 
     def run_step(self, step: Any, x: Tensor) -> Tensor:
-        """One step of a block."""
+        """Runs one step of a block."""
         return step(x)
 
     def run_whole(self, x: Tensor) -> Tensor:
-        """Images to pooled features by the model's own forward."""
+        """Maps images to pooled features by the model's own forward method."""
         return self.module(x)
 
     @abstractmethod
     def pool(self, x: Tensor) -> Tensor:
-        """Output of the last block to pooled features [n, num_features]."""
+        """Maps the output of the last block to pooled features [n, num_features]."""
 
     @abstractmethod
     def no_weight_decay(self) -> set[str]:
-        """Names in `module` of embeddings, which are not pulled towards zero."""
+        """Returns the names in `module` of embeddings, to which weight decay is not applied."""
 
     def train(self, mode: bool = True) -> "Backbone":
-        """As in torch, but frozen blocks stay in eval mode, so that batch-norm statistics and dropout stand still."""
+        """Sets the mode as in torch, but frozen blocks stay in eval mode: no batch-norm updates, no dropout."""
         super().train(mode)
         self.hold_frozen()
         return self
 
     def hold_frozen(self) -> None:
-        """Puts the frozen blocks into eval mode."""
+        """Sets the frozen blocks to eval mode."""
         if self.frozen_depth == self.num_blocks:
             self.module.eval()
             return
@@ -170,14 +170,14 @@ class Backbone(nn.Module, ABC):
             module.eval()
 
     def frozen_modules(self) -> list[nn.Module]:
-        """Modules that belong to frozen blocks with all that is in them."""
+        """Returns the modules that belong entirely to frozen blocks."""
         owned = [own for block in self.blocks[: self.frozen_depth] for own in block.owns]
         found = []
         for name, module in self.module.named_modules():
             keys = [f"{name}.{key}".lstrip(".") for key, _ in (*module.named_parameters(), *module.named_buffers())]
             if keys:
                 frozen = all(self.block_of(key) < self.frozen_depth for key in keys)
-            else:  # dropout and the like, which have a mode and no numbers
+            else:  # dropout and the like have a mode but no parameters
                 frozen = any(name == own or name.startswith(f"{own}.") for own in owned)
             if frozen:
                 found.append(module)

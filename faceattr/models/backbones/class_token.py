@@ -1,8 +1,8 @@
-"""The last block of a transformer for the class token alone, where the features are that token.
+"""Runs the last block of a transformer for the class token alone, if the features are that token.
 
-Of the last block's output a model that pools by its class token reads one token of hundreds. Keys and values are needed
-of all tokens; query, projection and MLP of one. The outputs are the same up to the rounding of float32, at a sixth of
-the block's work.
+A model that pools by its class token reads one token of hundreds from the last block's output. Keys and values are
+needed for all tokens; query, projection and MLP for one. The outputs are equal up to float32 rounding, at a sixth of
+the block's cost.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class ClassTokenSuffix(Suffix):
     """A suffix whose last block runs for the class token alone; see `Suffix`."""
 
     def forward(self, activations: Tensor) -> dict[str, Tensor]:
-        """Attribute name -> float32 [n, outputs], from what the prefix returned."""
+        """Maps the prefix's output to attribute name -> float32 [n, outputs]."""
         model = self._model[0]
         backbone, last = model.backbone, model.backbone.num_blocks - 1
         if self.depth > last:
@@ -38,10 +38,10 @@ class ClassTokenSuffix(Suffix):
 
 
 def reads_class_token(backbone: Backbone) -> bool:
-    """Whether `ClassTokenSuffix` gives what the whole last block gives.
+    """Whether `ClassTokenSuffix` gives the same outputs as the whole last block.
 
     True for plain vision transformers of timm and CLIP towers of transformers that pool by the class token, without
-    dropout in the last block (whose draws would be others) and without LoRA there.
+    dropout in the last block (its random draws would differ) and without LoRA there.
     """
     module = backbone.module
     if isinstance(backbone, ClipBackbone):
@@ -61,7 +61,7 @@ def reads_class_token(backbone: Backbone) -> bool:
 
 
 def _run_last(backbone: Backbone, tokens: Tensor) -> Tensor:
-    """[n, tokens, D] before the last block -> [n, 1, D] behind it, the class token."""
+    """Runs the last block: [n, tokens, D] -> [n, 1, D], the class token."""
     if isinstance(backbone, ClipBackbone):
         return _clip_layer(backbone.module.encoder.layers[-1], tokens)
     return backbone.module.norm(_timm_block(backbone.module.blocks[-1], tokens))
@@ -98,5 +98,5 @@ def _clip_layer(layer: Any, tokens: Tensor) -> Tensor:
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """[n, tokens, D] -> [n, heads, tokens, D / heads]."""
+    """Reshapes [n, tokens, D] -> [n, heads, tokens, D / heads]."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)

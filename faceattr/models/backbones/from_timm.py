@@ -1,4 +1,4 @@
-"""Backbones from timm: found by name, without classifier, their blocks in the order in which they run."""
+"""Backbones from timm, built by name without a classifier, with their blocks in forward order."""
 
 import difflib
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.backbones.preprocessing import Preprocessing
 
-# Below this side an Inception v3 runs out of pixels; the other families shrink to one pixel and still work.
+# Inception v3 needs images of at least this side; the other families work with feature maps of one pixel.
 _INCEPTION_MIN_PX = 75
 _QUICKGELU = "quickgelu"
-# Arguments of timm.create_model that are set here, or that name files and addresses to load from.
+# Arguments of timm.create_model that are set here, or that name files and URLs to load from.
 _RESERVED = {
     *("img_size", "num_classes", "pretrained", "in_chans"),
     *("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "pretrained_strict"),
@@ -32,11 +32,11 @@ class TimmBackbone(Backbone):
     """A timm model; see `Backbone`."""
 
     def pool(self, x: Tensor) -> Tensor:
-        """Pooling of timm's own, with the norm behind it where the model has one."""
+        """Applies timm's own pooling, and the norm after it if the model has one."""
         return self.module.forward_head(x)
 
     def no_weight_decay(self) -> set[str]:
-        """List of timm's: position embeddings, class tokens and the like."""
+        """Returns timm's list: position embeddings, class tokens and the like."""
         listed = getattr(self.module, "no_weight_decay", None)
         return set(listed()) if listed else set()
 
@@ -46,17 +46,17 @@ def build_timm_backbone(
 ) -> TimmBackbone:
     """Builds a timm model without classifier.
 
-    A VGG is built without its two fully connected layers, as seed 002 has it: the features are the pooled
+    A VGG is built without its two fully connected layers, as the preset celeba4 has it: the features are the pooled
     output of the last convolution.
 
     Args:
-        name: built as it stands; see `native_name`.
-        pretrained: whether the weights are downloaded.
+        name: timm name, built unchanged; see `native_name`.
+        pretrained: whether to download weights.
         image_size: side in px.
         args: further arguments of timm's constructor.
 
     Raises:
-        ConfigError: unknown name, weights tag or argument, or a size that the model cannot take.
+        ConfigError: the name, weights tag or argument is unknown, or the model does not support the size.
         ModelError: the weights cannot be downloaded.
     """
     check_timm_name(name, pretrained=pretrained)
@@ -83,7 +83,7 @@ def build_timm_backbone(
 
 
 def check_timm_name(name: str, *, pretrained: bool) -> None:
-    """Raises ConfigError unless timm has a model of this name, and weights of its tag; near ones are given."""
+    """Raises ConfigError unless timm has this model and the weights of its tag; the error lists similar names."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5, cutoff=0.6)
         hint = f"near names are {', '.join(near)}" if near else "`timm.list_models()` lists the names"
@@ -103,21 +103,21 @@ def check_timm_name(name: str, *, pretrained: bool) -> None:
 
 
 def native_name(name: str) -> str:
-    """The timm name with the activation that the weights were trained with.
+    """Returns the timm name with the activation that the weights were trained with.
 
-    OpenAI, and some after them, trained CLIP with QuickGELU, x * sigmoid(1.702 x). timm keeps their weights under two
-    names: `vit_large_patch14_clip_224.openai` builds GELU blocks for them, whose features are other ones, and
-    `vit_large_patch14_clip_quickgelu_224.openai` the blocks of the paper, of open_clip and of transformers. Which
-    weights these are, timm notes in their settings.
+    OpenAI, and some after them, trained CLIP with QuickGELU, x * sigmoid(1.702 x). timm offers their weights under two
+    names: `vit_large_patch14_clip_224.openai` builds GELU blocks for them, whose features differ, and
+    `vit_large_patch14_clip_quickgelu_224.openai` builds the blocks of the paper, of open_clip and of transformers. timm
+    notes in the weights' settings which activation they need.
 
     Args:
-        name: known to timm, with or without a weights tag.
+        name: name known to timm, with or without a weights tag.
 
     Returns:
         The name itself, or the one with QuickGELU.
 
     Raises:
-        ConfigError: the weights are of QuickGELU, and timm has no model of this kind for them.
+        ConfigError: the weights need QuickGELU, and timm has no such model for them.
     """
     settings = timm.get_pretrained_cfg(name)
     architecture = name.partition(".")[0]
@@ -162,28 +162,28 @@ def _check_size(name: str, module: Any, size: int) -> None:
 
 
 def _drop_fully_connected(module: Any) -> None:
-    """Leaves out 120 of VGG16's 134 million weights, and with them its fixed input size."""
+    """Removes 120 of VGG16's 134 million weights, and with them its fixed input size."""
     module.pre_logits = nn.Identity()
     module.head = type(module.head)(module.num_features, 0, pool_type="avg")
     module.head_hidden_size = module.num_features
 
 
 def _find_blocks(module: Any) -> tuple[Block, ...]:
-    """Blocks with steps where the forward pass is known to be a chain, else timm's parameter groups."""
+    """Returns blocks with steps if the forward pass is known to be a chain, else timm's parameter groups."""
     for family, find in _CHAINS.items():
-        # A subclass may run its layers in another way.
+        # A subclass may run its layers differently.
         if isinstance(module, family) and type(module).forward_features is family.forward_features:
             return find(module)
     return _group_blocks(module)
 
 
 def _group_blocks(module: Any) -> tuple[Block, ...]:
-    """Blocks that own what timm puts into one parameter group, and can only be run together."""
+    """Returns blocks that own one timm parameter group each, and can only be run together."""
     group_of = group_parameters(module, module.group_matcher(coarse=False), reverse=True)
     owns: dict[int, dict[str, None]] = {group: {} for group in sorted(set(group_of.values()))}
     for name, group in group_of.items():
         holder = name.rpartition(".")[0]
-        # A layer goes as a whole, so that its batch-norm statistics, which are no parameters, go with it.
+        # A layer is assigned as a whole, so that it keeps its batch-norm statistics, which are not parameters.
         beside = {other for key, other in group_of.items() if key.rpartition(".")[0] == holder}
         owns[group][holder if holder and beside == {group} else name] = None
     return tuple(Block(f"group{group}", (), tuple(names)) for group, names in owns.items())
@@ -209,7 +209,7 @@ def _vit_blocks(module: Any) -> tuple[Block, ...]:
 
 
 def _vgg_blocks(module: Any) -> tuple[Block, ...]:
-    """One block a convolution, with the norm, activation and pooling behind it."""
+    """Returns one block per convolution, with the norm, activation and pooling after it."""
     starts = [i for i, layer in enumerate(module.features) if isinstance(layer, nn.Conv2d)]
     ends = [*starts[1:], len(module.features)]
     chains = [tuple(f"features.{i}" for i in range(a, b)) for a, b in zip(starts, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""Backbones from transformers: the vision tower of CLIP, from a hub id or a folder, also out of a whole CLIP model."""
+"""Backbones from transformers: CLIP's vision tower, from a hub id or a folder, also from a complete CLIP model."""
 
 import json
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.backbones.preprocessing import Interpolation, Preprocessing
 
 _CONFIG_PATTERNS = ("config.json", "preprocessor_config.json", "processor_config.json")
-# What a converted checkpoint is saved with.
+# Classes named in the configs of a converted checkpoint.
 _CLASSES = ("CLIPVisionModel", "CLIPImageProcessor")
-# Of a whole CLIP model, not the vision tower's.
+# Tensors of a complete CLIP model that are not in the vision tower.
 _TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-# PIL's numbers, which image processors are saved with.
+# PIL's resampling codes, as image processors store them.
 _RESAMPLING: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-# From transformers' CLIPVisionConfig only what shapes the tower is kept; the rest is bookkeeping of its files.
+# Settings of transformers' CLIPVisionConfig that determine the tower; the rest is metadata and is not kept.
 _CONFIG_KEYS = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"),
     *("hidden_act", "layer_norm_eps", "attention_dropout"),
@@ -38,15 +38,15 @@ class ClipBackbone(Backbone):
     """The vision tower of CLIP; its features are the normalised class token. See `Backbone`."""
 
     def run_step(self, step: Any, x: Tensor) -> Tensor:
-        """One step of a block; an encoder layer also takes a mask, which images do not have."""
+        """Runs one step of a block; an encoder layer also takes a mask, which images do not have."""
         return step(x, None) if isinstance(step, CLIPEncoderLayer) else step(x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """The class token, normalised: `pooler_output` of transformers."""
+        """Returns the normalised class token: `pooler_output` of transformers."""
         return self.module.post_layernorm(x[:, 0, :])
 
     def no_weight_decay(self) -> set[str]:
-        """The embeddings, as timm has it for its own CLIP towers."""
+        """Returns the embeddings, as timm does for its own CLIP towers."""
         return {"embeddings.class_embedding", "embeddings.position_embedding.weight"}
 
 
@@ -57,13 +57,13 @@ def build_clip_backbone(
 
     Args:
         source: local folder, hub id or URI.
-        pretrained: False takes the architecture from `config.json` and leaves the weights random.
-        image_size: side in px; if it is not the checkpoint's, the position embeddings are interpolated, once.
-        name: as the user gave it, for messages and to be stored.
+        pretrained: False reads the architecture from `config.json` and leaves the weights random.
+        image_size: side in px; if it differs from the checkpoint's, the position embeddings are interpolated once.
+        name: name given by the user, for messages and to be stored.
         storage: how object storage is reached, where the source is a URI.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, is no CLIP model, is incomplete, or cannot take this size.
+        ConfigError, ModelError: it cannot be found, is not a CLIP model, is incomplete, or cannot take this size.
     """
     patterns = (*_CONFIG_PATTERNS, *WEIGHT_PATTERNS) if pretrained else _CONFIG_PATTERNS
     folder = locate_folder(source, patterns=patterns, storage=storage)
@@ -82,17 +82,17 @@ def build_clip_backbone(
 
 
 def restore_clip_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> ClipBackbone:
-    """The tower that `config` describes, with random weights, without files or network."""
+    """Builds the tower that `config` describes with random weights, without files or network."""
     if config.hf_config is None:
         raise ModelError(f"backbone {config.name!r}: its config has no hf_config")
-    # A model's config may be somebody else's: it says the shape, and nothing more.
+    # A model's config may come from an untrusted source: only the tower's shape is read from it.
     shape = {key: value for key, value in config.hf_config.items() if key in _CONFIG_KEYS}
     module = CLIPVisionModel(CLIPVisionConfig(**shape))
     return wrap_clip_tower(module, name=config.name, preprocessing=preprocessing)
 
 
 def wrap_clip_tower(module: Any, *, name: str, preprocessing: Preprocessing) -> ClipBackbone:
-    """A `CLIPVisionModel` as a backbone."""
+    """Wraps a `CLIPVisionModel` as a backbone."""
     stem = ("embeddings", "pre_layrnorm")
     layers = [f"encoder.layers.{i}" for i in range(len(module.encoder.layers))]
     owns: list[tuple[str, ...]] = [(layer,) for layer in layers]
@@ -115,10 +115,10 @@ def wrap_clip_tower(module: Any, *, name: str, preprocessing: Preprocessing) -> 
 
 
 def read_clip_preprocessing(folder: Path) -> Preprocessing:
-    """Settings of the image processor saved beside a CLIP model.
+    """Reads the settings of the image processor that is saved with a CLIP model.
 
     Raises:
-        ModelError: there is none, or it does something else than resize, central crop and normalise.
+        ModelError: there is none, or it does something other than resize, central crop and normalise.
     """
     path = next((folder / name for name in _CONFIG_PATTERNS[1:] if (folder / name).is_file()), None)
     if path is None:
@@ -144,7 +144,7 @@ def read_clip_preprocessing(folder: Path) -> Preprocessing:
 
 
 def _side(size: Any) -> int:
-    """One number out of the forms that image processors save: 224, {shortest_edge}, {height, width}."""
+    """Returns the side in the forms that image processors save: 224, {shortest_edge}, {height, width}."""
     if isinstance(size, Mapping):
         if "shortest_edge" in size:
             return int(size["shortest_edge"])
@@ -183,7 +183,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _load_tower(folder: Path, config: CLIPVisionConfig) -> Any:
-    # Config and tensors are read here: by a folder's name transformers would follow whatever its files name.
+    # Config and tensors are read here, because given a folder transformers would load any file that its configs name.
     try:
         tensors = {
             name: tensor
@@ -196,7 +196,7 @@ def _load_tower(folder: Path, config: CLIPVisionConfig) -> Any:
         )
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the weights cannot be loaded: {error}") from error
-    # Transformers fills what is missing with random numbers and only warns.
+    # transformers fills missing tensors with random numbers and only warns.
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(

@@ -21,7 +21,7 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 __all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "built_name", "restore_backbone"]
 
 HF_PREFIX = "hf:"
-"""Of the name of a CLIP model."""
+"""Prefix of the name of a CLIP model."""
 
 
 def build_backbone(
@@ -32,20 +32,20 @@ def build_backbone(
     args: Mapping[str, Any] | None = None,
     storage: StorageConfig | None = None,
 ) -> Backbone:
-    """Builds an image network without classifier, in training mode, float32, on the CPU.
+    """Builds an image network without a classifier, in training mode, float32, on the CPU.
 
     Args:
-        name: a timm model, `hf:` and a hub id, folder or URI of a CLIP model, or a local folder. Where a timm model
-            and a folder have the same name, it is the timm model; `./name` is the folder. The backbone's config has
-            the name of what is built, see `built_name`.
-        pretrained: whether weights are downloaded or read; random otherwise.
-        image_size: side of the images in px; the model's own by default.
+        name: a timm model, `hf:` followed by a hub id, folder or URI of a CLIP model, or a local folder. If a timm
+            model and a folder have the same name, the timm model is built; `./name` is the folder. The config of the
+            backbone stores the name that is built; see `built_name`.
+        pretrained: whether to download or read weights; otherwise they are random.
+        image_size: side of the images in px; by default the model's own.
         args: further arguments of timm's constructor, JSON values only.
         storage: how object storage is reached, where the source is a URI.
 
     Raises:
-        ConfigError: unknown name (near names are given), weights tag, argument or size.
-        ModelError: weights or settings cannot be had or do not fit.
+        ConfigError: unknown name (the error lists similar names), weights tag, argument or size.
+        ModelError: weights or settings are not available or do not fit.
     """
     if image_size is not None and image_size < 1:
         raise ConfigError(f"backbone {name!r}: image_size is {image_size}; expected a side in px")
@@ -64,10 +64,10 @@ def build_backbone(
 
 
 def built_name(name: str) -> str:
-    """The name of what `build_backbone` builds: for weights that were trained with QuickGELU the one that has it.
+    """Returns the name that `build_backbone` builds: the QuickGELU variant if the weights were trained with it.
 
     Raises:
-        ConfigError: timm has no such model or weights, or cannot build what the weights are of.
+        ConfigError: timm has no such model or weights, or no model that fits the weights.
     """
     if not is_timm_name(name):
         return name
@@ -76,18 +76,18 @@ def built_name(name: str) -> str:
 
 
 def is_timm_name(name: str) -> bool:
-    """Whether a backbone's name is one of timm's, known or not, and not of a CLIP model."""
+    """Whether a backbone's name denotes a timm model, known or unknown, rather than a CLIP model."""
     is_hf = name.startswith(HF_PREFIX)
     return not is_hf and (timm.is_model(name) or not Path(name).expanduser().is_dir())
 
 
 def restore_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> Backbone:
-    """The backbone that `config` describes, with random weights and the given preprocessing, without the network.
+    """Builds the backbone that `config` describes, with random weights and the given preprocessing, without network.
 
-    Its name is built as it stands: a model saved as `vit_large_patch14_clip_224.openai` was trained with GELU.
+    The name is built unchanged: a model saved as `vit_large_patch14_clip_224.openai` was trained with GELU.
 
     Raises:
-        ConfigError, ModelError: this version of timm or transformers cannot build it.
+        ConfigError, ModelError: the installed version of timm or transformers cannot build it.
     """
     if config.hf_config is not None:
         return restore_clip_backbone(config, preprocessing)

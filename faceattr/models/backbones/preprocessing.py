@@ -1,4 +1,4 @@
-"""How a backbone wants its images: size, crop, interpolation, mean and deviation, as plain numbers."""
+"""Image preprocessing of a backbone as plain numbers: size, crop, interpolation, mean and standard deviation."""
 
 import math
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ class Preprocessing:
     """Resize, central crop to a square, then (x / 255 - mean) / std.
 
     Attributes:
-        size_px: side S of the square that the model takes.
-        mean: per RGB channel, in units of x / 255.
-        std: likewise.
-        interpolation: of the resize, which is antialiased.
+        size_px: side S of the square model input.
+        mean: mean per RGB channel, in units of x / 255.
+        std: standard deviation per RGB channel, in the same units.
+        interpolation: interpolation of the resize, which is antialiased.
         crop_mode: `center` resizes the shorter side and keeps the aspect ratio, `squash` resizes both sides.
-        crop_fraction: S over the resized side, in (0, 1]; what lies outside the central square is cut off.
+        crop_fraction: S over the resized side, in (0, 1]; the resized image is cropped to the central square.
     """
 
     size_px: int
@@ -52,7 +52,7 @@ class Preprocessing:
         return math.floor(self.size_px / self.crop_fraction)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, the inverse of `from_dict`."""
+        """Returns JSON values; the inverse of `from_dict`."""
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Whether a backbone's published weights can be had, asked before anything starts. No weights are downloaded."""
+"""Checks that a backbone's published weights are available before a run starts, without downloading them."""
 
 import time
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ _OR_ELSE = "or start from random weights with --model.no-pretrained"
 
 
 def check_published_weights(name: str) -> None:
-    """Refuses a backbone whose weights every worker would look for in vain.
+    """Raises an error if the workers would not find the backbone's published weights.
 
-    Folders, URIs and what has the form of neither are looked into when the backbone is built. What is in the hub's
-    cache on this machine is not asked for again.
+    Folders, URIs and names of no known form are checked when the backbone is built. Files in this machine's hub cache
+    are not requested again.
 
     Args:
-        name: of a backbone, as for `build_backbone`.
+        name: name of a backbone, as for `build_backbone`.
 
     Raises:
         ConfigError: timm has no such model or weights.
-        ModelError: the hub has no such model, cannot be reached, or wants credentials.
+        ModelError: the hub has no such model, cannot be reached, or requires credentials.
     """
     if is_timm_name(name):
         _check_timm(name)
@@ -45,17 +45,17 @@ def _check_timm(name: str) -> None:
     if settings is None or not settings.has_weights:
         raise ModelError(f"backbone {name!r}: timm {timm.__version__} has no pretrained weights for it, {_OR_ELSE}")
     if settings.hf_hub_id is None:
-        # An address of its own: a cached file is enough; whether the address answers shows when it is downloaded.
+        # The weights have a URL of their own, which is only tested by the download; a cached file suffices.
         return
     repository, _, revision = settings.hf_hub_id.partition("@")
     file = settings.hf_hub_filename or _PICKLED
-    # timm takes the safetensors file beside a pickle where there is one.
+    # timm prefers a safetensors file next to the pickle if there is one.
     safe = _SAFE if file == _PICKLED else f"{file.rpartition('.')[0]}.safetensors"
     _check_hub(name, repository, revision or None, dict.fromkeys((safe, file)))
 
 
 def _check_hub(name: str, repository: str, revision: str | None, files: Sequence[str] | dict[str, None]) -> None:
-    """Refuses unless one of some files is in the cache or on the hub."""
+    """Raises ModelError unless one of the files is in the cache or on the hub."""
     if any(isinstance(try_to_load_from_cache(repository, file, revision=revision), str) for file in files):
         return
     for file in files:
@@ -69,7 +69,7 @@ def _check_hub(name: str, repository: str, revision: str | None, files: Sequence
             ) from error
         except EntryNotFoundError:
             continue
-        except Exception as error:  # the hub's client raises those of its HTTP library, which changes
+        except Exception as error:  # the hub's client raises errors of its HTTP library, which changes
             raise ModelError(
                 f"backbone {name!r}: its pretrained weights ({repository} on the Hugging Face hub) cannot be had: this "
                 f"machine's cache does not hold them, and the hub cannot be reached ({type(error).__name__}: {error}). "
@@ -88,7 +88,7 @@ def _ask_hub(repository: str, file: str, revision: str | None) -> None:
             return
         except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
             raise
-        except Exception:  # a lost packet is no answer
+        except Exception:  # a network failure is not an answer
             if attempt == _TRIES:
                 raise
             time.sleep(_PAUSE_S)

@@ -1,1 +1,1 @@
-"""Pictures of the reports, drawn by matplotlib."""
+"""Plots of the reports, drawn with matplotlib."""

@@ -1,7 +1,8 @@
-"""Pictures of an evaluation: confusion matrices, curves, reliability, samples; from arrays to a figure."""
+"""Plots of an evaluation, from arrays: confusion matrices, curves, reliability, samples."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import matplotlib.axes
 import matplotlib.figure
@@ -14,38 +15,52 @@ from faceattr.evaluation.judged import JudgedRows
 from faceattr.reports.plots.pictures import to_data_uri
 
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
-# Of more classes the matrix is drawn without numbers and names.
+# With more classes the matrix is drawn without numbers and names.
 _MAX_NAMED = 16
 
 
 def draw_score_histogram(
     counts: np.ndarray, attribute: Attribute, threshold: float, limits: tuple[float, float]
 ) -> str:
-    """Scores of a prediction run as a data URI: yes and no in two colours, doubts in the middle still seen."""
+    """Draws the scores of a prediction run as a data URI, with yes and no in two colours."""
     figure = matplotlib.figure.Figure(figsize=(5.2, 1.9), layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(*limits, len(counts) + 1)
-    binary = attribute.kind == "binary"
+    binary = attribute.is_yes_no
     colours = [_ORANGE if binary and edge >= threshold else _BLUE for edge in edges[:-1]]
     axes.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=colours)
     if counts.max(initial=0) > 20 * max(1.0, float(np.median(counts))):
-        axes.set_yscale("symlog")  # sure answers pile up at the ends; the doubtful middle is what one looks for
+        axes.set_yscale("symlog")  # most scores are near 0 or 1; a log scale shows the uncertain ones between
     axes.set_xlim(*limits)
-    axes.set_xlabel({"binary": "P(yes)", "age": "years"}.get(attribute.kind, "score of the chosen class"), fontsize=8)
+    axes.set_xlabel(_describe_score(attribute), fontsize=8)
     axes.set_ylabel("images", fontsize=8)
     _plain(axes)
     return to_data_uri(figure)
 
 
+def _describe_score(attribute: Attribute) -> str:
+    match attribute.kind:
+        case "binary":
+            return "P(yes)"
+        case "age":
+            return "years"
+        case "multiclass" | "identity":
+            return "score of the chosen class"
+    assert_never(attribute.kind)
+
+
 def draw_confusions(judged: Sequence[JudgedRows]) -> matplotlib.figure.Figure:
-    """A confusion matrix for each attribute with classes; of ages the predicted over the true years."""
+    """Draws one confusion matrix per attribute with classes; for ages predicted over true years."""
     figure, axes = _grid(len(judged), 3.4, 3.1)
     for each, place in zip(judged, axes, strict=True):
         place.set_title(each.attribute.name, fontsize=10)
-        if each.attribute.kind == "age":
-            _draw_ages(place, each)
-        else:
-            _draw_confusion(place, each)
+        match each.attribute.kind:
+            case "age":
+                _draw_ages(place, each)
+            case "binary" | "multiclass" | "identity":
+                _draw_confusion(place, each)
+            case _:
+                assert_never(each.attribute.kind)
     return figure
 
 
@@ -74,16 +89,16 @@ def _draw_ages(axes: matplotlib.axes.Axes, judged: JudgedRows) -> None:
     axes.plot([0, 100], [0, 100], color=_GRAY, lw=1)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    axes.set_xlabel("true years (ranges at their middle)", fontsize=8)
+    axes.set_xlabel("true age in years (ranges at their midpoint)", fontsize=8)
     axes.set_ylabel("predicted years", fontsize=8)
     _plain(axes)
 
 
 def draw_curves(judged: Sequence[JudgedRows], thresholds: Mapping[str, float]) -> matplotlib.figure.Figure:
-    """Precision over recall of each binary attribute, its threshold marked; of several classes, one curve each."""
+    """Draws precision over recall: one curve per binary attribute, with its threshold marked, or per class."""
     figure, axes = _grid(len(judged), 3.4, 2.9)
     for each, place in zip(judged, axes, strict=True):
-        binary = each.attribute.kind == "binary"
+        binary = each.attribute.is_yes_no
         names = ("",) if binary else each.attribute.classes
         for index, name in enumerate(names):
             mine = each.labels == (1 if binary else index)
@@ -110,10 +125,10 @@ def draw_curves(judged: Sequence[JudgedRows], thresholds: Mapping[str, float]) -
 
 
 def draw_reliability(before: Sequence[JudgedRows], after: Sequence[JudgedRows]) -> matplotlib.figure.Figure:
-    """Share that is right over the score, after calibration and, where it moved scores, before.
+    """Draws the share of correct rows over the score, after calibration and, if it changed scores, before.
 
-    A point is a bin of about equally many rows, its bar the 95 % interval of its share: where it meets the diagonal,
-    scores may mean what they say. Below, how many rows have which score.
+    A point is a bin of about equally many rows, its bar the 95 % interval of its share: if the bar meets the diagonal,
+    the scores are consistent with calibration. Below, the number of rows by score.
     """
     figure, axes = _grid(len(after), 3.4, 3.1)
     for plain, calibrated, place in zip(before, after, axes, strict=True):
@@ -125,12 +140,12 @@ def draw_reliability(before: Sequence[JudgedRows], after: Sequence[JudgedRows]) 
         counts, edges = np.histogram(read_confidence(calibrated)[1], bins=40, range=(0, 1))
         heights = 0.14 * counts / counts.max()
         place.bar(edges[:-1], heights, width=np.diff(edges), align="edge", color=_GRAY, alpha=0.45, lw=0)
-        binary = calibrated.attribute.kind == "binary"
+        binary = calibrated.attribute.is_yes_no
         few, many = int(curve.count.min()), int(curve.count.max())
         rows = f"{few:,}" if few == many else f"{few:,} to {many:,}"
         place.set_title(f"{calibrated.attribute.name}  ({len(curve.count)} bins of {rows} rows)", fontsize=9)
-        place.set_xlabel("P(yes)" if binary else "score of the likeliest class", fontsize=8)
-        place.set_ylabel("share of yes" if binary else "share that is right", fontsize=8)
+        place.set_xlabel("P(yes)" if binary else "score of the top class", fontsize=8)
+        place.set_ylabel("share of positives" if binary else "share correct", fontsize=8)
         place.set_xlim(-0.02, 1.02)
         place.set_ylim(0, 1.03)
         place.legend(frameon=False, fontsize=7, loc="upper left")
@@ -141,7 +156,7 @@ def draw_reliability(before: Sequence[JudgedRows], after: Sequence[JudgedRows]) 
 def _draw_bins(axes: matplotlib.axes.Axes, judged: JudgedRows, colour: str, label: str) -> ReliabilityCurve:
     curve = compute_reliability(*read_confidence(judged), judged.clusters)
     bars = np.stack([curve.share - curve.low, curve.high - curve.share])
-    # A bin that is one cluster alone has no interval, and no bar.
+    # A bin of a single cluster has no interval, and no bar.
     axes.errorbar(
         curve.score, curve.share, np.nan_to_num(np.maximum(bars, 0)), fmt="o", ms=3.5, lw=1, color=colour, label=label
     )
@@ -149,11 +164,11 @@ def _draw_bins(axes: matplotlib.axes.Axes, judged: JudgedRows, colour: str, labe
 
 
 def draw_samples(images: Sequence[np.ndarray], captions: Sequence[tuple[str, bool]]) -> matplotlib.figure.Figure:
-    """A grid of test images, true against predicted.
+    """Draws a grid of test images with true and predicted labels.
 
     Args:
-        images: uint8 [H, W, 3].
-        captions: text, and whether all of it is right.
+        images: each uint8 [H, W, 3].
+        captions: for each image its text, and whether all predictions are correct.
     """
     figure, axes = _grid(len(images), 2.1, 2.6, columns=6)
     for image, (text, right), place in zip(images, captions, axes, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures of a search: parallel coordinates, importance of settings, main against auxiliary, objective by epoch."""
+"""Plots of a search: parallel coordinates, hyperparameter importance, main against auxiliary, objective by epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 
 
 def draw_coordinates(space: Space, records: Sequence[TrialRecord], best: TrialRecord) -> matplotlib.figure.Figure:
-    """One line a judged trial over the settings and the objective; the darker the better, the best one orange."""
+    """Draws one line per judged trial over its settings and objective; darker is better, the best one is orange."""
     judged = [record for record in records if record.judgement is not None]
     axes_names = [*space.searched, "objective"]
     objectives = np.array([_objective(record) for record in judged])
@@ -62,7 +62,7 @@ def _scale(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _places(space: Space, key: str, records: Sequence[TrialRecord]) -> npt.NDArray[np.float64]:
-    """Height of each trial on the axis of a key; NaN, a gap, where it had none."""
+    """Returns the height of each trial on the axis of a key; NaN leaves a gap if the trial lacks the key."""
     distribution = space.searched[key].distribution
     extremes = [*distribution.extremes]
     heights = []
@@ -93,18 +93,18 @@ def _ticks(space: Space, key: str, objectives: npt.NDArray[np.float64]) -> list[
 
 
 def draw_importances(importances: Mapping[str, float]) -> matplotlib.figure.Figure:
-    """A bar a setting, the largest on top."""
+    """Draws one bar per setting, the largest on top."""
     figure = matplotlib.figure.Figure(figsize=(6.4, 0.5 + 0.32 * len(importances)), layout="constrained")
     axes = figure.subplots()
     names = list(importances)[::-1]
     axes.barh(names, [importances[name] for name in names], color=_BLUE, height=0.6)
-    axes.set_xlabel("share in the differences of the objective", fontsize=8)
+    axes.set_xlabel("share of the objective's variance", fontsize=8)
     _plain(axes)
     return figure
 
 
 def draw_front(records: Sequence[TrialRecord], best: TrialRecord) -> matplotlib.figure.Figure:
-    """Main against auxiliary attributes; the trials that no other beats in both are joined."""
+    """Draws main against auxiliary attributes, with the Pareto front as a line."""
     figure = matplotlib.figure.Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     points = [(_main(record), _auxiliary(record)) for record in records]
@@ -120,7 +120,7 @@ def draw_front(records: Sequence[TrialRecord], best: TrialRecord) -> matplotlib.
 
 
 def find_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Judged trials that no other beats in one of both values without losing in the other."""
+    """Returns the Pareto front: judged trials to which no other is at least equal in both values and better in one."""
     judged = [record for record in records if record.judgement is not None and record.judgement.auxiliary is not None]
     return [
         record
@@ -145,7 +145,7 @@ def _auxiliary(record: TrialRecord) -> float:
 
 
 def draw_histories(records: Sequence[TrialRecord], best: TrialRecord) -> matplotlib.figure.Figure:
-    """The objective of each trial over its epochs; stopped ones end early."""
+    """Draws the objective of each trial over its epochs; the lines of stopped trials end early."""
     figure = matplotlib.figure.Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
     for record in records:

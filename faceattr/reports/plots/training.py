@@ -1,4 +1,4 @@
-"""Pictures of a training: its curves, and how labels are spread over the splits."""
+"""Plots of a training run: its curves, and the distribution of labels over the splits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,18 @@ import matplotlib.ticker
 import numpy as np
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.reports.tables.training import MAIN_FIGURE
 from faceattr.training.loop.state import EpochRecord
 
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 _SPLIT_COLOURS = {"train": _BLUE, "val": _ORANGE, "test": _GRAY}
-# More classes than these are drawn as a curve of counts, the largest first.
+# More classes than these are drawn as a curve of counts, in decreasing order.
 _MAX_BARS = 20
 
 
 def draw_training(
     history: Sequence[EpochRecord], attributes: AttributeSet, best_epoch: int
 ) -> matplotlib.figure.Figure:
-    """Losses, the chosen metric, the main figure of each attribute, learning rate and throughput over the epochs."""
+    """Draws losses, the selection metric, each attribute's main figure, learning rate and throughput by epoch."""
     figure = matplotlib.figure.Figure(figsize=(11, 7), layout="constrained")
     (losses, chosen), (figures, speed) = figure.subplots(2, 2)
     epochs = [record["epoch"] + 1 for record in history]
@@ -33,16 +32,17 @@ def draw_training(
     chosen.set_ylabel("chosen metric")
     ages = figures.twinx()
     for attribute in attributes.attributes:
-        name = MAIN_FIGURE[attribute.kind]
+        name = attribute.main_figure
         values = [record[f"val/{attribute.name}/{name}"] for record in history]
         if not any(math.isfinite(value) for value in values):
             continue
-        is_age = attribute.kind == "age"
-        axes, style = (ages, "--") if is_age else (figures, "-")
-        axes.plot(epochs, values, style, label=f"{attribute.name} {name}{' (years, right)' if is_age else ''}")
+        axes, style = (ages, "--") if attribute.is_years else (figures, "-")
+        axes.plot(
+            epochs, values, style, label=f"{attribute.name} {name}{' (years, right)' if attribute.is_years else ''}"
+        )
     figures.set_ylim(0, 1.02)
     figures.set_ylabel("validation")
-    ages.set_visible(any(each.kind == "age" for each in attributes.attributes))
+    ages.set_visible(any(each.is_years for each in attributes.attributes))
     speed.plot(epochs, [record["images_per_s"] for record in history], color=_BLUE, label="images/s")
     speed.set_ylim(bottom=0)
     speed.set_ylabel("images/s")
@@ -60,11 +60,11 @@ def draw_training(
 
 
 def draw_labels(attribute: Attribute, counts: Mapping[str, Sequence[float]]) -> matplotlib.figure.Figure:
-    """Share of each class in every split.
+    """Draws the share of each class in every split.
 
     Args:
-        attribute: whose labels they are.
-        counts: split -> labels by class; of an age, by year.
+        attribute: attribute of the labels.
+        counts: split -> number of labels by class, or by year for an age.
     """
     figure = matplotlib.figure.Figure(figsize=(6.4, 2.2), layout="constrained")
     axes = figure.subplots()
@@ -88,6 +88,6 @@ def draw_labels(attribute: Attribute, counts: Mapping[str, Sequence[float]]) -> 
 
 def _draw_curves(axes: Any, attribute: Attribute, shares: Mapping[str, np.ndarray]) -> None:
     for split, values in shares.items():
-        drawn = values if attribute.kind == "age" else np.sort(values)[::-1]
+        drawn = values if attribute.is_years else np.sort(values)[::-1]
         axes.step(range(len(drawn)), drawn, where="mid", color=_SPLIT_COLOURS[split], label=split)
-    axes.set_xlabel("years" if attribute.kind == "age" else "classes, the largest first", fontsize=8)
+    axes.set_xlabel("years" if attribute.is_years else "classes, largest first", fontsize=8)

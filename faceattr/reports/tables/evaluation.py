@@ -1,13 +1,13 @@
 """The files of an evaluation.
 
 metrics.parquet            split, attribute, group, name, value, low, high, count
-scores.parquet             every scored row: its labels, `output_*` of the model, `predicted_*` and calibrated scores
+scores.parquet             every scored row: labels, outputs `output_*`, predictions `predicted_*`, calibrated scores
 performance_report.txt  report.html  MODEL_CARD.md
 confusion_matrices.png  precision_recall.png  reliability.png  sample_grid.png (only when asked for)
-differences.parquet        against a second model
+differences.parquet        comparison with a second model
 test_labels.txt  submission.csv
 model/                     the model with the thresholds and calibration of this evaluation
-evaluation.json            last: config, fingerprint, what was fitted, every figure
+evaluation.json            written last: config, fingerprint, fitted settings, every figure
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import encode_versioned
 from faceattr.data.formats.parquet import encode_table
 from faceattr.data.stores.store import Store
-from faceattr.evaluation.decisions import decide
+from faceattr.evaluation.decisions import decide_kept
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, score_table
 from faceattr.evaluation.judged import read_outputs
 from faceattr.reports.plots.evaluation import draw_confusions, draw_curves, draw_reliability
@@ -51,16 +51,13 @@ OWN_KEYS = frozenset(
 
 
 def predict_rows(table: pa.Table, attributes: AttributeSet, fitted: Fitted) -> tuple[pa.Table, dict[str, np.ndarray]]:
-    """The scored table with `predicted_<name>` and `predicted_<name>_score`, and the predictions by attribute."""
+    """Adds `predicted_<name>` and `predicted_<name>_score` to the scored table; returns it and the predictions."""
     labels: dict[str, np.ndarray] = {}
     for each in attributes.attributes:
         scores = score_table(table, each, fitted)
-        if each.kind == "identity":
-            labels[each.name] = read_outputs(table, each)[:, 0]
-        else:
-            labels[each.name] = decide(each, scores, fitted.thresholds)
+        labels[each.name] = decide_kept(each, read_outputs(table, each), scores, fitted.thresholds)
         table = table.append_column(f"predicted_{each.name}", pa.array(labels[each.name]))
-        if each.kind == "age":
+        if not each.has_score:
             continue
         column = pa.array(scores.astype(np.float32).tolist(), pa.list_(pa.float32())) if scores.ndim == 2 else scores
         table = table.append_column(f"predicted_{each.name}_score", pa.array(column))
@@ -68,9 +65,9 @@ def predict_rows(table: pa.Table, attributes: AttributeSet, fitted: Fitted) -> t
 
 
 def draw_pictures(evaluation: Evaluation) -> dict[str, matplotlib.figure.Figure]:
-    """Key of the file -> picture."""
+    """Returns file key -> plot."""
     judged = [each for each in evaluation.judged.values() if len(each)]
-    named = [each for each in judged if each.attribute.kind in ("binary", "multiclass")]
+    named = [each for each in judged if each.attribute.has_class_scores]
     pictures = {"confusion_matrices.png": draw_confusions(judged)}
     if named:
         before = [evaluation.uncalibrated[each.attribute.name] for each in named]
@@ -80,7 +77,7 @@ def draw_pictures(evaluation: Evaluation) -> dict[str, matplotlib.figure.Figure]
 
 
 def write_tables(store: Store, evaluation: Evaluation, scored: pa.Table, differences: Sequence[Difference]) -> None:
-    """The Parquet files."""
+    """Writes the Parquet files."""
     store.put("metrics.parquet", encode_table(build_metrics(evaluation)))
     store.put("scores.parquet", encode_table(scored))
     if differences:
@@ -100,7 +97,7 @@ def write_tables(store: Store, evaluation: Evaluation, scored: pa.Table, differe
 
 
 def write_pictures(store: Store, pictures: Mapping[str, matplotlib.figure.Figure]) -> None:
-    """The PNG files."""
+    """Writes the PNG files."""
     for key, figure in pictures.items():
         store.put(key, encode_picture(figure, "png", dots_per_inch=150))
 
@@ -108,7 +105,7 @@ def write_pictures(store: Store, pictures: Mapping[str, matplotlib.figure.Figure
 def write_summary(
     store: Store, evaluation: Evaluation, *, config: Mapping[str, Any], fingerprint: Mapping[str, Any]
 ) -> None:
-    """evaluation.json, the last file: with it the evaluation is whole."""
+    """Writes evaluation.json, the last file: it marks the evaluation as complete."""
     rows = [
         {key: row[key] for key in ("attribute", "group", "name", "value", "low", "high", "count")}
         for row in build_metrics(evaluation).to_pylist()
@@ -128,4 +125,4 @@ def write_summary(
         },
         "figures": rows,
     }
-    store.put(DONE_KEY, encode_json(summary, indent=1).encode())
+    store.put(DONE_KEY, encode_versioned(summary, indent=1))

@@ -24,9 +24,9 @@ METRICS_SCHEMA = pa.schema(
 
 
 def build_metrics(evaluation: Evaluation) -> pa.Table:
-    """The table, of `METRICS_SCHEMA`; figures and ends of intervals that are not known are null.
+    """Builds the table with `METRICS_SCHEMA`; undefined figures and unknown interval ends are null.
 
-    Figures of groups have the group `<by>=<name>`. Gaps between groups have the group `<by>` and the names
+    Figures of a group have the group `<by>=<name>`. Gaps between groups have the group `<by>` and the names
     `gap/<figure>` and `gap_by_chance/<figure>`.
     """
     rows = []

@@ -1,4 +1,4 @@
-"""performance_report.txt, in the layout that seed 003 had: a section an attribute, then the reports of the classes."""
+"""performance_report.txt, in the UTKFace ViT's layout: one section per attribute, with a report on its classes."""
 
 import math
 import warnings
@@ -12,14 +12,14 @@ from faceattr.evaluation.judged import JudgedRows
 
 _RULE = "=" * 72
 _LINE = "-" * 72
-# Of more classes only the means are listed.
+# With more classes only the means are listed.
 _MAX_CLASSES = 40
 
 
 def write_performance_report(
     evaluation: Evaluation, *, model: str, data: Sequence[str], differences: Sequence[Difference], compared: str | None
 ) -> str:
-    """The text."""
+    """Returns the text of the report."""
     num_rows = len({row for judged in evaluation.judged.values() for row in judged.rows.tolist()})
     lines = [
         _RULE,
@@ -28,8 +28,8 @@ def write_performance_report(
         f"Model: {model}",
         f"Data:  {', '.join(data)}, split {evaluation.split}",
         f"Rows:  {num_rows:,} with a label",
-        "Brackets hold 95 % intervals: of shares of rows Wilson's, of other figures the bootstrap's. Groups of rows",
-        "(one person's, or copies of an image) are resampled whole if there are any. ece, biased by noise, has none.",
+        "Brackets are 95 % intervals: Wilson's for shares of rows, the bootstrap's for other figures. Groups of rows",
+        "(one person's, or copies of an image) are resampled as a whole. ece is biased by noise and has no interval.",
     ]
     for name, judged in evaluation.judged.items():
         lines += ["", f"{name.upper().replace('_', ' ')} ({_describe_kind(judged)})", _LINE]
@@ -54,8 +54,7 @@ def write_performance_report(
 
 
 def _describe_kind(judged: JudgedRows) -> str:
-    kinds = {"binary": "yes or no", "multiclass": "classes", "age": "years", "identity": "persons"}
-    return f"{kinds[judged.attribute.kind]}, {len(judged):,} rows"
+    return f"{judged.attribute.label_words}, {len(judged):,} rows"
 
 
 def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
@@ -67,7 +66,7 @@ def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
 
 def _report_lines(judged: JudgedRows) -> list[str]:
     names = judged.attribute.classes
-    if judged.attribute.kind not in ("binary", "multiclass") or len(names) > _MAX_CLASSES or not len(judged):
+    if not judged.attribute.has_class_scores or len(names) > _MAX_CLASSES or not len(judged):
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Predictions in the layouts of the systems that we replace: test_labels.txt (seed 000), submission.csv (seed 001)."""
+"""Predictions in the layouts of two replaced systems: test_labels.txt (label lists), submission.csv (FaceCom)."""
 
 import csv
 import io
@@ -11,16 +11,16 @@ from faceattr.data.sources.layouts.label_list import ListLayout
 from faceattr.errors import ConfigError
 
 PLAIN_LAYOUT = ListLayout(delimiter=" ", header=(), columns=("image", "label"), no="0")
-"""`path label` lines, seed 000's usual form."""
+"""`path label` lines, the usual form of a label list."""
 
 
 def write_label_lines(image_ids: Sequence[str], labels: Mapping[str, np.ndarray], layout: ListLayout) -> str:
-    """Seed 000's test_labels.txt: predictions in the layout of the list that came in.
+    """Returns test_labels.txt: predictions in the layout of the given list.
 
     Args:
-        image_ids: [n].
+        image_ids: [n], image paths or names.
         labels: binary attribute -> int64 [n], 0 or 1.
-        layout: of the list; its columns must be the image and attributes of the model.
+        layout: layout of the list; its columns must be the image and attributes of the model.
 
     Raises:
         ConfigError: the layout has a column that the model does not predict.
@@ -42,7 +42,7 @@ def write_label_lines(image_ids: Sequence[str], labels: Mapping[str, np.ndarray]
         values = {"image": image_ids[place], "split": "test", "group": ""}
         values |= {name: texts[int(labels[name][place])] for name in layout.attributes}
         cells = [values[name] for name in layout.columns]
-        # Paths with white space are not quoted here: the label is what stands behind the last space.
+        # Paths with spaces are not quoted here: the label is what follows the last space.
         file.write(layout.delimiter.join(cells) + "\n") if spaced else writer.writerow(cells)
     return file.getvalue()
 
@@ -50,8 +50,8 @@ def write_label_lines(image_ids: Sequence[str], labels: Mapping[str, np.ndarray]
 def write_submission(
     image_ids: Sequence[str], attributes: AttributeSet, labels: Mapping[str, np.ndarray]
 ) -> str | None:
-    """Seed 001's submission.csv: `filename,predicted_gender,predicted_identity`; None without both attributes."""
-    person = next((each for each in attributes.attributes if each.kind == "identity"), None)
+    """Returns FaceCom's submission.csv: `filename,predicted_gender,predicted_identity`; None without both."""
+    person = next((each for each in attributes.attributes if each.is_person), None)
     if person is None or "gender" not in attributes.names:
         return None
     genders = attributes["gender"].classes

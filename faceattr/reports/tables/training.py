@@ -1,4 +1,4 @@
-"""The figures of a training as tables: the best epoch for people, all epochs as CSV, and both for TensorBoard."""
+"""Figures of a training run as tables: the best epoch as text, all epochs as CSV and for TensorBoard."""
 
 import csv
 import io
@@ -9,38 +9,24 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from faceattr.attributes import Attribute, AttributeKind, AttributeSet
+from faceattr.attributes import Attribute, AttributeSet
 from faceattr.training.loop.state import EpochRecord
-
-SHOWN_FIGURES: dict[AttributeKind, tuple[str, ...]] = {
-    "binary": ("accuracy", "balanced_accuracy", "f1", "ap", "auc"),
-    "multiclass": ("accuracy", "balanced_accuracy", "macro_f1"),
-    "age": ("mae", "rmse", "within_5", "range_accuracy"),
-    "identity": ("top1", "top5", "macro_f1"),
-}
-"""Figures of an attribute, the most telling ones, by its kind."""
-MAIN_FIGURE: dict[AttributeKind, str] = {
-    "binary": "f1",
-    "multiclass": "macro_f1",
-    "age": "mae",
-    "identity": "top1",
-}
-"""The one that is drawn over the epochs."""
+from faceattr.training.metrics import shown_figures
 
 
 def best_record(history: Sequence[EpochRecord], best_epoch: int) -> EpochRecord:
-    """The record of an epoch by its number."""
+    """Returns the record of an epoch by its number."""
     return next(record for record in history if int(record["epoch"]) == best_epoch)
 
 
 def figures_of(record: EpochRecord, attribute: Attribute) -> dict[str, float]:
-    """The shown figures of an attribute in validation that are defined."""
-    values = {name: record[f"val/{attribute.name}/{name}"] for name in SHOWN_FIGURES[attribute.kind]}
+    """Returns the shown validation figures of an attribute that are defined."""
+    values = {name: record[f"val/{attribute.name}/{name}"] for name in shown_figures(attribute)}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def describe_figures(record: EpochRecord, attributes: AttributeSet) -> str:
-    """One line an attribute: validation images with a label of it, then its figures."""
+    """Returns one line per attribute: its number of labelled validation images, then its figures."""
     width = max(len(name) for name in attributes.names)
     lines = []
     for attribute in attributes.attributes:
@@ -51,7 +37,7 @@ def describe_figures(record: EpochRecord, attributes: AttributeSet) -> str:
 
 
 def encode_csv(history: Sequence[EpochRecord]) -> bytes:
-    """One row an epoch, one column a figure; empty where it is not defined."""
+    """Encodes one row per epoch and one column per figure; empty if undefined."""
     columns = list(dict.fromkeys(name for record in history for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
@@ -62,7 +48,7 @@ def encode_csv(history: Sequence[EpochRecord]) -> bytes:
 
 
 def encode_events(history: Sequence[EpochRecord]) -> bytes:
-    """All epochs as one TensorBoard event file."""
+    """Encodes all epochs as one TensorBoard event file."""
     with tempfile.TemporaryDirectory(prefix="faceattr-events-") as folder:
         with SummaryWriter(folder) as writer:
             for record in history:

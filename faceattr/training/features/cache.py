@@ -1,11 +1,11 @@
-"""A cache of the activations at a freezing boundary: files of arrays, made once, mapped into every trial's memory.
+"""Cache of the activations at a freezing boundary: files of arrays, computed once and memory-mapped by every trial.
 
     features/<digest of the key>/
-        split=train/part-00000000.arrow     some rows of a split, in their order: index int64, features [size]
-        _features.json                      last: the key, the shape, the parts
+        split=train/part-00000000.arrow     consecutive rows of a split: index int64, features [size]
+        _features.json                      written last: the key, the shape, the parts
 
-A part is an uncompressed Arrow file whose name follows from its number, so that any number of writers make the cache
-once, and one that was stopped is gone on with. Processes of a machine share the pages of a mapped file.
+A part is an uncompressed Arrow file whose name is determined by its number, so that any number of writers fill the
+cache together, and an interrupted one is resumed. Processes of a machine share the pages of a mapped file.
 """
 
 import fcntl
@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from faceattr.config import StorageConfig
-from faceattr.data.formats.json_files import damage_named, decode_object
-from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.model_folders import fetch_folder
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.local import LocalStore
@@ -43,13 +42,13 @@ _TORCH_TYPES: dict[FeatureType, torch.dtype] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureChunk:
-    """One file.
+    """One part: a file of the cache.
 
     Attributes:
-        split: of its rows.
-        number: of the part in the split.
+        split: split of its rows.
+        number: index of the part in the split.
         start: index of its first row in the split.
-        num_rows: rows in it.
+        num_rows: number of its rows.
     """
 
     split: str
@@ -59,19 +58,19 @@ class FeatureChunk:
 
     @property
     def key(self) -> str:
-        """Where it lies in the cache's folder."""
+        """Its path in the cache's folder."""
         return f"split={self.split}/part-{self.number:08d}.arrow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureManifest:
-    """What a finished cache holds.
+    """Content of a complete cache.
 
     Attributes:
-        key: what it depends on, as JSON values.
-        dtype: of the stored numbers.
-        shape: of the activations of one image.
-        parts: of all splits.
+        key: what the activations depend on, as JSON values.
+        dtype: dtype of the stored activations.
+        shape: shape of one image's activations.
+        parts: parts of all splits.
     """
 
     key: dict[str, Any]
@@ -81,18 +80,18 @@ class FeatureManifest:
 
     @property
     def num_bytes(self) -> int:
-        """Of all activations."""
+        """Size of all activations in bytes."""
         rows = sum(part.num_rows for part in self.parts)
         return rows * int(np.prod(self.shape)) * _TORCH_TYPES[self.dtype].itemsize
 
 
 def features_uri(root: str, key: FeatureKey) -> str:
-    """The folder of a cache below a run's folder."""
+    """Returns the URI of a cache's folder below a run's folder."""
     return join_uri(root, f"features/{key.digest}")
 
 
 def cut_parts(split: str, num_rows: int, part_rows: int) -> list[FeatureChunk]:
-    """Parts of equal size, the last one shorter, in order."""
+    """Cuts a split into parts of equal size, the last one shorter, in order."""
     return [
         FeatureChunk(split=split, number=number, start=start, num_rows=min(part_rows, num_rows - start))
         for number, start in enumerate(range(0, num_rows, part_rows))
@@ -100,17 +99,17 @@ def cut_parts(split: str, num_rows: int, part_rows: int) -> list[FeatureChunk]:
 
 
 def encode_part(part: FeatureChunk, features: Tensor, dtype: FeatureType) -> bytes:
-    """The file of a part.
+    """Encodes the file of a part.
 
     Args:
-        part: which rows.
-        features: [num_rows, ...] on the CPU.
-        dtype: to store.
+        part: the part.
+        features: [num_rows, ...], on the CPU.
+        dtype: dtype to store.
     """
     if len(features) != part.num_rows:
         raise ValueError(f"{part.key}: expected {part.num_rows} rows, found {len(features)}")
     stored = features.to(_TORCH_TYPES[dtype]).contiguous()
-    # Arrow has no bfloat16; its bits are kept as integers.
+    # Arrow has no bfloat16; its bits are stored as integers.
     flat = stored.view(torch.uint16) if dtype == "bfloat16" else stored
     values = pa.array(flat.flatten().numpy())
     table = pa.table(
@@ -126,12 +125,12 @@ def encode_part(part: FeatureChunk, features: Tensor, dtype: FeatureType) -> byt
 
 
 def write_part(store: Store, part: FeatureChunk, features: Tensor, dtype: FeatureType) -> None:
-    """Puts a part into a cache's folder, unless another writer was first: its numbers are the same."""
+    """Writes a part into a cache's folder, unless another writer, whose values are equal, was first."""
     store.put_if_absent(part.key, encode_part(part, features, dtype))
 
 
 def missing_parts(store: Store, parts: Sequence[FeatureChunk]) -> list[FeatureChunk]:
-    """Those that are not there yet, from one listing."""
+    """Returns the parts that do not exist yet, from one listing."""
     there = {entry.key for entry in store.list("split=")}
     return [part for part in parts if part.key not in there]
 
@@ -139,7 +138,7 @@ def missing_parts(store: Store, parts: Sequence[FeatureChunk]) -> list[FeatureCh
 def publish_features(
     store: Store, key: FeatureKey, shape: Sequence[int], parts: Sequence[FeatureChunk]
 ) -> FeatureManifest:
-    """Says that a cache is complete.
+    """Writes the manifest, which marks the cache as complete.
 
     Raises:
         RunError: a part is missing.
@@ -148,14 +147,14 @@ def publish_features(
     if missing:
         raise RunError(f"{store.uri}: {len(missing)} of {len(parts)} parts of the feature cache are missing; run again")
     manifest = FeatureManifest(key=key.to_json(), dtype=key.dtype, shape=tuple(shape), parts=tuple(parts))
-    store.put(_MANIFEST, encode_json(asdict(manifest), indent=1).encode())
+    store.put(_MANIFEST, encode_versioned(asdict(manifest), indent=1))
     return manifest
 
 
 def read_feature_manifest(store: Store) -> FeatureManifest | None:
-    """What a cache's folder holds, or None if it is not complete."""
+    """Reads the manifest of a cache's folder, or returns None if the cache is not complete."""
     try:
-        value = decode_object(store.get(_MANIFEST), join_uri(store.uri, _MANIFEST))
+        value = decode_versioned(store.get(_MANIFEST), join_uri(store.uri, _MANIFEST))
     except MissingObjectError:
         return None
     with damage_named(join_uri(store.uri, _MANIFEST)):
@@ -164,17 +163,17 @@ def read_feature_manifest(store: Store) -> FeatureManifest | None:
 
 
 class Features:
-    """Activations of one split, by index of the row in it.
+    """Activations of one split, by row index in the split.
 
     Attributes:
-        shape: of the activations of one image.
+        shape: shape of one image's activations.
     """
 
     def __init__(self, folder: Path, manifest: FeatureManifest, split: str) -> None:
-        """Maps the files of a split.
+        """Maps the files of a split into memory.
 
         Raises:
-            RunError: a file is not what the manifest says.
+            RunError: a file differs from the manifest.
         """
         parts = sorted((part for part in manifest.parts if part.split == split), key=lambda part: part.number)
         self.shape = manifest.shape
@@ -187,7 +186,7 @@ class Features:
         return self._num_rows
 
     def take(self, index: Indices) -> Tensor:
-        """Activations of some rows, float32 [n, *shape], in the order of `index`."""
+        """Returns the activations of the rows `index`, float32 [n, *shape], in that order."""
         found: Tensor | None = None
         which = np.searchsorted(self._starts, index, side="right") - 1
         for number in np.unique(which):
@@ -200,7 +199,7 @@ class Features:
         return torch.empty((0, *self.shape)) if found is None else found.float()
 
     def load(self) -> Tensor:
-        """All activations, float32 [n, *shape], in memory."""
+        """Loads all activations into memory, float32 [n, *shape]."""
         return self.take(np.arange(len(self)))
 
 
@@ -210,19 +209,19 @@ def _map_part(path: Path, part: FeatureChunk, shape: Sequence[int]) -> npt.NDArr
     features = table["features"].chunk(0)
     first = table["index"][0].as_py()
     if len(table) != part.num_rows or first != part.start or features.type.list_size != int(np.prod(shape)):
-        raise RunError(f"{path}: not the part that the manifest of the feature cache says; delete the cache's folder")
+        raise RunError(f"{path}: differs from the manifest of the feature cache; delete the cache's folder")
     values: npt.NDArray[Any] = features.flatten().to_numpy(zero_copy_only=True)
     return values.reshape(part.num_rows, *shape)
 
 
 def open_features(uri: str, storage: StorageConfig) -> Mapping[str, Features] | None:
-    """Split -> activations, on this machine's disk; None if there is no complete cache.
+    """Opens split -> activations on this machine's disk; returns None if there is no complete cache.
 
-    A cache in object storage is downloaded once a machine: the first process does it, the others wait.
+    A cache in object storage is downloaded once per machine: the first process downloads it, the others wait.
 
     Args:
-        uri: from `features_uri`.
-        storage: how it is reached.
+        uri: URI from `features_uri`.
+        storage: how object storage is reached.
     """
     store = open_store(uri, storage)
     manifest = read_feature_manifest(store)

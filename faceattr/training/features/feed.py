@@ -1,4 +1,4 @@
-"""Batches of cached activations, the same rows in the same order as the feed of images gives."""
+"""Batches of cached activations, with the same rows in the same order as the image feed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,12 +19,12 @@ from faceattr.training.label_survey import SplitSurvey, label_columns
 from faceattr.training.row_order import Indices, order_rows
 from faceattr.training.targets import Batch, Targets, read_targets
 
-# Pooled features of a small data set are copied into memory, where rows are picked faster than from many files.
+# Pooled features of a small data set are copied into memory, where picking rows is faster than from many files.
 _COPY_BYTES = 2**28
 
 
 def read_labels(data: PackedData, split: str, attributes: AttributeSet) -> pa.Table:
-    """Label columns of a split, in the order of its rows."""
+    """Reads the label columns of a split, in row order."""
     columns = label_columns(data, attributes)
     schema = pa.schema([data.schema.field(name) for name in columns])
     return pa.concat_tables([schema.empty_table(), *data.iter_split(split, columns)])
@@ -38,14 +38,14 @@ def order_epoch(
     epoch: int,
     weights: npt.NDArray[np.float64] | None = None,
 ) -> Indices:
-    """Indices of the training rows of an epoch, int64 [rows], in the order of their positions.
+    """Returns the indices of an epoch's training rows, int64 [rows], in the order of their positions.
 
     Args:
-        survey: of the split.
-        settings: of the feed.
-        seed: of the run.
-        epoch: counted from 0.
-        weights: float64 [rows], how often each is drawn; every one once by default.
+        survey: survey of the split.
+        settings: settings of the feed.
+        seed: seed of the run.
+        epoch: which epoch, from 0.
+        weights: float64 [rows], sampling weights; by default every row is drawn once.
     """
     sizes = survey.stretches.num_rows
     starts = np.cumsum(sizes) - sizes
@@ -60,7 +60,7 @@ def order_epoch(
 
 
 def own_val_rows(survey: SplitSurvey, *, rank: int, world_size: int) -> Indices:
-    """Indices of the validation rows of a worker, int64, in the order in which both feeds give them."""
+    """Returns the indices of a worker's validation rows, int64, in the order in which both feeds yield them."""
     sizes = survey.stretches.num_rows
     starts = np.cumsum(sizes) - sizes
     mine = [np.arange(starts[each], starts[each] + sizes[each]) for each in range(rank, len(sizes), world_size)]
@@ -68,7 +68,7 @@ def own_val_rows(survey: SplitSurvey, *, rank: int, world_size: int) -> Indices:
 
 
 class FeatureFeed:
-    """Batches for `fit`: activations at a boundary, and labels."""
+    """Batches for `fit`: activations at a boundary, with labels."""
 
     def __init__(
         self,
@@ -80,18 +80,18 @@ class FeatureFeed:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Takes the cache, and reads the labels beside it.
+        """Combines the cache with the labels, which it reads.
 
         Args:
-            views: of the training images; epoch e sees view e modulo their number.
-            val: validation images.
-            inputs: packed runs that the activations are of.
-            config: of the training; its feed of images and its seed count.
-            rank: of the worker.
+            views: views of the training images; epoch e uses view e modulo their number.
+            val: activations of the validation images.
+            inputs: the packed runs that the activations were computed from.
+            config: config of the training; its image feed and its seed count.
+            rank: rank of the worker.
             world_size: number of workers.
 
         Raises:
-            RunError: there are not as many labels as activations.
+            RunError: the numbers of labels and activations differ.
         """
         attributes, settings = inputs.attributes, config.feed
         train_labels, val_labels = (read_labels(inputs.data, split, attributes) for split in ("train", "val"))
@@ -116,14 +116,14 @@ class FeatureFeed:
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch; as many as the feed of images gives."""
+        """Number of batches in an epoch, equal to the image feed's."""
         return self._survey.stretches.total_rows // self._settings.batch_size
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """This worker's part of each batch of an epoch.
+        """Yields this worker's part of each batch of an epoch.
 
         Raises:
-            RunError: it has none of some batch.
+            RunError: some batch has no image for this worker.
         """
         order = order_epoch(self._survey, self._settings, seed=self._seed, epoch=epoch, weights=self._weights)
         rows, size = self._views[epoch % len(self._views)], self._settings.batch_size
@@ -133,17 +133,17 @@ class FeatureFeed:
             yield _batch(rows, self._targets, order[start + self._rank : start + size : self._world_size])
 
     def val_batches(self) -> Iterator[Batch]:
-        """This worker's validation rows, in order."""
+        """Yields this worker's validation rows, in order."""
         size = self._settings.batch_size
         for start in range(0, len(self._val_rows), size):
             yield _batch(self._val, self._val_targets, self._val_rows[start : start + size])
 
     def close(self) -> None:
-        """Nothing goes on behind this feed."""
+        """Does nothing: this feed has no background work."""
 
 
 class _Rows:
-    """Activations by index, from memory where they are few."""
+    """Activations by index, from memory if they are small."""
 
     def __init__(self, features: Features) -> None:
         self._features = features

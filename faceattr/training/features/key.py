@@ -1,4 +1,4 @@
-"""What decides the activations at a freezing boundary: the key of their cache. Change any of it, and it is another."""
+"""The key of a feature cache: everything that determines the activations. Another value means another cache."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -11,18 +11,18 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 
 FeatureType = Literal["float32", "float16", "bfloat16"]
 
-# Raised by hand when a change of ours can change an activation or the layout of the files.
+# To be incremented by hand when a code change can change an activation or the file layout.
 _VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One random view of every image.
+    """One random augmentation of every image.
 
     Attributes:
-        number: stands for the epoch in the seed of an image, see `faceattr.models.transforms.image_seed`.
-        seed: of the run.
-        augment: how images are changed.
+        number: takes the place of the epoch in an image's seed; see `faceattr.models.transforms.image_seed`.
+        seed: seed of the run.
+        augment: augmentation settings.
     """
 
     number: int
@@ -32,16 +32,16 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureKey:
-    """All that the activations of an image depend on, besides the image.
+    """Everything that an image's activations depend on, other than the image.
 
     Attributes:
-        weights_id: of the blocks before the boundary, from `FrozenPrefix.compute_weights_id`.
+        weights_id: hash of the blocks before the boundary, from `FrozenPrefix.compute_weights_id`.
         boundary: number of these blocks.
-        preprocessing: of the images.
-        precision: type that the blocks compute in.
-        dtype: type that activations are stored in.
-        data_fingerprint: of the packed runs.
-        view: None for images as they are validated.
+        preprocessing: image preprocessing.
+        precision: dtype of the blocks' computation.
+        dtype: dtype of the stored activations.
+        data_fingerprint: fingerprint of the packed runs.
+        view: the augmentation; None for images as in validation.
     """
 
     weights_id: str
@@ -58,9 +58,9 @@ class FeatureKey:
 
     @property
     def digest(self) -> str:
-        """Name of the cache's folder: 24 hex digits."""
+        """Name of the cache's folder: 24 hexadecimal digits."""
         return compute_fingerprint(_VERSION, self)[:24]
 
     def to_json(self) -> dict[str, Any]:
-        """For people and for comparisons."""
+        """Returns JSON values, for people and for comparisons."""
         return {"version": _VERSION, **asdict(self)}

@@ -1,9 +1,9 @@
-"""Heads of many trials as one network: every weight has a leading axis, the trial.
+"""Heads of many trials as one network: every weight has a leading axis for the trials.
 
     outputs[t] = heads with weights[t] on the same features
 
-The first layer of all trials is one matrix product, since all read the same features; dropout draws one mask for all
-trials, which is the mask that each would draw alone. So a stack gives every trial the numbers that it has alone.
+The first layers of all trials are one matrix product, since all trials read the same features. Dropout draws one mask
+for all trials, equal to the mask that each would draw alone. So every trial gets the same numbers as without a stack.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from faceattr.config.fit import OptimConfig
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
-# As torch.nn.utils.clip_grad_norm_ has it.
+# The value in torch.nn.utils.clip_grad_norm_.
 _CLIP_EPSILON = 1e-6
 
 
 class StackedHeads(nn.Module):
-    """The heads of T trials, of one shape for each attribute.
+    """The heads of T trials, with equal shapes per attribute.
 
     Attributes:
         names: attributes, in order.
@@ -31,23 +31,23 @@ class StackedHeads(nn.Module):
     """
 
     def __init__(self, trials: Sequence[nn.ModuleDict], names: Sequence[str]) -> None:
-        """Stacks copies of the heads of each trial; see `MultiAttributeModel.heads`."""
+        """Stacks copies of each trial's heads; see `MultiAttributeModel.heads`."""
         super().__init__()
         self.names = tuple(names)
         self._layers = {name: _layers_of(trials[0][f"{name}_head"]) for name in self.names}
         stacked, _ = stack_module_state(list(trials))
         self._keys = list(stacked)
         for place, key in enumerate(self._keys):
-            # Parameters of a module must not have dots in their names.
+            # Names of a module's parameters must not contain dots.
             self.register_parameter(f"weight{place}", nn.Parameter(stacked[key].detach().clone()))
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """See the class."""
+        """Stacked weights by name; see the class docstring."""
         return {key: self.get_parameter(f"weight{place}") for place, key in enumerate(self._keys)}
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Features float32 [n, F] of all trials -> attribute name -> [T, n, outputs]."""
+        """Maps features float32 [n, F], shared by all trials, to attribute name -> [T, n, outputs]."""
         weights = self.weights
         return {name: self._run(name, weights, features) for name in self.names}
 
@@ -62,19 +62,19 @@ class StackedHeads(nn.Module):
         return x
 
     def state_of(self, trial: int) -> dict[str, Tensor]:
-        """Weights of one trial, as the state dict of its heads; copies on the CPU."""
+        """Returns one trial's weights as the state dict of its heads, copied to the CPU."""
         return {key: weight[trial].detach().cpu().clone() for key, weight in self.weights.items()}
 
 
 def _layers_of(head: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(prefix of the parameters' names, layer) in order."""
+    """Returns (prefix of the parameter names, layer) in order."""
     if isinstance(head, nn.Sequential):
         return [(f".{index}", layer) for index, layer in enumerate(head)]
     return [("", head)]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """[n, in] or [T, n, in] with weight [T, out, in] and bias [T, out] -> [T, n, out]."""
+    """Applies a layer per trial: [n, in] or [T, n, in], weight [T, out, in], bias [T, out] -> [T, n, out]."""
     if x.ndim == 2:
         flat = functional.linear(x, weight.flatten(0, 1), bias.flatten())
         return flat.unflatten(1, weight.shape[:2]).transpose(0, 1)
@@ -88,10 +88,10 @@ class _Moments:
 
 
 class StackedAdamW:
-    """AdamW with a learning rate and a weight decay for each trial, and the gradient of each trial clipped alone."""
+    """AdamW with a learning rate and weight decay per trial; each trial's gradient is clipped separately."""
 
     def __init__(self, heads: StackedHeads, configs: Sequence[OptimConfig]) -> None:
-        """Settings of each trial; they share `clip_norm`."""
+        """Takes the settings of each trial; all have the same `clip_norm`."""
         self._weights = list(heads.weights.values())
         self._moments = [_Moments(torch.zeros_like(each), torch.zeros_like(each)) for each in self._weights]
         device = self._weights[0].device
@@ -102,7 +102,7 @@ class StackedAdamW:
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
-        """One step with learning rates of `factor` times their peaks; takes and drops the gradients."""
+        """Takes a step with `factor` times the peak learning rates, then clears the gradients."""
         self._num_steps += 1
         lr = self._lr * factor
         first, second = (1 - beta**self._num_steps for beta in _BETAS)
@@ -110,7 +110,7 @@ class StackedAdamW:
         scale = self._clip_scale(gradients)
         for weight, gradient, moments in zip(self._weights, gradients, self._moments, strict=True):
             clipped = gradient if scale is None else gradient * _along(scale, weight)
-            # Biases have no weight decay: a bias has one axis besides that of the trials.
+            # Biases have no weight decay: a bias has only one axis in addition to the trials.
             if weight.ndim > 2:
                 weight.mul_(_along(1 - lr * self._decay, weight))
             moments.mean.lerp_(clipped, 1 - _BETAS[0])
@@ -133,5 +133,5 @@ def _gradient(weight: nn.Parameter) -> Tensor:
 
 
 def _along(values: Tensor, weight: Tensor) -> Tensor:
-    """[T] -> [T, 1, ...] in the weight's type."""
+    """Reshapes [T] -> [T, 1, ...] in the weight's dtype."""
     return values.to(weight.dtype).view(-1, *[1] * (weight.ndim - 1))

@@ -1,7 +1,7 @@
-"""`fit` for many trials at once: heads on cached features, with a learning rate and loss weights of each trial.
+"""`fit` for many trials at once: heads on cached features, with a learning rate and loss weights per trial.
 
-Trials of a stack agree in all but what `_FREE` names. Each gets the numbers that `fit` gives it alone, up to rounding;
-so a trial that diverges, or has waited long enough, changes nothing for the others.
+The trials of a stack have equal settings except for those in `_FREE`. Each trial gets the same numbers as in `fit`
+alone, up to rounding; a trial that diverges or stops early does not affect the others.
 """
 
 import copy
@@ -26,20 +26,20 @@ from faceattr.training.losses.multi_loss import MultiAttributeLoss, build_object
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Batch, Targets
 
-# What may differ in a stack: (group, field).
+# Settings that may differ within a stack: (group, field).
 _FREE = {"loss": ("main", "label_weight", "aux_weight", "weights"), "optim": ("lr", "weight_decay")}
 
 
 @dataclass(kw_only=True)
 class StackedTrial:
-    """The end of one trial of a stack.
+    """Result of one trial of a stack.
 
     Attributes:
-        best_epoch: counted from 0.
-        objective: the chosen metric there.
-        history: records as those of `fit`, without the figures of `Metrics` unless one of them was chosen.
+        best_epoch: best epoch, from 0.
+        objective: selection metric of the best epoch.
+        history: records as in `fit`; the figures of `Metrics` are only included if one of them is the selection metric.
         heads: state dict of the heads of the best epoch.
-        error: why the trial failed; the rest is then what it had by then.
+        error: why the trial failed; the other fields then have their values up to that point.
     """
 
     best_epoch: int = -1
@@ -50,7 +50,7 @@ class StackedTrial:
 
 
 def why_not_stacked(config: FitConfig) -> str | None:
-    """What of a training on features a stack cannot do; None if it can do all."""
+    """Returns the first setting that stacked training does not support, or None."""
     optim = config.optim
     for holds, what in (
         (optim.name == "adamw", f"--optim.name {optim.name}"),
@@ -67,7 +67,7 @@ def why_not_stacked(config: FitConfig) -> str | None:
 
 
 def shared_settings(config: FitConfig) -> FitConfig:
-    """The config without what may differ in a stack: trials with equal ones can train together."""
+    """Returns the config without the settings that may differ; trials with equal results can be stacked."""
     plain = FitConfig()
     for group, names in _FREE.items():
         default = getattr(plain, group)
@@ -85,18 +85,18 @@ def fit_stacked(
     device: torch.device,
     report: Callable[[int, Sequence[StackedTrial]], None] | None = None,
 ) -> list[StackedTrial]:
-    """Trains the heads of a model once for every config.
+    """Trains the heads of a model once per config.
 
     Args:
-        model: whose heads every trial starts from; it is not changed.
-        batches: of features, float32 [n, F].
-        configs: of the trials; they share `shared_settings`, and `why_not_stacked` has nothing against them.
-        counts: attribute name -> labels by class in the training data.
+        model: model whose heads are the start of every trial; it is not changed.
+        batches: batches of features, float32 [n, F].
+        configs: configs of the trials; equal in `shared_settings`, and `why_not_stacked` returns None for each.
+        counts: attribute name -> number of training labels by class.
         device: where the heads are trained.
-        report: gets the number of finished epochs and the trials so far after each epoch.
+        report: called after each epoch with the number of finished epochs and the trials so far.
 
     Returns:
-        One result a config, in order.
+        One result per config, in order.
 
     Raises:
         ConfigError: a config does not fit the model.
@@ -115,7 +115,7 @@ def fit_stacked(
 
 
 class _Stack:
-    """The parts of a stacked training and how far it is."""
+    """Parts and progress of a stacked training."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Stack:
         self._heads = StackedHeads([model.heads] * len(configs), model.attributes.names).to(device)
         self._optimizer = StackedAdamW(self._heads, [each.optim for each in configs])
         self._peaks = [each.optim.lr for each in configs]
-        # A learning rate of 1 makes the schedule give factors.
+        # With a learning rate of 1 the schedule returns factors.
         unit_lr = SGD([{"params": [nn.Parameter(torch.zeros(1))], "initial_lr": 1.0, "name": "heads"}], lr=1.0)
         self._schedule = Schedule(
             unit_lr,
@@ -153,7 +153,7 @@ class _Stack:
 
     @property
     def is_over(self) -> bool:
-        """Whether no trial has any epoch to wait for."""
+        """Whether all trials have ended."""
         return not self._running()
 
     def _running(self) -> list[int]:
@@ -164,7 +164,7 @@ class _Stack:
         ]
 
     def train_epoch(self, batches: Iterable[Batch]) -> None:
-        """Takes a step on each batch."""
+        """Takes one step per batch."""
         self._heads.train()
         sums = torch.zeros(len(self.trials), len(self._objective.names), device=self._device, dtype=torch.float64)
         totals = torch.zeros(len(self._objective.names), dtype=torch.float64)
@@ -179,14 +179,14 @@ class _Stack:
         self._train_losses, self._train_labels = sums.cpu() / totals, totals
 
     def _losses(self, batch: Batch, denominators: Tensor) -> Tensor:
-        """Normalised loss of each trial and attribute, float32 [T, A]; 0 where the batch has no label."""
+        """Returns each trial's normalised loss per attribute, float32 [T, A]; 0 if the batch has no label."""
         outputs = self._heads(batch.inputs.to(self._device, non_blocking=True))
         targets = {name: each.to(self._device) for name, each in batch.targets.items()}
         return _sum_losses(self._objective, outputs, targets, denominators)
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch], epoch: int) -> None:
-        """Judges all trials, keeps the weights of those that are better than before."""
+        """Validates all trials, and keeps the weights of those that have improved."""
         self._heads.eval()
         running = self._running()
         names = self._objective.names
@@ -242,7 +242,7 @@ def _sum_losses(
     targets: Mapping[str, Targets],
     denominators: Tensor,
 ) -> Tensor:
-    """As `MultiAttributeLoss.forward`, for outputs [T, n, outputs]: float32 [T, A]."""
+    """Computes `MultiAttributeLoss.forward` for outputs [T, n, outputs]: float32 [T, A]."""
     sums = []
     for name in objective.names:
         num_trials = len(outputs[name])
@@ -254,5 +254,5 @@ def _sum_losses(
 
 
 def _repeat(targets: Targets, times: int) -> Targets:
-    """The same rows once for every trial."""
+    """Repeats the rows once per trial."""
     return targets.map(lambda each: each.repeat(times, *[1] * (each.ndim - 1)))

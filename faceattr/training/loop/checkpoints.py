@@ -1,16 +1,16 @@
-"""A training as a folder that can be resumed; nothing in it can run code.
+"""Checkpoints: a training as a folder from which it can be resumed; loading it cannot run code.
 
 model.safetensors   weights after the last epoch
 best.safetensors    weights of the best epoch
-training.pt         optimizer, schedule, scaler, moving average, loss weighting, history; `weights_only`
+training.pt         optimizer, schedule, scaler, moving average, loss weighting, history; read with `weights_only`
 checkpoint.json     fingerprint, epoch, sizes; written last, so that a folder with it is complete
 
-Checkpoints in a run folder, of which the last epoch's and the best one's are kept.
+Checkpoints in a run folder; the last epoch's and the best epoch's are kept.
 
     checkpoints/epoch-00007.*       files of `faceattr.training.loop.checkpoints`, `epoch-00007.checkpoint.json` last
 
-The number is that of finished epochs. One without `checkpoint.json` does not count, so a crash at any point leaves the
-checkpoint before it.
+The number is the number of finished epochs. A checkpoint without `checkpoint.json` is ignored, so after a crash at
+any point the previous checkpoint is used.
 """
 
 import json
@@ -41,10 +41,10 @@ _WEIGHTS = {"model": "model.safetensors", "best": "best.safetensors"}
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> None:
-    """Writes a state into a new or empty local folder, in one process.
+    """Writes a state into a new or empty local folder.
 
     Raises:
-        ConfigError: the folder holds a checkpoint already.
+        ConfigError: the folder already contains a checkpoint.
     """
     if (folder / CHECKPOINT_FILE).exists():
         raise ConfigError(f"{folder}: holds a checkpoint already, and nothing is overwritten; choose another folder")
@@ -68,15 +68,15 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
 
 
 def load_checkpoint(folder: Path, *, fingerprint: str | None = None) -> TrainingState:
-    """Reads a state, on the CPU.
+    """Reads a state onto the CPU.
 
     Args:
-        folder: written by `save_checkpoint`.
-        fingerprint: what the checkpoint has to belong to; `fit` checks its own in any case.
+        folder: folder written by `save_checkpoint`.
+        fingerprint: fingerprint that the checkpoint must have; `fit` always checks its own.
 
     Raises:
-        ModelError: the folder has no complete checkpoint, or one of another version.
-        ConfigError: it belongs to another config.
+        ModelError: the folder contains no complete checkpoint, or one with another schema version.
+        ConfigError: the checkpoint belongs to another config.
     """
     path = folder / CHECKPOINT_FILE
     if not path.is_file():
@@ -114,7 +114,7 @@ _KEY = re.compile(rf"{_FOLDER}epoch-(\d{{5,}})\.([^/]+)")
 
 
 def store_checkpoint(store: Store, state: TrainingState) -> None:
-    """Writes the state after an epoch, and removes those that are neither it nor the best epoch's."""
+    """Writes the state after an epoch, and removes the checkpoints of all other epochs but the best."""
     with tempfile.TemporaryDirectory(prefix="faceattr-checkpoint-") as scratch:
         folder = Path(scratch) / "state"
         save_checkpoint(folder, state)
@@ -124,13 +124,13 @@ def store_checkpoint(store: Store, state: TrainingState) -> None:
     best = int(state.selection["best_epoch"]) + 1
     for epoch, names in _list_checkpoints(store).items():
         if epoch not in (state.epoch, best):
-            # The index first: what is left of an interrupted removal does not count.
+            # The index first: the remains of an interrupted removal are then ignored.
             for name in sorted(names, key=lambda each: each != CHECKPOINT_FILE):
                 store.delete(_key(epoch, name))
 
 
 def load_last_checkpoint(store: Store) -> TrainingState | None:
-    """The last complete state, or None if there is none. A damaged one is passed over with a warning."""
+    """Returns the last complete state, or None; a damaged checkpoint is skipped with a warning."""
     complete = {epoch: names for epoch, names in _list_checkpoints(store).items() if CHECKPOINT_FILE in names}
     for epoch in sorted(complete, reverse=True):
         with tempfile.TemporaryDirectory(prefix="faceattr-checkpoint-") as scratch:
@@ -139,12 +139,12 @@ def load_last_checkpoint(store: Store) -> TrainingState | None:
             try:
                 return load_checkpoint(Path(scratch))
             except ModelError as error:
-                logger.warning("checkpoint epoch=%d is passed over: %s", epoch, error)
+                logger.warning("checkpoint epoch=%d is skipped: %s", epoch, error)
     return None
 
 
 def _list_checkpoints(store: Store) -> dict[int, list[str]]:
-    """Number of finished epochs -> names of the files that are there."""
+    """Returns number of finished epochs -> names of the existing files."""
     found: dict[int, list[str]] = {}
     for entry in store.list(_FOLDER):
         match = _KEY.fullmatch(entry.key)

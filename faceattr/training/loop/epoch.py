@@ -1,7 +1,4 @@
-"""One pass over the training data: batches into steps, equally many on every rank, and what was seen on the way.
-
-Losses and metrics of a model on data that it does not learn from.
-"""
+"""One pass over the training data, in steps of batches, with equally many steps on every rank; and validation."""
 
 import math
 import time
@@ -21,14 +18,14 @@ from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Batch
 
 _CHECK_STEPS = 16
-"""Losses stay on the device for so many steps before they are added over ranks and looked at."""
+"""Number of steps whose losses stay on the device before they are summed over ranks and checked."""
 
 
 class LossLog:
-    """Losses of the steps of an epoch.
+    """Losses of an epoch's steps.
 
     Attributes:
-        sums: float64 [2, A], loss times denominator and denominator, over steps and ranks.
+        sums: float64 [2, A], loss times denominator, and denominator, summed over steps and ranks.
     """
 
     def __init__(self, names: tuple[str, ...], reduce: Reduce, *, epoch: int) -> None:
@@ -41,7 +38,7 @@ class LossLog:
         self._denominators: list[Tensor] = []
 
     def add(self, shares: Tensor, denominators: Tensor) -> None:
-        """Takes this rank's shares [A] and the global denominators [A] of a step.
+        """Adds this rank's shares [A] and the global denominators [A] of a step.
 
         Raises:
             DivergedError: see `check`.
@@ -52,7 +49,7 @@ class LossLog:
             self.check()
 
     def check(self) -> None:
-        """Adds the steps since the last check over ranks; all ranks come to the same conclusion.
+        """Sums the steps since the last check over ranks; all ranks come to the same result.
 
         Raises:
             DivergedError: a loss is not finite.
@@ -74,7 +71,7 @@ class LossLog:
         self._denominators.clear()
 
     def figures(self, loss_weights: Tensor) -> EpochRecord:
-        """`train/loss` and `train/<attribute>/loss` of the steps that were checked, as `train_epoch` gives them."""
+        """Returns `train/loss` and `train/<attribute>/loss` over the checked steps; see `train_epoch`."""
         losses = self.sums[0] / self.sums[1]
         weighted = losses * loss_weights.double()
         total = float(weighted[self.sums[1] > 0].sum()) if self.sums[1].any() else math.nan
@@ -91,25 +88,25 @@ def train_epoch(
     ranks: Ranks,
     epoch: int,
 ) -> EpochRecord:
-    """Trains on the batches.
+    """Trains for one epoch.
 
-    The epoch ends on all ranks when the first one has no batch left: a rank that went on would wait for it forever.
-    What the others had taken in for that step is dropped.
+    The epoch ends on all ranks when the first rank has no batch left: a rank that continued would wait for it forever.
+    Batches that the others have already read for that step are dropped.
 
     Args:
         step: takes the batches of one step.
-        batches: of this rank, on the CPU.
-        objective: on the CPU, for the denominators.
-        accumulation: batches in a step; the last step may have fewer.
+        batches: batches of this rank, on the CPU.
+        objective: losses on the CPU, for the denominators.
+        accumulation: number of batches in a step; the last step may have fewer.
         ranks: the processes of the training, and which of them this is.
-        epoch: for messages.
+        epoch: which epoch, from 0, for messages.
 
     Returns:
         `train/loss`, `train/<attribute>/loss` (normalised; NaN without any label), `steps`, `images` (of all ranks),
         `train_s`, `images_per_s` (of all ranks), `data_wait_share` (of this rank's time).
 
     Raises:
-        RunError: there is no batch at all, or a loss is not finite.
+        RunError: there are no batches, or a loss is not finite.
     """
     log = LossLog(objective.names, ranks.reduce, epoch=epoch)
     num_steps, num_images, wait_s, start_s = 0, 0, 0.0, time.perf_counter()
@@ -151,18 +148,18 @@ def validate(
     forward: Forward,
     ranks: Ranks,
 ) -> dict[str, float]:
-    """Figures over the batches of all ranks, whose numbers may differ.
+    """Computes the figures over the batches of all ranks, which may have different numbers of batches.
 
     Args:
-        network: not wrapped by DDP, which would wait for the other ranks.
-        batches: of this rank, on the CPU.
-        objective: on the CPU, where labels are and outputs, which are few, are brought.
-        metrics: fresh ones, which are added to.
+        network: network without DDP, which would wait for the other ranks.
+        batches: batches of this rank, on the CPU.
+        objective: losses on the CPU, where the labels are; the outputs, which are small, are copied there.
+        metrics: empty metrics, to which the batches are added.
         forward: how inputs go through the network.
         ranks: the processes of the training, and which of them this is.
 
     Returns:
-        `loss` (the total with fixed loss weights, without attributes that no row is labelled with), `<attribute>/loss`
+        `loss` (the total with fixed loss weights, without attributes that have no label), `<attribute>/loss`
         (normalised by its prior) and the figures of `Metrics`.
     """
     was_training = network.training
@@ -187,5 +184,5 @@ def validate(
 
 
 def validation_figures(metrics: Metrics) -> list[str]:
-    """Names of the figures that `validate` returns."""
+    """Returns the names of the figures that `validate` returns."""
     return ["loss", *(f"{name}/loss" for name in metrics.by_attribute), *metrics.finish()]

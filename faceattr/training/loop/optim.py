@@ -1,4 +1,4 @@
-"""Optimizer, learning rate over the steps, moving average of the weights, and loss scaling."""
+"""Optimizer, learning-rate schedule, moving average of the weights, and loss scaling."""
 
 import math
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ def build_optimizer(
     extra: Sequence[nn.Parameter] = (),
     extra_lr: float = 0.0,
 ) -> Optimizer:
-    """Optimizer over what trains.
+    """Builds the optimizer of the trainable parameters.
 
     Args:
-        model: after `freeze`.
+        model: model after `freeze`.
         config: settings.
         lr: peak learning rate of the heads.
         extra: parameters of the loss weighting, without weight decay or schedule.
-        extra_lr: their learning rate.
+        extra_lr: learning rate of the extra parameters.
 
     Returns:
-        Groups have `initial_lr`, their peak, and `name`.
+        The optimizer; its groups have `initial_lr`, the peak learning rate, and `name`.
 
     Raises:
         ConfigError: nothing trains.
@@ -57,7 +57,7 @@ class Schedule:
 
     warm-up   peak * (step + 1) / warm-up steps
     cosine    peak * (r + (1 - r) * (1 + cos(pi * t)) / 2), t from 0 to 1 after the warm-up, r = min_lr_ratio
-    plateau   torch's ReduceLROnPlateau on the chosen metric, in the direction in which that improves
+    plateau   torch's ReduceLROnPlateau on the selection metric, in the direction of improvement
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Schedule:
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
-        # Not kept: an optimizer that loads its state makes new ones.
+        # Not cached: an optimizer that loads a state creates new groups.
         return [group for group in self.optimizer.param_groups if group["name"] != "loss_weighting"]
 
     @property
@@ -98,7 +98,7 @@ class Schedule:
         return float(max(group["lr"] for group in self._groups))
 
     def before_step(self) -> None:
-        """Sets the learning rates of the coming step."""
+        """Sets the learning rates of the next step."""
         past = self.step - self._warmup_steps
         if past < 0:
             self._scale((self.step + 1) / self._warmup_steps)
@@ -109,7 +109,7 @@ class Schedule:
         self.step += 1
 
     def after_epoch(self, metric: float) -> None:
-        """Tells the chosen metric of validation."""
+        """Passes the selection metric of validation to the schedule."""
         if self._config.schedule == "plateau" and self.step >= self._warmup_steps:
             self._plateau.step(metric)
 
@@ -118,19 +118,19 @@ class Schedule:
             group["lr"] = group["initial_lr"] * factor
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values; the learning rates are in the optimizer's own state."""
+        """Returns plain values; the learning rates are in the optimizer's state."""
         return {"step": self.step, "plateau": self._plateau.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Reads what `state_dict` gave."""
+        """Restores a state from `state_dict`."""
         self.step = state["step"]
         self._plateau.load_state_dict(state["plateau"])
 
 
 def build_ema(model: MultiAttributeModel, config: OptimConfig) -> ModelEmaV3 | None:
-    """Moving average of all weights and statistics, on the model's device; None if the config asks for none.
+    """Builds the moving average of all weights and statistics, on the model's device; None if not configured.
 
-    Its decay rises as 1 - (1 + step) ** (-2 / 3) to the config's, so that the random start is soon forgotten.
+    Its decay rises as 1 - (1 + step) ** (-2 / 3) to the configured one, so that the random start is soon forgotten.
     """
     if config.ema_decay is None:
         return None
@@ -138,5 +138,5 @@ def build_ema(model: MultiAttributeModel, config: OptimConfig) -> ModelEmaV3 | N
 
 
 def build_scaler(config: OptimConfig, device: torch.device) -> torch.amp.GradScaler:
-    """Scales the loss for float16, whose small gradients would vanish; does nothing for the other types."""
+    """Builds the loss scaling for float16, whose small gradients would vanish; it does nothing for other dtypes."""
     return torch.amp.GradScaler(device.type, enabled=config.precision == "float16")

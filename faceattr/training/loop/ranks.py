@@ -1,4 +1,4 @@
-"""The processes of a training: which one this is, sums over all, and statistics that each has of its own images."""
+"""The processes of a training: which one this is, sums over ranks, and averaged statistics of their own images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 Reduce = Callable[[Tensor], Tensor]
-"""Adds a float64 tensor on the CPU over ranks and returns the sum; every rank calls it equally often."""
+"""Sums a float64 CPU tensor over ranks and returns the sum; every rank calls it equally often."""
 
 
 def no_reduce(tensor: Tensor) -> Tensor:
-    """The `Reduce` of a single process."""
+    """Returns the tensor: the `Reduce` of a single process."""
     return tensor
 
 
@@ -28,11 +28,11 @@ class Ranks:
 
     Attributes:
         device: where the model of this process runs.
-        rank: of this process; seeds its dropout and mixup.
+        rank: rank of this process; seeds its dropout and mixup.
         world_size: number of processes.
-        reduce: sum over them.
-        distribute: network -> what is called in training, such as DDP around it. Freezing changes which parameters
-            have gradients, so it is called once a stage.
+        reduce: sums a tensor over them.
+        distribute: network -> network that is called in training, such as DDP around it. It is called once per stage,
+            because freezing changes which parameters have gradients.
     """
 
     device: torch.device
@@ -43,10 +43,10 @@ class Ranks:
 
 
 def join_ranks(device: torch.device, *, rank: int, world_size: int) -> Ranks:
-    """The ranks of torch's process group, which has to be there if `world_size` is more than 1. All ranks call it."""
+    """Returns the ranks of torch's process group, which must exist if `world_size` is above 1; all ranks call it."""
     if world_size == 1:
         return Ranks(device=device)
-    # nccl adds tensors on GPUs only, so counts have a group of their own.
+    # nccl sums tensors on GPUs only, so counts have a group of their own.
     group = dist.new_group(backend="gloo") if device.type == "cuda" else None
     wrap = partial(
         DistributedDataParallel, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
@@ -61,9 +61,9 @@ def _add(tensor: Tensor, *, group: dist.ProcessGroup | None) -> Tensor:
 
 
 def average_buffers(models: Sequence[nn.Module], reduce: Reduce) -> None:
-    """Gives the models of all ranks the mean of their batch-norm statistics.
+    """Sets the batch-norm statistics on all ranks to their mean over ranks.
 
-    DDP hands out those of rank 0 before each forward, and each rank moves them on with its own images.
+    DDP broadcasts rank 0's statistics before each forward, and each rank updates them with its own images.
     """
     buffers = [buffer for model in models for buffer in model.buffers()]
     if not buffers:
@@ -72,5 +72,5 @@ def average_buffers(models: Sequence[nn.Module], reduce: Reduce) -> None:
     total = reduce(torch.cat([own, torch.ones(1, dtype=torch.float64)]))
     parts = (total[:-1] / total[-1]).split([buffer.numel() for buffer in buffers])
     for buffer, part in zip(buffers, parts, strict=True):
-        # The number of batches that a norm has seen is whole.
+        # The number of batches that a norm has seen is an integer.
         buffer.copy_((part if buffer.is_floating_point() else part.round()).view_as(buffer))

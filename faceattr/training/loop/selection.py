@@ -1,4 +1,4 @@
-"""Which epoch is the best, by the chosen metric and its direction, and when to stop waiting for a better one."""
+"""Selects the best epoch by the selection metric and its direction, and decides when to stop early."""
 
 import difflib
 import math
@@ -11,17 +11,17 @@ from faceattr.training.metrics import ERROR_NAMES
 
 
 class Selection:
-    """Follows the chosen metric.
+    """Tracks the selection metric over epochs.
 
     Attributes:
         larger_is_better: direction of `value_of`.
-        best_value: best value so far, None before the first.
-        best_epoch: where it was, counted from 0.
-        num_stale: epochs since then in this stage.
+        best_value: best value so far; None before the first epoch.
+        best_epoch: epoch of the best value, from 0.
+        num_stale: number of epochs since then in this stage.
     """
 
     def __init__(self, config: SelectionConfig, known: Iterable[str]) -> None:
-        """Starts with no epoch.
+        """Starts without epochs.
 
         Raises:
             ConfigError: a metric is not among the `known` figures.
@@ -41,10 +41,10 @@ class Selection:
         self.num_stale = 0
 
     def value_of(self, figures: Mapping[str, float], epoch: int) -> float:
-        """The chosen metric, or the weighted sum of several.
+        """Returns the selection metric, or the weighted sum of several.
 
         Raises:
-            DivergedError: it is not defined, since validation lacks the labels for it.
+            DivergedError: the metric is undefined, because validation lacks labels for it or training diverged.
         """
         config = self._config
         for metric in config.combine or [config.metric]:
@@ -58,7 +58,7 @@ class Selection:
         return sum(weight * figures[name] * (-1 if _is_error(name) else 1) for name, weight in config.combine.items())
 
     def update(self, value: float, epoch: int) -> bool:
-        """Takes the value of an epoch; whether it is the best so far."""
+        """Adds the value of an epoch; returns whether it is the best so far."""
         gain = math.inf if self.best_value is None else value - self.best_value
         if not self.larger_is_better and self.best_value is not None:
             gain = -gain
@@ -69,26 +69,26 @@ class Selection:
         return False
 
     def start_stage(self) -> None:
-        """Waits anew: what trains has changed."""
+        """Restarts the patience, because different parameters train now."""
         self.num_stale = 0
 
     @property
     def is_over(self) -> bool:
-        """Whether patience is at an end."""
+        """Whether the patience is exhausted."""
         return self._config.patience is not None and self.num_stale >= self._config.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Returns plain values."""
         return {"best_value": self.best_value, "best_epoch": self.best_epoch, "num_stale": self.num_stale}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Reads what `state_dict` gave."""
+        """Restores a state from `state_dict`."""
         self.best_value, self.best_epoch = state["best_value"], state["best_epoch"]
         self.num_stale = state["num_stale"]
 
 
 def find_best_epoch(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int:
-    """Number of the best epoch of a training, from its records."""
+    """Returns the number of the best epoch of a training from its records."""
     known = [name.removeprefix("val/") for name in history[0] if name.startswith("val/")]
     selection = Selection(config, known)
     for record in history:

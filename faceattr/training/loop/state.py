@@ -1,4 +1,4 @@
-"""What a training has to remember between two epochs, and what it gives in the end."""
+"""State of a training between two epochs, and its result."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ EpochRecord = dict[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """A training after some whole epochs. Every epoch seeds its own random numbers, so none are kept.
+    """A training after a number of whole epochs. Every epoch seeds its own random numbers, so none are stored.
 
-    The tensors are those in use: write or copy them before training goes on.
+    The tensors are those in use: write or copy them before training continues.
 
     Attributes:
-        fingerprint: of the config and the model's shape; a training with another one refuses this state.
+        fingerprint: hash of the config and the model's shape; a training with another one refuses this state.
         epoch: number of finished epochs.
-        num_steps: of the optimizer in them.
-        model: state dict.
-        best: state dict of the best epoch, as it was validated (the moving average where there is one).
-        optimizer: state dict; so are `schedule`, `scaler` and `weighting`.
-        ema: state dict of the moving average, None without one.
-        selection: the best epoch and its value, and for how long there was no better one.
+        num_steps: number of optimizer steps in these epochs.
+        model: state dict of the model.
+        best: state dict of the best epoch, as it was validated (the moving average if there is one).
+        optimizer: state dict of the optimizer; likewise `schedule`, `scaler` and `weighting`.
+        ema: state dict of the moving average; None without one.
+        selection: the best epoch, its value, and the number of epochs since then.
         history: records of the finished epochs.
     """
 
@@ -49,13 +49,13 @@ Report = Callable[[EpochRecord, TrainingState], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """The end of a training; the model has the weights of its best epoch.
+    """Result of a training; the model has the weights of its best epoch.
 
     Attributes:
-        best_epoch: counted from 0.
-        objective: the chosen metric there.
-        history: one record an epoch.
-        stopped_early: whether epochs were left.
+        best_epoch: best epoch, from 0.
+        objective: selection metric of the best epoch.
+        history: one record per epoch.
+        stopped_early: whether training stopped before the last epoch.
     """
 
     best_epoch: int

@@ -1,13 +1,15 @@
-"""The loss of one attribute over rows of which some have no label.
+"""The loss of one attribute over rows, some of which have no label.
 
-A loss gives numerators and denominators apart, so that they can be added over batches and ranks before the division:
+A loss returns numerators and denominators separately, so that they can be summed over batches and ranks before the
+division:
 
     loss = sum_i losses_i / sum_i weights_i
 
-Both are 0 in rows without a label, which makes the loss equal to that of the labelled rows alone.
+Both are 0 in rows without a label, so the loss equals the loss of the labelled rows alone.
 """
 
 from abc import ABC, abstractmethod
+from typing import assert_never
 
 import torch
 from timm.loss import AsymmetricLossMultiLabel
@@ -22,39 +24,39 @@ from faceattr.training.age import spread_ages, years_within
 from faceattr.training.losses.class_weights import WeightKind, compute_class_weights, compute_pos_weight
 from faceattr.training.targets import Targets
 
-# Prior losses are divisors. An attribute of which nearly all labels are alike would else drown the others.
+# Priors are divisors of losses. Without this bound an attribute with nearly equal labels would dominate the others.
 _SMALLEST_PRIOR = 0.01
 _TINY = 1e-12
 _WEIGHT_KINDS: dict[ClassWeighting, WeightKind] = {"root": "root", "balanced": "balanced", "effective": "effective"}
 
 
 class AttributeLoss(nn.Module, ABC):
-    """Numerators and denominators of the loss of one attribute.
+    """Numerators and denominators of one attribute's loss.
 
     Attributes:
-        is_entropy: whether it is in nats, as cross entropies are, and so of one scale with them.
+        is_entropy: whether the loss is in nats, as cross entropies are, and so comparable with them.
     """
 
     is_entropy = True
 
     @abstractmethod
     def weights(self, targets: Targets) -> Tensor:
-        """How much each row counts: float32 [n], 0 where there is nothing to learn from. Does not need the model."""
+        """Returns each row's weight: float32 [n], 0 if the row has nothing to learn. Independent of the model."""
 
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
-        """Weighted loss of each row: float32 [n], 0 where `weights` is, from outputs [n, outputs] of any float type."""
+        """Returns each row's weighted loss: float32 [n], 0 if its weight is 0; outputs are [n, outputs], any float."""
 
     @abstractmethod
     def constant_outputs(self, counts: Tensor) -> Tensor:
-        """What a head would give that knows nothing but label counts [C]: float32 [outputs]."""
+        """Returns the best constant outputs of a head given the label counts [C]: float32 [outputs]."""
 
     @abstractmethod
     def examples(self) -> Targets:
-        """One row for each of the counted labels."""
+        """Returns one row per counted label."""
 
     def compute_prior(self, counts: Tensor) -> float:
-        """Loss of `constant_outputs` on the counted labels: their entropy, or the variance of an age in years."""
+        """Returns the loss of `constant_outputs` on the counted labels: their entropy, or the age variance in years."""
         targets = self.examples()
         outputs = self.constant_outputs(counts).expand(len(targets), -1)
         total = (counts * self.losses(outputs, targets)).sum() / (counts * self.weights(targets)).sum()
@@ -64,8 +66,8 @@ class AttributeLoss(nn.Module, ABC):
 class BinaryLoss(AttributeLoss):
     """Cross entropy of one logit, or its asymmetric (timm) or focal (torchvision) variant.
 
-    A score p is the target where there is one, and counts mass * |2p - 1| ** gamma. `pos_weight` multiplies the part of
-    the loss that belongs to yes, as in `torch.nn.BCEWithLogitsLoss`; the focal loss has its alpha instead.
+    If there is a score p, it is the target, and its weight is mass * |2p - 1| ** gamma. `pos_weight` multiplies the
+    loss term of the positive class, as in `torch.nn.BCEWithLogitsLoss`; the focal loss has its alpha instead.
     """
 
     pos_weight: Tensor
@@ -80,7 +82,7 @@ class BinaryLoss(AttributeLoss):
         )
 
     def weights(self, targets: Targets) -> Tensor:
-        """See the base."""
+        """See the base class."""
         known = targets.known.float()
         if targets.score is None or not self.config.soft_labels:
             return known
@@ -88,7 +90,7 @@ class BinaryLoss(AttributeLoss):
         return torch.where(targets.score.isnan(), known, confidence)
 
     def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
-        """See the base."""
+        """See the base class."""
         config, logits = self.config, outputs.float()[:, 0]
         target = targets.value
         if targets.score is not None and config.soft_labels:
@@ -106,20 +108,20 @@ class BinaryLoss(AttributeLoss):
         return loss * self.weights(targets)
 
     def constant_outputs(self, counts: Tensor) -> Tensor:
-        """See the base: the log odds of yes."""
+        """See the base class; returns the log odds of yes."""
         smoothing = self.config.label_smoothing
         no, yes = (counts * (1 - smoothing) + counts.sum() * smoothing / 2).clamp(min=_TINY)
         return (self.pos_weight * yes / no).log().float().reshape(1)
 
     def examples(self) -> Targets:
-        """See the base: a no and a yes."""
+        """See the base class; one no and one yes."""
         return Targets(value=torch.tensor([0.0, 1.0]), known=torch.ones(2, dtype=torch.bool), weight=torch.ones(2))
 
 
 class ClassLoss(AttributeLoss):
     """Cross entropy over classes, for multiclass and identity attributes.
 
-    exact    -w_y log p_y                          as torch.nn.CrossEntropyLoss, whose smoothing it has too
+    exact    -w_y log p_y                          as torch.nn.CrossEntropyLoss, including label smoothing
     soft     -sum_c w_c s_c log p_c
     coarse   -w log sum_{c possible} p_c           marginal likelihood; w is the mean weight of these classes
     """
@@ -132,7 +134,7 @@ class ClassLoss(AttributeLoss):
         self.register_buffer("class_weights", torch.ones(num_classes) if class_weights is None else class_weights)
 
     def weights(self, targets: Targets) -> Tensor:
-        """See the base."""
+        """See the base class."""
         weights = torch.where(targets.known, self.class_weights[targets.value], 0)
         if targets.coarse is not None:
             possible = targets.coarse.float()
@@ -144,12 +146,12 @@ class ClassLoss(AttributeLoss):
         return weights
 
     def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
-        """See the base."""
+        """See the base class."""
         logits = outputs.float()
         losses = torch.where(targets.known, self._cross_entropy(logits, targets.value), 0)
         if targets.coarse is not None:
             is_coarse = targets.coarse.any(1)
-            # All classes are possible in the other rows, which gives 0 and a finite gradient.
+            # In the other rows all classes are possible, which gives 0 and a finite gradient.
             impossible = ~targets.coarse & is_coarse[:, None]
             marginal = -logits.log_softmax(1).masked_fill(impossible, -torch.inf).logsumexp(1)
             possible = targets.coarse.float()
@@ -170,13 +172,13 @@ class ClassLoss(AttributeLoss):
         )
 
     def constant_outputs(self, counts: Tensor) -> Tensor:
-        """See the base: the log frequencies."""
+        """See the base class; returns the log frequencies."""
         smoothing = self.config.label_smoothing
         smoothed = counts * (1 - smoothing) + counts.sum() * smoothing / len(counts)
         return (self.class_weights * smoothed).clamp(min=_TINY).log().float()
 
     def examples(self) -> Targets:
-        """See the base: every class once."""
+        """See the base class; every class once."""
         num = len(self.class_weights)
         return Targets(value=torch.arange(num), known=torch.ones(num, dtype=torch.bool), weight=torch.ones(num))
 
@@ -184,7 +186,7 @@ class ClassLoss(AttributeLoss):
 class AgeLoss(AttributeLoss):
     """Loss of an age head in years (regression) or over years (distribution; see `faceattr.training.age`).
 
-    In years: the squared distance to the age, or to the nearest completed year of the range.
+    In years, the loss is the squared distance to the age, or to the nearest completed year of the range.
     """
 
     def __init__(self, config: LossConfig, output: AgeOutput) -> None:
@@ -194,11 +196,11 @@ class AgeLoss(AttributeLoss):
         self.is_entropy = output != "regression"
 
     def weights(self, targets: Targets) -> Tensor:
-        """See the base."""
+        """See the base class."""
         return targets.known.float()
 
     def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
-        """See the base; in years squared, or in nats."""
+        """See the base class; in squared years, or in nats."""
         outputs = outputs.float()
         low, high = targets.value.unbind(1)
         if self.output == "regression":
@@ -208,13 +210,13 @@ class AgeLoss(AttributeLoss):
         log_p = outputs.log_softmax(1)
         soft = spread_ages(low, self.config.age_sigma_years)
         exact = functional.kl_div(log_p, soft, reduction="none").sum(1)
-        # Rows without a label have the empty range [0, 0); all years in its place keep the gradient finite.
+        # Rows without a label have the empty range [0, 0); replacing it by all years keeps the gradient finite.
         within = years_within(targets.value) | ~targets.known[:, None]
         ranged = -log_p.masked_fill(~within, -torch.inf).logsumexp(1)
         return torch.where(targets.known, torch.where(high - low <= 1, exact, ranged), 0)
 
     def constant_outputs(self, counts: Tensor) -> Tensor:
-        """See the base: the mean age, or the log frequencies of the soft labels."""
+        """See the base class; returns the mean age, or the log frequencies of the soft labels."""
         years = torch.arange(NUM_YEARS)
         share = (counts / counts.sum()).float()
         if self.output == "regression":
@@ -222,7 +224,7 @@ class AgeLoss(AttributeLoss):
         return (share @ spread_ages(years, self.config.age_sigma_years)).clamp(min=_TINY).log()
 
     def examples(self) -> Targets:
-        """See the base: every year once."""
+        """See the base class; every year once."""
         years = torch.arange(NUM_YEARS).float()
         known = torch.ones(NUM_YEARS, dtype=torch.bool)
         return Targets(value=torch.stack([years, years + 1], 1), known=known, weight=torch.ones(NUM_YEARS))
@@ -231,20 +233,20 @@ class AgeLoss(AttributeLoss):
 def build_attribute_loss(
     attribute: Attribute, config: LossConfig, counts: Tensor, *, age_output: AgeOutput
 ) -> AttributeLoss:
-    """The loss of an attribute, with class weights where the config asks for them.
+    """Builds the loss of an attribute, with class weights if configured.
 
     Args:
-        attribute: whose loss.
+        attribute: attribute of the loss.
         config: settings.
-        counts: [C] labels by class, as `LabelTotals` counts them.
-        age_output: of an age attribute's head.
+        counts: [C], number of labels by class, as `LabelTotals` counts them.
+        age_output: output of an age attribute's head.
     """
     weighed = attribute.name in (config.class_weighted or (attribute.name,))
     kind = _WEIGHT_KINDS.get(config.class_weights) if weighed else None
     ratio = config.max_class_weight
     match attribute.kind:
         case "binary":
-            # The cut on the score does what softer weights would.
+            # For a binary attribute the threshold has the effect of these softer weights.
             if kind is None or kind == "root":
                 return BinaryLoss(config, None)
             return BinaryLoss(config, compute_pos_weight(counts, kind, max_ratio=ratio))
@@ -253,3 +255,4 @@ def build_attribute_loss(
         case "multiclass" | "identity":
             weights = None if kind is None else compute_class_weights(counts, kind, max_ratio=ratio)
             return ClassLoss(config, len(attribute.classes), weights)
+    assert_never(attribute.kind)

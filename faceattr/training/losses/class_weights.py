@@ -1,10 +1,10 @@
-"""Label counts, and the class weights that follow from them.
+"""Label counts, and class weights computed from them.
 
     balanced    w_c ~ 1 / n_c                                    sklearn's `balanced`
     effective   w_c ~ (1 - b) / (1 - b^n_c), b = 1 - 1 / N       Cui et al. 2019, class-balanced loss
-    root        w_c ~ 1 / sqrt(n_c)                              halfway to balanced, in the log
+    root        w_c ~ 1 / sqrt(n_c)                              halfway to balanced on the log scale
 
-Class weights have mean 1 over the labels, and are 0 for classes without any.
+Class weights have mean 1 over the labels, and are 0 for classes without labels.
 """
 
 from collections.abc import Mapping
@@ -15,33 +15,30 @@ from torch import Tensor
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import ConfigError
-from faceattr.models.heads import NUM_YEARS
 from faceattr.training.age import years_within
-from faceattr.training.targets import Targets
+from faceattr.training.targets import Targets, count_bins
 
 WeightKind = Literal["root", "balanced", "effective"]
 
 
 class LabelTotals:
-    """Adds up labels: exact ones count 1, soft ones their scores, coarse ones and age ranges are shared out evenly.
+    """Counts labels: exact ones as 1, soft ones by their scores; coarse ones and age ranges are spread evenly.
 
     Attributes:
-        counts: attribute name -> float64 [classes]; binary no and yes, age the 117 years.
+        counts: attribute name -> float64 [classes]: no and yes for binary, the 117 years for an age.
     """
 
     def __init__(self, attributes: AttributeSet) -> None:
         self._attributes = attributes
-        self.counts = {
-            each.name: torch.zeros(_num_counted(each), dtype=torch.float64) for each in attributes.attributes
-        }
+        self.counts = {each.name: torch.zeros(count_bins(each), dtype=torch.float64) for each in attributes.attributes}
 
     def add(self, targets: Mapping[str, Targets]) -> None:
-        """Counts a batch, which lies on the CPU."""
+        """Counts a batch, which must be on the CPU."""
         for attribute in self._attributes.attributes:
             self.counts[attribute.name] += _count(attribute, targets[attribute.name])
 
     def check(self) -> None:
-        """Raises ConfigError naming the attributes without any label, which cannot be learnt."""
+        """Raises ConfigError with the names of attributes without any label, which cannot be trained."""
         empty = [name for name, counts in self.counts.items() if not counts.sum() > 0]
         if empty:
             raise ConfigError(
@@ -49,16 +46,12 @@ class LabelTotals:
             )
 
 
-def _num_counted(attribute: Attribute) -> int:
-    return NUM_YEARS if attribute.kind == "age" else len(attribute.classes)
-
-
 def _count(attribute: Attribute, targets: Targets) -> Tensor:
-    shares = targets.value.new_zeros(len(targets), _num_counted(attribute), dtype=torch.float64)
+    shares = targets.value.new_zeros(len(targets), count_bins(attribute), dtype=torch.float64)
     if targets.coarse is not None:
         shares += _shared_evenly(targets.coarse)
     known = targets.known
-    if attribute.kind == "age":
+    if attribute.is_years:
         shares[known] = _shared_evenly(years_within(targets.value[known]))
     else:
         shares[known] = torch.nn.functional.one_hot(targets.value[known].long(), shares.shape[1]).double()
@@ -75,12 +68,12 @@ def _shared_evenly(possible: Tensor) -> Tensor:
 
 
 def compute_class_weights(counts: Tensor, kind: WeightKind, *, max_ratio: float = 100.0) -> Tensor:
-    """Weights of classes by their counts.
+    """Computes class weights from label counts.
 
     Args:
-        counts: [C], of which some are positive.
-        kind: see the module.
-        max_ratio: the rarest class weighs at most so much more than the most frequent one.
+        counts: [C], at least one positive.
+        kind: formula; see the module docstring.
+        max_ratio: largest allowed ratio of the rarest class's weight to the most frequent one's.
 
     Returns:
         float32 [C]; mean 1 over the labels.
@@ -103,9 +96,9 @@ def compute_class_weights(counts: Tensor, kind: WeightKind, *, max_ratio: float 
 
 
 def compute_pos_weight(counts: Tensor, kind: WeightKind = "balanced", *, max_ratio: float = 100.0) -> Tensor:
-    """How many times a yes counts as much as a no: float32 [], for counts [no, yes]. Balanced: no / yes.
+    """Returns the weight of a yes relative to a no, float32 [], for counts [no, yes]; if balanced, no / yes.
 
-    At most `max_ratio`, at least its inverse; 1 where one of the two is absent.
+    It is between 1 / `max_ratio` and `max_ratio`, and 1 if one label is absent.
     """
     if not (counts > 0).all():
         return torch.tensor(1.0)

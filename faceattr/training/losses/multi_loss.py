@@ -3,11 +3,11 @@
     loss_a = sum over ranks and rows of losses / sum over ranks and rows of weights / prior_a
     total  = label_weight * loss_main + aux_weight * sum of loss_aux,  each times its own factor
 
-prior_a brings unlike units together: that of an age in years is the variance of the ages, so that its loss starts at 1
-beside cross entropies of ln 2 to ln 10. Cross entropies are alike and have a prior of 1, unless --loss.normalised all.
+prior_a makes different units comparable: for an age in years it is the variance of the ages, so that this loss starts
+at 1, next to cross entropies of ln 2 to ln 10. Cross entropies have a prior of 1, unless --loss.normalised is all.
 
-The denominators do not depend on the model. They are added over the batches of a step and over ranks first, so that
-each rank gives its share of loss_a, and accumulated gradients, added over ranks, are those of one large batch.
+The denominators do not depend on the model. They are first summed over the batches of a step and over ranks, so that
+each rank computes its share of loss_a, and accumulated gradients, summed over ranks, equal those of one large batch.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,12 +25,12 @@ from faceattr.training.targets import Targets
 
 
 class MultiAttributeLoss(nn.Module):
-    """Loss of each attribute.
+    """Losses of all attributes.
 
     Attributes:
-        names: attributes in the order of all vectors [A].
-        loss_weights: float32 [A], what the losses are multiplied with in the total.
-        priors: float32 [A], what they are divided by.
+        names: attributes, in the order of all vectors [A].
+        loss_weights: float32 [A], factors of the losses in the total.
+        priors: float32 [A], divisors of the losses.
     """
 
     loss_weights: Tensor
@@ -39,24 +39,24 @@ class MultiAttributeLoss(nn.Module):
     def __init__(self, losses: Mapping[str, AttributeLoss], *, loss_weights: Tensor, priors: Tensor) -> None:
         super().__init__()
         self.names = tuple(losses)
-        # As with heads, a bare name could be one of nn.Module's own.
+        # As with heads, a bare attribute name could clash with one of nn.Module's own.
         self._losses = nn.ModuleDict({f"{name}_loss": loss for name, loss in losses.items()})
         self.register_buffer("loss_weights", loss_weights)
         self.register_buffer("priors", priors)
 
     def sum_weights(self, targets: Mapping[str, Targets]) -> Tensor:
-        """Denominators of one batch: float64 [A]. Sum them over the batches of a step and over ranks."""
+        """Returns one batch's denominators, float64 [A], to be summed over the batches of a step and over ranks."""
         return torch.stack([self.loss_of(name).weights(targets[name]).double().sum() for name in self.names])
 
     def forward(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets], denominators: Tensor) -> Tensor:
-        """This batch's share of each normalised loss; the sum over batches and ranks is the loss.
+        """Returns this batch's share of each normalised loss; the sum over batches and ranks is the loss.
 
-        An attribute without any label gives 0 with a gradient of 0, so that DDP finds every parameter in use.
+        An attribute without any label contributes 0 with a gradient of 0, so that DDP sees every parameter used.
 
         Args:
-            outputs: attribute name -> [n, outputs], of the model.
+            outputs: attribute name -> [n, outputs] from the model.
             targets: attribute name -> labels of the same rows.
-            denominators: [A], global `sum_weights`.
+            denominators: [A], `sum_weights` summed over all batches and ranks.
 
         Returns:
             float32 [A].
@@ -66,7 +66,7 @@ class MultiAttributeLoss(nn.Module):
         return sums / torch.where(divisors > 0, divisors, 1) / self.priors
 
     def loss_of(self, name: str) -> AttributeLoss:
-        """The loss of one attribute."""
+        """Returns the loss of one attribute."""
         loss = self._losses[f"{name}_loss"]
         assert isinstance(loss, AttributeLoss)
         return loss
@@ -75,13 +75,13 @@ class MultiAttributeLoss(nn.Module):
 def build_objective(
     attributes: AttributeSet, heads: Mapping[str, HeadConfig], config: LossConfig, counts: Mapping[str, Tensor]
 ) -> MultiAttributeLoss:
-    """The losses that a config describes.
+    """Builds the losses that a config describes.
 
     Args:
-        attributes: of the model.
-        heads: attribute name -> shape; tells how an age is given.
+        attributes: attributes of the model.
+        heads: attribute name -> head shape, which determines the form of an age output.
         config: settings.
-        counts: attribute name -> labels by class in the training data, from `LabelTotals`.
+        counts: attribute name -> number of training labels by class, from `LabelTotals`.
 
     Raises:
         ConfigError: the config names an attribute that the model does not have, all weights are 0, or an attribute
@@ -105,10 +105,10 @@ def build_objective(
 
 
 def compute_loss_weights(names: tuple[str, ...], config: LossConfig) -> Tensor:
-    """Loss weights float32 [A] by the config.
+    """Returns the configured loss weights, float32 [A].
 
     Raises:
-        ConfigError: the config names an attribute that is not among `names`, or nothing has a weight.
+        ConfigError: the config names an attribute that is not among `names`, or all weights are 0.
     """
     for key, named in (
         ("loss.main", [] if config.main is None else [config.main]),
@@ -134,15 +134,15 @@ def initialise_heads(
     *,
     names: Collection[str] | None = None,
 ) -> None:
-    """Sets the last bias of heads to what label counts alone predict, so that training starts near a loss of 1.
+    """Initialises the last bias of heads from label counts, so that training starts near a loss of 1.
 
-    Without it a head in years starts at 0, and a rare attribute at one half (Lin et al. 2017).
+    Otherwise an age head in years would start at 0, and a rare attribute at one half (Lin et al. 2017).
 
     Args:
-        model: whose heads they are.
-        objective: its losses.
-        counts: attribute name -> labels by class in the training data.
-        names: attributes with new heads; all by default.
+        model: model with the heads.
+        objective: losses of the model.
+        counts: attribute name -> number of training labels by class.
+        names: attributes with new heads; by default all.
     """
     for name in objective.names if names is None else names:
         last = [module for module in model.head(name).modules() if isinstance(module, nn.Linear)][-1]

@@ -1,11 +1,12 @@
-"""How the losses of the attributes become one: fixed weights, or learnt ones by torchjd.
+"""Combines the losses of the attributes into one: with fixed weights, or with weights learnt by torchjd.
 
     constant      sum w_a L_a
     uncertainty   sum exp(-s_a) w_a L_a / 2 + s_a / 2, s learnt with the model      Kendall et al. 2018
     dwa           weights from the ratio of the last two epochs' losses             Liu et al. 2019
-    famo          equal relative progress, by the losses after each step            Liu et al. 2023
+    famo          equal relative progress, from the losses after each step          Liu et al. 2023
 
-An attribute without a label in a step counts there with its last loss and no gradient: 0 would be the best of losses.
+An attribute without a label in a step keeps its last loss there, without a gradient, because 0 would look like a
+perfect loss.
 """
 
 from typing import Any
@@ -20,10 +21,10 @@ from faceattr.training.loop.ranks import Reduce
 
 
 class LossWeighting(nn.Module):
-    """Losses [A] to their total.
+    """Combines losses [A] into a total.
 
     Attributes:
-        needs_update: whether `update` wants the losses of the same batch after the optimizer's step.
+        needs_update: whether `update` needs the losses of the same batch after the optimizer's step.
     """
 
     loss_weights: Tensor
@@ -33,9 +34,9 @@ class LossWeighting(nn.Module):
     def __init__(self, config: LossConfig, loss_weights: Tensor) -> None:
         super().__init__()
         self.register_buffer("loss_weights", loss_weights.clone())
-        # Normalised losses start near 1.
+        # Initial value: normalised losses start near 1.
         self.register_buffer("last", torch.ones_like(loss_weights))
-        # Zero losses would break the logarithm of FAMO and the ratio of DWA.
+        # Zero losses would break FAMO's logarithm and DWA's ratio.
         self.register_buffer("_active", loss_weights.nonzero()[:, 0], persistent=False)
         num = len(self._active)
         match config.weighting:
@@ -50,19 +51,19 @@ class LossWeighting(nn.Module):
         self.needs_update = config.weighting == "famo"
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimizer learns along with the model."""
+        """Returns the parameters that the optimizer trains along with the model."""
         return list(self.scalarizer.parameters()) if isinstance(self.scalarizer, UW) else []
 
     def forward(self, shares: Tensor, present: Tensor, *, reduce: Reduce, world_size: int) -> Tensor:
-        """Total to call `backward` on.
+        """Returns the total on which to call `backward`.
 
-        DDP averages gradients over ranks, so a rank's share is multiplied with the number of ranks. Learnt weights have
-        to be the same everywhere: they see the losses added over ranks, with the gradient of this rank's share.
+        DDP averages gradients over ranks, so a rank's share is multiplied by the number of ranks. Learnt weights must
+        be equal on all ranks: they use the losses summed over ranks, with the gradient of this rank's share.
 
         Args:
             shares: float32 [A], this rank's share of each loss.
-            present: bool [A], whether any rank has a label; the same on all ranks.
-            reduce: sum over ranks.
+            present: bool [A], whether any rank has a label; equal on all ranks.
+            reduce: sums a tensor over ranks.
             world_size: number of ranks.
         """
         if self.scalarizer is None:
@@ -73,22 +74,22 @@ class LossWeighting(nn.Module):
         return self.scalarizer(((losses + gradient_only) * self.loss_weights)[self._active])
 
     def update(self, shares: Tensor, present: Tensor, *, reduce: Reduce) -> None:
-        """Tells FAMO this rank's shares [A] of the losses of the same batch after the step."""
+        """Passes FAMO this rank's shares [A] of the same batch's losses after the step."""
         if isinstance(self.scalarizer, FAMO):
             losses = self._fill(_reduced(shares, reduce), present)
             self.scalarizer.update((losses * self.loss_weights)[self._active])
 
     def end_epoch(self) -> None:
-        """Tells DWA that an epoch is over."""
+        """Tells DWA that an epoch has ended."""
         if isinstance(self.scalarizer, DWA):
             self.scalarizer.step()
 
     def _fill(self, losses: Tensor, present: Tensor) -> Tensor:
         return torch.where(present.to(losses.device), losses, self.last)
 
-    # torchjd keeps what DWA and FAMO remember in private fields and offers no state of them; a test resumes each.
+    # torchjd keeps the state of DWA and FAMO in private fields and offers no access to it; a test resumes both.
     def training_state(self) -> dict[str, Any]:
-        """Tensors and plain values, for `load_training_state`."""
+        """Returns tensors and plain values for `load_training_state`."""
         state: dict[str, Any] = {"module": {name: value.clone() for name, value in self.state_dict().items()}}
         match self.scalarizer:
             case DWA():
@@ -99,7 +100,7 @@ class LossWeighting(nn.Module):
         return state
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Goes on from the end of the epoch in which `training_state` was taken."""
+        """Restores a state from `training_state`, taken at the end of an epoch."""
         self.load_state_dict(state["module"])
         match self.scalarizer:
             case DWA():

@@ -1,4 +1,4 @@
-"""BLIP VQA checkpoints: load them.
+"""Loads BLIP VQA checkpoints.
 
 Nothing from a checkpoint is executed: weights are read from safetensors only, classes are fixed, and the tokenizer
 and the image processor are data.
@@ -16,24 +16,25 @@ from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering
 from faceattr.config import StorageConfig
 from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ModelError
-from faceattr.vqa.blip.inspect import check_folder, compute_weights_id, resolve_checkpoint, weight_files
+from faceattr.vqa.blip.inspect import check_folder, compute_weights_id, weight_files
 from faceattr.vqa.blip.preprocess import BlipPreprocessing
 from faceattr.vqa.blip.processor import load_preprocessing
+from faceattr.vqa.checkpoints import resolve_checkpoint
 
 
 @dataclass(frozen=True)
 class BlipCheckpoint:
-    """A loaded BLIP VQA model and what belongs to it.
+    """A loaded BLIP VQA model with its tokenizer and image processor.
 
     Attributes:
-        name: the model as it was asked for.
-        folder: where its files lie on this machine.
+        name: the model as requested.
+        folder: folder of its files on this machine.
         revision: commit hash if it came from the Hugging Face hub, else None.
         weights_id: SHA-256 over names and contents of all files that were read.
         model: `BlipForQuestionAnswering`, evaluation mode, float32, on the CPU.
         tokenizer: its BERT tokenizer.
         image_processor: its `BlipImageProcessor`.
-        preprocessing: what the image processor does, in numbers.
+        preprocessing: the image processor's operations, in numbers.
     """
 
     name: str
@@ -51,11 +52,11 @@ def load_blip(model: str, *, revision: str | None = None, storage: StorageConfig
 
     Args:
         model: see `resolve_checkpoint`.
-        revision: likewise.
-        storage: likewise.
+        revision: see `resolve_checkpoint`.
+        storage: see `resolve_checkpoint`.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, is no BLIP VQA checkpoint, or is incomplete.
+        ConfigError, ModelError: it cannot be found, is not a BLIP VQA checkpoint, or is incomplete.
     """
     folder = resolve_checkpoint(model, revision, storage=storage)
     blip = _load_model(folder, check_folder(folder))
@@ -79,7 +80,7 @@ def load_blip(model: str, *, revision: str | None = None, storage: StorageConfig
 
 
 def _load_model(folder: Path, config: dict[str, Any]) -> Any:
-    # Config and tensors are read here: by a folder's name transformers would follow whatever its files name.
+    # Config and tensors are read here: given a folder name, transformers would follow whatever its files name.
     try:
         tensors = {name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()}
         model, info = BlipForQuestionAnswering.from_pretrained(
@@ -91,18 +92,18 @@ def _load_model(folder: Path, config: dict[str, Any]) -> Any:
         )
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the weights cannot be loaded: {error}") from error
-    # Transformers fills what is missing with random numbers and only warns.
+    # Transformers fills missing tensors with random numbers and only warns.
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
             f"{folder}: {len(missing)} tensors of the model are not in the weights, {missing[0]!r} for one; "
-            "the checkpoint is incomplete or of another architecture"
+            "the checkpoint is incomplete or has another architecture"
         )
     return model.eval()
 
 
 def _load_tokenizer(folder: Path, text_config: Any) -> Any:
-    # Without these files transformers makes a tokenizer of five tokens and says nothing.
+    # Without these files transformers silently creates a tokenizer of five tokens.
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file():
         raise ModelError(f"{folder}: expected the tokenizer's tokenizer.json or vocab.txt, found neither")
     try:

@@ -1,7 +1,7 @@
-"""RGB pixels -> the square uint8 image that BLIP takes, bit for bit what the Hugging Face processor makes.
+"""RGB pixels -> the square uint8 image for BLIP, bit for bit equal to the Hugging Face processor's.
 
-Rescaling and normalisation are folded into the model (`faceattr.vqa.blip.vision`), so that images travel as uint8. This
-file is imported by every decoding worker and stays light; `faceattr.vqa.blip.processor` reads a checkpoint's settings.
+Rescaling and normalisation are folded into the model (`faceattr.vqa.blip.vision`), so images are transferred as uint8.
+Every decoding worker imports this file, so it stays light; `faceattr.vqa.blip.processor` reads a checkpoint's settings.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ import torch.nn.functional as F  # noqa: N812
 
 @dataclass(frozen=True)
 class BlipPreprocessing:
-    """How a checkpoint wants its images: resized to a square, then (x / 255 - mean) / std.
+    """Preprocessing of a checkpoint's images: resize to a square, then (x / 255 - mean) / std.
 
     Attributes:
         size_px: side S of the square.
         mean: per RGB channel, in units of x / 255.
-        std: likewise.
+        std: per RGB channel, in units of x / 255.
     """
 
     size_px: int
@@ -27,7 +27,7 @@ class BlipPreprocessing:
 
 
 def resize_rgb(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Antialiased bicubic resize in uint8, bit-equal to `BlipImageProcessor`; the aspect ratio is not kept.
+    """Resizes (antialiased bicubic, uint8), bit-equal to `BlipImageProcessor`; the aspect ratio is not kept.
 
     Args:
         image: uint8 [H, W, 3].
@@ -38,14 +38,14 @@ def resize_rgb(image: np.ndarray, size_px: int) -> np.ndarray:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected a uint8 image [H, W, 3], found {image.dtype} {list(image.shape)}")
-    # Arrays from Ray's object store are read-only, which torch cannot express.
+    # Arrays from Ray's object store are read-only, which torch does not support.
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)[None]
     resized = F.interpolate(pixels, size=(size_px, size_px), mode="bicubic", antialias=True)
     return resized[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def normalise(image: np.ndarray, preprocessing: BlipPreprocessing) -> np.ndarray:
-    """(x / 255 - mean) / std in float32; uint8 [..., 3] -> float32 [..., 3]."""
+    """Returns (x / 255 - mean) / std in float32; uint8 [..., 3] -> float32 [..., 3]."""
     mean = np.asarray(preprocessing.mean, dtype=np.float32)
     std = np.asarray(preprocessing.std, dtype=np.float32)
     return (image.astype(np.float32) / np.float32(255) - mean) / std

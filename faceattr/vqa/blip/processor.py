@@ -1,4 +1,4 @@
-"""A checkpoint's image processor: what it does is not guessed from its settings but asked from itself."""
+"""A checkpoint's image processor: its effect is tested, not inferred from its settings."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from faceattr.vqa.blip.preprocess import BlipPreprocessing, normalise, resize_rg
 
 
 def load_preprocessing(folder: Path) -> tuple[BlipPreprocessing, Any]:
-    """The preprocessing of a checkpoint, and its `BlipImageProcessor`.
+    """Returns the preprocessing of a checkpoint, and its `BlipImageProcessor`.
 
     Raises:
         ModelError: the processor cannot be loaded, or does something that `resize_rgb` and `normalise` do not.
@@ -35,7 +35,7 @@ def _read_settings(folder: Path, processor: Any) -> BlipPreprocessing:
 
 
 def _check_against(processor: Any, preprocessing: BlipPreprocessing, folder: Path) -> None:
-    """Puts one noisy, oblong image through the processor and through `faceattr.vqa.blip.preprocess`."""
+    """Compares the processor with `faceattr.vqa.blip.preprocess` on one noisy, oblong image."""
     image = np.random.default_rng(0).integers(0, 256, size=(37, 53, 3), dtype=np.uint8)
     theirs = processor(images=[image], return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
     ours = normalise(resize_rgb(image, preprocessing.size_px), preprocessing).transpose(2, 0, 1)

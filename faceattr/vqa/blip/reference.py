@@ -1,7 +1,7 @@
-"""HfScorer: the plain way through the Hugging Face modules, obviously right and slow (`--engine hf`).
+"""HfScorer: the plain path through the Hugging Face modules, obviously correct and slow (`--engine hf`).
 
-One question at a time, unpadded, and one answer at a time by teacher forcing. Every other engine is measured against
-it. Padding would change the numbers: this version of `BlipTextLayer` drops the cross-attention mask.
+It scores one question at a time, unpadded, and one answer at a time by teacher forcing. Every other engine is compared
+with it. Padding would change the numbers: this version of `BlipTextLayer` drops the cross-attention mask.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class HfScorer:
 
     Attributes:
         image_size_px: side S of the square images that `score` takes.
-        answer_slices: per question its columns in the scores.
+        answer_slices: columns of each question in the scores.
         device: where the model runs.
         dtype: float32.
     """
@@ -39,7 +39,7 @@ class HfScorer:
         question_start: QuestionStart = "cls",
         batch_size: int = 8,
     ) -> None:
-        """Args as those of `BlipScorer`."""
+        """Arguments as in `BlipScorer`."""
         self.device = resolve_device(device)
         self.image_size_px = checkpoint.preprocessing.size_px
         self.answer_slices = compute_answer_slices(questions)

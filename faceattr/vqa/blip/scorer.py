@@ -1,4 +1,4 @@
-"""BlipScorer: exact scores of many questions about an image for hardly more than the price of one.
+"""BlipScorer: exact scores of many questions about an image at little more than the cost of one.
 
     uint8 images -> vision tower, once per image (`vision.py`)
                  -> all questions packed in one sequence (`sequence.py`), encoded against image keys and values that
@@ -6,7 +6,7 @@
                  -> all answers of all questions as token trees, decoded in one pass
                  -> log p(answer | question, image), whole answers with their [SEP]
 
-The numbers are those of asking each question alone through the Hugging Face modules (`reference.py`).
+The numbers are the same as when each question is asked alone through the Hugging Face modules (`reference.py`).
 """
 
 import logging
@@ -37,9 +37,9 @@ class BlipScorer:
 
     Attributes:
         image_size_px: side S of the square images that `score` takes.
-        answer_slices: per question its columns in the scores.
+        answer_slices: columns of each question in the scores.
         device: where the model runs.
-        dtype: its precision; logarithms are always taken in float32.
+        dtype: the model's precision; logarithms are always taken in float32.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class BlipScorer:
         batch_size: int | None = None,
         max_pack_tokens: int = MAX_PACK_TOKENS,
     ) -> None:
-        """Tokenises, packs and places the model.
+        """Tokenises the questions, packs them, and moves the model to the device.
 
         Args:
             checkpoint: from `load_blip`; it stays on the CPU and unchanged.
             questions: at least one.
             device: `auto`, `cpu`, `cuda` or `cuda:<index>`.
             dtype: None for float16 on a GPU and float32 elsewhere.
-            question_start: `cls` as the Hugging Face port, `enc` as the original BLIP.
+            question_start: `cls` as in the Hugging Face port, `enc` as in the original BLIP.
             batch_size: images per forward pass, None for 64 on a GPU and 8 elsewhere; halved when memory runs out.
-            max_pack_tokens: longest packed sequence; more questions are cut into several.
+            max_pack_tokens: longest packed sequence; more questions are divided into several.
 
         Raises:
             ConfigError: a question, an answer or the device cannot be used.
@@ -98,7 +98,7 @@ class BlipScorer:
         return self._batcher.batch_size
 
     def score(self, images: np.ndarray) -> np.ndarray:
-        """Log-likelihoods of all answers.
+        """Computes log-likelihoods of all answers.
 
         Args:
             images: uint8 [n, S, S, 3], RGB, from `resize_rgb`.
@@ -107,7 +107,7 @@ class BlipScorer:
             float32 [n, total answers], natural logarithms, always finite.
 
         Raises:
-            ModelError: the model gives numbers that are not finite, or one image does not fit into memory.
+            ModelError: the model computes non-finite numbers, or one image does not fit into memory.
         """
         check_images(images, self.image_size_px)
         if len(images) == 0:
@@ -116,7 +116,7 @@ class BlipScorer:
 
     @torch.inference_mode()
     def _forward(self, images: np.ndarray) -> np.ndarray:
-        # Arrays from Ray's object store are read-only, which torch cannot express.
+        # Arrays from Ray's object store are read-only, which torch does not support.
         pixels = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)
         scores = self._network(pixels)
         overflown = ~scores.isfinite().all(dim=1)
@@ -125,7 +125,7 @@ class BlipScorer:
         return scores.cpu().numpy()
 
     def _score_exactly(self, pixels: Tensor) -> Tensor:
-        """Scores in float32, for images on which half precision overflowed."""
+        """Computes scores in float32, for images on which half precision overflowed."""
         if self.dtype != torch.float32:
             _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(pixels))
             if self._exact_network is None:
@@ -147,7 +147,7 @@ class _Network:
     ) -> None:
         model = checkpoint.model
         projection = model.vision_model.embeddings.patch_embedding
-        # Folded from the float32 weights and only then rounded.
+        # Folded in float32 and rounded only afterwards.
         weight, bias = fold_normalisation(
             projection.weight.detach(),
             projection.bias.detach(),

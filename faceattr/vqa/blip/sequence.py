@@ -1,12 +1,12 @@
 """Packed text: all questions of a run in one sequence, all their answers in one tree of tokens.
 
-Questions stand one behind the other, positions start again at 0 with each, and a token sees its own question only.
-The answers of a question hang from its own [DEC]; shared beginnings are shared nodes. A node sees the nodes above it
-and the tokens of its own question, its position is its depth, and its logits say how likely each next token is. So
+Questions follow one another, positions start again at 0 with each one, and a token attends only to its own question.
+The answers of a question form a tree below its own [DEC]; common prefixes share nodes. A node attends to its ancestors
+and to the tokens of its own question, its position is its depth, and its logits predict the next token. So
 
     log p(answer | question, image) = sum over its tokens t, [SEP] included, of log p(t | the node above t)
 
-comes out of one encoder and one decoder pass without any padding, equal to asking each question alone.
+results from one encoder and one decoder pass without any padding, equal to asking each question alone.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +18,11 @@ from torch import Tensor
 from faceattr.vqa.blip.tokens import TokenizedQuestion
 
 MAX_PACK_TOKENS = 256
-"""Tokens of a pack. Attention inside a pack is quadratic and mostly masked, so that longer packs only waste work."""
+"""Tokens per pack. Attention inside a pack is quadratic and mostly masked, so longer packs only waste work."""
 
 UNSEEN = -30_000.0
-"""Added to the attention score of a token that must not be seen: its weight underflows to exactly 0, and the number
-is finite in every dtype, so that no kernel meets `inf - inf`."""
+"""Added to the attention score of a masked token: its weight underflows to exactly 0, and the number is finite in every
+dtype, so that no kernel computes `inf - inf`."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class PackedText:
 
     Attributes:
         question_ids: int64 [Q], token ids of all questions.
-        question_positions: int64 [Q], position inside the own question.
-        question_mask: float [Q, Q], 0 where the row sees the column, else `UNSEEN`.
+        question_positions: int64 [Q], position inside the token's question.
+        question_mask: float [Q, Q], 0 where the row attends to the column, else `UNSEEN`.
         node_ids: int64 [N], token id of each tree node; [DEC] for roots.
         node_positions: int64 [N], depth.
-        node_mask: float [N, N], a node sees itself and its ancestors.
-        node_question_mask: float [N, Q], a node sees the tokens of its question.
-        answer_nodes: int64 [A, T], node whose logits predict the token; 0 behind the answer's end.
-        answer_tokens: int64 [A, T], the token; 0 behind the answer's end.
+        node_mask: float [N, N], a node attends to itself and its ancestors.
+        node_question_mask: float [N, Q], a node attends to the tokens of its question.
+        answer_nodes: int64 [A, T], node whose logits predict the token; 0 after the answer's end.
+        answer_tokens: int64 [A, T], the token; 0 after the answer's end.
         answer_lengths: int64 [A], tokens of the answer, [SEP] included.
     """
 
@@ -54,7 +54,7 @@ class PackedText:
     answer_lengths: Tensor
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "PackedText":
-        """The same pack on `device`, its masks in `dtype`."""
+        """Returns the same pack on `device`, with masks in `dtype`."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return PackedText(
             **{name: t.to(device, dtype if t.is_floating_point() else t.dtype) for name, t in tensors.items()}
@@ -64,10 +64,10 @@ class PackedText:
 def plan_packs(
     questions: Iterable[TokenizedQuestion], *, max_tokens: int = MAX_PACK_TOKENS
 ) -> list[list[TokenizedQuestion]]:
-    """Questions in order, cut into packs of at most `max_tokens` question tokens and as many tree nodes.
+    """Divides questions, in order, into packs of at most `max_tokens` question tokens and as many tree nodes.
 
-    A question with more answers than fit is asked again in the next pack with the remaining ones. Only a question or
-    an answer that is longer than `max_tokens` by itself makes a longer pack.
+    A question with more answers than fit is repeated in the next pack with the remaining ones. Only a question or an
+    answer that is itself longer than `max_tokens` makes a longer pack.
     """
     packs: list[list[TokenizedQuestion]] = []
     room = 0
@@ -83,7 +83,7 @@ def plan_packs(
 
 
 def pack(questions: Sequence[TokenizedQuestion], *, dec_token_id: int) -> PackedText:
-    """The layout of one pack, on the CPU in float32.
+    """Lays out one pack, on the CPU in float32.
 
     Args:
         questions: one pack of `plan_packs`.
@@ -116,11 +116,11 @@ def pack(questions: Sequence[TokenizedQuestion], *, dec_token_id: int) -> Packed
 
 
 class _Tree:
-    """Nodes of all answer trees of a pack; parents stand before their children.
+    """Nodes of all answer trees of a pack; parents precede their children.
 
     Attributes:
-        ids, depths, parents, owners: per node; the parent of a root is the root itself.
-        answer_paths: per answer (node, token) pairs: the token that this node has to predict.
+        ids, depths, parents, owners: one entry per node; the parent of a root is the root itself.
+        answer_paths: one list of (node, token) pairs per answer: the token that the node has to predict.
     """
 
     def __init__(self) -> None:
@@ -167,7 +167,7 @@ def _count_nodes(answers: Sequence[tuple[int, ...]]) -> int:
 
 
 def _ancestry(parents: Sequence[int]) -> Tensor:
-    """[N, N], true where the column is the row or above it."""
+    """Returns bool [N, N], true where the column is the row or one of its ancestors."""
     sees = torch.eye(len(parents), dtype=torch.bool)
     for node, parent in enumerate(parents):
         sees[node] |= sees[parent]

@@ -1,8 +1,8 @@
 """BLIP's question encoder and answer decoder over packed text, with the checkpoint's own layers.
 
-The encoder is walked layer by layer with all packs side by side, so that each layer projects the image tokens to keys
-and values once, however many questions are asked, and only one layer's projections are alive. The decoder
-never sees the image: its cross-attention reads the encoded questions.
+The encoder runs layer by layer over all packs, so that each layer projects the image tokens to keys and values once,
+however many questions are asked, and only one layer's projections are in memory. The decoder does not use the image:
+its cross-attention reads the encoded questions.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from faceattr.vqa.blip.sequence import PackedText
 
 
 class _KeyValue(NamedTuple):
-    """Keys and values, [n, heads, tokens, head width] each."""
+    """Keys and values, each [n, heads, tokens, head width]."""
 
     key: Tensor
     value: Tensor
 
 
 class TextScorer:
-    """Answer log-likelihoods from image tokens."""
+    """Computes answer log-likelihoods from image tokens."""
 
     def __init__(self, encoder: Any, decoder: Any, packs: Sequence[PackedText]) -> None:
         """Args: a `BlipTextModel`, a `BlipTextLMHeadModel`, and the packs on their device with masks in their dtype."""
@@ -40,7 +40,7 @@ class TextScorer:
         return torch.cat(scores, dim=1)
 
     def _encode_questions(self, image_tokens: Tensor) -> list[Tensor]:
-        """Per pack the states of its question tokens [n, Q, D]."""
+        """Returns the states of each pack's question tokens, [n, Q, D]."""
         n = len(image_tokens)
         states = [
             _embed(self._encoder.embeddings, pack.question_ids, pack.question_positions, n) for pack in self._packs
@@ -62,7 +62,7 @@ class TextScorer:
             states = _run_layer(
                 layer, states, self_mask=pack.node_mask, cross=question, cross_mask=pack.node_question_mask
             )
-        # Every node predicts something, so the vocabulary is not projected to in vain. Half precision ends here.
+        # Every node predicts a token, so the projection to the vocabulary is needed for all. Half precision ends here.
         logits = self._decoder.cls(states).float()
         log_norm = logits.logsumexp(dim=-1)
         token_scores = logits[:, pack.answer_nodes, pack.answer_tokens] - log_norm[:, pack.answer_nodes]

@@ -1,7 +1,7 @@
-"""Questions and answers as token ids, refused where the model could not take them at their word.
+"""Questions and answers as token ids; texts that the model would not see as written are refused.
 
 question  [CLS] is there a hat ? [SEP]      ([ENC] instead of [CLS] with question_start="enc")
-answer          yes [SEP]                   (the decoder starts from [DEC] by itself)
+answer          yes [SEP]                   (the decoder itself starts from [DEC])
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class TokenizedQuestion:
 
     Attributes:
         token_ids: the question with its first token and the final [SEP].
-        answers: per answer its token ids and the final [SEP]; never empty, all different.
+        answers: token ids of each answer with the final [SEP]; never empty, all different.
     """
 
     token_ids: tuple[int, ...]
@@ -28,7 +28,7 @@ class TokenizedQuestion:
 
 
 def compute_answer_slices(questions: Sequence[VqaQuestion]) -> tuple[slice, ...]:
-    """Columns of a score matrix per question: the answers of question 0 first, then those of question 1."""
+    """Returns the columns of each question in a score matrix: answers of question 0 first, then question 1, ..."""
     slices, start = [], 0
     for question in questions:
         slices.append(slice(start, start + len(question.answers)))
@@ -39,17 +39,17 @@ def compute_answer_slices(questions: Sequence[VqaQuestion]) -> tuple[slice, ...]
 def tokenize_questions(
     tokenizer: Any, questions: Sequence[VqaQuestion], *, question_start: QuestionStart, max_positions: int
 ) -> list[TokenizedQuestion]:
-    """Token ids of questions and answers.
+    """Converts questions and answers to token ids.
 
     Args:
         tokenizer: the checkpoint's BERT tokenizer.
         questions: at least one.
-        question_start: `cls` keeps the tokenizer's [CLS] in front, as the Hugging Face port was published; `enc` puts
-            [ENC] there, as the original BLIP code does.
+        question_start: `cls` keeps the tokenizer's [CLS] as first token, as the published Hugging Face port does; `enc`
+            replaces it by [ENC], as the original BLIP code does.
         max_positions: number of position embeddings of the text model.
 
     Raises:
-        ConfigError: a question or answer that is empty, too long, unknown to the vocabulary, or an answer twice.
+        ConfigError: a question or answer is empty, too long or unknown to the vocabulary, or an answer is given twice.
     """
     if not questions:
         raise ConfigError("expected at least one question, found none")

@@ -1,8 +1,8 @@
 """BLIP's vision tower on uint8 pixels: the checkpoint's own layers around fused attention.
 
-The processor's (x / 255 - mean) / std is linear, and so is the patch projection that follows, so the first is folded
-into the second. Pixels enter as (x - 128) / 64, which half precision holds exactly and which is centred, so that
-the folded weights are of ordinary size and nothing cancels.
+The processor's (x / 255 - mean) / std is linear, and so is the patch projection after it, so the former is folded into
+the latter. Pixels enter as (x - 128) / 64, which half precision represents exactly and which is centred, so that the
+folded weights have ordinary sizes and nothing cancels.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ PIXEL_SCALE = 64.0
 def fold_normalisation(
     weight: Tensor, bias: Tensor, *, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    """Patch projection that takes (x - 128) / 64 of raw pixels x instead of normalised ones.
+    """Returns the patch projection for (x - 128) / 64 of raw pixels x instead of normalised pixels.
 
     Args:
         weight: float [D, 3, P, P], the checkpoint's convolution.
         bias: float [D].
         mean: per RGB channel, in units of x / 255.
-        std: likewise.
+        std: per RGB channel, in units of x / 255.
 
     Returns:
         float32 [D, P * P * 3], inputs ordered row, column, channel as in an RGB array, and float32 [D].
@@ -39,7 +39,7 @@ def fold_normalisation(
 
 
 class VisionTower:
-    """Image tokens of uint8 images, as `BlipVisionModel` gives them for the processor's output.
+    """Computes image tokens of uint8 images, as `BlipVisionModel` does from the processor's output.
 
     Attributes:
         patch_px: side of a patch.
@@ -47,7 +47,7 @@ class VisionTower:
     """
 
     def __init__(self, model: Any, *, patch_weight: Tensor, patch_bias: Tensor) -> None:
-        """Args: `model` a `BlipVisionModel`; the folded patch projection on the model's device, in its dtype."""
+        """Args: `model`, a `BlipVisionModel`; the folded patch projection on the model's device, in its dtype."""
         self._model = model
         self._weight = patch_weight
         self._bias = patch_bias
@@ -64,7 +64,7 @@ class VisionTower:
 
     def _embed(self, images: Tensor) -> Tensor:
         n, grid, patch = len(images), self.grid, self.patch_px
-        # A border that fills no patch is not seen, as in the convolution.
+        # A border that is smaller than a patch is ignored, as in the convolution.
         used = images[:, : grid * patch, : grid * patch]
         patches = used.reshape(n, grid, patch, grid, patch, 3).transpose(2, 3).reshape(n, grid * grid, -1)
         pixels = (patches.to(self._weight.dtype) - PIXEL_CENTRE) / PIXEL_SCALE

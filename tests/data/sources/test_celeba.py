@@ -1,4 +1,4 @@
-"""CelebA: the official text, truncated and CSV variants, identities, official split, rules, seed 002's JSON."""
+"""CelebA: the official text, truncated and CSV variants, identities, official split, rules, the CelebA JSON."""
 
 import json
 

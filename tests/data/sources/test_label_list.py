@@ -1,4 +1,4 @@
-"""Seed 000's lists in every layout, and written back in the layout in which they came."""
+"""Label lists in every layout, and written back in the layout in which they came."""
 
 import pytest
 

@@ -22,7 +22,7 @@ _FAIRFACE_HEADER = ("file", "age", "gender", "race", "service_test")
 
 
 def write_label_list(tables: Iterable[pa.Table], path: Path, *, layout: ListLayout) -> None:
-    """Writes labels in the layout of the list that came in (`label_list.detect_layout`), as seed 000's test_labels.txt.
+    """Writes labels in the layout of the list that came in (`label_list.detect_layout`), as test_labels.txt.
 
     For labels alone, the rows must come in string order of their keys.
 
@@ -51,14 +51,14 @@ def _write_row(file: TextIO, writer: Any, layout: ListLayout, cells: list[str]) 
 
 
 def write_labeled_data(tables: Iterable[pa.Table], path: Path, *, attributes: Iterable[str]) -> None:
-    """Writes seed 000's labeled_data.csv: `image_path`, then the attributes."""
+    """Writes labeled_data.csv: `image_path`, then the attributes."""
     names = tuple(attributes)
     layout = ListLayout(delimiter=",", header=("image_path", *names), columns=("image", *names), no="0")
     write_label_list(tables, path, layout=layout)
 
 
 def write_celeba_json(tables: Iterable[pa.Table], path: Path) -> None:
-    """Writes seed 002's JSON, `{"000001": ["1","0","0","1"]}`: Eyeglasses, Mustache, Beard, Hat.
+    """Writes the CelebA JSON, `{"000001": ["1","0","0","1"]}`: Eyeglasses, Mustache, Beard, Hat.
 
     Keys are file names without `.jpg`; another ending stays, so that it can be read back.
 

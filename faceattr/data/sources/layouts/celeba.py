@@ -1,14 +1,12 @@
-"""CelebA: `list_attr_celeba.txt` and its variants, with identities and the official split where they are there.
+"""CelebA: `list_attr_celeba.txt` and its variants, with identities and the official split if they exist.
 
     202599                                    a count, which may be missing or wrong
     5_o_Clock_Shadow Arched_Eyebrows ...      names
-    000001.jpg -1 1 ...                       -1 or 0 is no; white space or commas between
+    000001.jpg -1 1 ...                       -1 or 0 is no; separated by white space or commas
 
-CSV copies begin with `image_id,5_o_Clock_Shadow,...`. Seed 002's JSON, `{"000001": ["1","0","0","1"]}`, holds
-Eyeglasses, Mustache, Beard, Hat. Attribute names are CelebA's in lower case (`five_o_clock_shadow`); besides there are
-rules over them (`CELEBA_RULES`) in our words, and `identity` where identity_CelebA.txt is there.
-
-Seed 002's JSON: `{"000001": ["1","0","0","1"]}`, in the order Eyeglasses, Mustache, Beard, Hat.
+CSV copies start with `image_id,5_o_Clock_Shadow,...`. The CelebA JSON, `{"000001": ["1","0","0","1"]}`, contains
+Eyeglasses, Mustache, Beard, Hat, in this order. Attribute names are CelebA's in lower case (`five_o_clock_shadow`). In
+addition there are rules over them (`CELEBA_RULES`) with our names, and `identity` if identity_CelebA.txt exists.
 """
 
 import json
@@ -50,9 +48,9 @@ _SPLITS = {"0": "train", "1": "val", "2": "test"}
 _IMAGE_COLUMNS = frozenset(["image_id", "image", "filename", "file", "image_path"])
 _EXPECTED = "a count line, a line of attribute names, then '000001.jpg -1 1 ...' or the same as CSV"
 
-# Our words as rules over CelebA's. Facial hair is what No_Beard denies, and what may grow without a beard: stubble
-# (5_o_Clock_Shadow), Goatee, Mustache, Sideburns. `hat` and `glasses` are mere renamings, so that one head can learn
-# from several sources.
+# Our names as rules over CelebA's. Facial hair is what No_Beard denies, and what can grow without a beard: stubble
+# (5_o_Clock_Shadow), Goatee, Mustache, Sideburns. `hat` and `glasses` are only renamed, so that one head can learn from
+# several sources.
 _HAIR = "not no_beard or mustache or goatee or sideburns or five_o_clock_shadow"
 CELEBA_RULES: dict[str, str] = {
     "beard": "not no_beard",
@@ -64,10 +62,10 @@ CELEBA_RULES: dict[str, str] = {
 
 
 def open_celeba(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
-    """Opens a CelebA folder; see the module. `files` names another attribute list, or seed 002's JSON.
+    """Opens a CelebA folder; see the module. `files` names another attribute list, or the CelebA JSON.
 
     Raises:
-        ConfigError: no list, or one in another layout.
+        ConfigError: there is no list, or it has another layout.
     """
     store, images = find_image_root(root, storage, options.image_folder, usual=_USUAL_FOLDERS)
     files = find_files(store, options.files, USUAL_FILES)
@@ -106,12 +104,12 @@ def open_celeba(root: str, options: SourceOptions, storage: StorageConfig) -> So
 
 
 def split_cells(line: str) -> list[str]:
-    """Cells of a line of any CelebA file: white space, commas or both stand between."""
+    """Splits a line of any CelebA file into cells at white space, commas or both."""
     return re.split(r"[,\s]+", line)
 
 
 def _read_cells(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
-    """Rows with their cells as `value`: of a CSV strictly, without pandas' index; else as `split_cells` gives them."""
+    """Yields rows with their cells as `value`: a CSV read strictly, without pandas' index; else by `split_cells`."""
     head = [row.text for row in islice(read_lines(uri, storage), 2)]
     delimiter = next((mark for mark in ",;" if any(mark in text for text in head)), None)
     if delimiter is None or not any(text.lstrip('"' + delimiter)[:1].isalpha() for text in head):
@@ -133,7 +131,7 @@ def _rules_over(names: tuple[str, ...]) -> tuple[DerivedAttribute, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Header:
-    """What stands above the rows: the count if there is one, the names, and the number of the last line read."""
+    """What precedes the rows: the count, if any, the names, and the number of the last line read."""
 
     count: int | None
     names: tuple[str, ...]
@@ -158,7 +156,7 @@ def _read_header(uri: str, storage: StorageConfig) -> _Header:
 
 
 def _read_rows(uri: str, storage: StorageConfig, rejects: Rejects) -> Iterator[FoundRow]:
-    """Rows; `value` is the image name and the values."""
+    """Yields rows; `value` is the image name and the values."""
     header = _read_header(uri, storage)
     num_rows = 0
     for row in _read_cells(uri, storage):
@@ -171,7 +169,7 @@ def _read_rows(uri: str, storage: StorageConfig, rejects: Rejects) -> Iterator[F
 
 @dataclass(frozen=True, kw_only=True)
 class _SideFiles:
-    """Identities and official split. Each is held as one dictionary by image name."""
+    """Identities and official split, each kept in memory as a dictionary by image name."""
 
     identities: str | None
     splits: str | None
@@ -203,7 +201,7 @@ class _SideFiles:
 
 
 class _Parser:
-    """Rows to labels; joins identities and splits by image name."""
+    """Parses rows to labels; joins identities and splits by image name."""
 
     def __init__(
         self,
@@ -217,7 +215,7 @@ class _Parser:
     ) -> None:
         self._images = images
         self._names = names
-        # A rule parses its text whenever it is asked for its inputs or evaluated; few combinations of inputs occur.
+        # A rule parses its text each time its inputs are read or it is evaluated; few combinations of inputs occur.
         self._rules = [(rule, rule.inputs) for rule in rules]
         self._decided: dict[tuple[str, tuple[int | None, ...]], int | None] = {}
         self._identities = side.read_identities(rejects)
@@ -251,26 +249,26 @@ class _Parser:
 
 
 JSON_ATTRIBUTES = ("eyeglasses", "mustache", "beard", "hat")
-_EXPECTED = 'an object such as {"000001": ["1","0","0","1"]}: Eyeglasses, Mustache, Beard, Hat'
+_EXPECTED_JSON = 'an object such as {"000001": ["1","0","0","1"]}: Eyeglasses, Mustache, Beard, Hat'
 
 
 def read_celeba_json(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
-    """Entries; `value` is the image name and the values. The whole file is held. Entries are counted as lines are.
+    """Yields entries; `value` is the image name and the values. The whole file is in memory. Entries count as lines.
 
     Raises:
-        ConfigError: not JSON, or no object of lists.
+        ConfigError: the file is not JSON, or not an object of lists.
     """
     with table_file(uri, storage) as file:
         data = file.read()
     try:
-        # Pairs, not a dict: a name that stands twice must not vanish here.
+        # Pairs, not a dict, so that a repeated name is not lost here.
         entries = json.loads(data, object_pairs_hook=list)
     except json.JSONDecodeError as error:
-        raise layout_error(uri, error.lineno, found=f"no JSON ({error.msg})", expected=_EXPECTED) from error
+        raise layout_error(uri, error.lineno, found=f"no JSON ({error.msg})", expected=_EXPECTED_JSON) from error
     except UnicodeDecodeError as error:
-        raise layout_error(uri, None, found="bytes that are not UTF-8", expected=_EXPECTED) from error
+        raise layout_error(uri, None, found="bytes that are not UTF-8", expected=_EXPECTED_JSON) from error
     if not isinstance(entries, list) or not data.lstrip().startswith(b"{"):
-        raise layout_error(uri, 1, found=f"a JSON {type(entries).__name__}", expected=_EXPECTED)
+        raise layout_error(uri, 1, found=f"a JSON {type(entries).__name__}", expected=_EXPECTED_JSON)
     for number, (name, values) in enumerate(entries, start=1):
         cells = [text_of(value) for value in values] if isinstance(values, list) else []
         image = name if "." in name else f"{name}.jpg"

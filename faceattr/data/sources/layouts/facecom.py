@@ -1,11 +1,11 @@
 """FaceCom: gender and identity, as `annotations.json` or as folders.
 
     annotations.json   [{"filename": "a.jpg", "gender": "Male"|"Female", "person_id": ...}, ...]
-                       with the images beside it or in images/
+                       with the images in the same folder or in images/
     Task_A/{train,val}/{male,female}/*.jpg
     Task_B/{train,val}/<person>/*.jpg, with <person>/distortion/*.jpg
 
-A root may be one task's folder or hold both. Persons are the groups and, as `identity`, the classes, in number order
+A root may be one task's folder or contain both. Persons are the groups and, as `identity`, the classes, in number order
 if all are numbers, else in text order. The folders `train` and `val` are the official split.
 """
 
@@ -47,7 +47,7 @@ def open_facecom(root: str, options: SourceOptions, storage: StorageConfig) -> S
     """Opens a FaceCom folder; see the module.
 
     Raises:
-        ConfigError: neither layout is there, or the JSON is in another one.
+        ConfigError: neither layout exists, or the JSON has another layout.
     """
     store, images = find_image_root(root, storage, options.image_folder)
     files = find_files(store, options.files, USUAL_FILES)
@@ -68,7 +68,7 @@ def open_facecom(root: str, options: SourceOptions, storage: StorageConfig) -> S
             return {**images.columns(value), **_parse_folders(value)}
         return {**images.columns(_file_name(value)), **_parse_entry(value)}
 
-    # One pass for the class list: the persons are held, the images are not.
+    # One pass for the class list: the persons are kept in memory, the images are not.
     rows = list(_seen(parse_rows(found_rows(Rejects()), parse, Rejects())))
     people = identity_classes({name for name, _ in rows if name is not None})
     available: dict[str, Attribute] = {}
@@ -76,7 +76,7 @@ def open_facecom(root: str, options: SourceOptions, storage: StorageConfig) -> S
         available["gender"] = FACE_ATTRIBUTES["gender"]
     if people:
         available["identity"] = Attribute(name="identity", kind="identity", classes=people)
-    # With nothing usable the definition does not matter: the first rows are refused below, with a reason.
+    # Without usable rows the definition does not matter: the first rows are refused below, with a reason.
     attributes = select_attributes(
         available or {"gender": FACE_ATTRIBUTES["gender"]},
         options.attributes,
@@ -96,12 +96,12 @@ def open_facecom(root: str, options: SourceOptions, storage: StorageConfig) -> S
 
 
 def _seen(rows: Iterator[LabelRow]) -> set[tuple[str | None, bool]]:
-    """(person, whether gender is known) of all rows, each pair once."""
+    """Returns the distinct pairs (person, whether gender is known) of all rows."""
     return {(row.get("group"), row.get("gender") is not None) for row in rows}
 
 
 def _read_annotations(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
-    """Entries of the JSON; the whole file is held. Entries are counted as lines are."""
+    """Yields entries of the JSON; the whole file is in memory. Entries are counted as lines are."""
     with table_file(uri, storage) as file:
         data = file.read()
     try:

@@ -1,11 +1,11 @@
-"""FairFace: `file,age,gender,race[,service_test]`, one CSV a split, and the damaged copies of it that go round.
+"""FairFace: `file,age,gender,race[,service_test]`, one CSV per split, and damaged copies of it in circulation.
 
     file,age,gender,race,service_test
     train/1.jpg,50-59,Male,East Asian,True
 
-Undone, and counted as repairs: ages that a spreadsheet made dates (`03-Sep` is 3-9, `Oct-19` is 10-19), prefixes in
-front of `train/` or `val/`, and `70+` for `more than 70`. An empty cell is unknown. Attributes are those of
-`face_classes.py`: age_group, gender and race by default, age and race_group when asked for.
+Undone, and counted as repairs: ages that a spreadsheet turned into dates (`03-Sep` is 3-9, `Oct-19` is 10-19), prefixes
+before `train/` or `val/`, and `70+` for `more than 70`. An empty cell is unknown. Attributes, defined in
+`face_classes.py`: age_group, gender and race by default, age and race_group on request.
 """
 
 import re
@@ -45,7 +45,7 @@ COLUMNS = ("file", "age", "gender", "race")
 _EXPECTED = "the header file,age,gender,race[,service_test] and rows such as train/1.jpg,50-59,Male,East Asian,True"
 _USUAL_FOLDERS = ("fairface-img-margin025-trainval", "fairface-img-margin125-trainval")
 _SPLIT_PATH = re.compile(r"(?:^|/)((train|val)/[^/]+)$")
-# What spreadsheets of either date order make of 3-9 and 10-19 (0-2 has no month 0 and stays).
+# What spreadsheets of either date order make of 3-9 and 10-19 (0-2 would be month 0 and stays unchanged).
 _DATES = {"3-9": ("3-sep", "sep-3", "9-mar", "mar-9"), "10-19": ("oct-19", "19-oct")}
 _DAMAGED_AGES = {date: age for age, dates in _DATES.items() for date in dates}
 _OPEN_AGES = frozenset(["70+", ">70", "morethan70", "more than 70+"])
@@ -55,7 +55,7 @@ def open_fairface(root: str, options: SourceOptions, storage: StorageConfig) -> 
     """Opens a FairFace folder; see the module.
 
     Raises:
-        ConfigError: no label file, or one in another layout.
+        ConfigError: there is no label file, or it has another layout.
     """
     store, images = find_image_root(root, storage, options.image_folder, usual=_USUAL_FOLDERS)
     files = find_files(store, options.files, USUAL_FILES)
@@ -83,7 +83,7 @@ def _sorted_classes(class_order: str) -> dict[str, Attribute]:
 
 
 def _read_file(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
-    """Rows of one CSV; `value` is the cells by column name."""
+    """Yields the rows of one CSV; `value` is the cells by column name."""
     delimiter = sniff_delimiter(uri, storage)
     rows = read_csv(uri, storage, delimiter=delimiter)
     header = next(rows, None)
@@ -98,16 +98,16 @@ def _read_file(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
 
 
 class _Parser:
-    """Rows to labels in the class order of the chosen attributes."""
+    """Parses rows to labels in the class order of the chosen attributes."""
 
     def __init__(self, images: ImageRoot, attributes: AttributeSet, rejects: Rejects) -> None:
         self._images = images
         self._rejects = rejects
-        # From the natural index to the index in the order asked for.
+        # From the natural index to the index in the requested order.
         self._order = {
             attribute.name: [attribute.classes.index(name) for name in FACE_ATTRIBUTES[attribute.name].classes]
             for attribute in attributes.attributes
-            if attribute.kind == "multiclass"
+            if attribute.has_classes
         }
 
     def parse(self, value: tuple[list[str], list[str]]) -> LabelRow:

@@ -1,10 +1,10 @@
-"""Seed 000's lists: an image and its labels a line, in every form in which they go round.
+"""Label lists: an image and its labels per line, in every form in circulation.
 
-    train/1.jpg 1               path and label, by white space, comma or tab; the attribute is `label`
+    train/1.jpg 1               path and label, separated by white space, comma or tab; the attribute is `label`
     image_path,hat,...,label    with a header: every other column is a binary attribute (labeled_data.csv)
-    1                           labels alone: line n belongs to the n-th image in string order of the keys
+    1                           only labels: line n belongs to the n-th image in string order of the keys
 
-Values are 1, 0, -1 (no), true, false, yes, no; an empty cell is unknown. Columns named `split` and `group` are taken
+Values are 1, 0, -1 (no), true, false, yes, no; an empty cell is unknown. Columns named `split` and `group` are used
 as such.
 """
 
@@ -47,12 +47,12 @@ _MARKS: tuple[Delimiter, ...] = (",", ";", "\t")
 
 @dataclass(frozen=True, kw_only=True)
 class ListLayout:
-    """How a list is laid out, so that predictions can be written in the same form.
+    """The layout of a list, so that predictions can be written in the same form.
 
     Attributes:
-        delimiter: between path and label; empty where there are labels alone.
-        header: the names of the header, as they stand; empty without one.
-        columns: what each cell is: `image`, `split`, `group`, an attribute, or the index of pandas, which says nothing.
+        delimiter: separator of path and label; empty if there are only labels.
+        header: the unchanged names of the header; empty without one.
+        columns: meaning of each cell: `image`, `split`, `group`, an attribute, or pandas' index, which is ignored.
         no: how a no is written, `0` or `-1`.
     """
 
@@ -68,10 +68,10 @@ class ListLayout:
 
 
 def detect_layout(uri: str, storage: StorageConfig) -> ListLayout:
-    """Looks at the first rows of a list.
+    """Detects the layout from the first rows of a list.
 
     Raises:
-        ConfigError: they are in no layout of the module's.
+        ConfigError: they have none of the module's layouts.
     """
     lines = list(islice(read_lines(uri, storage), _SNIFF_ROWS))
     if not lines:
@@ -100,7 +100,7 @@ def detect_layout(uri: str, storage: StorageConfig) -> ListLayout:
 
 
 def _cells(line: str, delimiter: Delimiter) -> list[str]:
-    # White space may stand inside a path, but not behind it.
+    # White space may occur inside a path, but not after it.
     return line.rsplit(None, 1) if delimiter == " " else [cell.strip().strip('"') for cell in line.split(delimiter)]
 
 
@@ -116,10 +116,10 @@ def _name_columns(header: list[str]) -> tuple[str, ...]:
 
 
 def open_label_list(root: str, options: SourceOptions, storage: StorageConfig) -> SourceLabels:
-    """Opens a list of seed 000; see the module.
+    """Opens a label list; see the module.
 
     Raises:
-        ConfigError: no list, one in another layout, or labels alone whose number is not that of the images.
+        ConfigError: there is no list, it has another layout, or it has only labels, and not as many as images.
     """
     store, images = find_image_root(root, storage, options.image_folder)
     files = find_files(store, options.files, USUAL_FILES)
@@ -144,7 +144,7 @@ def open_label_list(root: str, options: SourceOptions, storage: StorageConfig) -
 def _rows(
     uri: str, storage: StorageConfig, layout: ListLayout, list_images: Callable[[], Iterator[str]]
 ) -> Iterator[FoundRow]:
-    """Rows of a list; `value` is the list of cells."""
+    """Yields the rows of a list; `value` is the list of cells."""
     if layout.delimiter in (",", ";", "\t"):
         yield from islice(read_csv(uri, storage, delimiter=layout.delimiter), bool(layout.header), None)
         return
@@ -153,7 +153,8 @@ def _rows(
         for line in lines:
             yield replace(line, value=line.value.rsplit(None, 1))
         return
-    # The order is part of the layout here, so all keys are held and sorted; a README that is none would shift them all.
+    # The order is part of the layout, so all keys are sorted in memory; a non-image such as a README would shift them
+    # all.
     keys = sorted(filter(is_image_name, list_images()))
     number = 0
     for number, line in enumerate(lines, start=1):

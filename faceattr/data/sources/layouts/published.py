@@ -1,19 +1,17 @@
 """A published label or prediction run as a source: labels, soft scores, masses; rows without an image are rejects.
 
-The run's derived attributes are plain binary attributes here, without scores. Scores of binary attributes are moved so
-that 0.5 is the threshold by which the run made its labels; see `recentre_scores`. Carried manifest columns `split` and
-`group` are taken as such.
+The run's derived attributes are plain binary attributes here, without scores. Carried manifest columns `split` and
+`group` are used as such.
 
-A teacher's scores on the scale on which 0.5 is its threshold.
-
-A question with `threshold: 0.2` says yes from 0.2 on. All that learns from scores (soft losses and their confidence
-weights, label smoothing, class weights, hard labels beside soft ones, runs with other thresholds) takes 0.5 for the
-point between no and yes, so scores are moved there once, where a run of labels becomes a source:
+Scores of binary attributes are moved to the scale on which 0.5 is the threshold of the run (the teacher). A question
+with `threshold: 0.2` says yes from 0.2 on. Everything that learns from scores (soft losses and their confidence
+weights, label smoothing, class weights, hard labels together with soft ones, runs with other thresholds) takes 0.5 as
+the boundary between no and yes, so scores are moved once, where a label run becomes a source (`recentre_scores`):
 
     logit(moved) = logit(score) - logit(threshold)
 
-which is Bayes' rule for prior odds changed by (1 - threshold) / threshold (Elkan 2001, The Foundations of
-Cost-Sensitive Learning, theorem 2). The order of the scores, 0 and 1 stay as they are.
+This is Bayes' rule for prior odds changed by (1 - threshold) / threshold (Elkan 2001, The Foundations of
+Cost-Sensitive Learning, theorem 2). The order of the scores, and the values 0 and 1, stay unchanged.
 """
 
 from bisect import bisect_right
@@ -43,13 +41,13 @@ def open_labels(root: str, options: SourceOptions, storage: StorageConfig) -> So
     """Opens the run folder of a label run; see the module.
 
     Raises:
-        ConfigError: no published label run is there.
+        ConfigError: there is no published label run.
     """
     return read_label_run(open_store(root, storage), options, verify=storage.verify)
 
 
 def read_label_run(store: Store, options: SourceOptions | None = None, *, verify: bool = True) -> SourceLabels:
-    """The label run in a store; see `open_labels`. `verify`: see `read_published`."""
+    """Reads the label run in a store; see `open_labels`. `verify`: see `read_published`."""
     options = options or SourceOptions()
     record = read_record(store)
     if record is None or record.kind not in ("label", "prediction"):
@@ -58,14 +56,14 @@ def read_label_run(store: Store, options: SourceOptions | None = None, *, verify
         raise ConfigError(f"{store.uri}: the label run is not published yet; run its command again to finish it")
     available, asked = read_run_attributes(record), scored_attributes(record)
     attributes = select_attributes(available, options.attributes, default=available, where=store.uri)
-    with_score = {name for name, each in asked.items() if each.kind in ("binary", "multiclass")}
+    with_score = {name for name, each in asked.items() if each.has_class_scores}
     scored = frozenset(with_score) & set(attributes.names)
     schema = source_schema(attributes, scored)
     decisions = {name: each for name, each in read_decisions(record).items() if name in attributes.names}
     cuts = {
         f"{name}_score": (name, each.threshold)
         for name, each in decisions.items()
-        if attributes[name].kind == "binary" and each.threshold != DEFAULT_THRESHOLD
+        if attributes[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
     }
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
 
@@ -108,7 +106,7 @@ def _column(table: pa.Table, field: pa.Field, source_rows: "_SourceRows") -> pa.
     if field.name == "source_row":
         return source_rows.of(table["row"].to_numpy())
     years = field.name.removesuffix("_low").removesuffix("_high")
-    if years != field.name and years in table.column_names:  # an age as predicted: it counts as that year
+    if years != field.name and years in table.column_names:  # a predicted age counts as its completed year
         low = pc.floor(pc.max_element_wise(pc.min_element_wise(table[years], AGE_LIMIT - 1), 0.0))
         return (low if field.name.endswith("_low") else pc.add(low, 1.0)).cast(field.type)
     if field.name not in table.column_names:
@@ -117,7 +115,7 @@ def _column(table: pa.Table, field: pa.Field, source_rows: "_SourceRows") -> pa.
 
 
 class _SourceRows:
-    """Rows inside packed Parquet files, which only the plan knows. Holds one part: label files come in row order."""
+    """Rows inside packed Parquet files, which only the plan has. Keeps one part: label files come in row order."""
 
     def __init__(self, store: Store, record: RunRecord) -> None:
         self._store = store
@@ -125,7 +123,7 @@ class _SourceRows:
         self._held: tuple[PlanPart, np.ndarray] | None = None
 
     def of(self, rows: np.ndarray) -> pa.Array:
-        """`source_row` of plan rows that lie in one part, int64 [n]; null for images that are objects of their own."""
+        """Returns `source_row` of plan rows in one part, int64 [n]; null for images that are separate objects."""
         if not self._parts or not len(rows):
             return pa.nulls(len(rows), pa.int64())
         part = self._parts[bisect_right([each.first_row for each in self._parts], int(rows[0])) - 1]
@@ -138,19 +136,19 @@ _BELOW = np.nextafter(np.float32(DEFAULT_THRESHOLD), np.float32(0))
 
 
 def recentre_scores(scores: pa.ChunkedArray, labels: pa.ChunkedArray, threshold: float) -> pa.Array:
-    """Scores of which a yes has at least 0.5 and a no less, float32 [n]; null where there was none.
+    """Returns scores that are at least 0.5 for a yes and less for a no, float32 [n]; null where there was none.
 
     Args:
         scores: float32 [n] P(yes) in [0, 1], or null.
-        labels: int [n], 0 or 1 by the threshold; null where the teacher abstained or nothing is known.
-        threshold: in [0, 1]; a score from here on is a yes.
+        labels: int [n], 0 or 1 by the threshold; null if the teacher abstained or the label is unknown.
+        threshold: in [0, 1]; a score of at least this value is a yes.
     """
     score = scores.cast(pa.float64()).fill_null(0.0).to_numpy()
     label = labels.cast(pa.int8()).fill_null(-1).to_numpy()
     yes, no = score * (1 - threshold), (1 - score) * threshold
-    # Both are 0 for a score of 0 at the threshold 0, and 1 at 1: it is reached.
+    # Both are 0 for score 0 at threshold 0, and for score 1 at threshold 1; the threshold is reached, so this is a yes.
     moved = np.divide(yes, yes + no, out=np.ones_like(yes), where=yes + no > 0).astype(np.float32)
-    # A score close to the threshold stays on its side of it, whatever rounding does.
+    # A score close to the threshold stays on its side, whatever rounding does.
     moved = np.where(label == 1, np.maximum(moved, np.float32(DEFAULT_THRESHOLD)), moved)
     moved = np.where(label == 0, np.minimum(moved, _BELOW), moved)
     return pa.array(moved, pa.float32(), mask=scores.is_null().to_numpy(zero_copy_only=False))

@@ -1,11 +1,11 @@
 """A plain CSV or Parquet file with a column mapping. Each entry of `columns` is `name=column` or `name=column:kind`:
 
-    image=path                  the image; without it a column named image_path, image_id, file ... is looked for
-    split=part  group=person    taken as they stand (both optional); splits must be train, val or test
+    image=path                  the image; default: a column named image_path, image_id, file ...
+    split=part  group=person    used as they are (both optional); splits must be train, val or test
     hat=wearing_hat             a binary attribute: 1, 0, -1 (no), true, false, yes, no
     race=Race:White|Black|Asian a multiclass attribute; values are class names, `White|Asian` is a coarse label
     age=years:age               25, 20-29 (both ends included) or 70+
-    person=name:identity        an identity; also the group, if no column is given for that
+    person=name:identity        an identity; also the group, if no column is given for the group
     hat_score=p_hat:score       P(yes) of the binary attribute `hat`
 
 Without `columns`, every column that is not the image, split or group is a binary attribute. Empty cells are unknown.
@@ -13,13 +13,13 @@ Without `columns`, every column that is not the image, split or group is a binar
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from faceattr.attributes import Attribute
+from faceattr.attributes import Attribute, AttributeKind
 from faceattr.config import StorageConfig
 from faceattr.data.formats.text_tables import is_index_name, read_header, sniff_delimiter, table_file
 from faceattr.data.label_columns import LabelRow, class_label, source_schema
@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 USUAL_FILES = ("labels.csv", "labels.parquet", "labels.tsv", "labels.csv.gz", "labels.tsv.gz")
 _PLAIN = ("split", "group")
 _KINDS = ("binary", "age", "identity", "score")
+# Classes that an entry does not list; classes of identities are read from the table.
+_CLASSES = {"binary": ("no", "yes")}
 _ENTRY = re.compile(r"(?P<name>[^=]+)=(?P<column>.+?)(?::(?P<kind>[^:]*))?")
 _BATCH_ROWS = 8_192
 
@@ -62,9 +64,9 @@ class MappedColumn:
 
     Attributes:
         name: `image`, `split`, `group`, an attribute, or `<attribute>_score`.
-        column: in the file.
+        column: name of the column in the file.
         kind: `binary`, `multiclass`, `age`, `identity` or `score`.
-        classes: of a multiclass attribute.
+        classes: classes of a multiclass attribute.
     """
 
     name: str
@@ -72,9 +74,14 @@ class MappedColumn:
     kind: str = "binary"
     classes: tuple[str, ...] = ()
 
+    @property
+    def is_score(self) -> bool:
+        """Whether the column contains scores of another column's attribute."""
+        return self.kind == "score"
+
 
 def parse_mapping(entry: str) -> MappedColumn:
-    """An entry of `columns`, such as `race=Race:White|Black|Asian`. Raises ConfigError if it is not one."""
+    """Parses an entry of `columns`, such as `race=Race:White|Black|Asian`. Raises ConfigError if it is not one."""
     match = _ENTRY.fullmatch(entry.strip())
     if match is None:
         raise ConfigError(f"columns: {entry!r}: expected name=column or name=column:kind")
@@ -92,7 +99,7 @@ def open_table(root: str, options: SourceOptions, storage: StorageConfig) -> Sou
     """Opens a CSV or Parquet file by a mapping; see the module.
 
     Raises:
-        ConfigError: no file, no such column, or no row that fits the mapping.
+        ConfigError: there is no file, no such column, or no row that fits the mapping.
     """
     store, images = find_image_root(root, storage, options.image_folder)
     files = find_files(store, options.files, USUAL_FILES)[: len(options.files) or 1]
@@ -104,8 +111,7 @@ def open_table(root: str, options: SourceOptions, storage: StorageConfig) -> Sou
         for uri in files:
             yield from _read_rows(uri, storage, mapping)
 
-    people = {each.name: _distinct(found_rows(), each.column) for each in mapping if each.kind == "identity"}
-    available = {each.name: _attribute(each, people) for each in mapping if _is_attribute(each)}
+    available = {each.name: _attribute(each, found_rows) for each in mapping if _is_attribute(each)}
     if not available:
         raise ConfigError(f"{files[0]}: the mapping names no attribute; add entries such as hat=column to `columns`")
     attributes = select_attributes(available, options.attributes, default=available, where=files[0])
@@ -133,30 +139,28 @@ def open_table(root: str, options: SourceOptions, storage: StorageConfig) -> Sou
 
 
 def _image_name(value: Any) -> str:
-    """As it stands: a file's name may begin or end with a space."""
+    """Returns the unchanged name: a file's name may start or end with a space."""
     return value if isinstance(value, str) else text_of(value)
 
 
 def _is_attribute(each: MappedColumn) -> bool:
-    return each.name not in ("image", *_PLAIN) and each.kind != "score"
+    return each.name not in ("image", *_PLAIN) and not each.is_score
 
 
 def _scored_names(mapping: tuple[MappedColumn, ...], available: Mapping[str, Attribute]) -> set[str]:
-    names = {each.name.removesuffix("_score") for each in mapping if each.kind == "score"}
+    names = {each.name.removesuffix("_score") for each in mapping if each.is_score}
     for name in names:
-        if name not in available or available[name].kind != "binary":
+        if name not in available or not available[name].is_yes_no:
             raise ConfigError(f"columns: {name}_score: there is no binary attribute {name!r}")
     return names
 
 
-def _attribute(each: MappedColumn, people: Mapping[str, set[str]]) -> Attribute:
-    if each.kind == "identity":
-        return Attribute(name=each.name, kind="identity", classes=identity_classes(people[each.name]))
-    if each.kind == "age":
-        return Attribute(name=each.name, kind="age", classes=())
-    if each.kind == "multiclass":
-        return Attribute(name=each.name, kind="multiclass", classes=each.classes)
-    return Attribute(name=each.name)
+def _attribute(each: MappedColumn, found_rows: Callable[[], Iterator[FoundRow]]) -> Attribute:
+    kind = cast(AttributeKind, each.kind)
+    attribute = Attribute(name=each.name, kind=kind, classes=each.classes or _CLASSES.get(each.kind, ()))
+    if attribute.is_person:
+        return replace(attribute, classes=identity_classes(_distinct(found_rows(), each.column)))
+    return attribute
 
 
 def _distinct(rows: Iterator[FoundRow], column: str) -> set[str]:
@@ -167,7 +171,7 @@ def _distinct(rows: Iterator[FoundRow], column: str) -> set[str]:
 def _resolve_mapping(
     entries: tuple[str, ...], files: tuple[str, ...], storage: StorageConfig
 ) -> tuple[MappedColumn, ...]:
-    """The mapping with an entry for the image, checked against the columns of every file."""
+    """Returns the mapping with an entry for the image, checked against the columns of every file."""
     mapping = [parse_mapping(entry) for entry in entries]
     header = _column_names(files[0], storage)
     if not any(each.name == "image" for each in mapping):
@@ -207,7 +211,7 @@ def _column_names(uri: str, storage: StorageConfig) -> list[str]:
 
 
 def _read_rows(uri: str, storage: StorageConfig, mapping: tuple[MappedColumn, ...]) -> Iterator[FoundRow]:
-    """Rows; `value` is the cells by column name. Of a Parquet file, rows are counted as lines are."""
+    """Yields rows; `value` is the cells by column name. Rows of a Parquet file are counted as lines are."""
     if not _is_parquet(uri):
         yield from _read_csv_rows(uri, storage)
         return
@@ -223,21 +227,22 @@ def _read_csv_rows(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
     rows = read_csv(uri, storage, delimiter=sniff_delimiter(uri, storage))
     names = [cell.strip() for cell in next(rows).value]
     for row in rows:
-        # A row of another length keeps its text only, and is rejected.
+        # A row of another length keeps only its text, and is rejected.
         cells = dict(zip(names, row.value, strict=True)) if len(row.value) == len(names) else {}
         yield FoundRow(where=row.where, line=row.line, text=row.text, value=cells)
 
 
 class _Parser:
-    """Cells by column name to labels."""
+    """Parses cells by column name to labels."""
 
     def __init__(self, mapping: tuple[MappedColumn, ...], available: Mapping[str, Attribute]) -> None:
         self._mapping = tuple(each for each in mapping if each.name != "image")
         self.image = next(each.column for each in mapping if each.name == "image")
+        self._available = available
         self._index = {
             name: {text: index for index, text in enumerate(attribute.classes)}
             for name, attribute in available.items()
-            if attribute.kind in ("multiclass", "identity")
+            if not attribute.is_yes_no
         }
 
     def parse(self, cells: Mapping[str, Any]) -> LabelRow:
@@ -245,17 +250,18 @@ class _Parser:
         person = None
         for each in self._mapping:
             text = text_of(cells[each.column])
+            attribute = self._available.get(each.name)
             if each.name in _PLAIN:
                 row[each.name] = None if is_unknown(text) else text
-            elif each.kind == "binary":
-                row[each.name] = parse_binary(text, each.name)
-            elif each.kind == "age":
-                row |= parse_age(text, each.name)
-            elif each.kind == "score":
+            elif attribute is None:
                 row[each.name] = parse_score(text, each.name)
+            elif attribute.is_yes_no:
+                row[each.name] = parse_binary(text, each.name)
+            elif attribute.is_years:
+                row |= parse_age(text, each.name)
             elif not is_unknown(text):
-                row |= self._classes(each.name, text, split=each.kind == "multiclass")
-                person = text if each.kind == "identity" else person
+                row |= self._classes(each.name, text, split=attribute.can_be_coarse)
+                person = text if attribute.is_person else person
         row.setdefault("group", person)
         return row
 

@@ -2,9 +2,9 @@
 
     25_0_2_20170116174525125.jpg.chip.jpg       25 years, Male, Asian
 
-Gender 0 Male, 1 Female; race 0 White, 1 Black, 2 Asian, 3 Indian, 4 Others. Names with missing parts, which the data
-set has a few of, are rejected: which part is missing cannot be known. Attributes are those of `face_classes.py`: age,
-gender and race_group by default; age_group and race (with masks) when asked for.
+Gender 0 Male, 1 Female; race 0 White, 1 Black, 2 Asian, 3 Indian, 4 Others. Names with missing parts, of which the data
+set has a few, are rejected, since the missing part is unknown. Attributes, defined in `face_classes.py`: age, gender
+and race_group by default; age_group and race (with masks) on request.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def open_utkface(root: str, options: SourceOptions, storage: StorageConfig) -> S
     """Opens a folder of UTKFace images, at any depth; see the module.
 
     Raises:
-        ConfigError: no image name is in the layout.
+        ConfigError: no image name has the layout.
     """
     store, images = find_image_root(root, storage, options.image_folder)
     attributes = select_attributes(FACE_ATTRIBUTES, options.attributes, default=DEFAULT_ATTRIBUTES, where="utkface")
@@ -54,10 +54,10 @@ def open_utkface(root: str, options: SourceOptions, storage: StorageConfig) -> S
 
 
 def parse_name(key: str) -> LabelRow:
-    """Labels of one image by its name.
+    """Parses the labels of one image from its name.
 
     Raises:
-        BadRow: a part is missing, or holds a value that the layout does not have.
+        BadRow: a part is missing, or has a value that the layout does not define.
     """
     stem = key.rpartition("/")[2].partition(".")[0]
     parts = stem.split("_")

@@ -1,4 +1,4 @@
-"""Making a scorer in the process that will use it, and proving it before it is used."""
+"""Builds a scorer in the process that will use it, and tests it before use."""
 
 import torch
 
@@ -26,22 +26,22 @@ def build_scorer(
     on_gpu: bool,
     storage: StorageConfig,
 ) -> Scorer:
-    """Loads the checkpoint and, for the packed engine, proves it against the plain path on two images.
+    """Loads the checkpoint and, for the packed engine, compares it with the plain path on two images.
 
     Args:
-        model: hub id, local folder, object-storage folder or `tiny`.
+        model: hub id, local folder, folder in object storage or `tiny`.
         revision: commit of a hub checkpoint.
-        weights_id: what the driver found; another one here is refused.
-        questions: what is asked.
+        weights_id: weights hash that the driver found; other weights are refused here.
+        questions: the questions to ask.
         engine: `packed` or `hf`.
         question_start: `cls` or `enc`.
-        batch_size: images in a forward pass.
+        batch_size: images per forward pass.
         threads: CPU threads to compute with.
         on_gpu: whether Ray gave this process a GPU, or a share of one.
         storage: how object storage is reached.
 
     Raises:
-        ModelError: the checkpoint cannot be loaded, is another one, or gives wrong numbers.
+        ModelError: the checkpoint cannot be loaded, has other weights, or computes wrong numbers.
     """
     torch.set_num_threads(threads)
     checkpoint = load_blip(model, revision=revision, storage=storage)

@@ -1,0 +1,89 @@
+"""Checkpoints of visual question answering models: where one is, and what a driver needs to know about it."""
+
+import importlib.resources
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faceattr.config import StorageConfig
+from faceattr.data.model_folders import locate_folder, refuse_revision
+from faceattr.errors import ModelError
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What a driver needs to know about a checkpoint without loading it.
+
+    Attributes:
+        model_type: from config.json; it selects the engine (`faceattr.vqa.engines`).
+        revision: commit hash if it came from the Hugging Face hub, else None.
+        weights_id: SHA-256 over names and contents of all files that are read from the checkpoint.
+        size_px: side of the square images that the model takes.
+    """
+
+    model_type: str
+    revision: str | None
+    weights_id: str
+    size_px: int
+
+
+CHECKPOINT_CONFIG = "config.json"
+TINY_MODEL = "tiny"
+"""Name of the small checkpoint inside the package, trained on drawn faces."""
+
+
+# All files that are read from a checkpoint; the same files are downloaded and covered by `weights_id`.
+CHECKPOINT_FILES = (
+    CHECKPOINT_CONFIG,
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+)
+
+
+_OFFLINE_REMEDY = (
+    "Download it on a machine with network access and give the folder, point HF_HOME at a cache that holds it, or use "
+    f"`{TINY_MODEL}` for a dry run."
+)
+
+
+def resolve_checkpoint(model: str, revision: str | None = None, *, storage: StorageConfig | None = None) -> Path:
+    """Returns the local folder of a checkpoint, downloaded first if necessary.
+
+    Args:
+        model: `tiny`, a local folder, a Hugging Face hub id, or a URI such as `s3://bucket/folder`.
+        revision: branch, tag or commit hash; for hub ids only.
+        storage: how object storage is reached, if the model is a URI.
+
+    Raises:
+        ConfigError, ModelError: there is no such model, or it cannot be reached.
+    """
+    if model == TINY_MODEL:
+        refuse_revision(model, revision)
+        return Path(str(importlib.resources.files("faceattr"))) / "demo" / "assets" / "tiny-blip"
+    return locate_folder(model, patterns=CHECKPOINT_FILES, revision=revision, storage=storage, remedy=_OFFLINE_REMEDY)
+
+
+def read_checkpoint_config(folder: Path) -> dict[str, Any]:
+    """Reads the folder's config.json without changes.
+
+    Raises:
+        ModelError: there is none, or it is not a JSON object.
+    """
+    path = folder / CHECKPOINT_CONFIG
+    if not path.is_file():
+        raise ModelError(f"{folder}: expected a checkpoint folder, found no {CHECKPOINT_CONFIG} in it")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(config).__name__}")
+    return config

@@ -1,0 +1,69 @@
+"""The families of models that can label: one row per `model_type` of config.json.
+
+To add a family, add a folder next to `blip/` and a row in `ENGINES`. Functions are given by name, so that a driver,
+which only sends them to its workers, imports neither torch nor transformers.
+"""
+
+import pkgutil
+from dataclasses import dataclass
+
+from faceattr.config import StorageConfig
+from faceattr.errors import ModelError
+from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_checkpoint_config, resolve_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How a family of models is inspected, fed and built.
+
+    Attributes:
+        example: hub id of a model of the family, for error texts.
+        inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights.
+        resize: `module:function`, decoded pixels uint8 [H, W, 3] and side in pixels -> uint8 [S, S, 3].
+        build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it.
+        packages: distributions whose version can change a score.
+    """
+
+    example: str
+    inspect: str
+    resize: str
+    build: str
+    packages: tuple[str, ...]
+
+
+ENGINES = {
+    "blip": Engine(
+        example="Salesforce/blip-vqa-base",
+        inspect="faceattr.vqa.blip.inspect:inspect_folder",
+        resize="faceattr.vqa.blip.preprocess:resize_rgb",
+        build="faceattr.vqa.blip.build:build_scorer",
+        packages=("torch", "transformers", "tokenizers", "pillow", "simplejpeg"),
+    ),
+}
+"""`model_type` of config.json -> its engine."""
+
+
+def inspect_checkpoint(
+    model: str, *, revision: str | None = None, storage: StorageConfig | None = None
+) -> CheckpointFacts:
+    """Finds and checks a checkpoint, without loading its weights.
+
+    Args:
+        model: as in `resolve_checkpoint`.
+        revision: branch, tag or commit hash; for hub ids only.
+        storage: how object storage is reached, if the model is a URI.
+
+    Raises:
+        ConfigError, ModelError: it cannot be found, or no engine supports it.
+    """
+    folder = resolve_checkpoint(model, revision, storage=storage)
+    config = read_checkpoint_config(folder)
+    engine = ENGINES.get(str(config.get("model_type")))
+    if engine is None:
+        known = ", ".join(f"{name} ({each.example})" for name, each in ENGINES.items())
+        raise ModelError(
+            f"{folder / CHECKPOINT_CONFIG}: expected a model of one of the families {known}, found "
+            f"model_type={config.get('model_type')!r} architectures={config.get('architectures')}"
+        )
+    facts: CheckpointFacts = pkgutil.resolve_name(engine.inspect)(folder)
+    return facts

@@ -1,0 +1,91 @@
+"""The examples run as they stand, offline, on drawn faces."""
+
+import csv
+import json
+import os
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from faceattr.cli import parse_config
+from faceattr.config import PackConfig
+from faceattr.demo.faces import write_faces
+from faceattr.vqa.question_files import load_question_set
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+# One small actor, so that decoding has a core of its own.
+SMALL_ACTOR = ["--workers.max-actors", "1", "--ray.no-dashboard"]
+
+
+def run_script(name: str, *arguments: object, cwd: Path) -> str:
+    """Output of a shell script of `examples/`, run from another folder with the tests' own python and faceattr."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
+    finished = subprocess.run(
+        command, cwd=cwd, env=environment, check=False, capture_output=True, text=True, timeout=500
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
+
+
+def test_every_example_is_run_by_a_test_of_this_file():
+    names = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
+    assert names == {"label_folder.sh", "my_questions.yaml", "own_source.py", "train_on_own_table.sh"}
+    assert all(os.access(EXAMPLES / name, os.X_OK) for name in names if not name.endswith(".yaml"))
+
+
+def test_the_questions_are_read():
+    found = load_question_set(str(EXAMPLES / "my_questions.yaml"))
+    assert found.attributes.names == ("hat", "glasses", "hair_color")
+    assert [rule.name for rule in found.derived] == ["covered"]
+    assert found.asked[0].inverted == (False, True)
+
+
+def test_labels_of_ones_own_become_a_table_that_pack_reads(tmp_path, capsys):
+    entries = [
+        {"file": "a.jpg", "tags": ["hat"], "age": "20-29", "person": "p1"},
+        {"file": "b.jpg", "tags": [], "age": "31"},
+        {"file": "c.jpg", "tags": ["glasses", "hat"], "age": "old"},
+    ]
+    (tmp_path / "annotations.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    example = runpy.run_path(str(EXAMPLES / "own_source.py"))
+    assert example["main"]([str(tmp_path / "annotations.jsonl"), str(tmp_path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "2 images, attributes hat (binary), glasses (binary), age (age)"
+    assert shown[1].startswith("rejected 1 rows: ")
+    command = shlex.split(shown[-1])
+    config = parse_config(PackConfig, command[2:])
+    assert config.source_options.columns == example["COLUMNS"]
+    assert example["main"]([]) == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_folder_is_labelled(tmp_path):
+    truth = list(csv.DictReader(write_faces(tmp_path / "photos", 24, 5_000_000).open()))
+    shown = run_script("label_folder.sh", "photos", "labels", "tiny", *SMALL_ACTOR, cwd=tmp_path)
+    assert "state      published" in shown
+    rows = {row["image_path"]: row for row in csv.DictReader((tmp_path / "labels.csv").open())}
+    assert len(rows) == 24
+    assert {"hat", "hat_score", "glasses", "hair_color_score_black", "covered"} <= set(rows["face-00000.jpg"])
+    right = sum(rows[face["image_path"]]["hat"] == face["hat"] for face in truth)
+    assert right >= 21
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_table_is_learnt(tmp_path):
+    truth = write_faces(tmp_path / "own", 120, 6_000_000)
+    shutil.move(truth, tmp_path / "own" / "labels.csv")
+    small = "--model.backbone resnet10t --model.no-pretrained --model.image-size 32 --optim.epochs 1 --ray.no-dashboard"
+    shown = run_script("train_on_own_table.sh", "own", "out", *small.split(), cwd=tmp_path)
+    assert "look at out/eval/report.html" in shown
+    for left in ("model/model.safetensors", "eval/report.html", "eval/MODEL_CARD.md", "model.onnx", "model.json"):
+        assert (tmp_path / "out" / left).is_file(), left
