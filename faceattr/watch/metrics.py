@@ -22,7 +22,7 @@ class Metric:
         kind: counter (only grows), gauge (a state), histogram (a distribution).
         text: its meaning, in one sentence.
         jobs: jobs that export it.
-        tags: its labels, in addition to those of Ray (node, worker, session).
+        tags: its labels, in addition to Ray's own (node, worker, session).
         boundaries: upper bounds of a histogram's buckets.
     """
 

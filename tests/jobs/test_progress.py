@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on, and when it is stopped for bad input."""
+"""What a user sees while a run is going, and when it is stopped for bad input."""
 
 import io
 

@@ -76,7 +76,7 @@ def gather_labels(
         label_runs: run folders.
         source: kind of the foreign source.
         root: its folder.
-        options: options of the foreign source; without one, `attributes` selects among those of the label runs.
+        options: options of the foreign source; without one, `attributes` selects among the label runs' attributes.
         storage: how all of them are reached.
 
     Raises:

@@ -98,7 +98,7 @@ def train_epoch(
         batches: batches of this rank, on the CPU.
         objective: losses on the CPU, for the denominators.
         accumulation: number of batches in a step; the last step may have fewer.
-        ranks: this process among those of the training.
+        ranks: this process among the ranks of the training.
         epoch: which epoch, from 0, for messages.
 
     Returns:
@@ -156,7 +156,7 @@ def validate(
         objective: losses on the CPU, where the labels are; the outputs, which are small, are copied there.
         metrics: empty metrics, to which the batches are added.
         forward: how inputs go through the network.
-        ranks: this process among those of the training.
+        ranks: this process among the ranks of the training.
 
     Returns:
         `loss` (the total with fixed loss weights, without attributes that have no label), `<attribute>/loss`

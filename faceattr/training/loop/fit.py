@@ -72,8 +72,8 @@ def fit(
         batches: of this rank.
         config: settings.
         counts: attribute name -> labels by class in the training data of all ranks, from `LabelTotals`.
-        ranks: this process among those of the training.
-        stages: what trains when; their epochs and learning rates replace those of `config.optim`. By default one
+        ranks: this process among the ranks of the training.
+        stages: what trains when; their epochs and learning rates replace `config.optim`'s. By default one
             stage with what is frozen in the model now.
         network: model -> what inputs go through, after each freeze: the model itself, or its suffix where inputs are
             activations at a boundary.

@@ -23,7 +23,7 @@ from faceattr.training.targets import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedParts:
-    """What a step changes; the optimizer, its schedule and the network are those of one stage.
+    """What a step changes; the optimizer, its schedule and the network belong to one stage.
 
     Attributes:
         model: whose parameters are trained.
@@ -51,7 +51,7 @@ class TrainStep:
 
     Attributes:
         parts: what it trains.
-        num_steps: that were taken, those of earlier stages among them.
+        num_steps: number of steps taken, including earlier stages.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TrainStep:
             parts: what is trained.
             config: settings.
             forward: how inputs go through the network.
-            ranks: this process among those of the training.
+            ranks: this process among the ranks of the training.
             num_steps: that have been taken before.
         """
         self.parts = parts

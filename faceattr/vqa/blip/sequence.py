@@ -2,7 +2,7 @@
 
 Questions follow one another, positions start again at 0 with each one, and a token attends only to its own question.
 The answers of a question form a tree below its own [DEC]; common prefixes share nodes. A node attends to its ancestors
-and to the tokens of its own question, its position is its depth, and its logits are those of the next token. So
+and to the tokens of its own question, its position is its depth, and its logits predict the next token. So
 
     log p(answer | question, image) = sum over its tokens t, [SEP] included, of log p(t | the node above t)
 

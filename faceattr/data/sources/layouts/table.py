@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 USUAL_FILES = ("labels.csv", "labels.parquet", "labels.tsv", "labels.csv.gz", "labels.tsv.gz")
 _PLAIN = ("split", "group")
 _KINDS = ("binary", "age", "identity", "score")
-# Classes that do not stand in the entry; those of persons are read from the table.
+# Classes that do not stand in the entry; classes of persons are read from the table.
 _CLASSES = {"binary": ("no", "yes")}
 _ENTRY = re.compile(r"(?P<name>[^=]+)=(?P<column>.+?)(?::(?P<kind>[^:]*))?")
 _BATCH_ROWS = 8_192
