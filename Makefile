@@ -13,7 +13,7 @@ demo: .venv/.ready
 test: .venv/.ready
 	$(BIN)/python -m pytest -n 2
 
-# The last bits of a figure follow the vector unit. What a test shows must not: here are those of AVX2 and of SSE machines.
+# The last bits of a figure follow the vector unit. A test's outcome must not: here as on AVX2 and SSE machines.
 # What needs Ray, or is slow for other reasons, is left to `make test`.
 test-numeric: .venv/.ready
 	ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2 \
@@ -38,7 +38,7 @@ setup: .venv/.ready
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Resolves anew. The files hold hashes and no registry address.
+# Resolves again. The files hold hashes and no registry address.
 lock: setup
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate --extra demo --extra dev pyproject.toml -o requirements.lock

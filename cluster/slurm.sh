@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A Ray cluster inside a Slurm allocation, and one job on it: sbatch cluster/slurm.sh pipelines/label.py --images ...
-# The repository and its .venv lie on a file system that all nodes share; submit from the repository's root.
+# The repository and its .venv must be on a file system that all nodes share; submit from the repository's root.
 #SBATCH --job-name=faceattr
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -40,7 +40,7 @@ if ((SLURM_JOB_NUM_NODES > 1)); then
 fi
 
 # The driver runs on the head's node. At the end of the time limit it gets SIGTERM, puts things down, and the job is
-# requeued: the same command goes on where it stopped.
+# requeued: the same command resumes where it stopped.
 RAY_ADDRESS="$head_ip:$port" srun --overlap --nodes=1 --ntasks=1 --nodelist="$head_node" python "$@" &
 driver=$!
 trap 'kill -TERM "$driver"; wait "$driver" || true; rm -rf "$state"; scontrol requeue "$SLURM_JOB_ID"; exit 0' TERM

@@ -32,8 +32,8 @@ def write_label_run(
         uri: run folder.
         names: of the attributes.
         rows: image id to its bytes (None: the image was missing) and its label columns.
-        root: where the images lie.
-        bytes_column: for images that lie in a Parquet file, the column of it.
+        root: where the images are.
+        bytes_column: for images in a Parquet file, its column with them.
         file: the Parquet file; row n of the run is row n of it.
         decisions: attribute to its `threshold` and `abstain`, where they are not the usual ones.
     """

@@ -1,5 +1,5 @@
-"""The rules that keep the house findable: folders, names, and mentions of files. Who may import whom is in
-test_architecture.py."""
+"""The rules that keep the house findable and readable: folders, names, mentions of files, words. Who may import whom is
+in test_architecture.py."""
 
 import ast
 import importlib.util
@@ -113,6 +113,60 @@ def test_files_and_modules_that_a_text_names_exist(folder):
             if not exists(module):
                 wrong.append(f"{path.relative_to(ROOT)}: {module}")
     assert wrong == []
+
+
+# Rule 10: archaic or private words that a reader has to guess. Plain ones are: again, also, is, close, the ranks of,
+# resumed, and the names of the replaced systems.
+# Two words may be separated by the end of a line, a comment's sign, or the quotes of a string that continues.
+_GAP = r"""(?:\s|#|f?["'])+"""
+_PRIVATE_WORDS = re.compile(
+    r"\b(?:"
+    r"anew|besides|lie|lies|lying"
+    rf"|put(?:s|ting)?{_GAP}down"
+    rf"|those{_GAP}of"
+    rf"|gone{_GAP}on{_GAP}with"
+    rf"|from{_GAP}where{_GAP}on"
+    rf"|seeds?{_GAP}00\d*"
+    r")\b",
+    re.IGNORECASE,
+)
+_WRITTEN = {".py", ".md", ".html", ".yaml", ".sh", ".css", ".js"}
+
+
+def private_words(text: str) -> list[tuple[int, str]]:
+    """(line, words) of all that a text should say in plain English."""
+    return [
+        (text.count("\n", 0, match.start()) + 1, re.sub(_GAP, " ", match[0])) for match in _PRIVATE_WORDS.finditer(text)
+    ]
+
+
+def test_texts_have_no_private_words():
+    # Not tests/: its stored samples stay as an earlier version wrote them.
+    folders = [path for folder in (*FOLDERS, "examples") for path in (ROOT / folder).rglob("*")]
+    paths = {path for path in folders if path.suffix in _WRITTEN}
+    paths |= {path for pattern in ("*.md", "docs/**/*.md", ".github/**/*.md") for path in ROOT.glob(pattern)}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {words}"
+        for path in sorted(paths)
+        for line, words in private_words(path.read_text())
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Begun anew,\nand besides", [(1, "anew"), (2, "besides")]),
+        ("where the images lie; it lies there, lying", [(1, "lie"), (1, "lies"), (1, "lying")]),
+        ("all\nis put\n    down", [(2, "put down")]),
+        ("    # less than those\n    # of the run", [(1, "those of")]),
+        ('    "gone on "\n    f"with {it}"', [(1, "gone on with")]),
+        ("from where on; seed 003 and seeds 000", [(1, "from where on"), (1, "seed 003"), (1, "seeds 000")]),
+        ("It relies on beside, --seed 0, applies, belief, put it down, those that", []),
+    ],
+)
+def test_the_rule_sees_private_words(text, expected):
+    assert private_words(text) == expected
 
 
 # The files that may ask for the kind of an attribute, as the docstring of faceattr/attributes.py lists them.

@@ -2,7 +2,7 @@
 """Writes the jobs that bring a cluster of their own, from the cluster in raycluster.yaml: `python render.py`.
 
 A job's cluster lives as long as the job. It needs no state that survives its head: a job that loses its head is started
-anew by `backoffLimit` on a fresh cluster, finds what is committed, and does the rest.
+again by `backoffLimit` on a fresh cluster, finds what is committed, and does the rest.
 """
 
 import copy

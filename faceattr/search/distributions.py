@@ -171,7 +171,7 @@ def parse_distribution(value: dict[str, Any]) -> Distribution:
     """
     ((kind, content),) = value.items() if len(value) == 1 else [(", ".join(map(str, value)), None)]
     if kind not in _KINDS or not isinstance(content, list):
-        raise ConfigError(f"expected one of {', '.join(_KINDS)} and a list behind it, found {value!r}")
+        raise ConfigError(f"expected one of {', '.join(_KINDS)} followed by a list, found {value!r}")
     if kind == "choice":
         return Choice(tuple(content))
     numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in content)

@@ -4,8 +4,8 @@ python tests/benchmarks/bench_recipes.py --fairface FOLDER --output results.json
 python tests/benchmarks/bench_recipes.py --fairface FOLDER --output results.jsonl --device cuda --processes 16
 
 Sections (`--sections`): `scratch` trains from random weights by Adam at 1e-4 and at 3e-3 (batch 32, plain sum of
-losses, no augmentation) and by our defaults; `trained` goes on from weights learnt on the other set, by our defaults
-and by those of before. Needs no Ray. Runs that are in --output already are not done again, so a stopped benchmark goes
+losses, no augmentation) and by our defaults; `trained` starts from weights learnt on the other set, by our defaults
+and by the former ones. Needs no Ray. Runs that are in --output already are not done again, so a stopped benchmark goes
 on; `--budget-s` ends it in time and says what is missing.
 """
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_search.py            about 15 minutes on 2 cores
     python tests/benchmarks/bench_search.py --small    a look whether it works
 
-Uncached trials get their images decoded from memory, which is the best case for them: the ratios are those of the
+Uncached trials get their images decoded from memory, which is the best case for them: the ratios hold for the
 network alone. Filling the cache is reported beside them. The last part runs trials through Tune.
 """
 

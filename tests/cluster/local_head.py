@@ -189,7 +189,7 @@ class LocalHead:
 
 @contextlib.contextmanager
 def local_head(variables: Mapping[str, str], *, num_cpus: int = 2, num_gpus: int = 1) -> Iterator[LocalHead]:
-    """A running head, in a short folder of its own: Ray's sockets lie there."""
+    """A running head, in a short folder of its own: Ray's sockets are there."""
     folder = Path(tempfile.mkdtemp(prefix="fa-c-"))
     head = LocalHead(folder, variables)
     try:

@@ -233,7 +233,7 @@ def probe(head, node: int) -> bool:
     for theirs, here in ours.items():
         command = [word.replace(theirs, here) for word in command]
     assert command != group["template"]["spec"]["containers"][0]["livenessProbe"]["exec"]["command"]
-    # As in a pod: the token lies in the environment.
+    # As in a pod: the token is in the environment.
     found = subprocess.run(command, check=False, capture_output=True, env=head.environment(), timeout=60)
     return found.returncode == 0
 

@@ -125,7 +125,7 @@ def test_what_a_cluster_must_have(document):
         assert shm["medium"] == "Memory"
         store = int(group["rayStartParams"]["object-store-memory"])
         assert store < gibibytes(shm["sizeLimit"]) < 2 * store
-        # What lies in shared memory counts as the container's memory.
+        # What is in shared memory counts as the container's memory.
         assert 2 * store < gibibytes(container["resources"]["limits"]["memory"])
         assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
         assert container["livenessProbe"]["failureThreshold"] >= 3

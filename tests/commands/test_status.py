@@ -79,7 +79,7 @@ def test_the_rate_of_a_run_that_works_is_that_of_its_commits(store):
     record = begin(store)
     version = RunVersion(store, record, SCHEMA)
     version.committer(version.work()).add(rows(0, 600))
-    times = {0: 1_000.0, 1: 5_000.0, 2: 5_004.0}  # the first one lies outside of the window of ten minutes
+    times = {0: 1_000.0, 1: 5_000.0, 2: 5_004.0}  # the first one is outside of the window of ten minutes
 
     class Timed(LocalStore):
         def list(self, prefix=""):
@@ -198,7 +198,7 @@ def test_a_search_is_done_when_its_report_is_newer_than_its_trials(store):
     put_trial(store, 0, "finished", 0.5)
     store.put("report.html", b"")
     assert read_run_status(store).state == "published"
-    begin_trial(store, 1, {"optim.lr": 1e-3})  # it goes on with more trials
+    begin_trial(store, 1, {"optim.lr": 1e-3})  # resumed with more trials
     later = store.root / "trials" / "t0001" / "trial.json"
     os.utime(later, (later.stat().st_atime, later.stat().st_mtime + 5))
     assert read_run_status(store).state == "stopped"
@@ -212,7 +212,7 @@ def test_why_a_run_stopped(store, capsys):
     shown = capsys.readouterr().out
     assert "state      stopped\nwhy        too many images are bad:\n             truncated: 7\nrows " in shown
     with hold_lease(store, on_lost=lambda error: None):
-        assert read_run_status(store).stop_reason is None  # it goes on
+        assert read_run_status(store).stop_reason is None  # it resumes
     assert read_run_status(store).stop_reason is None
     with pytest.raises(KeyboardInterrupt), hold_lease(store, on_lost=lambda error: None):
         raise KeyboardInterrupt

@@ -110,7 +110,7 @@ def drive(store, seed=0, *, bad=frozenset(), retry_failed=False, plan=plan_whole
     return version
 
 
-# Rows 0 to 9 are train, 10 to 29 val, the rest test: sections whose ends lie inside what would be a shard without them.
+# Rows 0 to 9 are train, 10 to 29 val, the rest test: sections whose ends are inside what would be a shard without them.
 SECTION_SHARDS = [
     *(f"labels/split=train/shard-{shard:08d}.parquet" for shard in (0, 1)),
     *(f"labels/split=val/shard-{shard:08d}.parquet" for shard in (2, 3, 4)),

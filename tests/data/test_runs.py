@@ -1,4 +1,4 @@
-"""The run folder: begun once, gone on with under the same settings, read only when it is published."""
+"""The run folder: begun once, resumed under the same settings, read only when it is published."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""One place, however its address is written: every command opens the same, and an earlier run goes on."""
+"""One place, however its address is written: every command opens the same, and an earlier run resumes."""
 
 import io
 from pathlib import Path

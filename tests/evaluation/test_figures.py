@@ -61,7 +61,7 @@ def test_a_binary_attribute_by_hand():
         "log_loss": pytest.approx(-np.log([0.9, 0.2, 0.4, 0.9, 0.8]).mean()),
         # One bin of five rows: gap 2/5 - 2/5 = 0, less its variance is less than 0.
         "calibration_error": 0.0,
-        # Each score but the two of 0.2 is alone in its bin of 1/15; those two lie in [3/15, 4/15) with one yes.
+        # Each score but the two of 0.2 is alone in its bin of 1/15; these two are in [3/15, 4/15) with one yes.
         "ece": pytest.approx((0.1 + 0.6 + 0.1 + 2 * abs(0.5 - 0.2)) / 5),
     }
 

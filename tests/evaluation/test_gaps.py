@@ -43,7 +43,7 @@ def test_a_gap_of_seven_equal_groups_of_thirty_rows_is_chance():
 
 
 def test_what_chance_gives_is_what_permuted_groups_give():
-    """An independent reference: the same rows, groups dealt anew to whole persons."""
+    """An independent reference: the same rows, groups dealt to whole persons again."""
     judged, groups = groups_of([0.8] * 7, 60, seed=1, photos=5)
     found = compute_gaps(judged, groups, resamples=1_000, seed=0)
     rng = np.random.default_rng(0)

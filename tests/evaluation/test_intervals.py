@@ -289,7 +289,7 @@ def test_a_reliability_curve_is_sklearns_by_quantiles_with_scipys_bands():
     judged = judged_rows.binary(1_500)
     curve = compute_reliability(judged.labels == 1, judged.scores, None)
     share, score = calibration_curve(judged.labels, judged.scores, n_bins=15, strategy="quantile")
-    np.testing.assert_allclose(curve.share, share, atol=0.011)  # sklearn's edges lie between rows: one may be beyond
+    np.testing.assert_allclose(curve.share, share, atol=0.011)  # sklearn's edges are between rows: one may be beyond
     np.testing.assert_allclose(curve.score, score, atol=0.01)
     assert curve.count.tolist() == [100] * 15
     band = binomtest(round(curve.share[7] * 100), 100).proportion_ci(method="wilson")

@@ -1,4 +1,4 @@
-"""Killing the driver of a search, then looking whether it goes on where it was."""
+"""Killing the driver of a search, then looking whether it resumes where it was."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Killing what a training consists of, then looking whether its figures are those of an undisturbed one.
+"""Killing what a training consists of, then looking whether its figures equal an undisturbed one's.
 
 Real processes, real signals: `pipelines/train.py` as a user starts it, on a Ray cluster of its own.
 """

@@ -102,8 +102,8 @@ def place_sample(name: str, *, at: str | None = None) -> Store:
 def with_current_versions(record: bytes) -> bytes:
     """A run.json whose fingerprint names the packages that are installed here.
 
-    A run that was begun with another Pillow or torch is refused, as it should be; the samples were made with those of
-    one day, and what they are to show is that our own code still reads them.
+    A run that was begun with another Pillow or torch is refused, as it should be; the samples were made with one day's
+    packages, and what they are to show is that our own code still reads them.
     """
     content = json.loads(record)
     versions = content["fingerprint"].get("versions", {})

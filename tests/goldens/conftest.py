@@ -1,4 +1,4 @@
-"""The samples in the tests' bucket: placed once, gone on with once."""
+"""The samples in the tests' bucket: placed once, resumed once."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from tests.goldens.resume import Outcome, place_all, resume_all
 
 @pytest.fixture(scope="package")
 def placed(s3):
-    """All samples lie in the bucket, as they were stored."""
+    """All samples are in the bucket, as they were stored."""
     place_all()
 
 
 @pytest.fixture(scope="package")
 def resumed(placed, ray_local) -> dict[str, Outcome]:
-    """The samples were gone on with; what each command said."""
+    """The samples after they were resumed; what each command said."""
     return resume_all()

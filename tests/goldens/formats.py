@@ -1,4 +1,4 @@
-"""The files of every kind of run folder, once a stopped run was gone on with to its end."""
+"""The files of every kind of run folder, once a stopped run was resumed and ended."""
 
 from typing import Any
 
@@ -8,5 +8,5 @@ from tests.goldens.resume import UNFINISHED
 
 
 def collect_formats() -> dict[str, Any]:
-    """Sample -> file -> what it holds. The samples were gone on with."""
+    """Sample -> file -> what it holds. The samples were resumed."""
     return {name: describe_store(open_sample(name)) for name in UNFINISHED}

@@ -3,7 +3,7 @@
 Each is what its command left; of the unfinished ones, what a session that was stopped on its way leaves:
 
     labels_unfinished   without the second shard and the manifest
-    model_unfinished    without the second epoch, and with the note of progress that lies there during an epoch
+    model_unfinished    without the second epoch, and with the note of progress that is there during an epoch
     search_unfinished   two trials are over; a third, of a session with --num-samples 3, was stopped in its second epoch
 
 Reports and pictures are left out, since nothing reads them; so are, to save room, the checkpoint of the first epoch of
@@ -89,7 +89,7 @@ def stop_training(store: Store) -> None:
 
 
 def stop_search(uri: str) -> None:
-    """Leaves what a search leaves that goes on with a third trial and is killed in its second epoch."""
+    """Leaves what a search leaves that resumes with a third trial and is killed in its second epoch."""
     job = prepare_search_job(SearchConfig(resume=uri, num_samples=3))
     plan = plan_search(job, survey_search(job))
     values = {"optim.lr": 0.02, "loss.aux_weight": 0.5}

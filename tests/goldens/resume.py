@@ -1,4 +1,4 @@
-"""Goes on with the samples, each by the command that made it; what they then are is compared by the tests."""
+"""Resumes the samples, each by the command that made it; what they then are is compared by the tests."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ def place_all() -> None:
 
 
 def resume_all() -> dict[str, Outcome]:
-    """Name -> outcome. Ray runs, and the samples lie in the bucket."""
+    """Name -> outcome. Ray runs, and the samples are in the bucket."""
     found = {name: _told(name) for name in FINISHED}
     found |= {name: _told(name) for name in ("labels_unfinished", "model_unfinished")}
     for name in ("packed", "predictions", "evaluation"):

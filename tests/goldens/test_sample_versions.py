@@ -1,4 +1,4 @@
-"""JSON files from before formats had versions are read; those of a later faceattr are refused, with what to do."""
+"""JSON files from before formats had versions are read; files of a later faceattr are refused, with what to do."""
 
 import json
 import shutil

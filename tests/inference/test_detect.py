@@ -1,4 +1,4 @@
-"""Finding faces: geometry by hand, and real faces where the sample lies beside the checkout."""
+"""Finding faces: geometry by hand, and real faces where the sample is beside the checkout."""
 
 from pathlib import Path
 

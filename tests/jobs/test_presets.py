@@ -142,7 +142,7 @@ def test_a_preset_trains_on_its_layout(tmp_path, preset):
     data = open_packed([write_packed_run(tmp_path / "packed", AttributeSet(attributes=attributes), rows)])
     config = parse(preset, *flags, "--model.no-pretrained", "--feed.batch-size", "16", "--optim.epochs", "2")
     chosen = choose_attributes(data.attributes, config.attributes)
-    # What was packed besides is left alone.
+    # What else was packed is left alone.
     assert set(chosen.names) == set(config.attributes) <= set(data.attributes.names)
     model = build_model(config, chosen, counts=Local(data, chosen, config, None).counts)
     local = Local(data, chosen, config, model.backbone.preprocessing)

@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on, and when it is stopped for bad input."""
+"""What a user sees while a run is going, and when it is stopped for bad input."""
 
 import io
 
@@ -206,6 +206,6 @@ def test_the_three_commonest_reasons_are_told_with_examples():
         "  corrupt: 2 images, such as\n"
         "    s3://b/10.jpg (detail 10)\n"
         "    s3://b/11.jpg (detail 11)\n"
-        "Nothing is lost: raise --max-error-share and run the same command again to have the rest; then "
-        "--retry-failed does the images again that were mended. Or start a new run in another --output."
+        "Nothing is lost: raise --max-error-share and run the same command again to process the rest; then "
+        "--retry-failed retries the images that were corrected. Or start a new run in another --output."
     )

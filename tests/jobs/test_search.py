@@ -241,7 +241,7 @@ def test_halving_remembers_the_trials_of_the_session_before():
     class Trial:
         trial_id = "new"
 
-    # In the first epoch 0.4, 0.5 and 0.6: two thirds lie below 0.533.
+    # In the first epoch 0.4, 0.5 and 0.6: two thirds are below 0.533.
     records = [past(0, [0.5, 0.6, 0.7]), past(1, [0.6, 0.7, 0.8]), past(2, [0.4, 0.5, 0.6])]
     for objective, wanted in ((0.52, "STOP"), (0.55, "CONTINUE")):
         scheduler = build_scheduler(StopConfig(), num_epochs=9, records=records)

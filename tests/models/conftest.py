@@ -12,5 +12,5 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory):
-    """Where the tiny CLIP checkpoint of this session lies."""
+    """Folder of this session's tiny CLIP checkpoint."""
     return tmp_path_factory.mktemp("clip")

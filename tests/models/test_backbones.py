@@ -48,7 +48,7 @@ def test_blocks_are_the_groups_of_timm(family):
     backbone = build(family, None)
     matcher = backbone.module.group_matcher(coarse=False)
     theirs = group_parameters(backbone.module, matcher, reverse=True)
-    # timm puts what lies behind the last block into a group of its own; here it belongs to the last block.
+    # timm puts what comes after the last block into a group of its own; here it belongs to the last block.
     for name, group in theirs.items():
         assert backbone.block_of(name) == min(group, backbone.num_blocks - 1)
     assert backbone.blocks[0].name == "stem"

@@ -58,7 +58,7 @@ def test_frozen_blocks_stand_still_and_others_move(family, clip_folder):
             assert not names & moved, (block, names & moved)
         else:
             assert names & moved, (block, names)
-    # Statistics are buffers; those of the trained blocks move, those of the frozen ones did not (above).
+    # Statistics are buffers; the trained blocks' move, the frozen ones' did not (above).
     statistics = {name for name in before if "running_mean" in name}
     if statistics:
         assert statistics & moved

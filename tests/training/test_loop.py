@@ -166,7 +166,7 @@ def test_stages_freeze_and_thaw():
 
 
 def test_accumulated_batches_are_one_large_batch():
-    # Without batch norm, whose statistics are those of a batch.
+    # Without batch norm, whose statistics belong to a batch.
     config = FitConfig(optim=optim(epochs=1, name="sgd", schedule="constant"))
     small = FitConfig(optim=optim(epochs=1, name="sgd", schedule="constant", accumulation=3))
     parts = [part for batch in TRAIN for part in split(batch, 9, 5, 2)]

@@ -189,8 +189,8 @@ class ErrorBudget:
         raise RunError(
             f"{num_bad:,} of {self._num_rows:,} images ({num_bad / self._num_rows:.1%}) cannot be used{earlier or ','} "
             f"more than --max-error-share {self._max_share:g}. The commonest reasons:\n{shown}\nNothing is lost: raise "
-            "--max-error-share and run the same command again to have the rest; then --retry-failed does the images "
-            "again that were mended. Or start a new run in another --output."
+            "--max-error-share and run the same command again to process the rest; then --retry-failed retries the "
+            "images that were corrected. Or start a new run in another --output."
         )
 
 

@@ -185,8 +185,8 @@ def cluster_errors() -> Iterator[None]:
             raise getattr(errors, name, RunError)(text) from None
         last = [line for line in str(error).splitlines() if line.strip()][-1:]
         raise RunError(
-            f"the cluster failed: {type(error).__name__}: {' '.join(last)}. What is committed stays; run the same "
-            "command again to go on. FACEATTR_LOG_LEVEL=DEBUG shows the whole error."
+            f"the cluster failed: {type(error).__name__}: {' '.join(last)}. Committed shards stay; run the same "
+            "command again to resume. FACEATTR_LOG_LEVEL=DEBUG shows the whole error."
         ) from error
 
 

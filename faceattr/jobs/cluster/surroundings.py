@@ -48,8 +48,8 @@ def _check_cluster(address: str) -> None:
     except (OSError, OverflowError) as error:
         where = found if found == address else f"{address} ({found})"
         raise RunError(
-            f"no Ray cluster answers at RAY_ADDRESS {where}: {error}. Start it, mend the address, or unset RAY_ADDRESS "
-            "to start one on this machine"
+            f"no Ray cluster answers at RAY_ADDRESS {where}: {error}. Start it, correct the address, or unset "
+            "RAY_ADDRESS to start one on this machine"
         ) from error
 
 
@@ -71,8 +71,8 @@ def _check_folder() -> None:
     most = _MAX_SOCKET_PATH - len(_SOCKET) - len(str(os.getpid()))
     if len(os.fsencode(folder)) > most:
         raise ConfigError(
-            f"{name} {folder}: expected at most {most} bytes, found {len(os.fsencode(folder))}, since Ray puts sockets "
-            f"below it whose paths may have {_MAX_SOCKET_PATH}. Set RAY_TMPDIR to a shorter folder, such as /tmp"
+            f"{name} {folder}: expected at most {most} bytes, found {len(os.fsencode(folder))}: Ray creates sockets in "
+            f"it, whose paths are limited to {_MAX_SOCKET_PATH}. Set RAY_TMPDIR to a shorter folder, such as /tmp"
         )
     _check_writable(Path(folder) / "ray", f"{name} {folder}", "Set RAY_TMPDIR to a folder that can be written")
 

@@ -96,5 +96,5 @@ def score_splits(
     scored = pa.concat_tables(tables).sort_by([("run", "ascending"), ("row", "ascending")])
     unique = len(scored.group_by(["run", "row"]).aggregate([]))
     if len(scored) != total or unique != total:
-        raise RunError(f"{total} rows were to be scored, {len(scored)} came, {unique} of them different; run it again")
+        raise RunError(f"expected {total} scored rows, found {len(scored)}, {unique} of them distinct; evaluate again")
     return scored

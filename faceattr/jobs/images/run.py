@@ -243,5 +243,5 @@ def summarise_run(job: ImageJob, manifest: Manifest, done: str, report_key: str)
         f"{'report':{width}}  {join_uri(job.output.uri, report_key)}",
     ]
     if reasons:
-        lines.append("the rejected rows stand in the table with status and error; --retry-failed does them again")
+        lines.append("the rejected rows are in the table with status and error; --retry-failed processes them again")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ def describe_pack_preflight(job: PackJob) -> str:
     """Describes the config, the rows, their splits as far as they are known, and a measured rate with the ETA."""
     gathered = job.gathered
     if gathered is None:
-        raise ConfigError(f"{job.output.uri} holds this run already; --dry-run is for a folder without one")
+        raise ConfigError(f"{job.output.uri} contains this run already; --dry-run is for a folder without one")
     rejects = Rejects()
 
     def read() -> Iterator[pa.Table]:
@@ -47,7 +47,7 @@ def describe_pack_preflight(job: PackJob) -> str:
         f"labels     {num_rows:,} rows from {gathered.labels.where}",
         *(f"           {line}" for line in rejects.describe().splitlines()),
         *describe_splits(counts.rows, counts.to_table(), counts.problems()),
-        "" if gathered.hashed else "(as far as names tell: copies are found only when the images have been hashed)",
+        "" if gathered.hashed else "(based on names: copies are found only when the images have been hashed)",
         f"shards     about {-(-num_rows // shard_size):,} of {shard_size:,} rows, {num_rows * row_bytes / 1e9:,.2f} GB",
         f"cluster    {cpus:g} CPUs on {len(ray.nodes())} nodes",
         *(f"sample     {count} of the sampled images are unusable: {reason}" for reason, count in reasons.items()),

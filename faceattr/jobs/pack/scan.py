@@ -105,7 +105,7 @@ def _check_share(rejects: Rejects, num_rows: int, max_share: float, where: str) 
         total = bad + num_rows
         raise ConfigError(
             f"{where}: {bad:,} of {total:,} label rows ({bad / total:.1%}) cannot be used, more than --max-error-share "
-            f"{max_share:g}. Mend the table or --source-options, or raise the share to leave them out:\n"
+            f"{max_share:g}. Correct the table or --source-options, or raise the share to leave them out:\n"
             f"{rejects.describe()}"
         )
 

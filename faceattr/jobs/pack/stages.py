@@ -67,7 +67,7 @@ class Encoding:
 
     Attributes:
         short_side_px: longest short side; None keeps the size.
-        quality: of the JPEG; None keeps the bytes as they are.
+        quality: JPEG quality; None keeps the bytes as they are.
     """
 
     short_side_px: int | None = None

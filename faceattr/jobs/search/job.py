@@ -142,8 +142,8 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     if base.thresholds not in (KEPT_THRESHOLDS, wanted):
         raise ConfigError(
             f"thresholds.criterion {base.thresholds.criterion} of the trained config: a search chooses thresholds by "
-            f"--objective.criterion, which is {wanted.criterion}; make both say the same, with recall and costs, or "
-            "leave the former out"
+            f"--objective.criterion, which is {wanted.criterion}; set both to the same value, recall and "
+            "costs included, or leave the former out"
         )
     main = config.objective.main
     if main is not None and main not in attributes.names:
@@ -228,7 +228,7 @@ def _read_begun(
     begun = config_from_json(plain, record.config)
     num_begun = len(read_begun(output))
     if config.num_samples is not None and config.num_samples < num_begun:
-        raise ConfigError(f"--num-samples {config.num_samples}: the search has begun {num_begun} trials; give more")
+        raise ConfigError(f"--num-samples {config.num_samples}: it has begun {num_begun} trials; set at least that")
     begun = replace(
         begun,
         **{name: getattr(config, name) for name in ("storage", "ray", "dry_run")},

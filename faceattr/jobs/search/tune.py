@@ -99,7 +99,7 @@ class WorkCallback(_OfDriver, tune.Callback):
             if trial.status == "ERROR" and trial.trial_id not in self._given_back:
                 self._given_back.add(trial.trial_id)
                 if self._work.give_back(_group_of(trial)):
-                    logger.warning("trial %s could not take over a process; it begins again in another", trial)
+                    logger.warning("trial %s could not reuse a process; it starts again in another", trial)
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Starts the clock of a trial."""
@@ -248,7 +248,7 @@ def run_trials(
             figures.close()
             _keep_events(Path(scratch) / _NAME, store)
     if not work.is_over:
-        raise RunError("trials are left, though Tune has ended; go on with --resume")
+        raise RunError("Tune has ended, but trials are left; resume the search with --resume")
 
 
 def _piece_name(trial: Any) -> str:

@@ -309,5 +309,5 @@ def _explain(error: ray.train.TrainingFailedError) -> FaceattrError:
     last = [line for line in str(causes[-1]).splitlines() if line.strip()][-1:]
     return RunError(
         f"the workers failed: {type(causes[-1]).__name__}: {' '.join(last)}. The last checkpoint stays; run the same "
-        "command again to go on from it. FACEATTR_LOG_LEVEL=DEBUG shows the whole error."
+        "command again to resume from it. FACEATTR_LOG_LEVEL=DEBUG shows the whole error."
     )

@@ -7,7 +7,7 @@ prior_a makes different units comparable: for an age in years it is the variance
 at 1, next to cross entropies of ln 2 to ln 10. Cross entropies have a prior of 1, unless --loss.normalised is all.
 
 The denominators do not depend on the model. They are first summed over the batches of a step and over ranks, so that
-each rank computes its share of loss_a, and accumulated gradients, summed over ranks, equal those of one large batch.
+each rank computes its share of loss_a, and accumulated gradients, summed over ranks, equal a large batch's gradients.
 """
 
 from collections.abc import Collection, Mapping

@@ -165,7 +165,7 @@ def test_copies_in_the_sample_never_straddle_splits():
     digests = [hashlib.sha256((SHARED / key).read_bytes()).hexdigest() for key in table["image_id"].to_pylist()]
     table = table.set_column(table.column_names.index("sha256"), "sha256", pa.array(digests))
     duplicates = find_duplicates(lambda: [table], source.attributes)
-    # Counted independently: sha256sum train/* val/* | sort | uniq -d. The three pairs lie in train and agree.
+    # Counted independently: sha256sum train/* val/* | sort | uniq -d. The three pairs are in train and agree.
     assert sorted(group.image_ids for group in duplicates) == [
         ("train/154.jpg", "train/2592.jpg"),
         ("train/2738.jpg", "train/6847.jpg"),

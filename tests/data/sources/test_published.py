@@ -103,7 +103,7 @@ def test_labels_scores_and_rejects(tmp_path):
 
 
 def test_selection_and_rows_of_packed_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("faceattr.data.runs.plan.PART_ROWS", 1)  # so that the rows lie in several parts of the plan
+    monkeypatch.setattr("faceattr.data.runs.plan.PART_ROWS", 1)  # so that the rows are in several parts of the plan
     source = open_source("labels", publish(tmp_path, packed=True), options=SourceOptions(attributes=("bare", "hat")))
     table, _ = source.read_all()
     assert table.column_names[6:] == ["bare", "hat", "hat_score", "hat_mass"]

@@ -20,7 +20,7 @@ def test_log_odds_are_moved_by_those_of_the_threshold():
     found = recentre_scores(column(scores, pa.float32()), column([0, 1, 1, 1, 1, None], pa.int8()), 0.2)
     wanted = expit(logit(np.array(scores[:-1])) - logit(0.2))
     assert found.to_pylist()[:-1] == pytest.approx(wanted, abs=1e-6)
-    assert found.to_pylist()[1:4:2] == pytest.approx([0.5, 0.8], abs=1e-6)  # even odds are 4 times those of 0.2
+    assert found.to_pylist()[1:4:2] == pytest.approx([0.5, 0.8], abs=1e-6)  # even odds are 4 times the odds of 0.2
     assert found.null_count == 1
 
 
