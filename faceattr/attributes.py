@@ -18,6 +18,9 @@ fails until it has labels of the kind, and then takes it from pack to export.
     evaluation/decisions.py            scores to labels
     evaluation/figures.py              its figures in test: whole, resampled, by group, with intervals
     reports/plots/evaluation.py        its pictures
+
+A word for it in data/sources/layouts/table.py lets a foreign table hold it. tests/jobs/test_every_kind.py fails until
+it has labels of the kind, and then takes them through pack, train, eval, predict and export.
 """
 
 import ast
@@ -40,6 +43,8 @@ RESERVED_NAMES = frozenset(
         "row",
         "image_id",
         "uri",
+        "source_row",
+        "place",
         "sha256",
         "width_px",
         "height_px",
@@ -133,7 +138,7 @@ class Attribute:
 
     @property
     def is_person(self) -> bool:
-        """Whether the classes are persons: of many thousands, only the likeliest few are kept and shown."""
+        """Whether the classes are persons: of many thousands, only the likeliest few are stored and shown."""
         match self.kind:
             case "identity":
                 return True
@@ -153,7 +158,7 @@ class Attribute:
 
     @property
     def has_class_scores(self) -> bool:
-        """Whether the scores of all classes are kept, to be calibrated, drawn, and learnt as soft labels."""
+        """Whether the scores of all classes are stored, for calibration, plots and soft labels."""
         match self.kind:
             case "binary" | "multiclass":
                 return True
@@ -163,7 +168,7 @@ class Attribute:
 
     @property
     def has_class_figures(self) -> bool:
-        """Whether each class has figures of its own, such as `f1/<class>`."""
+        """Whether each class has its own metrics, such as `f1/<class>`."""
         match self.kind:
             case "multiclass":
                 return True
@@ -173,7 +178,7 @@ class Attribute:
 
     @property
     def main_figure(self) -> str:
-        """The figure that tells most where only one is shown; validation and test both compute it."""
+        """The metric to show if only one is shown; validation and test both compute it."""
         match self.kind:
             case "binary":
                 return "f1"
@@ -187,7 +192,7 @@ class Attribute:
 
     @property
     def label_words(self) -> str:
-        """What the labels are, for a reader."""
+        """The labels in words, for reports."""
         match self.kind:
             case "binary":
                 return "yes or no"

@@ -4,13 +4,22 @@ in test_architecture.py."""
 import ast
 import importlib.util
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 
-from faceattr.attributes import AttributeKind
+from faceattr.attributes import RESERVED_NAMES, Attribute, AttributeKind, AttributeSet
+from faceattr.config import PackConfig
+from faceattr.config.evaluate import Criterion, CriterionName
+from faceattr.data.label_columns import HEAD_FIELDS, label_schema
+from faceattr.data.packed.plan import ROW_FIELDS
+from faceattr.data.packed.reader import IMAGE_FIELDS
+from faceattr.data.runs.plan import PLAN_COLUMNS
+from faceattr.data.sources.registry import SOURCE_KINDS
+from faceattr.evaluation.thresholds import criterion_value
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "faceattr"
@@ -24,16 +33,27 @@ _MODULE = re.compile(r"(?<![\w.])(faceattr(?:\.[a-z][a-z_0-9]*)+)")
 FOLDERS = ("faceattr", "pipelines", "tune", "cluster")
 
 
-def public_names(path: Path) -> set[str]:
-    names = set()
+def names_of(path: Path) -> list[str]:
+    """Every name that a module defines at its top, as often as it is defined."""
+    names = []
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
+            names.append(node.name)
         elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
-    return {name for name in names if not name.startswith("_")}
+            names.append(node.target.id)
+    return names
+
+
+def public_names(path: Path) -> set[str]:
+    return {name for name in names_of(path) if not name.startswith("_")}
+
+
+def test_no_module_defines_a_name_twice():
+    for path in SOURCES:
+        names = names_of(path)
+        assert sorted(names) == sorted(set(names)), path
 
 
 def test_a_folder_holds_few_modules_and_no_family_without_a_folder():
@@ -265,3 +285,31 @@ def test_the_rule_sees_a_question(code, expected):
 def test_the_list_of_how_to_add_a_kind_is_that_of_the_rule():
     text = ast.get_docstring(ast.parse((PACKAGE / "attributes.py").read_text()))
     assert set(re.findall(r"^    ([\w/]+\.py) +\w", text, re.MULTILINE)) == KIND_FILES
+
+
+def test_every_public_function_is_used_outside_the_tests():
+    code = [
+        *SOURCES,
+        *(ROOT / "pipelines").glob("*.py"),
+        *(ROOT / "tune").glob("*.py"),
+        *(ROOT / "cluster").rglob("*.py"),
+    ]
+    words = Counter(word for path in code for word in re.findall(r"\w+", path.read_text()))
+    defined = [(path, name) for path in SOURCES for name in public_names(path)]
+    assert [f"{path.relative_to(ROOT)}: {name}" for path, name in defined if words[name] < 2] == []
+
+
+def test_flags_offer_what_the_tables_hold():
+    offered = get_type_hints(PackConfig)["source"]
+    assert {*get_args(get_args(offered)[0]), "labels"} == set(SOURCE_KINDS)
+    criteria = get_args(CriterionName)
+    labels, scores = np.array([0, 1, 1]), np.array([0.2, 0.4, 0.9])
+    for name in criteria:
+        assert np.isfinite(criterion_value(labels, scores, 0.5, Criterion(name=name))), name
+
+
+def test_no_attribute_can_take_the_name_of_a_column():
+    schema = label_schema(AttributeSet(attributes=(Attribute(name="zz"),)))
+    columns = {field.name for field in (*schema, *HEAD_FIELDS, *IMAGE_FIELDS, *PLAN_COLUMNS, *ROW_FIELDS)}
+    own = {name for name in columns if not name.startswith("zz")}
+    assert own - RESERVED_NAMES == set()

@@ -19,6 +19,8 @@ from tests.documents import commands as commands_of
 
 README = (ROOT / "README.md").read_text()
 _LARGEST_PICTURE = 100_000
+# Enough for a batch of the default size, and for both labels in every split.
+_NUM_FACES = 240
 
 
 def commands() -> list[list[str]]:
@@ -73,7 +75,7 @@ REPLACED = {"pipelines/label.py": ("--model", "tiny"), "tune/search.py": ("--num
 def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
     """Every command for one machine, as it stands, one after the other, on drawn faces."""
     monkeypatch.chdir(tmp_path)
-    write_faces(tmp_path / "photos", 60, 3_000_000)
+    write_faces(tmp_path / "photos", _NUM_FACES, 3_000_000)
     for words in commands():
         script = words[1] if words[0] == "python" else None
         if script and "--config" not in words and "--resume" not in words:
@@ -85,10 +87,10 @@ def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
         elif words[0] == "faceattr":
             assert faceattr(words[1:]) == 0, words
     shown = capsys.readouterr().out
-    assert "published version 1: 60 rows" in shown
+    assert f"published version 1: {_NUM_FACES} rows" in shown
     rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
     assert list(rows[0]) == ["image_path", "hat", "glasses", "facial_hair", "label"]
-    assert len(rows) == 60
+    assert len(rows) == _NUM_FACES
     for left in ("models/m1/model.safetensors", "search/best.yaml", "eval/report.html", "m1.onnx"):
         assert (tmp_path / left).is_file(), left
 

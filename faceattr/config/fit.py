@@ -42,9 +42,10 @@ class LossConfig:
     """Bring losses to one scale: the losses that --loss.normalised selects are divided by the loss of a model that
     knows only the label frequencies. Off: losses are summed as they are."""
     normalised: Literal["auto", "units", "all"] = field(default="auto", metadata={"before": "all"})
-    """Losses to normalise. `units`: only losses of ages predicted as one number, whose unit is squared years, so
-    that they weigh like a cross entropy; cross entropies are in nats already and stay as they are. `all`: every loss,
-    which gives less weight to attributes with many classes. auto: `units`; a resumed run that used `all` keeps it."""
+    """Which losses are normalised. `units`: only losses of ages predicted as one number, whose unit is squared years,
+    so that they weigh like a cross entropy; cross entropies are in nats already and stay as they are. `all`: every
+    loss, which gives less weight to attributes with many classes. auto: `units`; a resumed run that used `all` keeps
+    it."""
     binary: BinaryLossName = "bce"
     """Loss of binary attributes."""
     asymmetric_gammas: tuple[float, float] = (4.0, 1.0)

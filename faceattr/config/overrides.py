@@ -34,7 +34,7 @@ def override(config: _Config, values: Mapping[str, Any]) -> _Config:
         else:
             _, kind = typing.get_args(hints[key])
             before = changes.get(key, _read(config, key))
-            changes[key] = {**before, entry: _convert(dotted, kind, value)}
+            changes[key] = {**before, entry: _convert_entry(dotted, kind, value)}
     return _replace(config, changes)
 
 
@@ -97,10 +97,20 @@ def _convert(key: str, hint: Any, value: Any) -> Any:
             fits = isinstance(plain, int | float) and not isinstance(plain, bool)
         else:
             fits = isinstance(plain, origin) and (origin is bool or not isinstance(plain, bool))
+        if fits and origin is Mapping:
+            _, entry_kind = typing.get_args(kind)
+            return {str(name): _convert_entry(f"{key}.{name}", entry_kind, each) for name, each in plain.items()}
         if fits:
             return origin(plain) if origin in (tuple, float) else plain
     expected = " or ".join(str(each) if typing.get_origin(each) else each.__name__ for each in kinds)
     raise ConfigError(f"{key}: expected {expected.replace('typing.', '')}, found {value!r}")
+
+
+def _convert_entry(key: str, kind: Any, value: Any) -> Any:
+    """Converts one entry of a mapping. If entries are text, numbers and booleans become the text that a flag gives."""
+    if kind is str and isinstance(value, bool | int | float):
+        return str(value).lower()  # `true`, as JSON has it
+    return _convert(key, kind, value)
 
 
 def dump_config(config: Any) -> str:

@@ -17,7 +17,7 @@ class SourceConfig:
     image_folder: str | None = None
     """Folder below --root that image names are relative to. Default: the layout's usual folders, else --root."""
     attributes: tuple[str, ...] = ()
-    """Attributes to pack, in this order. Default: the layout's; for label runs, all."""
+    """Attributes to pack, in this order. Default: the layout's own; for label runs, all."""
     columns: tuple[str, ...] = ()
     """table: name=column or name=column:kind, such as image=path hat=wearing_hat age=years:age
     race=Race:White|Black|Asian person=name:identity."""

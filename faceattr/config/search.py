@@ -74,7 +74,7 @@ class StopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialsConfig:
-    """Resources of a trial. Trials with several workers also take the resources of --workers in the trained config."""
+    """Resources of a trial. Trials with several workers also take the resources in --workers of the trained config."""
 
     cpus: float = 1.0
     """Logical CPUs per trial."""

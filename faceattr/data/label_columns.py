@@ -87,7 +87,7 @@ def score_type(attribute: Attribute) -> pa.DataType:
 
 
 def score_names(attribute: Attribute) -> dict[str, int | None]:
-    """Returns the names of the scores in an exported file -> index in the list `<name>_score`, None if it is one."""
+    """Returns score columns of an exported file -> index in the list `<name>_score`, or None for a single score."""
     name = f"{attribute.name}_score"
     match attribute.kind:
         case "age":
@@ -154,11 +154,17 @@ def label_fields(attribute: Attribute, *, scored: bool = False) -> list[pa.Field
     column = label_type(attribute, at_least=pa.int16() if attribute.can_be_coarse else None)
     definition = {"name": name, "kind": attribute.kind, "classes": list(attribute.classes)}
     metadata = {ATTRIBUTE_KEY: encode_json(definition)}
-    if attribute.is_years:
-        return [pa.field(f"{name}_low", column, metadata=metadata), pa.field(f"{name}_high", column)]
     fields = [pa.field(name, column, metadata=metadata)]
-    if attribute.can_be_coarse and len(attribute.classes) <= MAX_MASK_CLASSES:
-        fields.append(pa.field(f"{name}_mask", pa.int64()))
+    match attribute.kind:
+        case "age":
+            return [pa.field(f"{name}_low", column, metadata=metadata), pa.field(f"{name}_high", column)]
+        case "multiclass":
+            if len(attribute.classes) <= MAX_MASK_CLASSES:
+                fields.append(pa.field(f"{name}_mask", pa.int64()))
+        case "binary" | "identity":
+            pass
+        case _:
+            assert_never(attribute.kind)
     if scored:
         fields += [pa.field(f"{name}_score", score_type(attribute)), pa.field(f"{name}_mass", pa.float32())]
     return fields

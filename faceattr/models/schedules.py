@@ -36,7 +36,7 @@ class Stage:
 def two_stages(
     *, head_epochs: int, epochs: int, head_lr: float = 1e-4, lr: float = 1e-5, freeze_depth: FreezeDepth = 0
 ) -> tuple[Stage, Stage]:
-    """The UTKFace ViT's schedule: heads on a frozen backbone, then all of it (or what is beyond `freeze_depth`)."""
+    """Returns the UTKFace ViT's schedule: heads on a frozen backbone, then all blocks after `freeze_depth`."""
     return (
         Stage(num_epochs=head_epochs, freeze_depth="all", lr=head_lr),
         Stage(num_epochs=epochs, freeze_depth=freeze_depth, lr=lr),

@@ -22,13 +22,6 @@ def add_logits(histogram: Tensor, logits: Tensor, labels: Tensor) -> None:
     histogram.view(-1).index_add_(0, labels.long() * NUM_SCORE_BINS + bins, histogram.new_ones(len(bins)))
 
 
-def bin_logits() -> Tensor:
-    """Returns each bin's logit, float32 [NUM_BINS], rising; the ends are infinite and NaN, and have no counts."""
-    bins = torch.arange(NUM_SCORE_BINS)
-    bits = torch.where(bins >= NUM_SCORE_BINS // 2, bins - NUM_SCORE_BINS // 2, NUM_SCORE_BINS - 1 - bins)
-    return bits.to(torch.int32).to(torch.int16).view(torch.float16).float()
-
-
 def compute_auc(histogram: Tensor) -> float:
     """Returns the area under the ROC curve: how often a yes ranks above a no, ties count half; NaN if one is absent."""
     no, yes = histogram

@@ -1,4 +1,4 @@
-"""What every training of some data starts from: the packed runs, the attributes, and what is known of the labels."""
+"""Inputs that trainings on the same data share: the packed runs, the attributes, and the survey of the labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from faceattr.training.label_survey import SplitSurvey
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingInputs:
-    """The data of a training or of all trials of a search; picklable, and the same for all workers.
+    """The data of a training, or of all trials of a search; picklable, and equal on all workers.
 
     Attributes:
         data: packed runs.
-        attributes: to learn.
-        surveys: split -> what is known of its labels.
-        storage: how stores are reached.
+        attributes: attributes to train.
+        surveys: split -> survey of its labels.
+        storage: how object storage is reached.
     """
 
     data: PackedData
@@ -33,19 +33,19 @@ class TrainingInputs:
 
     @property
     def counts(self) -> dict[str, Tensor]:
-        """Attribute name -> labels by class in the training split, float64 [classes]."""
+        """Attribute name -> number of training labels by class, float64 [classes]."""
         counts = self.surveys["train"].counts
         return {name: torch.tensor(each, dtype=torch.float64) for name, each in counts.items()}
 
     @property
     def data_fingerprint(self) -> str:
-        """Of the data in the order of their rows, which follows from that of the runs."""
+        """Fingerprint of the data including the row order, which depends on the order of the runs."""
         return f"{self.data.fingerprint} {' '.join(self.data.uris)}"
 
     def build_model(self, config: TrainConfig, *, pretrained: bool | None = None) -> MultiAttributeModel:
-        """The model before its first step; see `faceattr.training.assembly.build_model`.
+        """Builds the model before its first step; see `faceattr.training.assembly.build_model`.
 
         Raises:
-            ConfigError, ModelError: the backbone, a head or the checkpoint cannot be had or do not fit the data.
+            ConfigError, ModelError: the backbone, a head or the checkpoint is not available or does not fit the data.
         """
         return build_model(config, self.attributes, counts=self.counts, pretrained=pretrained, storage=self.storage)

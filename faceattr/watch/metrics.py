@@ -4,7 +4,6 @@ them.
 A name here is the name in code; Ray exports it on each node's metrics port with the prefix `ray_`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +21,7 @@ class Metric:
         kind: counter (only grows), gauge (a state), histogram (a distribution).
         text: its meaning, in one sentence.
         jobs: jobs that export it.
-        tags: its labels, in addition to Ray's own (node, worker, session).
+        tags: its labels, in addition to Ray's (node, worker, session).
         boundaries: upper bounds of a histogram's buckets.
     """
 
@@ -169,8 +168,3 @@ def find_metric(name: str) -> Metric:
     raise ConfigError(
         f"no metric {name!r}; known are {', '.join(each.name for each in METRICS)} (faceattr.watch.metrics)"
     )
-
-
-def metrics_of(jobs: Sequence[str]) -> tuple[Metric, ...]:
-    """Returns the metrics that any of some jobs export."""
-    return tuple(metric for metric in METRICS if set(jobs) & set(metric.jobs))

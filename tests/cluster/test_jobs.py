@@ -24,10 +24,11 @@ from faceattr.data.runs.version import read_manifest, read_published
 from faceattr.data.stores.open import open_store
 from faceattr.demo.faces import write_faces
 from faceattr.demo.store import serve_s3
-from faceattr.watch.metrics import METRICS, RAY_METRICS, metrics_of
+from faceattr.watch.metrics import METRICS, RAY_METRICS
 from tests.cluster.local_head import ROOT, local_head
 from tests.conftest import environment
 from tests.processes import descendants
+from tests.watch.exported import metrics_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(1500)]
 NUM_IMAGES, NUM_BROKEN, NUM_SHARDS = 1_530, 6, 6

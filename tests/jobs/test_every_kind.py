@@ -178,9 +178,10 @@ def test_it_is_packed(made, example):
 def test_it_is_learnt_and_judged_in_training(made, example):
     name = example.attribute.name
     assert MultiAttributeModel.from_pretrained(made / "model").attributes[name] == example.attribute
-    (epoch,) = csv.DictReader((made / "model" / "metrics.csv").open())
+    with (made / "model" / "metrics.csv").open() as file:
+        (epoch,) = csv.DictReader(file)
     assert {f"val/{name}/{figure}" for figure in example.validated} <= set(epoch)
-    assert float(epoch[f"train/loss/{name}"]) > 0
+    assert float(epoch[f"train/{name}/loss"]) > 0
     assert f"<h3>{name} " in (made / "model" / "report.html").read_text()
 
 
@@ -192,16 +193,17 @@ def test_it_is_evaluated(made, example):
     rows = [row for row in pq.read_table(made / "eval" / "metrics.parquet").to_pylist() if row["attribute"] == name]
     figures = {row["name"]: row for row in rows if row["group"] is None}
     assert set(example.judged) <= set(figures)
-    assert all(figures["macro_f1" if figure == "f1" else figure] for figure in example.judged[:1])
     first = figures[example.judged[0]]
-    assert (first["value"] is not None, first["count"] > 0) == (True, True)
+    assert first["value"] is not None
+    assert first["count"] > 0
     by_group = {row["group"] for row in rows if row["name"] == example.compared and row["group"] is not None}
     assert by_group == {"hat=no", "hat=yes"}
     assert f"gap/{example.compared}" in {row["name"] for row in rows if row["group"] == "hat"}
     scored = pq.read_table(made / "eval" / "scores.parquet")
     assert {f"output_{name}", f"predicted_{name}", *example.packed} <= set(scored.column_names)
-    for page in ("performance_report.txt", "MODEL_CARD.md", "report.html"):
-        assert name.lower() in (made / "eval" / page).read_text().lower()
+    assert f"\n{name.upper()} (" in (made / "eval" / "performance_report.txt").read_text()
+    assert f"\n| {name} | " in (made / "eval" / "MODEL_CARD.md").read_text()
+    assert f"<h3>{name} " in (made / "eval" / "report.html").read_text()
 
 
 @needs_ray

@@ -144,7 +144,7 @@ def test_a_part_that_is_another_is_refused(tmp_path):
     fill(str(tmp_path), KEY, numbers(4))
     first, second = (tmp_path / part.key for part in cut_parts("train", 21, 8)[:2])
     second.write_bytes(first.read_bytes())
-    with pytest.raises(RunError, match="not the part"):
+    with pytest.raises(RunError, match="differs from the manifest"):
         open_features(str(tmp_path), STORAGE)
 
 

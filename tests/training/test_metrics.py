@@ -7,7 +7,7 @@ from sklearn import metrics as sk
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.errors import RunError
-from faceattr.training.curves import NUM_SCORE_BINS, add_logits, bin_logits, compute_auc, compute_average_precision
+from faceattr.training.curves import NUM_SCORE_BINS, add_logits, compute_auc, compute_average_precision
 from faceattr.training.metrics import Metrics
 from tests.training.toy import AGE, ATTRIBUTES, HAT, PERSON, TONE, ages, binary, build_toy, classes, make_batch
 
@@ -51,6 +51,13 @@ def test_rounded_logits_rank_like_exact_ones():
     add_logits(histogram, torch.from_numpy(logits), torch.from_numpy(labels))
     assert compute_auc(histogram) == pytest.approx(sk.roc_auc_score(labels, logits), abs=1e-5)
     assert compute_average_precision(histogram) == pytest.approx(sk.average_precision_score(labels, logits), abs=1e-4)
+
+
+def bin_logits() -> torch.Tensor:
+    """Each bin's logit, float32 [NUM_SCORE_BINS], rising; the ends are infinite and NaN, and have no counts."""
+    bins = torch.arange(NUM_SCORE_BINS)
+    bits = torch.where(bins >= NUM_SCORE_BINS // 2, bins - NUM_SCORE_BINS // 2, NUM_SCORE_BINS - 1 - bins)
+    return bits.to(torch.int32).to(torch.int16).view(torch.float16).float()
 
 
 def test_bins_are_in_order_and_hold_their_logit():

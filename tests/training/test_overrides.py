@@ -30,6 +30,13 @@ CHANGES = {
 }
 
 
+def test_entries_of_text_take_the_numbers_of_a_yaml_file():
+    given = override(BASE, {"model.args": {"depth": 1, "qkv_bias": False, "act_layer": "relu"}, "model.args.rate": 0.5})
+    assert given.model.args == {"depth": "1", "qkv_bias": "false", "act_layer": "relu", "rate": "0.5"}
+    with pytest.raises(ConfigError, match=r"loss\.weights\.hat: expected float, found 'x'"):
+        override(BASE, {"loss.weights": {"hat": "x"}})
+
+
 def test_keys_are_changed_and_the_rest_stays():
     changed = override(BASE, CHANGES)
     assert changed.loss.weights == {"hat": 3.0, "glasses": 0.5}

@@ -23,10 +23,10 @@ from faceattr.watch.metrics import (
     RAY_GPU_METRICS,
     RAY_METRICS,
     find_metric,
-    metrics_of,
 )
 from faceattr.watch.panels import DASHBOARDS
 from faceattr.watch.write import render_files
+from tests.watch.exported import metrics_of
 
 ROOT = Path(__file__).parents[2]
 KNOWN = {name for metric in METRICS for name in metric.series} | {

@@ -1,4 +1,4 @@
-"""This package's own JSON files, with the version of their format. Damage gives a one-line error that names the file.
+"""This package's own JSON files, with format versions. Damage gives a one-line error that names the file.
 
 Such a file was written whole by this package, so any misfit is damage or a manual edit.
 """
@@ -50,28 +50,28 @@ def decode_object(data: bytes, where: str) -> dict[str, Any]:
 
 
 def encode_versioned(value: Mapping[str, Any], *, version: int = 1, indent: int | None = None) -> bytes:
-    """A file of ours: one JSON object, which says by which version of its format it was written.
+    """Encodes one of this package's files: a JSON object with the version of its format.
 
     Args:
         value: the object, without `schema_version`.
-        version: of the format; raised with the one of `decode_versioned` when an older reader could not read it.
+        version: version of the format; increase it, here and in `decode_versioned`, when older readers would fail.
         indent: as in `encode_json`.
     """
     return encode_json({**value, "schema_version": version}, indent=indent).encode()
 
 
 def decode_versioned(data: bytes, where: str, *, version: int = 1) -> dict[str, Any]:
-    """The JSON object of a file of ours, without its `schema_version`.
+    """Decodes one of this package's files: a JSON object, returned without its `schema_version`.
 
-    A file without one was written before formats had versions, and reads like version 1.
+    A file without one was written before formats had versions, and is read as version 1.
 
     Args:
-        data: the file.
-        where: names it in the error.
-        version: the newest that this code reads.
+        data: the file's bytes.
+        where: name of the file in the error.
+        version: the newest version that this code reads.
 
     Raises:
-        RunError: it is cut or damaged, or holds something else.
+        RunError: the file is truncated or damaged, or contains something else.
         ConfigError: it was written by a later version of faceattr.
     """
     value = decode_object(data, where)

@@ -151,7 +151,7 @@ def read_tables(uri: str, storage: StorageConfig, *, delimiter: str, names: Sequ
     Raises:
         ConfigError: the file is not a text table, a row is longer or shorter than the header, or is not UTF-8.
     """
-    # Arrow needs distinct names; the index's names may repeat.
+    # Arrow needs distinct names; names of index columns may repeat.
     columns = [f"column {place}" for place in range(len(names))]
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
     is_header = True

@@ -359,7 +359,7 @@ def _column(table: pa.Table, field: pa.Field, split: str) -> pa.ChunkedArray | p
 def _read_row_groups(
     packed: PackedFile, names: Sequence[str], storage: StorageConfig, *, groups: range | None = None
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Yields row groups with `status`, the given columns that the file has, and the bytes of their images."""
+    """Yields row groups with the requested columns that the file has and `status`, and the bytes of their images."""
     uri = packed.uri
     try:
         with open_ranged(uri, storage) as source:
@@ -383,7 +383,7 @@ def _read_row_groups(
 def _is_damage(error: OSError, uri: str) -> bool:
     """Whether pyarrow failed to parse bytes that arrived. It raises OSError both for these and for outages.
 
-    Errors of the system have a number, and errors of our own client are StorageErrors; for other clients it is unknown.
+    System errors have a number, and our own client's errors are StorageErrors; for other clients it is unknown.
     """
     return error.errno is None and ("://" not in uri or uri.startswith("s3://"))
 

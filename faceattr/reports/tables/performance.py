@@ -1,4 +1,4 @@
-"""performance_report.txt, in the UTKFace ViT's layout: a section an attribute, then the reports of the classes."""
+"""performance_report.txt, in the UTKFace ViT's layout: one section per attribute, with a report on its classes."""
 
 import math
 import warnings

@@ -15,7 +15,7 @@ PLAIN_LAYOUT = ListLayout(delimiter=" ", header=(), columns=("image", "label"), 
 
 
 def write_label_lines(image_ids: Sequence[str], labels: Mapping[str, np.ndarray], layout: ListLayout) -> str:
-    """test_labels.txt: predictions in the layout of the list that came in.
+    """Returns test_labels.txt: predictions in the layout of the given list.
 
     Args:
         image_ids: [n], image paths or names.
@@ -50,7 +50,7 @@ def write_label_lines(image_ids: Sequence[str], labels: Mapping[str, np.ndarray]
 def write_submission(
     image_ids: Sequence[str], attributes: AttributeSet, labels: Mapping[str, np.ndarray]
 ) -> str | None:
-    """FaceCom's submission.csv: `filename,predicted_gender,predicted_identity`; None without both attributes."""
+    """Returns FaceCom's submission.csv: `filename,predicted_gender,predicted_identity`; None without both."""
     person = next((each for each in attributes.attributes if each.is_person), None)
     if person is None or "gender" not in attributes.names:
         return None

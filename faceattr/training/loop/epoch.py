@@ -71,7 +71,7 @@ class LossLog:
         self._denominators.clear()
 
     def figures(self, loss_weights: Tensor) -> EpochRecord:
-        """`train/loss` and `train/<attribute>/loss` of the steps that were checked, as `train_epoch` gives them."""
+        """Returns `train/loss` and `train/<attribute>/loss` over the checked steps; see `train_epoch`."""
         losses = self.sums[0] / self.sums[1]
         weighted = losses * loss_weights.double()
         total = float(weighted[self.sums[1] > 0].sum()) if self.sums[1].any() else math.nan
@@ -98,7 +98,7 @@ def train_epoch(
         batches: batches of this rank, on the CPU.
         objective: losses on the CPU, for the denominators.
         accumulation: number of batches in a step; the last step may have fewer.
-        ranks: this process among the ranks of the training.
+        ranks: the processes of the training, and which of them this is.
         epoch: which epoch, from 0, for messages.
 
     Returns:
@@ -156,7 +156,7 @@ def validate(
         objective: losses on the CPU, where the labels are; the outputs, which are small, are copied there.
         metrics: empty metrics, to which the batches are added.
         forward: how inputs go through the network.
-        ranks: this process among the ranks of the training.
+        ranks: the processes of the training, and which of them this is.
 
     Returns:
         `loss` (the total with fixed loss weights, without attributes that have no label), `<attribute>/loss`

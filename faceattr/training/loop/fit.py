@@ -1,11 +1,11 @@
-"""The training loop: stages of epochs, validation, the best epoch. It knows no cluster; a job passes in what differs.
+"""The training loop: stages of epochs, validation, the best epoch. It is independent of any cluster.
 
     for each stage: freeze, optimizer, schedule
-        for each epoch: train, validate, keep the best, report; stop when the last stage waits in vain
+        for each epoch: train, validate, keep the best, report; stop early in the last stage
     restore the best
 
-All random numbers of an epoch follow from (seed, epoch, rank), and the data come by epoch number, so that a training
-that is resumed at an epoch continues as if it had not stopped.
+All random numbers of an epoch depend only on (seed, epoch, rank), and the data are requested by epoch number, so that a
+resumed training continues as if it had not stopped.
 """
 
 import copy
@@ -40,12 +40,12 @@ Wrap = Callable[[Any], nn.Module]
 
 @dataclass(frozen=True, kw_only=True)
 class EpochBatches:
-    """Where a training gets its batches, which are on the CPU.
+    """Batches of a training, on the CPU.
 
     Attributes:
-        train: epoch number, from 0 -> this rank's batches.
-        val: this rank's batches for validation; their number may differ between ranks.
-        num_train: training batches in an epoch, for the learning rate.
+        train: epoch number, from 0 -> this rank's training batches.
+        val: returns this rank's validation batches; their number may differ between ranks.
+        num_train: number of training batches in an epoch, for the learning rate.
     """
 
     train: Callable[[int], Iterable[Batch]]
@@ -65,27 +65,27 @@ def fit(
     report: Report | None = None,
     state: TrainingState | None = None,
 ) -> FitResult:
-    """Trains a model and leaves it with the weights of its best epoch, in eval mode.
+    """Trains a model and leaves it with the weights of its best epoch, in evaluation mode.
 
     Args:
-        model: on any device; its parts are moved. Under DDP the same on all ranks.
-        batches: of this rank.
+        model: model on any device; its parts are moved. Under DDP it must be equal on all ranks.
+        batches: batches of this rank.
         config: settings.
-        counts: attribute name -> labels by class in the training data of all ranks, from `LabelTotals`.
-        ranks: this process among the ranks of the training.
-        stages: what trains when; their epochs and learning rates replace `config.optim`'s. By default one
-            stage with what is frozen in the model now.
-        network: model -> what inputs go through, after each freeze: the model itself, or its suffix where inputs are
-            activations at a boundary.
-        report: gets the record and the state of each epoch, on every rank.
-        state: where to go on.
+        counts: attribute name -> number of labels by class in the training data of all ranks, from `LabelTotals`.
+        ranks: the processes of the training, and which of them this is.
+        stages: stages of the training; their epochs and learning rates replace those in `config.optim`. By default one
+            stage with the blocks that are frozen now.
+        network: model -> network for the inputs, called after each freeze: the model itself, or its suffix if inputs
+            are activations at a boundary.
+        report: called with the record and the state of each epoch, on every rank.
+        state: state to resume from.
 
     Returns:
-        The best epoch and the records of all.
+        The best epoch and the records of all epochs.
 
     Raises:
         ConfigError: the config does not fit the model, or the state belongs to another config.
-        RunError: a loss is not finite, the chosen metric is not defined, or a worker has no data.
+        RunError: a loss is not finite, the selection metric is undefined, or a worker has no data.
     """
     training = _Training(
         model,
@@ -108,7 +108,7 @@ def fit(
 
 
 class _Training:
-    """The parts of a training and how far it is."""
+    """Parts and progress of a training."""
 
     _step: TrainStep
 
@@ -139,7 +139,7 @@ class _Training:
         self._forward = Forward(model.backbone.preprocessing, precision=optim.precision, device=ranks.device)
         self._scaler = build_scaler(optim, ranks.device)
         freeze(model, self._stages[0].freeze_depth)
-        # A suffix moves alone: the frozen prefix stays where it is.
+        # Only the suffix moves: the frozen prefix stays where it is.
         network(model).to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its stubs
         self._ema = build_ema(model, optim)
         self._fingerprint = compute_fingerprint(
@@ -155,7 +155,7 @@ class _Training:
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is left, or the last stage has waited long enough."""
+        """Whether no epoch is left, or patience is exhausted in the last stage."""
         in_last = self.epoch > 0 and stage_at(self._stages, self.epoch - 1) == len(self._stages) - 1
         return self.epoch >= self._num_epochs or (in_last and self._selection.is_over)
 
@@ -239,7 +239,7 @@ class _Training:
         return Metrics(self._model.attributes, self._model.thresholds)
 
     def state(self) -> TrainingState:
-        """After the last epoch; shares its tensors."""
+        """Returns the state after the last epoch; it shares the tensors in use."""
         return TrainingState(
             fingerprint=self._fingerprint,
             epoch=self.epoch,
@@ -256,7 +256,7 @@ class _Training:
         )
 
     def load(self, state: TrainingState) -> None:
-        """Goes on from a state; it is copied."""
+        """Resumes from a state, which is copied."""
         if state.fingerprint != self._fingerprint:
             raise ConfigError(
                 f"the checkpoint belongs to another training (config {state.fingerprint[:12]}, this one is "
@@ -277,7 +277,7 @@ class _Training:
         self._history = [dict(record) for record in state.history]
 
     def finish(self) -> FitResult:
-        """Puts the best weights into the model."""
+        """Loads the best weights into the model."""
         self._model.load_state_dict(self._best)
         self._model.eval()
         assert self._selection.best_value is not None

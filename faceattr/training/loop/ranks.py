@@ -24,15 +24,15 @@ def _call_as_it_is(network: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those that train a model together; by default it trains alone.
+    """The processes that train a model together, and which of them this is; by default it trains alone.
 
     Attributes:
         device: where the model of this process runs.
-        rank: of this process; seeds its dropout and mixup.
+        rank: rank of this process; seeds its dropout and mixup.
         world_size: number of processes.
-        reduce: sum over them.
-        distribute: network -> what is called in training, such as DDP around it. Freezing changes which parameters
-            have gradients, so it is called once a stage.
+        reduce: sums a tensor over them.
+        distribute: network -> network that is called in training, such as DDP around it. It is called once per stage,
+            because freezing changes which parameters have gradients.
     """
 
     device: torch.device
@@ -43,10 +43,10 @@ class Ranks:
 
 
 def join_ranks(device: torch.device, *, rank: int, world_size: int) -> Ranks:
-    """The ranks of torch's process group, which has to be there if `world_size` is more than 1. All ranks call it."""
+    """Returns the ranks of torch's process group, which must exist if `world_size` is above 1; all ranks call it."""
     if world_size == 1:
         return Ranks(device=device)
-    # nccl adds tensors on GPUs only, so counts have a group of their own.
+    # nccl sums tensors on GPUs only, so counts have a group of their own.
     group = dist.new_group(backend="gloo") if device.type == "cuda" else None
     wrap = partial(
         DistributedDataParallel, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True

@@ -1,4 +1,4 @@
-"""One step of the optimizer: forward, backward, clip, step, averages; the same on every rank."""
+"""One optimizer step, the same on every rank: forward, backward, clipping, step, moving averages."""
 
 import contextlib
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from faceattr.training.targets import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedParts:
-    """What a step changes; the optimizer, its schedule and the network belong to one stage.
+    """What a step updates; the optimizer, its schedule and the network belong to one stage.
 
     Attributes:
-        model: whose parameters are trained.
-        network: what is called, possibly DDP around `model` or a part of it.
-        objective: the losses, on the model's device.
-        weighting: the losses to their total; it may have parameters of its own.
-        optimizer: of the parameters that are not frozen.
-        schedule: of its learning rate.
-        scaler: of the gradients, for float16.
+        model: model whose parameters are trained.
+        network: network that is called, possibly DDP around `model` or a part of it.
+        objective: losses, on the model's device.
+        weighting: combines the losses into their total; may have parameters of its own.
+        optimizer: optimizer of the trainable parameters.
+        schedule: learning-rate schedule of the optimizer.
+        scaler: loss scaling for float16.
         ema: moving average of the model, or None.
     """
 
@@ -47,24 +47,24 @@ class TrainedParts:
 
 
 class TrainStep:
-    """Takes the batches of one step.
+    """Takes optimizer steps.
 
     Attributes:
-        parts: what it trains.
-        num_steps: number of steps taken, including earlier stages.
+        parts: parts that the steps update.
+        num_steps: number of steps so far, including earlier stages.
     """
 
     def __init__(
         self, parts: TrainedParts, config: OptimConfig, *, forward: Forward, ranks: Ranks, num_steps: int
     ) -> None:
-        """Puts the parts together.
+        """Combines the parts.
 
         Args:
-            parts: what is trained.
+            parts: parts that the steps update.
             config: settings.
             forward: how inputs go through the network.
-            ranks: this process among the ranks of the training.
-            num_steps: that have been taken before.
+            ranks: the processes of the training, and which of them this is.
+            num_steps: number of steps taken before.
         """
         self.parts = parts
         self._config = config
@@ -73,11 +73,11 @@ class TrainStep:
         self.num_steps = num_steps
 
     def __call__(self, batches: Sequence[Batch], denominators: Tensor) -> Tensor:
-        """One step on the sum of the batches.
+        """Takes one step on the sum of the batches.
 
         Args:
-            batches: of this rank, on the CPU; at least one.
-            denominators: float64 [A], `sum_weights` of the batches of all ranks.
+            batches: batches of this rank, on the CPU; at least one.
+            denominators: float64 [A], `sum_weights` summed over the batches of all ranks.
 
         Returns:
             float32 [A] on the device: this rank's share of each loss, before the step.
@@ -99,7 +99,7 @@ class TrainStep:
         self._finish()
         if parts.weighting.needs_update:
             with torch.no_grad():
-                # Not through DDP, which would wait for a backward.
+                # Without DDP, which would wait for a backward pass.
                 share = self._losses(_unwrap(parts.network), batch, blend, denominators)
             parts.weighting.update(share, present, reduce=ranks.reduce)
         return shares
@@ -124,7 +124,7 @@ class TrainStep:
         return blend.losses(self.parts.objective, outputs, batch.targets, denominators)
 
     def _gradients_synced(self, synced: bool) -> contextlib.AbstractContextManager[None]:
-        """DDP adds gradients over ranks once a step, in its last batch."""
+        """Makes DDP sum gradients over ranks once per step, in the last batch."""
         network = self.parts.network
         if synced or not isinstance(network, DistributedDataParallel):
             return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Settings to begin with, one YAML file a replaced system; `docs/migration.md` maps their options."""
+"""Default settings in YAML, one file per replaced system; `docs/migration.md` maps their options."""
 
 from pathlib import Path
 

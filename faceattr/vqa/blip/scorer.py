@@ -6,7 +6,7 @@
                  -> all answers of all questions as token trees, decoded in one pass
                  -> log p(answer | question, image), whole answers with their [SEP]
 
-The numbers equal the numbers from asking each question alone through the Hugging Face modules (`reference.py`).
+The numbers are the same as when each question is asked alone through the Hugging Face modules (`reference.py`).
 """
 
 import logging

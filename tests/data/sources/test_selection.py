@@ -51,9 +51,9 @@ def test_more_seeds_draw_every_negative_now_and_then():
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match=r"'hats' is no binary attribute here; did you mean 'hat'"):
+    with pytest.raises(ConfigError, match=r"'hats' is not a binary attribute here; did you mean 'hat'"):
         select_labels(source(), any_of=["hats"], negatives=0, seed=0)
-    with pytest.raises(ConfigError, match="'race' is no binary attribute"):
+    with pytest.raises(ConfigError, match="'race' is not a binary attribute"):
         select_labels(source(), any_of=["race"], negatives=0, seed=0)
     with pytest.raises(ConfigError, match="only 10 images have a no for all of hat, glasses"):
         chosen(negatives=11)

@@ -249,7 +249,7 @@ class _Parser:
 
 
 JSON_ATTRIBUTES = ("eyeglasses", "mustache", "beard", "hat")
-_EXPECTED = 'an object such as {"000001": ["1","0","0","1"]}: Eyeglasses, Mustache, Beard, Hat'
+_EXPECTED_JSON = 'an object such as {"000001": ["1","0","0","1"]}: Eyeglasses, Mustache, Beard, Hat'
 
 
 def read_celeba_json(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
@@ -264,11 +264,11 @@ def read_celeba_json(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
         # Pairs, not a dict, so that a repeated name is not lost here.
         entries = json.loads(data, object_pairs_hook=list)
     except json.JSONDecodeError as error:
-        raise layout_error(uri, error.lineno, found=f"no JSON ({error.msg})", expected=_EXPECTED) from error
+        raise layout_error(uri, error.lineno, found=f"no JSON ({error.msg})", expected=_EXPECTED_JSON) from error
     except UnicodeDecodeError as error:
-        raise layout_error(uri, None, found="bytes that are not UTF-8", expected=_EXPECTED) from error
+        raise layout_error(uri, None, found="bytes that are not UTF-8", expected=_EXPECTED_JSON) from error
     if not isinstance(entries, list) or not data.lstrip().startswith(b"{"):
-        raise layout_error(uri, 1, found=f"a JSON {type(entries).__name__}", expected=_EXPECTED)
+        raise layout_error(uri, 1, found=f"a JSON {type(entries).__name__}", expected=_EXPECTED_JSON)
     for number, (name, values) in enumerate(entries, start=1):
         cells = [text_of(value) for value in values] if isinstance(values, list) else []
         image = name if "." in name else f"{name}.jpg"

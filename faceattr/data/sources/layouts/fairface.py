@@ -4,7 +4,7 @@
     train/1.jpg,50-59,Male,East Asian,True
 
 Undone, and counted as repairs: ages that a spreadsheet turned into dates (`03-Sep` is 3-9, `Oct-19` is 10-19), prefixes
-before `train/` or `val/`, and `70+` for `more than 70`. An empty cell is unknown. The attributes are defined in
+before `train/` or `val/`, and `70+` for `more than 70`. An empty cell is unknown. Attributes, defined in
 `face_classes.py`: age_group, gender and race by default, age and race_group on request.
 """
 

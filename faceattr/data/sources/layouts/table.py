@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 USUAL_FILES = ("labels.csv", "labels.parquet", "labels.tsv", "labels.csv.gz", "labels.tsv.gz")
 _PLAIN = ("split", "group")
 _KINDS = ("binary", "age", "identity", "score")
-# Classes that do not stand in the entry; classes of persons are read from the table.
+# Classes that an entry does not list; classes of identities are read from the table.
 _CLASSES = {"binary": ("no", "yes")}
 _ENTRY = re.compile(r"(?P<name>[^=]+)=(?P<column>.+?)(?::(?P<kind>[^:]*))?")
 _BATCH_ROWS = 8_192
@@ -76,7 +76,7 @@ class MappedColumn:
 
     @property
     def is_score(self) -> bool:
-        """Whether the column holds scores of another column's attribute."""
+        """Whether the column contains scores of another column's attribute."""
         return self.kind == "score"
 
 

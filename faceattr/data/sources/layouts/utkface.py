@@ -3,7 +3,7 @@
     25_0_2_20170116174525125.jpg.chip.jpg       25 years, Male, Asian
 
 Gender 0 Male, 1 Female; race 0 White, 1 Black, 2 Asian, 3 Indian, 4 Others. Names with missing parts, of which the data
-set has a few, are rejected, since the missing part is unknown. Attributes are defined in `face_classes.py`: age, gender
+set has a few, are rejected, since the missing part is unknown. Attributes, defined in `face_classes.py`: age, gender
 and race_group by default; age_group and race (with masks) on request.
 """
 
