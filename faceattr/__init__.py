@@ -5,12 +5,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from faceattr.version import __version__
+from faceattr.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from faceattr.inference.api import get_transform, load_model, predict_batch, predict_image, visualize_prediction
 
-__all__ = ["__version__", "get_transform", "load_model", "predict_batch", "predict_image", "visualize_prediction"]
+__all__ = ["get_transform", "load_model", "predict_batch", "predict_image", "visualize_prediction"]
 
 
 def __getattr__(name: str) -> Any:

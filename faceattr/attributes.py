@@ -5,8 +5,7 @@ user's file, and stored with everything that is made from it. A derived attribut
 evaluated in three-valued (Kleene) logic: an unknown input gives an unknown result unless the other inputs decide it.
 
 How to add a kind: only the files below compare kinds; all other code asks the properties of `Attribute`. Add the name
-to `AttributeKind` and run mypy, which reports every `match` that does not handle it. tests/jobs/test_every_kind.py
-fails until it has labels of the kind, and then takes it from pack to export.
+to `AttributeKind` and run mypy, which reports every `match` that does not handle it.
 
     attributes.py                      what the kind is: the properties of `Attribute`
     data/label_columns.py              its columns: packed, published, outputs of a model; in exported files

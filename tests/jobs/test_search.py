@@ -53,7 +53,8 @@ def begin(packed, folder, space, *flags, settings=()):
     """A checked search with its labels read."""
     (folder / "space.yaml").write_text(space)
     words = ["--data", str(packed), "--output", str(folder / "out"), "--space", str(folder / "space.yaml")]
-    words += ["--set", *NETWORK, *settings, *flags]
+    given = {each.partition("=")[0] for each in settings}
+    words += ["--set", *(each for each in NETWORK if each.partition("=")[0] not in given), *settings, *flags]
     job = search_job.prepare_search_job(parse_config(SearchConfig, words))
     record = search_job.begin_search_run(job)
     return job, record, search.plan_search(job, search.survey_search(job))

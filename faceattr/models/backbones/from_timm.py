@@ -139,7 +139,8 @@ def _create(name: str, *, pretrained: bool, image_size: int | None, args: dict[s
             f"backbone {name!r}: {reserved} cannot be given as model arguments; use image_size for a size"
         )
     # Models with position embeddings are built for one size; convolutional ones have no such argument.
-    if image_size is not None and timm.get_pretrained_cfg(name).fixed_input_size:
+    published = timm.get_pretrained_cfg(name)
+    if image_size is not None and published is not None and published.fixed_input_size:
         args["img_size"] = image_size
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **args)
