@@ -18,8 +18,8 @@ class ObjectiveConfig:
     main: str | None = None
     """The attribute that is judged. Default: --loss.main of the trained config; without one, the mean over all."""
     criterion: CriterionName = "f1"
-    """Score of binary attributes. Others: macro F1 (balanced accuracy if that is chosen here), top-1 accuracy of
-    identities, share of ages predicted within five years."""
+    """Score of binary attributes. Others: macro F1 (balanced accuracy if that or youden is chosen here), top-1 accuracy
+    of identities, share of ages predicted within five years."""
     min_recall: float = 0.9
     """precision_at_recall: the recall that must be reached."""
     cost_false_positive: float = 1.0

@@ -1,11 +1,12 @@
 """Judges a trial on validation: every attribute by a figure that suits it, with cross-fitted thresholds.
 
     binary      the chosen criterion, each half of validation judged by the threshold chosen on the other half
-    multiclass  macro F1, or balanced accuracy if that is the criterion; no threshold
+    multiclass  macro F1, or balanced accuracy if that or youden is the criterion; no threshold
     identity    top-1
     age         share of exact ages within five years, or of ranges that contain the predicted age
 
-Each figure is between 0 and 1 (except costs), and larger is better, so that means over attributes are meaningful.
+Larger is better. All figures but cost (0 or less) and youden (-1 to 1) are between 0 and 1, which makes means over
+attributes meaningful.
 
 Also the winner's figures on rows that chose neither its settings nor its thresholds.
 """

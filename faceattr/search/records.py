@@ -65,7 +65,7 @@ class TrialRecord:
         values: settings of the trial, key -> value.
         status: `finished`; `stopped` before its last epoch, because others were better; `failed`.
         judgement: judgement of its best epoch; None if it failed before the first.
-        best_epoch: counted from 0, by the train config's `select`.
+        best_epoch: number of the best epoch, from 0, as the train config's `select` chooses it.
         num_epochs: number of epochs that it trained.
         figures: validation figures of the best epoch, as in pipelines/train.py.
         history: objective of each judged epoch.
@@ -99,7 +99,8 @@ class TrialReport:
     """The report of a process that trains trials: about one trial after every epoch, about a stack at its end.
 
     Attributes:
-        records: records of its trials, valid if no other report follows: a running trial is `stopped`.
+        records: records of its trials, as they are to be kept if this report is the last: a trial that still runs has
+            the status `stopped`.
         state: `running` while epochs are left, then `over`; or `failed`, for the reason in every record.
     """
 

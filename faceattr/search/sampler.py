@@ -68,7 +68,7 @@ class Sampler:
         return self._space.suggest(trial)
 
     def tell(self, record: TrialRecord) -> None:
-        """Takes the record of a trial whose settings were drawn here."""
+        """Learns from the record of a trial, whether its settings were drawn here or elsewhere."""
         trial = self._asked.pop(record.number, None)
         values = _values(record, two_objectives=self._two)
         if trial is None:

@@ -105,7 +105,7 @@ def read_targets(table: pa.Table | pa.RecordBatch, attributes: AttributeSet) -> 
     """Reads the labels per attribute, in the order of `attributes`, onto the CPU.
 
     Args:
-        table: n rows with the label columns of `faceattr.data.sources.source`.
+        table: n rows with the packed label columns of `faceattr.data.label_columns`.
         attributes: attributes to read.
 
     Raises:

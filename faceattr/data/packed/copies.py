@@ -45,7 +45,7 @@ class Conflict:
 
 
 class CopyResolver:
-    """Processes tables in a source's schema with a column `place`, the number of the table that a row is from.
+    """Processes tables in a source's schema with a column `place`, the number of the source that a row is from.
 
     Args:
         attributes: attributes of the label columns.

@@ -30,7 +30,7 @@ from faceattr.data.runs.version import Manifest, RunRecord, RunVersion
 from faceattr.data.stores.store import Store
 
 # Columns that a plan of a packed run carries in addition to the labels: the sha256 that the split was drawn by, null if
-# the image could not be read then, and the number of the table that the image is from.
+# the image could not be read then, and the number of the source that the image is from.
 PLANNED_FIELDS = (pa.field("sha256", pa.string()), pa.field("place", pa.int16(), nullable=False))
 GROUP_FIELD = pa.field("group", pa.string())
 

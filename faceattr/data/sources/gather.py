@@ -55,7 +55,7 @@ class GatheredLabels:
     names: tuple[str, ...] = ()
 
     def place_of(self, table: pa.Table) -> pa.Array:
-        """Returns the number of each row's location in `places`, int16 [n]."""
+        """Returns the number of each row's source, which is its index in `places`, int16 [n]."""
         if not self.names:
             return pa.array([0] * len(table), pa.int16())
         prefixes = pc.list_element(pc.split_pattern(table["image_id"], "/", max_splits=1), 0)

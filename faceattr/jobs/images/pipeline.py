@@ -16,7 +16,8 @@ from faceattr.jobs.images.read import ListRowGroups, ListRows, ReadImages, ReadR
 
 # Reading waits for the network and needs no whole core.
 IMAGE_READ_CPUS = 0.25
-# Differs from the claim of a CPU actor: Ray Data would fuse the two, and the actor would decode and score in turn.
+# Not the 1.0 of an actor on a CPU: with equal claims Ray Data would fuse the two stages, and the actor would decode and
+# score in turn.
 DECODE_CPUS = 0.75
 
 

@@ -1,4 +1,4 @@
-"""The first stages of every image stream: list the pending rows, read the images.
+"""The first stages of the streams that label and predict images: list the pending rows, read the images.
 
 Each stage is a small picklable object that maps Arrow tables; a row that fails keeps its reason, and no row is dropped.
 Ray runs them as tasks and shows them under their class names. No torch here, so a process that reads starts quickly.

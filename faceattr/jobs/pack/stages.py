@@ -17,7 +17,7 @@ from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ImageError
 from faceattr.jobs.images.read import ReadImages
 
-# Statuses in addition to `data.images.REASONS`.
+# Statuses in addition to `faceattr.data.images.decode.REASONS`.
 CHANGED = "changed"
 LATE = "late"
 _CHANGED_TEXT = "its bytes have changed since its labels and its split were made; label or pack it again"

@@ -111,7 +111,7 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
         stack_key=lambda number, values: (
             stack_key(plan.config_of(number, values), job.facts, plan.caches)
             if config.trials.stack == "auto"
-            else _alone(plan, number, values)
+            else _check_alone(plan, number, values)
         ),
     )
     if not work.is_over:
@@ -152,7 +152,7 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
     return min(rooms[scarce], trials.max_concurrent or rooms[scarce])
 
 
-def _alone(plan: SearchPlan, number: int, values: Mapping[str, Any]) -> None:
+def _check_alone(plan: SearchPlan, number: int, values: Mapping[str, Any]) -> None:
     """Checks the settings of a trial that trains alone."""
     plan.config_of(number, values)
 

@@ -52,7 +52,7 @@ class _OfDriver:
 class WorkSearcher(_OfDriver, Searcher):
     """Gives Tune the groups of a trial queue, up to a number at a time.
 
-    Tune's own limit would count a trial for ever that it gave up without telling its searcher.
+    Tune's own limit is not used: it would count a trial forever that Tune gave up without telling its searcher.
     """
 
     def __init__(self, work: TrialQueue, max_concurrent: int | None) -> None:

@@ -1,11 +1,10 @@
 """The training run: packed runs -> a group of workers under DDP -> a model folder.
 
-run.json                config, fingerprint, versions, seeds
-survey.json, splits/    what the labels are, and which image is in which split
-checkpoints/            the last and the best epoch
-metrics.jsonl           figures of each epoch; progress.json during an epoch
-model.safetensors, config.json
-the model of the best epoch: written last by the workers
+run.json                        config, fingerprint, versions, seeds
+survey.json, splits/            what the labels are, and which image is in which split
+checkpoints/                    the last and the best epoch
+metrics.jsonl                   figures of each epoch; progress.json during an epoch
+model.safetensors, config.json  the model of the best epoch; written last by the workers
 report.html, training_metrics.png, metrics.csv, tensorboard/
 """
 

@@ -1,16 +1,13 @@
-"""Checkpoints: a training as a folder from which it can be resumed; loading it cannot run code.
+"""Checkpoints: a training as files from which it can be resumed; loading them cannot run code.
 
-model.safetensors   weights after the last epoch
-best.safetensors    weights of the best epoch
-training.pt         optimizer, schedule, scaler, moving average, loss weighting, history; read with `weights_only`
-checkpoint.json     fingerprint, epoch, sizes; written last, so that a folder with it is complete
+    model.safetensors   weights after the last epoch
+    best.safetensors    weights of the best epoch
+    training.pt         optimizer, schedule, scaler, moving average, loss weighting, history; read with `weights_only`
+    checkpoint.json     fingerprint, epoch, sizes; written last, so that a checkpoint with it is complete
 
-Checkpoints in a run folder; the last epoch's and the best epoch's are kept.
-
-    checkpoints/epoch-00007.*       files of `faceattr.training.loop.checkpoints`, `epoch-00007.checkpoint.json` last
-
-The number is the number of finished epochs. A checkpoint without `checkpoint.json` is ignored, so after a crash at
-any point the previous checkpoint is used.
+A run folder keeps two checkpoints, of the last epoch and of the best one; their files are named
+`checkpoints/epoch-00007.model.safetensors` and so on. The number is the number of finished epochs. A checkpoint without `checkpoint.json` is ignored, so after a
+crash at any point the previous checkpoint is used.
 """
 
 import json
