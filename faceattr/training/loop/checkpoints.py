@@ -6,8 +6,8 @@
     checkpoint.json     fingerprint, epoch, sizes; written last, so that a checkpoint with it is complete
 
 A run folder keeps two checkpoints, of the last epoch and of the best one; their files are named
-`checkpoints/epoch-00007.model.safetensors` and so on. The number is the number of finished epochs. A checkpoint without `checkpoint.json` is ignored, so after a
-crash at any point the previous checkpoint is used.
+`checkpoints/epoch-00007.model.safetensors` and so on, by the number of finished epochs. A checkpoint without
+`checkpoint.json` is ignored, so after a crash at any point the previous checkpoint is used.
 """
 
 import json
