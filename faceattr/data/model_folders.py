@@ -76,6 +76,15 @@ def locate_folder(
     return _download(name, revision, patterns, remedy)
 
 
+def absolute_name(model: str) -> str:
+    """Returns a name of a model that is valid in every working folder: a local folder by its absolute path.
+
+    Workers run in other folders than the driver that was given the name.
+    """
+    name = normalise_address(model) if model.startswith(("~", "file:")) else model
+    return str(Path(name).absolute()) if "://" not in name and Path(name).is_dir() else name
+
+
 def is_hub_id(model: str) -> bool:
     """Whether a name has the form of a hub id."""
     return _HUB_ID.fullmatch(model) is not None

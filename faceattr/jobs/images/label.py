@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig
+from faceattr.data.model_folders import absolute_name
 from faceattr.data.runs.version import Manifest, RunVersion
 from faceattr.data.stores.open import open_output
 from faceattr.errors import ConfigError
@@ -17,7 +18,7 @@ from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.reports.label import LabelStatistics, write_label_report
 from faceattr.reports.pages import report_key
-from faceattr.vqa.checkpoints import CheckpointFacts
+from faceattr.vqa.checkpoints import TINY_MODEL, CheckpointFacts
 from faceattr.vqa.engines import ENGINES, Engine, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
@@ -123,7 +124,7 @@ def scorer_recipe(job: LabelJob, actors: ActorLayout) -> ActorRecipe:
     return ActorRecipe(
         job.engine.build,
         {
-            "model": config.model,
+            "model": config.model if config.model == TINY_MODEL else absolute_name(config.model),
             "revision": job.checkpoint.revision,
             "weights_id": job.checkpoint.weights_id,
             "questions": job.questions,

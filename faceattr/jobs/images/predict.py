@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import Precision, PredictConfig, StorageConfig
+from faceattr.data.model_folders import absolute_name
 from faceattr.data.runs.run_attributes import describe_attributes, read_run_attributes
 from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
 from faceattr.data.stores.open import open_output, open_store
@@ -99,7 +100,7 @@ def predictor_recipe(
     return ActorRecipe(
         "faceattr.inference.build:build_predictor",
         {
-            "model": source,
+            "model": absolute_name(source),
             "revision": model.revision,
             "weights_id": model.weights_id,
             "precision": precision,
