@@ -57,7 +57,7 @@ def test_a_folder_has_one_name_in_all_working_folders(tmp_path, monkeypatch):
     (tmp_path / "models" / "m1").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("./models/m1", "models/m1", "~/models/m1", f"file://{tmp_path}/models/m1", str(tmp_path / "models/m1")):
+    for name in ("./models/m1", "models/m1", "~/models/m1", f"file://{tmp_path}/models/m1", f"{tmp_path}/models/m1"):
         assert hub.absolute_name(name) == str(tmp_path / "models" / "m1"), name
     for name in ("owner/name", "resnet50", "s3://bucket/models/m1", "./models/none"):
         assert hub.absolute_name(name) == name
