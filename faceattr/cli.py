@@ -13,11 +13,9 @@ import os
 import select
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TextIO, TypeVar
 
 import tyro
@@ -25,7 +23,7 @@ import tyro
 from faceattr.commands.table import COMMANDS, find_command
 from faceattr.config.flags import gather_flags, list_flags, name_flag
 from faceattr.data.stores.addresses import check_no_credentials
-from faceattr.data.stores.patience import leave, stay
+from faceattr.data.stores.patience import leave_on
 from faceattr.errors import ConfigError, FaceattrError, escape
 from faceattr.interrupt import STOPPED
 from faceattr.layers import Setting, find_preset, read_settings
@@ -58,32 +56,13 @@ def _guarded(action: Callable[[], int]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a name the terminal cannot encode is no error
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _leave_on_interrupt():
+        with leave_on(signal.SIGINT, then_stay=True):
             code = _mapped(action)
     except BrokenPipeError:
         if not _is_unread(sys.stdout) and not _is_unread(sys.stderr):
             raise
         code = 128 + signal.SIGPIPE
     return _flush_output(code)
-
-
-@contextlib.contextmanager
-def _leave_on_interrupt() -> Iterator[None]:
-    """On Ctrl-C, ends the waits of all threads for a store, not only what the main thread does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        leave()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        stay()
 
 
 def _mapped(action: Callable[[], int]) -> int:

@@ -4,10 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from faceattr.config import Precision
-from faceattr.errors import ConfigError
+from faceattr.config.checks import check, check_choice, flag_name
 
 Weighting = Literal["constant", "uncertainty", "dwa", "famo"]
 BinaryLossName = Literal["bce", "asymmetric", "focal"]
@@ -72,21 +72,21 @@ class LossConfig:
     """Standard deviation of the soft label of an exact age, in years, for heads that predict a distribution."""
 
     def __post_init__(self) -> None:
-        _check_choice("loss.weighting", self.weighting, Weighting)
-        _check_choice("loss.binary", self.binary, BinaryLossName)
-        _check(self.normalised in ("auto", "units", "all"), "loss.normalised", self.normalised, "auto, units or all")
-        _check_choice("loss.class-weights", self.class_weights, ClassWeighting)
+        check_choice("loss.weighting", self.weighting, Weighting)
+        check_choice("loss.binary", self.binary, BinaryLossName)
+        check(self.normalised in ("auto", "units", "all"), "loss.normalised", self.normalised, "auto, units or all")
+        check_choice("loss.class-weights", self.class_weights, ClassWeighting)
         for name in ("label_weight", "aux_weight", "confidence_gamma", "focal_gamma"):
-            _check(getattr(self, name) >= 0, f"loss.{_flag(name)}", getattr(self, name), "0 or more")
+            check(getattr(self, name) >= 0, f"loss.{flag_name(name)}", getattr(self, name), "0 or more")
         for name in ("weighting_lr", "dwa_temperature", "age_sigma_years"):
-            _check(getattr(self, name) > 0, f"loss.{_flag(name)}", getattr(self, name), "more than 0")
+            check(getattr(self, name) > 0, f"loss.{flag_name(name)}", getattr(self, name), "more than 0")
         for name, weight in self.weights.items():
-            _check(weight >= 0, f"loss.weights.{name}", weight, "0 or more")
-        _check(min(self.asymmetric_gammas) >= 0, "loss.asymmetric-gammas", self.asymmetric_gammas, "0 or more")
+            check(weight >= 0, f"loss.weights.{name}", weight, "0 or more")
+        check(min(self.asymmetric_gammas) >= 0, "loss.asymmetric-gammas", self.asymmetric_gammas, "0 or more")
         alpha = self.focal_alpha
-        _check(alpha == -1 or 0 <= alpha <= 1, "loss.focal-alpha", alpha, "a number from 0 to 1, or -1")
-        _check(self.max_class_weight >= 1, "loss.max-class-weight", self.max_class_weight, "1 or more")
-        _check(0 <= self.label_smoothing < 1, "loss.label-smoothing", self.label_smoothing, "at least 0 and below 1")
+        check(alpha == -1 or 0 <= alpha <= 1, "loss.focal-alpha", alpha, "a number from 0 to 1, or -1")
+        check(self.max_class_weight >= 1, "loss.max-class-weight", self.max_class_weight, "1 or more")
+        check(0 <= self.label_smoothing < 1, "loss.label-smoothing", self.label_smoothing, "at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,25 +127,23 @@ class OptimSettings:
     """Parameter of the Beta distribution that blends pairs of images (mixup); 0: no mixup."""
 
     def __post_init__(self) -> None:
-        _check_choice("optim.name", self.name, OptimizerName)
-        _check_choice("optim.schedule", self.schedule, ScheduleName)
-        _check_choice("optim.precision", self.precision, Precision)
+        check_choice("optim.name", self.name, OptimizerName)
+        check_choice("optim.schedule", self.schedule, ScheduleName)
+        check_choice("optim.precision", self.precision, Precision)
         for name in ("epochs", "accumulation"):
-            _check(getattr(self, name) >= 1, f"optim.{name}", getattr(self, name), "1 or more")
+            check(getattr(self, name) >= 1, f"optim.{name}", getattr(self, name), "1 or more")
         lr, layer_decay = self.lr, self.layer_decay
-        _check(lr == "auto" or lr > 0, "optim.lr", lr, "more than 0, or auto")
+        check(lr == "auto" or lr > 0, "optim.lr", lr, "more than 0, or auto")
         for name in ("weight_decay", "warmup_epochs", "plateau_patience", "mixup_alpha"):
             value = getattr(self, name)
-            _check(value == "auto" or value >= 0, f"optim.{_flag(name)}", value, "0 or more")
-        _check(
-            layer_decay == "auto" or 0 < layer_decay <= 1, "optim.layer-decay", layer_decay, "more than 0, at most 1"
-        )
-        _check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "at least 0 and below 1")
-        _check(0 <= self.min_lr_ratio <= 1, "optim.min-lr-ratio", self.min_lr_ratio, "a number from 0 to 1")
-        _check(0 < self.plateau_factor < 1, "optim.plateau-factor", self.plateau_factor, "between 0 and 1")
+            check(value == "auto" or value >= 0, f"optim.{flag_name(name)}", value, "0 or more")
+        check(layer_decay == "auto" or 0 < layer_decay <= 1, "optim.layer-decay", layer_decay, "more than 0, at most 1")
+        check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "at least 0 and below 1")
+        check(0 <= self.min_lr_ratio <= 1, "optim.min-lr-ratio", self.min_lr_ratio, "a number from 0 to 1")
+        check(0 < self.plateau_factor < 1, "optim.plateau-factor", self.plateau_factor, "between 0 and 1")
         clip, decay = self.clip_norm, self.ema_decay
-        _check(clip is None or clip > 0, "optim.clip-norm", clip, "more than 0")
-        _check(decay is None or decay == "auto" or 0 < decay < 1, "optim.ema-decay", decay, "between 0 and 1")
+        check(clip is None or clip > 0, "optim.clip-norm", clip, "more than 0")
+        check(decay is None or decay == "auto" or 0 < decay < 1, "optim.ema-decay", decay, "between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,7 @@ class OptimConfig(OptimSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         left = [name for name in AUTO_OPTIM if getattr(self, name) == "auto"]
-        _check(not left, f"optim.{_flag(left[0])}" if left else "", "auto", "a number, once a recipe is resolved")
+        check(not left, f"optim.{flag_name(left[0])}" if left else "", "auto", "a number, once a recipe is resolved")
 
 
 AUTO_OPTIM = ("lr", "weight_decay", "layer_decay", "warmup_epochs", "ema_decay")
@@ -183,9 +181,9 @@ class SelectionConfig:
     """Smallest change that counts as an improvement."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.metric), "select.metric", self.metric, "`loss` or `<attribute>/<figure>`")
-        _check(self.patience is None or self.patience >= 1, "select.patience", self.patience, "1 or more")
-        _check(self.min_delta >= 0, "select.min-delta", self.min_delta, "0 or more")
+        check(bool(self.metric), "select.metric", self.metric, "`loss` or `<attribute>/<figure>`")
+        check(self.patience is None or self.patience >= 1, "select.patience", self.patience, "1 or more")
+        check(self.min_delta >= 0, "select.min-delta", self.min_delta, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +198,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         learnt = self.loss.weighting in ("uncertainty", "famo")
-        _check(
+        check(
             not (learnt and self.optim.accumulation > 1),
             "optim.accumulation",
             self.optim.accumulation,
@@ -226,16 +224,3 @@ def list_deciding(config: Any) -> dict[str, Any]:
         if "before" not in each.metadata or value != each.metadata["before"]:
             found[each.name] = list_deciding(value) if is_dataclass(value) else value
     return found
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _check(holds: bool, key: str, found: object, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"--{key}: expected {allowed}, found {found!r}")
-
-
-def _check_choice(key: str, found: str, choices: Any) -> None:
-    _check(found in get_args(choices), key, found, f"one of {', '.join(get_args(choices))}")

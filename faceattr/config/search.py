@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
+from faceattr.config.checks import check
 from faceattr.config.evaluate import Criterion, CriterionName
 from faceattr.config.flags import check_each_once
-from faceattr.errors import ConfigError
 
 Algorithm = Literal["tpe", "random"]
 
@@ -33,7 +33,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         weight = self.auxiliary_weight
-        _check(0 <= weight <= 1, "objective.auxiliary-weight", weight, "a number from 0 to 1")
+        check(0 <= weight <= 1, "objective.auxiliary-weight", weight, "a number from 0 to 1")
         _ = self.to_criterion()
 
     @property
@@ -68,8 +68,8 @@ class StopConfig:
     """Of the trials that reach a rung, one in REDUCTION continues; the next rung has REDUCTION times as many epochs."""
 
     def __post_init__(self) -> None:
-        _check(self.grace_epochs >= 1, "stop.grace-epochs", self.grace_epochs, "1 or more")
-        _check(self.reduction >= 2, "stop.reduction", self.reduction, "2 or more")
+        check(self.grace_epochs >= 1, "stop.grace-epochs", self.grace_epochs, "1 or more")
+        check(self.reduction >= 2, "stop.reduction", self.reduction, "2 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +94,14 @@ class TrialsConfig:
     that TPE can learn from earlier stacks."""
 
     def __post_init__(self) -> None:
-        _check(self.cpus > 0, "trials.cpus", self.cpus, "more than 0")
+        check(self.cpus > 0, "trials.cpus", self.cpus, "more than 0")
         gpus = self.gpus
-        _check(gpus >= 0 and (gpus <= 1 or gpus == int(gpus)), "trials.gpus", gpus, "0 to 1, or a whole number")
+        check(gpus >= 0 and (gpus <= 1 or gpus == int(gpus)), "trials.gpus", gpus, "0 to 1, or a whole number")
         for name in ("max_concurrent", "threads"):
             value = getattr(self, name)
-            _check(value is None or value >= 1, f"trials.{name.replace('_', '-')}", value, "1 or more")
-        _check(self.checkpoint_s > 0, "trials.checkpoint-s", self.checkpoint_s, "more than 0")
-        _check(self.stack_size >= 1, "trials.stack-size", self.stack_size, "1 or more")
+            check(value is None or value >= 1, f"trials.{name.replace('_', '-')}", value, "1 or more")
+        check(self.checkpoint_s > 0, "trials.checkpoint-s", self.checkpoint_s, "more than 0")
+        check(self.stack_size >= 1, "trials.stack-size", self.stack_size, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +121,11 @@ class FeaturesConfig:
     """Actors that compute activations. Default: one per GPU, or one per CPU core."""
 
     def __post_init__(self) -> None:
-        _check(self.views >= 0, "features.views", self.views, "0 or more")
-        _check(self.max_gb > 0, "features.max-gb", self.max_gb, "more than 0")
+        check(self.views >= 0, "features.views", self.views, "0 or more")
+        check(self.max_gb > 0, "features.max-gb", self.max_gb, "more than 0")
         for name in ("batch_size", "actors"):
             value = getattr(self, name)
-            _check(value is None or value >= 1, f"features.{name.replace('_', '-')}", value, "1 or more")
+            check(value is None or value >= 1, f"features.{name.replace('_', '-')}", value, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,18 +165,13 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         if self.resume is None:
-            _check(bool(self.data) and all(self.data), "data", self.data, "at least one packed run (or --resume)")
-            _check(bool(self.output), "output", self.output, "an address (or --resume)")
+            check(bool(self.data) and all(self.data), "data", self.data, "at least one packed run (or --resume)")
+            check(bool(self.output), "output", self.output, "an address (or --resume)")
         else:
-            _check(not self.output, "output", self.output, "no value together with --resume, which names the folder")
-        _check(self.num_samples is None or self.num_samples >= 1, "num-samples", self.num_samples, "1 or more")
-        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+            check(not self.output, "output", self.output, "no value together with --resume, which names the folder")
+        check(self.num_samples is None or self.num_samples >= 1, "num-samples", self.num_samples, "1 or more")
+        check(self.seed >= 0, "seed", self.seed, "0 or more")
         wrong = [each for each in self.set if "=" not in each]
-        _check(not wrong, "set", wrong, "key=value")
+        check(not wrong, "set", wrong, "key=value")
         check_each_once("set", [each.partition("=")[0].strip().replace("-", "_") for each in self.set])
         check_each_once("data", self.data)
-
-
-def _check(holds: bool, key: str, found: object, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"--{key}: expected {allowed}, found {found!r}")

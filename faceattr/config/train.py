@@ -6,9 +6,9 @@ from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
 from faceattr.config.augmentation import Augmentation, AugmentSettings
+from faceattr.config.checks import check, flag_name
 from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, OptimSettings, SelectionConfig
 from faceattr.config.flags import check_each_once
-from faceattr.errors import ConfigError
 
 KEPT_THRESHOLDS = ThresholdConfig(criterion="keep")
 HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]
@@ -41,10 +41,10 @@ class ModelConfig:
     have. --model.backbone, --model.pretrained, --model.image-size and --model.args are then ignored."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.backbone), "model.backbone", self.backbone, "a name")
-        _check(self.image_size is None or self.image_size >= 1, "model.image-size", self.image_size, "1 or more")
+        check(bool(self.backbone), "model.backbone", self.backbone, "a name")
+        check(self.image_size is None or self.image_size >= 1, "model.image-size", self.image_size, "1 or more")
         fraction = self.crop_fraction
-        _check(
+        check(
             fraction in ("auto", "backbone") or (not isinstance(fraction, str) and 0 < fraction <= 1),
             "model.crop-fraction",
             fraction,
@@ -68,9 +68,9 @@ class LoraConfig:
     """Use weight-decomposed LoRA (DoRA)."""
 
     def __post_init__(self) -> None:
-        _check(self.rank >= 0, "lora.rank", self.rank, "0 or more")
-        _check(self.alpha > 0, "lora.alpha", self.alpha, "more than 0")
-        _check(0 <= self.dropout < 1, "lora.dropout", self.dropout, "at least 0 and below 1")
+        check(self.rank >= 0, "lora.rank", self.rank, "0 or more")
+        check(self.alpha > 0, "lora.alpha", self.alpha, "more than 0")
+        check(0 <= self.dropout < 1, "lora.dropout", self.dropout, "at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +94,13 @@ class FreezeConfig:
 
     def __post_init__(self) -> None:
         depth = self.depth
-        _check(depth == "all" or depth >= -1, "freeze.depth", depth, "-1 or more, or all")
+        check(depth == "all" or depth >= -1, "freeze.depth", depth, "-1 or more, or all")
         choices = ("constant", "two-stage", "gradual")
-        _check(self.schedule in choices, "freeze.schedule", self.schedule, f"one of {', '.join(choices)}")
-        _check(self.head_epochs >= 1, "freeze.head-epochs", self.head_epochs, "1 or more")
-        _check(self.head_lr is None or self.head_lr > 0, "freeze.head-lr", self.head_lr, "more than 0")
-        _check(self.lr_factor > 0, "freeze.lr-factor", self.lr_factor, "more than 0")
-        _check(self.num_steps is None or self.num_steps >= 1, "freeze.num-steps", self.num_steps, "1 or more")
+        check(self.schedule in choices, "freeze.schedule", self.schedule, f"one of {', '.join(choices)}")
+        check(self.head_epochs >= 1, "freeze.head-epochs", self.head_epochs, "1 or more")
+        check(self.head_lr is None or self.head_lr > 0, "freeze.head-lr", self.head_lr, "more than 0")
+        check(self.lr_factor > 0, "freeze.lr-factor", self.lr_factor, "more than 0")
+        check(self.num_steps is None or self.num_steps >= 1, "freeze.num-steps", self.num_steps, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +125,10 @@ class FeedConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "shuffle_rows", "block_rows"):
-            _check(getattr(self, name) >= 1, f"feed.{_flag(name)}", getattr(self, name), "1 or more")
-        _check(self.decode_cpus > 0, "feed.decode-cpus", self.decode_cpus, "more than 0")
-        _check(self.max_decoders is None or self.max_decoders >= 1, "feed.max-decoders", self.max_decoders, "1 or more")
-        _check(self.cache_mb >= 0, "feed.cache-mb", self.cache_mb, "0 or more")
+            check(getattr(self, name) >= 1, f"feed.{flag_name(name)}", getattr(self, name), "1 or more")
+        check(self.decode_cpus > 0, "feed.decode-cpus", self.decode_cpus, "more than 0")
+        check(self.max_decoders is None or self.max_decoders >= 1, "feed.max-decoders", self.max_decoders, "1 or more")
+        check(self.cache_mb >= 0, "feed.cache-mb", self.cache_mb, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,14 +156,14 @@ class TrainWorkersConfig:
     """Seconds to wait for the workers' resources before giving up."""
 
     def __post_init__(self) -> None:
-        _check(self.num_workers >= 1, "workers.num-workers", self.num_workers, "1 or more")
+        check(self.num_workers >= 1, "workers.num-workers", self.num_workers, "1 or more")
         least = self.min_workers
-        _check(least is None or least >= 1, "workers.min-workers", least, "1 or more")
-        _check(least is None or least <= self.num_workers, "workers.min-workers", least, "at most num-workers")
-        _check(self.cpus_per_worker > 0, "workers.cpus-per-worker", self.cpus_per_worker, "more than 0")
-        _check(self.threads is None or self.threads >= 1, "workers.threads", self.threads, "1 or more")
-        _check(self.max_failures >= -1, "workers.max-failures", self.max_failures, "-1 or more")
-        _check(self.wait_s > 0, "workers.wait-s", self.wait_s, "more than 0")
+        check(least is None or least >= 1, "workers.min-workers", least, "1 or more")
+        check(least is None or least <= self.num_workers, "workers.min-workers", least, "at most num-workers")
+        check(self.cpus_per_worker > 0, "workers.cpus-per-worker", self.cpus_per_worker, "more than 0")
+        check(self.threads is None or self.threads >= 1, "workers.threads", self.threads, "1 or more")
+        check(self.max_failures >= -1, "workers.max-failures", self.max_failures, "-1 or more")
+        check(self.wait_s > 0, "workers.wait-s", self.wait_s, "more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +197,9 @@ class TrainConfig:
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
-        _check(bool(self.data) and all(self.data), "data", self.data, "at least one address")
-        _check(bool(self.output), "output", self.output, "an address")
-        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        check(bool(self.data) and all(self.data), "data", self.data, "at least one address")
+        check(bool(self.output), "output", self.output, "an address")
+        check(self.seed >= 0, "seed", self.seed, "0 or more")
         for key, names in (
             ("data", self.data),
             ("attributes", self.attributes),
@@ -209,9 +209,9 @@ class TrainConfig:
         ):
             check_each_once(key, names)
         size, workers = self.feed.batch_size, self.workers.num_workers
-        _check(size >= workers, "feed.batch-size", size, f"at least one image for each of {workers} workers")
+        check(size >= workers, "feed.batch-size", size, f"at least one image for each of {workers} workers")
         two_stages, epochs = self.freeze.schedule == "two-stage", self.optim.epochs
-        _check(
+        check(
             not two_stages or self.freeze.head_epochs < epochs,
             "freeze.head-epochs",
             self.freeze.head_epochs,
@@ -230,12 +230,3 @@ class TrainConfig:
     def augmentation(self) -> Augmentation:
         """Augmentation of training images. Raises ConfigError while a setting of it is `auto`."""
         return Augmentation(**{each.name: getattr(self.augment, each.name) for each in fields(self.augment)})
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _check(holds: bool, key: str, found: object, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"--{key}: expected {allowed}, found {found!r}")

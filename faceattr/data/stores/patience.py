@@ -8,10 +8,12 @@ started later is retried for `LEAVING_S` only.
 import contextlib
 import logging
 import random
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from faceattr.errors import FaceattrError
 
@@ -68,6 +70,33 @@ class Patience:
             return True
         # Woken by `leave`: an operation that has already waited longer than LEAVING_S is given up.
         return not _leaving.wait(pause_s) or self.waited_s < LEAVING_S
+
+
+@contextlib.contextmanager
+def leave_on(number: signal.Signals, *, then_stay: bool = False) -> Iterator[None]:
+    """Turns a signal into KeyboardInterrupt in the block, and ends the waits of all threads for a store.
+
+    Only the main thread may set handlers; in another thread the block runs as it is.
+
+    Args:
+        number: the signal.
+        then_stay: whether the process continues after the block as if nothing had happened.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        leave()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+        if then_stay:
+            stay()
 
 
 @contextlib.contextmanager

@@ -6,11 +6,9 @@ import logging
 import os
 import re
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import ray
 import ray.data
@@ -21,7 +19,7 @@ from faceattr.config import RayConfig, WorkersConfig
 from faceattr.data.runs.lease import LEASE_FOLDER, find_driver, hold_lease
 from faceattr.data.runs.version import read_record
 from faceattr.data.stores.local import LocalStore
-from faceattr.data.stores.patience import is_leaving, leave
+from faceattr.data.stores.patience import is_leaving, leave_on
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError, FaceattrError, RunError, StorageError
 from faceattr.jobs.cluster.code_version import check_nodes
@@ -108,19 +106,8 @@ def stop_on_sigterm() -> Iterator[None]:
 
     Must be entered after `ray_session`, because Ray installs its own handler.
     """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        leave()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+    with leave_on(signal.SIGTERM):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
