@@ -1,4 +1,4 @@
-"""Settings of image augmentation, as plain numbers; `faceattr.models.transforms` applies them."""
+"""Settings of image augmentation, as plain numbers; `faceattr.models.augment` applies them."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.config import ImageLimitsConfig
 from faceattr.data.images.decode import decode_image
+from faceattr.models.augment.train import TrainTransform
 from faceattr.models.backbones.names import build_backbone
-from faceattr.models.transforms import Normalise, TrainTransform
+from faceattr.models.transforms import Normalise
 
 NUM_OUTPUTS = 3
 
@@ -40,7 +41,7 @@ class Images(Dataset):
     def __getitem__(self, index: int):
         pixels = decode_image(self.paths[index].read_bytes(), ImageLimitsConfig())
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-        return self.transform(image, seed=index), self.labels[index]
+        return self.transform([image], seeds=[index])[0], self.labels[index]
 
 
 def train(rank: int, given: argparse.Namespace) -> None:

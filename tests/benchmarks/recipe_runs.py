@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config.overrides import override
 from faceattr.config.train import ModelConfig, TrainConfig
+from faceattr.models.augment.draws import image_seed
+from faceattr.models.augment.train import TrainTransform
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.transforms import EvalTransform, Normalise, TrainTransform, image_seed
+from faceattr.models.transforms import EvalTransform, Normalise
 from faceattr.training.assembly import build_model, build_stages
 from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.ranks import Ranks
@@ -229,10 +231,9 @@ class _Feed:
         generator = torch.Generator().manual_seed(image_seed(self._seed, epoch=epoch, row=-1))
         order = torch.randperm(len(images), generator=generator)
         for rows in order[: len(order) // self._batch_size * self._batch_size].split(self._batch_size):
-            views = [
-                self._view(images[row], seed=image_seed(self._seed, epoch=epoch, row=row)) for row in rows.tolist()
-            ]
-            yield Batch(inputs=torch.stack(views), targets=self._targets("train", rows))
+            seeds = [image_seed(self._seed, epoch=epoch, row=row) for row in rows.tolist()]
+            views = self._view(list(images[rows]), seeds=seeds)
+            yield Batch(inputs=views, targets=self._targets("train", rows))
 
     def val_batches(self) -> Iterator[Batch]:
         for rows in torch.arange(len(self._val)).split(500):

@@ -12,8 +12,9 @@ from faceattr.cli import parse_config
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
+from faceattr.jobs.train.decode import DecodeRows
 from faceattr.jobs.train.feed import cut_batches, to_batch
-from faceattr.jobs.train.stages import DecodeRows, Epoch, ReadStretches, ReadWindow
+from faceattr.jobs.train.stages import Epoch, ReadStretches, ReadWindow
 from faceattr.models.backbones.names import build_backbone
 from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
 from faceattr.training.label_survey import join_surveys, survey_file

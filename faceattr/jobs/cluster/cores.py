@@ -16,8 +16,9 @@ import ray
 import torch
 
 from faceattr.config.train import TrainConfig
+from faceattr.jobs.train.decode import DecodeRows
 from faceattr.jobs.train.feed import FeedPlan, reading_cpus
-from faceattr.jobs.train.stages import IMAGE, POSITION, DecodeRows, Epoch, read_stretch
+from faceattr.jobs.train.stages import IMAGE, POSITION, Epoch, read_stretch
 from faceattr.models.freezing import resolve_depth
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.assembly import build_stages

@@ -17,6 +17,7 @@ import ray.data
 import torch
 from torch import Tensor, nn
 
+from faceattr.config.augmentation import Augmentation
 from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
@@ -24,11 +25,13 @@ from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.devices import given_device
 from faceattr.errors import RunError
-from faceattr.jobs.train.stages import IMAGE, PIXELS, decode_packed, read_stretch
+from faceattr.jobs.train.decode import PIXELS, decode_views
+from faceattr.jobs.train.stages import IMAGE, read_stretch
+from faceattr.models.augment.draws import image_seed
+from faceattr.models.augment.train import TrainTransform
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
 from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import boundary_keys
 from faceattr.training.features.cache import (
@@ -201,18 +204,13 @@ class DecodeParts:
         torch.set_num_threads(1)  # many tasks run at the same time
         split = item["split"]
         encoded = read_images(self.inputs.data, split, self.inputs.surveys[split], item["start"], item["rows"])
-        side = self.preprocessing.size_px
-        pixels = np.empty((item["rows"], 3, side, side), np.uint8)
-        plain = EvalTransform(self.preprocessing)
-        view = self.view
-        random = TrainTransform(self.preprocessing, view.augment) if view is not None else None
-        for place, data in enumerate(encoded):
-            image = decode_packed(data)
-            if random is None or view is None:
-                pixels[place] = plain(image).numpy()
-            else:
-                seed = image_seed(view.seed, epoch=view.number, row=item["start"] + place)
-                pixels[place] = random(image, seed=seed).numpy()
+        view, rows = self.view, range(item["start"], item["start"] + item["rows"])
+        if view is None:
+            transform, seeds = TrainTransform(self.preprocessing, Augmentation(strength=0)), [0] * len(rows)
+        else:
+            transform = TrainTransform(self.preprocessing, view.augment)
+            seeds = [image_seed(view.seed, epoch=view.number, row=row) for row in rows]
+        pixels = decode_views(encoded, transform, seeds, size_px=self.preprocessing.size_px)
         return items.append_column(PIXELS, pa.array([pixels.tobytes()], pa.large_binary()))
 
 

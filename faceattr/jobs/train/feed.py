@@ -22,7 +22,8 @@ from faceattr.attributes import AttributeSet
 from faceattr.config.train import TrainConfig
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
-from faceattr.jobs.train.stages import PIXELS, POSITION, DecodeRows, Epoch, ReadStretches, ReadWindow
+from faceattr.jobs.train.decode import PIXELS, DecodeRows
+from faceattr.jobs.train.stages import POSITION, Epoch, ReadStretches, ReadWindow
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.inputs import TrainingInputs
 from faceattr.training.targets import Batch, read_targets

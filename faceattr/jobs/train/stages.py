@@ -1,4 +1,4 @@
-"""The stages of a training's image stream: windows of row groups -> encoded rows in order -> pixels.
+"""The reading stages of a training's image stream: windows of row groups -> encoded rows in order.
 
 Each stage is a small picklable object that maps Arrow tables; Ray runs them as tasks and shows their class names.
 """
@@ -9,27 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from faceattr.attributes import AttributeSet
-from faceattr.config import ImageLimitsConfig
-from faceattr.config.augmentation import Augmentation
-from faceattr.data.images.decode import decode_image
 from faceattr.data.packed.reader import PackedData
-from faceattr.errors import ImageError, RunError
-from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
-from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
+from faceattr.errors import RunError
 from faceattr.training.balance import ClassCombinations, weigh_cells, weigh_rows
 from faceattr.training.label_survey import SplitSurvey, label_columns
 from faceattr.training.row_order import deal_rows, order_rows
 
 # Position of a row in its epoch: orders the rows, determines their batch, and seeds their augmentation.
 POSITION = "position"
-PIXELS = "pixels"
 IMAGE = "image"
-# No further limits: the packed run's own limits were applied when it was made.
-_LIMITS = ImageLimitsConfig(max_bytes=2**31, max_pixels=89_478_485)
 # Bytes of encoded images in one table; a block has fewer rows if they are large.
 _TABLE_BYTES = 16 * 2**20
 
@@ -166,51 +156,3 @@ def read_stretch(data: PackedData, split: str, survey: SplitSurvey, stretch: int
             "training began; the packed run was changed"
         )
     return table
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeRows:
-    """Rows with `image` -> rows with `pixels`: uint8 [3, S, S] as fixed-size binary.
-
-    The images were decoded once when they were packed, so they are decoded here without a child process.
-
-    Attributes:
-        preprocessing: preprocessing of the backbone.
-        augmentation: augmentation of training images; None for validation.
-        epoch: epoch of training images; None for validation.
-    """
-
-    preprocessing: Preprocessing
-    augmentation: Augmentation | None = None
-    epoch: Epoch | None = None
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Decodes, augments and resizes a block of rows."""
-        torch.set_num_threads(1)  # many tasks run at the same time
-        side = self.preprocessing.size_px
-        pixels = np.empty((len(rows), 3, side, side), np.uint8)
-        seeds = rows[POSITION].to_pylist() if self.epoch is not None else []
-        train = TrainTransform(self.preprocessing, self.augmentation)
-        plain = EvalTransform(self.preprocessing)
-        for place, data in enumerate(rows[IMAGE]):
-            image = decode_packed(data.as_py())
-            if self.epoch is not None:
-                seed = image_seed(self.epoch.seed, epoch=self.epoch.number, row=seeds[place])
-                view = train(image, seed=seed)
-            else:
-                view = plain(image)
-            pixels[place] = view.numpy()
-        return rows.drop_columns([IMAGE]).append_column(PIXELS, pixels_to_arrow(pixels))
-
-
-def decode_packed(data: bytes) -> torch.Tensor:
-    """Decodes a packed image: encoded bytes -> uint8 [3, H, W].
-
-    Raises:
-        RunError: the bytes can no longer be decoded.
-    """
-    try:
-        pixels = decode_image(data, _LIMITS)
-    except ImageError as error:
-        raise RunError(f"a packed image can no longer be decoded: {error}; pack again") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -1,12 +1,13 @@
 """The key of a feature cache: everything that determines the activations. Another value means another cache."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from faceattr.config import Precision
 from faceattr.config.augmentation import Augmentation
 from faceattr.config.fit import compute_fingerprint
 from faceattr.errors import ConfigError
+from faceattr.models.augment.train import VIEWS_VERSION
 from faceattr.models.backbones.preprocessing import Preprocessing
 
 FeatureType = Literal["float32", "float16", "bfloat16"]
@@ -20,14 +21,16 @@ class View:
     """One random augmentation of every image.
 
     Attributes:
-        number: takes the place of the epoch in an image's seed; see `faceattr.models.transforms.image_seed`.
+        number: takes the place of the epoch in an image's seed; see `faceattr.models.augment.draws.image_seed`.
         seed: seed of the run.
         augment: augmentation settings.
+        version: version of the code that makes views.
     """
 
     number: int
     seed: int
     augment: Augmentation
+    version: int = field(default=VIEWS_VERSION, metadata={"before": 1})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from faceattr.config.fit import FitConfig
+from faceattr.models.augment.draws import image_seed
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.transforms import image_seed
 from faceattr.training.features.stacked import StackedAdamW, StackedHeads
 from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.fit import EpochBatches

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from faceattr.config.fit import FitConfig, compute_fingerprint
 from faceattr.errors import ConfigError
+from faceattr.models.augment.draws import image_seed
 from faceattr.models.freezing import freeze
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import Stage, stage_at
-from faceattr.models.transforms import image_seed
 from faceattr.training.loop.epoch import train_epoch, validate, validation_figures
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer, build_scaler

@@ -1,0 +1,60 @@
+"""The transform of training images."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from faceattr.config.augmentation import Augmentation
+from faceattr.models.augment.crop import RandomCrop
+from faceattr.models.augment.looks import RandomLooks
+from faceattr.models.backbones.preprocessing import Preprocessing
+from faceattr.models.transforms import EvalTransform, check_pixels
+
+VIEWS_VERSION = 2
+"""To be incremented by hand when a change of the code can change a view."""
+
+
+class TrainTransform:
+    """Random views of images for training; see `Augmentation`."""
+
+    def __init__(self, preprocessing: Preprocessing, augmentation: Augmentation | None = None) -> None:
+        self.augmentation = augmentation or Augmentation()
+        self._plain = EvalTransform(preprocessing)
+        self._crop = RandomCrop(preprocessing, self.augmentation)
+        self._look = RandomLooks(preprocessing.size_px, self.augmentation)
+
+    def __call__(self, images: Sequence[Tensor], *, seeds: Sequence[int]) -> Tensor:
+        """Returns one random view of each image, on the CPU.
+
+        Args:
+            images: uint8 [3, H, W] each; sizes may differ.
+            seeds: seeds of the images from `image_seed`; the same seed gives the same view.
+
+        Returns:
+            uint8 [n, 3, S, S]; equal to `EvalTransform` if the strength is 0.
+        """
+        views = self.crop(images, seeds=seeds)
+        return self.finish(views, seeds=seeds)
+
+    def crop(self, images: Sequence[Tensor], *, seeds: Sequence[int]) -> Tensor:
+        """Crops and flips: the half that needs the images as they were stored; arguments and result as above."""
+        for image in images:
+            check_pixels(image)
+            if image.ndim != 3:
+                raise ValueError(f"expected images [3, H, W], one seed each, found {list(image.shape)}")
+        if self.augmentation.strength == 0:
+            return torch.stack([self._plain(image) for image in images])
+        return self._crop(images, seeds)
+
+    def finish(self, views: Tensor, *, seeds: Sequence[int]) -> Tensor:
+        """Changes colours, blurs, adds rain and fog: the other half, in place, on the device of the views.
+
+        Args:
+            views: uint8 [n, 3, S, S] from `crop`.
+            seeds: the same seeds.
+
+        Returns:
+            The views.
+        """
+        return views if self.augmentation.strength == 0 else self._look(views, seeds)
