@@ -40,11 +40,11 @@ class RandomNumbers:
         self._num_drawn = 0
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Floats:
-        """RandomNumbers uniform numbers in [low, high), float64 [n]."""
+        """Draws uniform numbers in [low, high), float64 [n]."""
         return self.uniform_many(1, low, high)[:, 0]
 
     def uniform_many(self, count: int, low: float = 0.0, high: float = 1.0) -> Floats:
-        """RandomNumbers uniform numbers in [low, high), float64 [n, count]."""
+        """Draws uniform numbers in [low, high), float64 [n, count]."""
         places = self._first + self._num_drawn + np.arange(count)
         self._num_drawn += count
         if self._num_drawn > _MOST_DRAWS:
@@ -54,7 +54,7 @@ class RandomNumbers:
         return np.asarray(low + (high - low) * fractions, np.float64)
 
     def happens(self, probability: float) -> npt.NDArray[np.bool_]:
-        """RandomNumbers bool [n], True with the given probability."""
+        """Draws bool [n], True with the given probability."""
         return self.uniform() < probability
 
 

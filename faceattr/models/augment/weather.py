@@ -12,7 +12,7 @@ _LIGHT_GRAY = 225.0
 def add_rain(
     image: Tensor, *, density: float, length_px: int, angle_deg: float, opacity: float, generator: Generator
 ) -> Tensor:
-    """RandomNumbers bright slanted streaks.
+    """Draws bright slanted streaks.
 
     Args:
         image: uint8 [3, H, W].
