@@ -33,21 +33,27 @@ class RandomLooks:
         self._sigma_px = 0.1, 0.1 + 0.01 * size_px * strength
 
     def __call__(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Changes the images, uint8 [n, 3, S, S], in place and returns them.
+        """Returns changed copies.
 
         Args:
             images: uint8 [n, 3, S, S].
             seeds: seeds of the images from `image_seed`.
+
+        Returns:
+            uint8 [n, 3, S, S], on the same device.
         """
+        looks = images.clone()
         if self._color:
-            self._change_colors(images, RandomNumbers(seeds, "color"))
+            self._change_colors(looks, RandomNumbers(seeds, "color"))
         if self._augmentation.blur:
-            self._blur(images, RandomNumbers(seeds, "blur"))
+            self._blur(looks, RandomNumbers(seeds, "blur"))
         if self._augmentation.rain:
-            self._rain(images, RandomNumbers(seeds, "rain"), seeds)
+            self._rain(looks, RandomNumbers(seeds, "rain"), seeds)
         if self._augmentation.fog:
-            self._fog(images, RandomNumbers(seeds, "fog"), seeds)
-        return images
+            self._fog(looks, RandomNumbers(seeds, "fog"), seeds)
+        return looks
+
+    # What follows changes the images in place.
 
     def _change_colors(self, images: Tensor, draws: RandomNumbers) -> None:
         change, turn = self._color, self._color / 10

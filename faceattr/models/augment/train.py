@@ -34,8 +34,7 @@ class TrainTransform:
         Returns:
             uint8 [n, 3, S, S]; equal to `EvalTransform` if the strength is 0.
         """
-        views = self.crop(images, seeds=seeds)
-        return self.finish(views, seeds=seeds)
+        return self.finish(self.crop(images, seeds=seeds), seeds=seeds)
 
     def crop(self, images: Sequence[Tensor], *, seeds: Sequence[int]) -> Tensor:
         """Crops and flips: the half that needs the images as they were stored; arguments and result as above."""
@@ -48,13 +47,13 @@ class TrainTransform:
         return self._crop(images, seeds)
 
     def finish(self, views: Tensor, *, seeds: Sequence[int]) -> Tensor:
-        """Changes colours, blurs, adds rain and fog: the other half, in place, on the device of the views.
+        """Changes colours, blurs, adds rain and fog: the other half, on the device of the views.
 
         Args:
             views: uint8 [n, 3, S, S] from `crop`.
             seeds: the same seeds.
 
         Returns:
-            The views.
+            uint8 [n, 3, S, S].
         """
         return views if self.augmentation.strength == 0 else self._look(views, seeds)
