@@ -4,7 +4,7 @@ A label may be exact (`known`), coarse (`coarse`: several classes are possible),
 without a label stay in place and contain zeros, which no loss or metric reads.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -90,6 +90,12 @@ class Batch:
         """Copies to a device."""
         targets = {name: each.to(device) for name, each in self.targets.items()}
         return Batch(inputs=self.inputs.to(device, non_blocking=True), targets=targets)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yields every tensor of the batch."""
+        yield self.inputs
+        for each in self.targets.values():
+            yield from (tensor for tensor in vars(each).values() if tensor is not None)
 
     def unlabelled(self) -> "Batch":
         """Returns the same images without labels; they add nothing to a loss."""

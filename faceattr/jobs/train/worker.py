@@ -99,6 +99,7 @@ def _train(plan: WorkerPlan) -> FitResult:
             counts=plan.inputs.counts,
             ranks=ranks,
             stages=stages,
+            compiled=config.workers.compile == "on",
             report=report,
             state=state,
         )
