@@ -26,6 +26,7 @@ def evaluate_model(config: EvalConfig) -> int:
     job = evaluate.prepare_eval_job(config)
     with drive(job.output):
         with ray_session(config.ray), stop_on_sigterm():
+            job = evaluate.settle_precision(job)
             first, second = evaluate.score(job)
         evaluation = evaluate.judge_splits(job, first, second)
         say(evaluate.summarise_evaluation(job, evaluation))

@@ -17,6 +17,7 @@ from faceattr.config.train import TrainConfig
 from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.train import run as train
+from faceattr.jobs.train.computation import settle_training
 from faceattr.jobs.train.report import describe_plan, finish_train_run
 from faceattr.jobs.train.survey import DRAFTS
 from faceattr.logs import say
@@ -29,7 +30,7 @@ def train_model(config: TrainConfig) -> int:
     network = "" if job.finished else train.describe_network(job)
     if config.dry_run:
         with ray_session(config.ray):
-            say(describe_plan(job, network))
+            say(describe_plan(settle_training(job), network))
         return 0
     probe_store(job.output)
     with drive(job.output, drafts=DRAFTS):
@@ -39,6 +40,7 @@ def train_model(config: TrainConfig) -> int:
         train.forget_untrained(job)
         with ray_session(config.ray), stop_on_sigterm():
             train.check_room(config)
+            job = settle_training(job)
             surveys = train.survey_labels(job)
             say("\n".join([network, *job.recipe]))
             record = train.begin_train_run(job)

@@ -21,6 +21,7 @@ ROOMS_BELOW = {
     "logs": ["errors"],
     "yaml_files": ["errors"],
     "devices": ["errors"],
+    "precision": ["config"],
     "attributes": ["errors"],
     "watch": ["errors"],
     "config": ["errors", "attributes"],
@@ -29,7 +30,7 @@ ROOMS_BELOW = {
     "planning": ["data", "errors"],
     "vqa": ["data", "errors", "attributes", "config", "devices", "yaml_files"],
     "models": ["data", "errors", "attributes", "config"],
-    "training": ["models", "data", "errors", "attributes", "config"],
+    "training": ["models", "data", "errors", "attributes", "config", "precision"],
     "evaluation": ["training", "data", "errors", "attributes", "config"],
     "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
     "reports": ["search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
@@ -49,6 +50,7 @@ ROOMS_BELOW = {
         "attributes",
         "config",
         "devices",
+        "precision",
         "logs",
         "yaml_files",
     ],
@@ -67,7 +69,7 @@ ROOMS_BELOW = {
     "cli": ["commands", "data", "errors", "config", "interrupt", "layers", "logs"],
 }
 # Room -> third-party packages that it may import; every entry point imports these rooms, so they load at once.
-LIGHT_ROOMS = {"errors": set(), "logs": set(), "attributes": set(), "config": {"yaml"}}
+LIGHT_ROOMS = {"errors": set(), "logs": set(), "attributes": set(), "config": {"yaml"}, "precision": set()}
 FORBIDDEN = {
     "data": {"torch", "torchvision", "transformers", "timm", "ray"},
     **{

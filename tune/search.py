@@ -12,6 +12,7 @@ Reads packed runs (`pipelines/pack.py`) and writes a folder with all trials, the
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
@@ -20,6 +21,7 @@ from faceattr.data.runs.version import probe_store
 from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
 from faceattr.jobs.search import job as search_job
 from faceattr.jobs.search import run as search
+from faceattr.jobs.search.computation import settle_search
 from faceattr.jobs.search.finish import finish_search
 from faceattr.jobs.train.survey import DRAFTS
 from faceattr.logs import say
@@ -29,9 +31,13 @@ def search_settings(config: SearchConfig) -> int:
     """Checks everything, computes what trials share, runs the unfinished trials, and writes the results."""
     job = search_job.prepare_search_job(config)
     search_job.check_weights(job)
-    say(search_job.describe_search(job))
-    if config.dry_run:
-        return 0
+    with ray_session(job.config.ray) if job.uses_gpus else nullcontext():  # GPUs are asked what they are
+        job = settle_search(job)
+        say(search_job.describe_search(job))
+        return 0 if config.dry_run else _run_trials(job)
+
+
+def _run_trials(job: search_job.SearchJob) -> int:
     probe_store(job.output)
     with drive(job.output, drafts=DRAFTS), ray_session(job.config.ray), stop_on_sigterm():
         plan = search.plan_search(job, search.survey_search(job))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from faceattr.config import ImageLimitsConfig, Precision, StorageConfig
+from faceattr.config import ImageLimitsConfig, PrecisionChoice, StorageConfig
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.addresses import local_path
 from faceattr.errors import ConfigError
@@ -37,9 +37,10 @@ class Predict:
     """Margin that a crop adds on every side of a face, as a share of the face's size."""
     batch_size: int | None = None
     """Pictures per forward pass. Default: 64 on a GPU, 16 on a CPU."""
-    precision: Precision = "float32"
-    """Data type of the network's computation. `bfloat16` is two to three times as fast on processors that support it;
-    confidences then change by up to about 0.02."""
+    precision: PrecisionChoice = "auto"
+    """Data type of the network's computation. auto: bfloat16 on GPUs from Ampere on, else float32. bfloat16 changes
+    confidences by up to about 0.02; on CPUs it pays only where they have instructions for it. On a GPU, float32 uses
+    TF32."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:<number>."""
     revision: str | None = None

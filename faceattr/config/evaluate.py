@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from faceattr.config.checks import check
 from faceattr.config.flags import check_each_once
-from faceattr.config.shared import DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
+from faceattr.config.shared import DecodeConfig, PrecisionChoice, RayConfig, StorageConfig, WorkersConfig
 from faceattr.errors import ConfigError
 
 CriterionName = Literal["f1", "balanced_accuracy", "youden", "precision_at_recall", "cost"]
@@ -110,8 +110,8 @@ class EvalConfig:
     """Draw a grid of test images with true and predicted labels. This copies images into the output."""
     revision: str | None = None
     """Commit of a hub model."""
-    precision: Precision = "float32"
-    """Data type of the network's computation."""
+    precision: PrecisionChoice = "auto"
+    """Data type of the network's computation. auto: bfloat16 on GPUs from Ampere on, else float32."""
     thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

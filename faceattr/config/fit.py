@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from faceattr.config import Precision
+from faceattr.config import PrecisionChoice
 from faceattr.config.checks import check, check_choice, flag_name
 
 Weighting = Literal["constant", "uncertainty", "dwa", "famo"]
@@ -121,15 +121,17 @@ class OptimSettings:
     """Batches per optimizer step; the result equals that of one large batch."""
     ema_decay: float | Auto | None = "auto"
     """Decay of the moving average of the weights. The averaged weights are validated and saved. None: no average."""
-    precision: Precision = "float32"
-    """Data type of the network's computation; losses and weights stay float32."""
+    precision: PrecisionChoice = "auto"
+    """Data type of the network's computation; losses and weights stay float32. auto: bfloat16 on GPUs from Ampere on,
+    else float32; a resumed run keeps what it began with. On CPUs, bfloat16 pays only where they have instructions for
+    it. float32 on a GPU uses TF32."""
     mixup_alpha: float = 0.0
     """Parameter of the Beta distribution that blends pairs of images (mixup); 0: no mixup."""
 
     def __post_init__(self) -> None:
         check_choice("optim.name", self.name, OptimizerName)
         check_choice("optim.schedule", self.schedule, ScheduleName)
-        check_choice("optim.precision", self.precision, Precision)
+        check_choice("optim.precision", self.precision, PrecisionChoice)
         for name in ("epochs", "accumulation"):
             check(getattr(self, name) >= 1, f"optim.{name}", getattr(self, name), "1 or more")
         lr, layer_decay = self.lr, self.layer_decay
@@ -148,13 +150,14 @@ class OptimSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(OptimSettings):
-    """Optimisation settings without any `auto`: what `fit` reads."""
+    """Optimisation settings that `fit` reads: without any `auto`, except a precision, which the device decides."""
 
     lr: float = 1e-4
     weight_decay: float = 1e-4
     layer_decay: float = 1.0
     warmup_epochs: float = 0.0
     ema_decay: float | None = None
+    precision: PrecisionChoice = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from faceattr.config.checks import check
-from faceattr.config.shared import DecodeConfig, Precision, RayConfig, StorageConfig, WorkersConfig
+from faceattr.config.shared import DecodeConfig, PrecisionChoice, RayConfig, StorageConfig, WorkersConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class PredictConfig:
     """A published label run over the same images; the report compares the predictions with it."""
     revision: str | None = None
     """Commit of a hub model. Default: the hub's current one. The hash of the weights is recorded in either case."""
-    precision: Precision = "float32"
-    """Data type of the network's computation. `bfloat16` is two to three times as fast on processors that support it;
-    scores then change by up to about 0.02."""
+    precision: PrecisionChoice = "auto"
+    """Data type of the network's computation. auto: bfloat16 on GPUs from Ampere on, else float32. bfloat16 changes
+    scores by up to about 0.02; on CPUs it pays only where they have instructions for it. float32 on a GPU uses TF32."""
     root: str | None = None
     """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None

@@ -6,6 +6,8 @@ from typing import Literal
 from faceattr.config.checks import check
 
 Precision = Literal["float32", "bfloat16", "float16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16"]
+"""A precision, or `auto`: that of the device, by `faceattr.precision`."""
 # Pillow's default limit against decompression bombs; above it Pillow issues a DecompressionBombWarning.
 MAX_PIXELS = 89_478_485
 

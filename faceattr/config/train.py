@@ -6,11 +6,12 @@ from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
 from faceattr.config.augmentation import Augmentation, AugmentSettings
-from faceattr.config.checks import check, flag_name
+from faceattr.config.checks import check, check_choice, flag_name
 from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, OptimSettings, SelectionConfig
 from faceattr.config.flags import check_each_once
 
 KEPT_THRESHOLDS = ThresholdConfig(criterion="keep")
+CompileChoice = Literal["auto", "on", "off"]
 HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]
 
 
@@ -149,6 +150,10 @@ class TrainWorkersConfig:
     threads: int | None = None
     """CPU threads of a worker's network. Default: on a GPU, the machine's cores divided by its workers; on CPUs, the
     part of those that balances the network's speed with that of decoding, both measured before the first step."""
+    compile: CompileChoice = "auto"
+    """Compile the network as one graph (torch.compile), which takes about a minute per stage and process and makes a
+    training on GPUs up to 1.3 times as fast. auto: on one GPU, if a stage sees at least 4,000,000 images, each counted
+    once an epoch; else off, as in searches."""
     max_failures: int = 3
     """How many losses of a worker or node are survived; each time training resumes from the last checkpoint. -1: no
     limit."""
@@ -160,6 +165,7 @@ class TrainWorkersConfig:
         least = self.min_workers
         check(least is None or least >= 1, "workers.min-workers", least, "1 or more")
         check(least is None or least <= self.num_workers, "workers.min-workers", least, "at most num-workers")
+        check_choice("workers.compile", self.compile, CompileChoice)
         check(self.cpus_per_worker > 0, "workers.cpus-per-worker", self.cpus_per_worker, "more than 0")
         check(self.threads is None or self.threads >= 1, "workers.threads", self.threads, "1 or more")
         check(self.max_failures >= -1, "workers.max-failures", self.max_failures, "-1 or more")

@@ -2,7 +2,7 @@
 
 import torch
 
-from faceattr.config import Precision, StorageConfig
+from faceattr.config import PrecisionChoice, StorageConfig
 from faceattr.devices import given_device
 from faceattr.errors import ModelError
 from faceattr.inference.predictor import Predictor
@@ -15,7 +15,7 @@ def build_predictor(
     model: str,
     revision: str | None,
     weights_id: str,
-    precision: Precision,
+    precision: PrecisionChoice,
     batch_size: int,
     threads: int,
     on_gpu: bool,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceattr.config import ImageLimitsConfig, Precision
+from faceattr.config import ImageLimitsConfig, PrecisionChoice
 from faceattr.data.images.decode import decode_image, describe_too_large
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
@@ -45,7 +45,7 @@ class Predictor:
         *,
         device: str | torch.device = "auto",
         batch_size: int | None = None,
-        precision: Precision = "float32",
+        precision: PrecisionChoice = "auto",
         limits: ImageLimitsConfig | None = None,
     ) -> None:
         """Moves the model to the device.
@@ -54,7 +54,7 @@ class Predictor:
             model: becomes part of the predictor and is set to evaluation mode.
             device: where the model runs; `auto` is a GPU if there is one, else the CPU.
             batch_size: number of images in a forward pass; by default 64 on a GPU, 16 on a CPU.
-            precision: dtype of the network's computation; scores are always float32.
+            precision: dtype of the network's computation, see `faceattr.precision`; scores are always float32.
             limits: limits on encoded images.
 
         Raises:
@@ -68,7 +68,9 @@ class Predictor:
         preprocessing = model.backbone.preprocessing
         self._compute = Forward(preprocessing, precision=precision, device=self.device)
         self._compute_exactly = (
-            None if precision == "float32" else Forward(preprocessing, precision="float32", device=self.device)
+            None
+            if self._compute.precision == "float32"
+            else Forward(preprocessing, precision="float32", device=self.device)
         )
         self._scores = Scores(model.attributes, model.calibration).to(self.device)
 

@@ -55,7 +55,7 @@ class Recipe:
     """A config without `auto`, and the reasons for its values.
 
     Attributes:
-        config: config with a value in place of every `auto`.
+        config: config with a value in place of every `auto`, a new run's precision excepted.
         lines: readable lines on learning rate, schedule and augmentation.
     """
 
@@ -64,7 +64,7 @@ class Recipe:
 
 
 def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, Any] | None = None) -> Recipe:
-    """Replaces `auto` settings by values.
+    """Replaces `auto` settings by values, except a new run's precision: the devices decide it.
 
     Args:
         config: config as given.
@@ -73,6 +73,7 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
             field that did not exist then gets the value that was in effect.
     """
     start, family = find_start(config), find_family(config.model.backbone)
+    optim = {each.name: getattr(config.optim, each.name) for each in fields(OptimSettings)}
     chosen = _choose_optim(config, start, family)
     strength = _choose_strength(config, start, num_images)
     aspect: float | None = None
@@ -80,13 +81,14 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
     chosen_loss: dict[str, Any] = {"normalised": "units", "class_weights": "root"}
     if begun is not None:
         chosen |= {name: begun["optim"][name] for name in AUTO_OPTIM if name in begun.get("optim", {})}
+        if optim["precision"] == "auto":
+            optim["precision"] = begun.get("optim", {}).get("precision", "float32")
         strength = float(begun.get("augment", {}).get("strength", strength))
         aspect = float(begun.get("augment", {}).get("aspect", ASPECT))
         crop = begun.get("model", {}).get("crop_fraction", _BEFORE["crop_fraction"])
         chosen_loss = {"normalised": _BEFORE["normalised"]} | {
             name: value for name, value in begun.get("loss", {}).items() if name in chosen_loss
         }
-    optim = {each.name: getattr(config.optim, each.name) for each in fields(OptimSettings)}
     optim |= {name: chosen[name] for name in AUTO_OPTIM if optim[name] == "auto"}
     augment = {each.name: getattr(config.augment, each.name) for each in fields(config.augment)}
     augment |= {"strength": strength} if augment["strength"] == "auto" else {}

@@ -4,8 +4,8 @@ A label may be exact (`known`), coarse (`coarse`: several classes are possible),
 without a label stay in place and contain zeros, which no loss or metric reads.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -78,10 +78,12 @@ class Batch:
     Attributes:
         inputs: uint8 [n, 3, S, S], to be normalised on the device, or float32 [n, ...], used unchanged.
         targets: attribute name -> labels of the same n images.
+        seeds: of images that are only cropped yet, the seeds with which `TrainTransform.finish` completes the views.
     """
 
     inputs: Tensor
     targets: Mapping[str, Targets]
+    seeds: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -89,16 +91,22 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Copies to a device."""
         targets = {name: each.to(device) for name, each in self.targets.items()}
-        return Batch(inputs=self.inputs.to(device, non_blocking=True), targets=targets)
+        return replace(self, inputs=self.inputs.to(device, non_blocking=True), targets=targets)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yields every tensor of the batch."""
+        yield self.inputs
+        for each in self.targets.values():
+            yield from (tensor for tensor in vars(each).values() if tensor is not None)
 
     def unlabelled(self) -> "Batch":
         """Returns the same images without labels; they add nothing to a loss."""
-        return Batch(inputs=self.inputs, targets={name: each.unlabelled() for name, each in self.targets.items()})
+        return replace(self, targets={name: each.unlabelled() for name, each in self.targets.items()})
 
     def pin_memory(self) -> "Batch":
         """Copies to page-locked memory, as `torch.utils.data.DataLoader` requires it."""
         targets = {name: each.map(Tensor.pin_memory) for name, each in self.targets.items()}
-        return Batch(inputs=self.inputs.pin_memory(), targets=targets)
+        return replace(self, inputs=self.inputs.pin_memory(), targets=targets)
 
 
 def read_targets(table: pa.Table | pa.RecordBatch, attributes: AttributeSet) -> dict[str, Targets]:

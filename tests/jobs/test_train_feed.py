@@ -46,8 +46,8 @@ def plan(ray_local, tmp_path_factory):
     return make
 
 
-def open_feed(plan, rank=0, world_size=1):
-    return Feed(plan, rank=rank, world_size=world_size, max_decoders=1, num_feeds=2, pin=False)
+def open_feed(plan, rank=0, world_size=1, crops_only=False):
+    return Feed(plan, rank=rank, world_size=world_size, max_decoders=1, num_feeds=2, pin=False, crops_only=crops_only)
 
 
 def numbers(batch) -> list[int]:
@@ -154,6 +154,28 @@ def table(*positions):
 
 def cut(tables, **kwargs):
     return [part[POSITION].to_pylist() for part in cut_batches(iter(tables), **kwargs)]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_views_that_are_completed_after_the_feed_are_the_same(plan):
+    """What a worker with a GPU does; on a CPU the halves are equal to the bit."""
+    shaken = plan(Augmentation(blur=0.5, fog=0.5))
+    whole = open_feed(shaken)
+    views = [batch.inputs for batch in whole.train_batches(1)]
+    whole.close()
+    halves = open_feed(shaken, crops_only=True)
+    crops = list(halves.train_batches(1))
+    halves.close()
+    finished = [halves.finish_views(batch) for batch in crops]
+    assert all(len(batch.seeds) == BATCH for batch in crops)
+    assert all(batch.seeds is None for batch in finished)
+    assert not any(torch.equal(batch.inputs, view) for batch, view in zip(crops, views, strict=True))
+    assert all(torch.equal(batch.inputs, view) for batch, view in zip(finished, views, strict=True))
+    assert all(
+        torch.equal(before.targets["hat"].value, after.targets["hat"].value)
+        for before, after in zip(crops, finished, strict=True)
+    )
 
 
 def test_batches_are_cut_by_position():

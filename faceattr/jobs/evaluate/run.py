@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
@@ -23,6 +23,8 @@ from faceattr.errors import ConfigError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups
 from faceattr.evaluation.judged import check_disjoint
+from faceattr.jobs.cluster.gpus import find_cluster_precision
+from faceattr.jobs.cluster.session import plan_actors
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits
 from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
@@ -112,6 +114,17 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     if config.label_list is not None:
         layout = detect_layout(config.label_list, storage)
     return EvalJob(config=config, model=model, second=second, packed=packed, output=output, layout=layout)
+
+
+def settle_precision(job: EvalJob) -> EvalJob:
+    """Returns the job with a precision that fits the cluster's devices; needs a Ray session.
+
+    Raises:
+        RunError: a node does not answer.
+    """
+    config = job.config
+    found = find_cluster_precision(config.precision, on_gpus=plan_actors(config.workers).gpus > 0)
+    return replace(job, config=replace(config, precision=found.precision))
 
 
 def _check_attributes(model: SavedModelInfo, packed: PackedData) -> None:
@@ -277,7 +290,7 @@ def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
 
 def summarise_evaluation(job: EvalJob, evaluation: Evaluation) -> str:
     """Returns the text that the user reads at the end."""
-    lines = [f"judged on {evaluation.split}"]
+    lines = [f"judged on {evaluation.split}, computed in {job.config.precision}"]
     for name, judged in evaluation.judged.items():
         figures = evaluation.figures[name]
         figure = next(

@@ -29,16 +29,16 @@ def run_images(
         RunError: too many images are bad, or the cluster failed; committed shards stay.
     """
     if job.config.dry_run:
-        with ray_session(job.config.ray):
-            return describe_preflight(job)
+        with ray_session(job.config.ray), job.settled() as settled:
+            return describe_preflight(settled)
     probe_store(job.output)
-    with drive(job.output):
-        run = begin_run(job)
-        version = open_version(job, run)
+    with drive(job.output), job.settled() as settled:
+        run = begin_run(settled)
+        version = open_version(settled, run)
         if version.published is not None:
             if not has_object(job.output, report_key(version.version)):  # the session that published it was killed
-                publish(job, version)
-            return f"nothing to do: this run is finished\n{summarise(job, version.published)}"
+                publish(settled, version)
+            return f"nothing to do: this run is finished\n{summarise(settled, version.published)}"
         with ray_session(job.config.ray), stop_on_sigterm():
-            process_pending(job, run, version)
-        return summarise(job, publish(job, version))
+            process_pending(settled, run, version)
+        return summarise(settled, publish(settled, version))

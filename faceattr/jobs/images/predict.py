@@ -3,13 +3,16 @@
 Plan, resume, rejects and publishing are shared with the label run (`run.py`).
 """
 
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
-from faceattr.config import Precision, PredictConfig, StorageConfig
+from faceattr.config import PrecisionChoice, PredictConfig, StorageConfig
 from faceattr.data.model_folders import absolute_name
 from faceattr.data.runs.run_attributes import describe_attributes, read_run_attributes
 from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
@@ -17,8 +20,9 @@ from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import Agreement
+from faceattr.jobs.cluster.gpus import find_cluster_precision
 from faceattr.jobs.cluster.recipe import ActorRecipe
-from faceattr.jobs.cluster.session import ActorLayout
+from faceattr.jobs.cluster.session import ActorLayout, plan_actors, ray_session, stop_on_sigterm
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.predict_actor import PredictActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
@@ -26,6 +30,7 @@ from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.reports.pages import report_key
 from faceattr.reports.prediction import PredictionStatistics, write_prediction_report
 
+logger = logging.getLogger(__name__)
 # Increased by hand when a change of the code can change a score or a label.
 PREDICTION_VERSION = 1
 
@@ -44,6 +49,18 @@ class PredictJob(ImageJob):
     config: PredictConfig
     model: SavedModelInfo
     labels: Store | None
+
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[Self]:
+        """See `ImageJob`. A precision that is `auto` is that of the devices; a run that began has one already."""
+        config = self.config
+        if config.precision != "auto":
+            yield self
+            return
+        with ray_session(config.ray), stop_on_sigterm():
+            found = find_cluster_precision("auto", on_gpus=plan_actors(config.workers).gpus > 0)
+            logger.info("computing in %s", found.where)
+            yield replace(self, config=replace(config, precision=found.precision))
 
     @property
     def attributes(self) -> AttributeSet:
@@ -79,7 +96,7 @@ class PredictJob(ImageJob):
     @property
     def task(self) -> str:
         """See `ImageJob`."""
-        return f"{self.config.model} predicts {', '.join(self.attributes.names)}"
+        return f"{self.config.model} predicts {', '.join(self.attributes.names)}, in {self.config.precision}"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
@@ -94,7 +111,7 @@ def model_resizer(model: SavedModelInfo) -> Resizer:
 
 
 def predictor_recipe(
-    source: str, model: SavedModelInfo, precision: Precision, actors: ActorLayout, storage: StorageConfig
+    source: str, model: SavedModelInfo, precision: PrecisionChoice, actors: ActorLayout, storage: StorageConfig
 ) -> ActorRecipe:
     """Returns the recipe by which each actor builds its predictor."""
     return ActorRecipe(
@@ -125,6 +142,9 @@ def prepare_predict_job(config: PredictConfig) -> PredictJob:
     model = inspect_saved_model(config.model, revision=config.revision, storage=storage)
     if labels is not None:
         _check_labels(labels, model.attributes)
+    record = read_record(output)
+    if record is not None and config.precision == "auto":
+        config = replace(config, precision=record.fingerprint.get("precision", "float32"))
     job = PredictJob(config=config, model=model, storage=storage, output=output, labels=labels)
     check_output(job)
     return job
@@ -165,4 +185,5 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
 
 def summarise_predictions(job: PredictJob, manifest: Manifest) -> str:
     """Returns the text that the user reads at the end."""
-    return summarise_run(job, manifest, "predicted", report_key(manifest.version))
+    text = summarise_run(job, manifest, "predicted", report_key(manifest.version))
+    return f"{text}\ncomputed in {job.config.precision}"

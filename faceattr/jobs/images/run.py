@@ -3,12 +3,13 @@
 The label run and the prediction run share this; each has its own actors, fingerprint and report.
 """
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
@@ -89,6 +90,11 @@ class ImageJob(ABC):
     @abstractmethod
     def task(self) -> str:
         """What the model is to do, in words."""
+
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[Self]:
+        """Yields the job with what only the cluster decides; a Ray session is open in the block if it was needed."""
+        yield self
 
     @abstractmethod
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:

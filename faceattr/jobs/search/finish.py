@@ -150,6 +150,7 @@ def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
         max_decoders=count_decoders(plan.base, 1, plan.trials.cpus),
         num_feeds=1,
         pin=False,
+        crops_only=False,
     )
     outputs, targets = [], []
     model.to(device).eval()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -93,7 +93,10 @@ class Inputs:
     @property
     def batches(self) -> EpochBatches:
         """The batches for `fit`."""
-        return EpochBatches(train=self.feed.train_batches, val=self.feed.val_batches, num_train=self.feed.num_batches)
+        batches = EpochBatches(
+            train=self.feed.train_batches, val=self.feed.val_batches, num_train=self.feed.num_batches
+        )
+        return replace(batches, on_device=self.feed.finish_views) if isinstance(self.feed, Feed) else batches
 
     def wrap(self, model: MultiAttributeModel) -> nn.Module:
         """Returns the module that inputs go through."""
@@ -117,13 +120,15 @@ def open_inputs(
         use = "no cache has the keys of this trial's frozen blocks"
     feed_plan = FeedPlan(inputs=plan.inputs, config=config, preprocessing=model.backbone.preprocessing)
     cores = _share_cores(plan, model, feed_plan, world_size)
+    on_gpu = plan.trials.gpus > 0 and torch.cuda.is_available()
     images = Feed(
         feed_plan,
         rank=rank,
         world_size=world_size,
         max_decoders=cores.decoders,
         num_feeds=world_size * (plan.trials.max_concurrent or 1),
-        pin=plan.trials.gpus > 0 and torch.cuda.is_available(),
+        pin=on_gpu,
+        crops_only=on_gpu,
     )
     return Inputs(feed=images, boundary=None, note=f"images: {use}", threads=cores.threads)
 

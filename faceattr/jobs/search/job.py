@@ -89,6 +89,12 @@ class SearchJob:
         return self.config.objective.main or self.base.loss.main
 
     @property
+    def uses_gpus(self) -> bool:
+        """Whether networks run on GPUs: in the trials' processes, or in their workers'."""
+        workers = self.base.workers
+        return workers.use_gpu if workers.num_workers > 1 else self.config.trials.gpus > 0
+
+    @property
     def judge(self) -> Judge:
         """The judge of the trials."""
         return Judge(self.attributes, self.config.objective, main=self.main, seed=self.config.seed)

@@ -90,6 +90,7 @@ def train_trial(
             ranks=ranks,
             stages=stages,
             network=lambda model: Recorder(inputs.wrap(model), outputs.kept),
+            compiled=config.workers.compile == "on",
             report=after_epoch,
             state=state,
         )

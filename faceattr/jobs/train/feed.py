@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from faceattr.attributes import AttributeSet
 from faceattr.config.train import TrainConfig
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import SPLIT_CPUS, split_blocks
-from faceattr.jobs.train.decode import PIXELS, DecodeRows
+from faceattr.jobs.train.decode import PIXELS, SEED, DecodeRows
 from faceattr.jobs.train.stages import POSITION, Epoch, ReadStretches, ReadWindow
+from faceattr.models.augment.train import TrainTransform
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.training.inputs import TrainingInputs
 from faceattr.training.targets import Batch, read_targets
@@ -71,7 +72,15 @@ class Feed:
     """Batches for `fit`. Must be closed, or its streams continue."""
 
     def __init__(
-        self, plan: FeedPlan, *, rank: int, world_size: int, max_decoders: int, num_feeds: int, pin: bool
+        self,
+        plan: FeedPlan,
+        *,
+        rank: int,
+        world_size: int,
+        max_decoders: int,
+        num_feeds: int,
+        pin: bool,
+        crops_only: bool,
     ) -> None:
         """Prepares the feed; nothing is read yet.
 
@@ -82,6 +91,7 @@ class Feed:
             max_decoders: decoding tasks that run at the same time.
             num_feeds: feeds that run at the same time on the cluster; they share its object store.
             pin: whether batches are placed in page-locked memory.
+            crops_only: whether the CPU only crops random views; `finish_views` completes them, best on a GPU.
         """
         self._plan = plan
         self._rank = rank
@@ -89,6 +99,8 @@ class Feed:
         self._max_decoders = max_decoders
         self._store_share = _STORE_SHARE / num_feeds
         self._pin = pin
+        self._crops_only = crops_only
+        self._transform = TrainTransform(plan.preprocessing, plan.config.augmentation)
         self._ahead: tuple[int, _Ahead] | None = None
         self._kept: list[Batch] | None = None
 
@@ -106,6 +118,12 @@ class Feed:
         yield from stream
         num_epochs = self._plan.config.optim.epochs
         self._ahead = (epoch + 1, self._start(epoch + 1)) if epoch + 1 < num_epochs else None
+
+    def finish_views(self, batch: Batch) -> Batch:
+        """Completes the random views of a batch that holds crops, on the device of its images."""
+        if batch.seeds is None:
+            return batch
+        return replace(batch, inputs=self._transform.finish(batch.inputs, seeds=batch.seeds), seeds=None)
 
     def val_batches(self) -> Iterator[Batch]:
         """Yields this worker's part of validation; each image is in one batch of one worker. Kept in memory if few."""
@@ -148,7 +166,12 @@ class Feed:
             epoch=place,
             block_rows=settings.block_rows,
         )
-        decode = DecodeRows(preprocessing=plan.preprocessing, augmentation=config.augmentation, epoch=place)
+        decode = DecodeRows(
+            preprocessing=plan.preprocessing,
+            augmentation=config.augmentation,
+            epoch=place,
+            crops_only=self._crops_only,
+        )
         name = f"train_epoch_{epoch}_rank_{self._rank}"
         tables = self._stream(items, read, decode, name=name, block_bytes=_WINDOW_BLOCK_BYTES)
         parts = cut_batches(tables, batch_size=settings.batch_size, num_batches=plan.num_batches)
@@ -262,7 +285,8 @@ def to_batch(rows: pa.Table, attributes: AttributeSet, size_px: int) -> Batch:
         values = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
         pixels[start : start + len(chunk)] = values.reshape(len(chunk), 3, size_px, size_px)
         start += len(chunk)
-    return Batch(inputs=torch.from_numpy(pixels), targets=read_targets(rows, attributes))
+    seeds = tuple(rows[SEED].to_pylist()) if SEED in rows.column_names else None
+    return Batch(inputs=torch.from_numpy(pixels), targets=read_targets(rows, attributes), seeds=seeds)
 
 
 class _Ahead:

@@ -55,6 +55,7 @@ from faceattr.training.balance import ClassCombinations
 from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.loop.compiled import check_whole_graph
 from faceattr.training.loop.state import FitResult
 from faceattr.training.recipe import resolve_recipe
 
@@ -205,6 +206,8 @@ def describe_network(job: TrainJob) -> str:
         check_published_weights(settings.backbone)
 
     model = build_untrained(job.config, job.attributes, storage=job.storage)
+    if job.config.workers.compile == "on":
+        check_whole_graph(model)
     stages = build_stages(job.config, model)
     lines = [
         f"stage {number}: {stage.num_epochs} epochs, freeze depth {stage.freeze_depth}, lr {stage.lr:g}"

@@ -99,6 +99,7 @@ def _train(plan: WorkerPlan) -> FitResult:
             counts=plan.inputs.counts,
             ranks=ranks,
             stages=stages,
+            compiled=config.workers.compile == "on",
             report=report,
             state=state,
         )
@@ -142,7 +143,8 @@ def _open_feed(plan: WorkerPlan, model: MultiAttributeModel, ranks: Ranks, *, lo
         world_size=ranks.world_size,
         max_decoders=cores.decoders,
         num_feeds=ranks.world_size,
-        pin=ranks.device.type == "cuda",
+        pin=not on_cpu,
+        crops_only=not on_cpu,
     )
 
 
@@ -154,7 +156,7 @@ def _note_progress(feed: Feed, store: Store, num_epochs: int, ranks: Ranks) -> E
         batches = feed.train_batches(epoch)
         return note.follow(batches, epoch=epoch, world_size=ranks.world_size) if ranks.rank == 0 else batches
 
-    return EpochBatches(train=train, val=feed.val_batches, num_train=feed.num_batches)
+    return EpochBatches(train=train, val=feed.val_batches, num_train=feed.num_batches, on_device=feed.finish_views)
 
 
 def store_model(store: Store, model: MultiAttributeModel) -> None:

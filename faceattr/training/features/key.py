@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from faceattr.config import Precision
+from faceattr.config import PrecisionChoice
 from faceattr.config.augmentation import Augmentation
 from faceattr.config.fit import compute_fingerprint
 from faceattr.errors import ConfigError
@@ -41,7 +41,7 @@ class FeatureKey:
         weights_id: hash of the blocks before the boundary, from `FrozenPrefix.compute_weights_id`.
         boundary: number of these blocks.
         preprocessing: image preprocessing.
-        precision: dtype of the blocks' computation.
+        precision: dtype of the blocks' computation, not `auto`.
         dtype: dtype of the stored activations.
         data_fingerprint: fingerprint of the packed runs.
         view: the augmentation; None for images as in validation.
@@ -50,7 +50,7 @@ class FeatureKey:
     weights_id: str
     boundary: int
     preprocessing: Preprocessing
-    precision: Precision
+    precision: PrecisionChoice
     dtype: FeatureType
     data_fingerprint: str
     view: View | None = None
@@ -58,6 +58,8 @@ class FeatureKey:
     def __post_init__(self) -> None:
         if self.dtype not in get_args(FeatureType):
             raise ConfigError(f"features: dtype is {self.dtype!r}; expected {', '.join(get_args(FeatureType))}")
+        if self.precision == "auto":
+            raise ConfigError("features: precision is auto; expected that of a device")
 
     @property
     def digest(self) -> str:

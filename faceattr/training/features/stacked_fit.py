@@ -19,6 +19,7 @@ from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.features.stacked import StackedAdamW, StackedHeads
 from faceattr.training.loop.epoch import validation_figures
 from faceattr.training.loop.fit import EpochBatches
+from faceattr.training.loop.forward import cast_to, prepare_precision
 from faceattr.training.loop.optim import Schedule
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord
@@ -57,7 +58,8 @@ def why_not_stacked(config: FitConfig) -> str | None:
         (optim.schedule != "plateau", "--optim.schedule plateau"),
         (optim.accumulation == 1, "--optim.accumulation"),
         (optim.ema_decay is None, "--optim.ema-decay"),
-        (optim.precision == "float32", f"--optim.precision {optim.precision}"),
+        # float16 needs loss scaling, whose skipped steps would be common to all trials.
+        (optim.precision != "float16", f"--optim.precision {optim.precision}"),
         (not optim.mixup_alpha, "--optim.mixup-alpha"),
         (config.loss.weighting == "constant", f"--loss.weighting {config.loss.weighting}"),
     ):
@@ -129,6 +131,7 @@ class _Stack:
         config = configs[0]
         self.trials = [StackedTrial(history=[], heads={}) for _ in configs]
         self._model, self._device = model, device
+        self._precision = prepare_precision(config.optim.precision, device)
         self._cpu_objective = build_objective(model.attributes, model.head_configs, config.loss, counts)
         self._objective = copy.deepcopy(self._cpu_objective).to(device)
         weights = [compute_loss_weights(model.attributes.names, each.loss) for each in configs]
@@ -180,9 +183,15 @@ class _Stack:
 
     def _losses(self, batch: Batch, denominators: Tensor) -> Tensor:
         """Returns each trial's normalised loss per attribute, float32 [T, A]; 0 if the batch has no label."""
-        outputs = self._heads(batch.inputs.to(self._device, non_blocking=True))
+        outputs = self._run_heads(batch)
         targets = {name: each.to(self._device) for name, each in batch.targets.items()}
         return _sum_losses(self._objective, outputs, targets, denominators)
+
+    def _run_heads(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns attribute name -> [T, n, outputs] on the device, in the configured precision."""
+        with cast_to(self._precision, self._device):
+            outputs: dict[str, Tensor] = self._heads(batch.inputs.to(self._device, non_blocking=True))
+        return outputs
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch], epoch: int) -> None:
@@ -194,8 +203,7 @@ class _Stack:
         totals = torch.zeros(len(names), dtype=torch.float64)
         metrics = {index: self._metrics() for index in running} if self._needs_metrics else {}
         for batch in batches:
-            given = self._heads(batch.inputs.to(self._device, non_blocking=True))
-            outputs = {name: each.cpu() for name, each in given.items()}
+            outputs = {name: each.float().cpu() for name, each in self._run_heads(batch).items()}
             sums += _sum_losses(self._cpu_objective, outputs, batch.targets, torch.ones(len(names)))
             totals += self._cpu_objective.sum_weights(batch.targets)
             for index, each in metrics.items():

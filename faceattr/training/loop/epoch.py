@@ -1,14 +1,16 @@
 """One pass over the training data, in steps of batches, with equally many steps on every rank; and validation."""
 
+import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from faceattr.errors import DivergedError, RunError
+from faceattr.training.loop.copy_ahead import copy_ahead
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.ranks import Ranks, Reduce
 from faceattr.training.loop.state import EpochRecord
@@ -84,6 +86,7 @@ def train_epoch(
     batches: Iterable[Batch],
     objective: MultiAttributeLoss,
     *,
+    on_device: Callable[[Batch], Batch],
     accumulation: int,
     ranks: Ranks,
     epoch: int,
@@ -97,6 +100,7 @@ def train_epoch(
         step: takes the batches of one step.
         batches: batches of this rank, on the CPU.
         objective: losses on the CPU, for the denominators.
+        on_device: completes a batch that is on the device.
         accumulation: number of batches in a step; the last step may have fewer.
         ranks: the processes of the training, and which of them this is.
         epoch: which epoch, from 0, for messages.
@@ -110,22 +114,21 @@ def train_epoch(
     """
     log = LossLog(objective.names, ranks.reduce, epoch=epoch)
     num_steps, num_images, wait_s, start_s = 0, 0, 0.0, time.perf_counter()
-    source: Iterator[Batch] = iter(batches)
-    while True:
-        before_s = time.perf_counter()
-        taken = list(islice(source, accumulation))
-        wait_s += time.perf_counter() - before_s
-        own = (
-            torch.stack([objective.sum_weights(batch.targets) for batch in taken]).sum(0) if taken else log.sums[0] * 0
-        )
-        rows = sum(len(batch) for batch in taken)
-        seen = ranks.reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
-        if seen[-2] < ranks.world_size:
-            break
-        denominators = seen[:-2]
-        log.add(step(taken, denominators), denominators)
-        num_steps += 1
-        num_images += round(float(seen[-1]))
+    with contextlib.closing(copy_ahead(batches, ranks.device)) as source:
+        while True:
+            before_s = time.perf_counter()
+            taken = list(islice(source, accumulation))
+            wait_s += time.perf_counter() - before_s
+            weights = [objective.sum_weights(batch.host.targets) for batch in taken]
+            own = torch.stack(weights).sum(0) if taken else log.sums[0] * 0
+            rows = sum(len(batch.host) for batch in taken)
+            seen = ranks.reduce(torch.cat([own, torch.tensor([float(bool(taken)), float(rows)], dtype=torch.float64)]))
+            if seen[-2] < ranks.world_size:
+                break
+            denominators = seen[:-2]
+            log.add(step([on_device(batch.device) for batch in taken], denominators), denominators)
+            num_steps += 1
+            num_images += round(float(seen[-1]))
     log.check()
     if not num_steps:
         raise RunError(f"epoch {epoch}: a worker got no batch; use fewer workers, smaller batches, or more data")
@@ -167,12 +170,12 @@ def validate(
     names = objective.names
     sums = torch.zeros(2, len(names), dtype=torch.float64)
     with torch.no_grad():
-        for batch in batches:
-            given = forward(network, batch.inputs.to(ranks.device, non_blocking=True))
+        for batch in copy_ahead(batches, ranks.device):
+            given, targets = forward(network, batch.device.inputs), batch.host.targets
             outputs = {name: output.float().cpu() for name, output in given.items()}
-            sums[0] += objective(outputs, batch.targets, torch.ones(len(names)))
-            sums[1] += objective.sum_weights(batch.targets)
-            metrics.add(outputs, batch.targets)
+            sums[0] += objective(outputs, targets, torch.ones(len(names)))
+            sums[1] += objective.sum_weights(targets)
+            metrics.add(outputs, targets)
     network.train(was_training)
     sums = ranks.reduce(sums)
     metrics.reduce(ranks.reduce)

@@ -23,9 +23,10 @@ from faceattr.models.augment.draws import image_seed
 from faceattr.models.freezing import freeze
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import Stage, stage_at
+from faceattr.training.loop.compiled import CompiledNetwork
 from faceattr.training.loop.epoch import train_epoch, validate, validation_figures
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer, build_scaler
+from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer, build_scaler, load_optimizer_state
 from faceattr.training.loop.ranks import Ranks, average_buffers
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord, FitResult, Report, TrainingState
@@ -46,11 +47,13 @@ class EpochBatches:
         train: epoch number, from 0 -> this rank's training batches.
         val: returns this rank's validation batches; their number may differ between ranks.
         num_train: number of training batches in an epoch, for the learning rate.
+        on_device: completes a training batch once it is on the device; see `Batch.seeds`.
     """
 
     train: Callable[[int], Iterable[Batch]]
     val: Callable[[], Iterable[Batch]]
     num_train: int
+    on_device: Callable[[Batch], Batch] = lambda batch: batch
 
 
 def fit(
@@ -62,6 +65,7 @@ def fit(
     ranks: Ranks,
     stages: Sequence[Stage] | None = None,
     network: Wrap = lambda model: model,
+    compiled: bool = False,
     report: Report | None = None,
     state: TrainingState | None = None,
 ) -> FitResult:
@@ -77,6 +81,7 @@ def fit(
             stage with the blocks that are frozen now.
         network: model -> network for the inputs, called after each freeze: the model itself, or its suffix if inputs
             are activations at a boundary.
+        compiled: whether the network is compiled for training, once per stage.
         report: called with the record and the state of each epoch, on every rank.
         state: state to resume from.
 
@@ -85,6 +90,7 @@ def fit(
 
     Raises:
         ConfigError: the config does not fit the model, or the state belongs to another config.
+        ModelError: the network cannot be compiled.
         RunError: a loss is not finite, the selection metric is undefined, or a worker has no data.
     """
     training = _Training(
@@ -95,6 +101,7 @@ def fit(
         ranks=ranks,
         stages=stages,
         network=network,
+        compiled=compiled,
     )
     if state is not None:
         training.load(state)
@@ -122,8 +129,10 @@ class _Training:
         ranks: Ranks,
         stages: Sequence[Stage] | None,
         network: Wrap,
+        compiled: bool,
     ) -> None:
         optim = config.optim
+        self._compiled = compiled
         self.epoch = 0
         self._steps_per_epoch = steps_per_epoch
         self._model, self._config, self._ranks, self._wrap = model, config, ranks, network
@@ -137,7 +146,7 @@ class _Training:
         self._weighting = LossWeighting(config.loss, self._cpu_objective.loss_weights).to(ranks.device)
         self._selection = Selection(config.select, validation_figures(self._metrics()))
         self._forward = Forward(model.backbone.preprocessing, precision=optim.precision, device=ranks.device)
-        self._scaler = build_scaler(optim, ranks.device)
+        self._scaler = build_scaler(self._forward.precision, ranks.device)
         freeze(model, self._stages[0].freeze_depth)
         # Only the suffix moves: the frozen prefix stays where it is.
         network(model).to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its stubs
@@ -169,6 +178,7 @@ class _Training:
             self._step,
             batches.train(self.epoch),
             self._cpu_objective,
+            on_device=batches.on_device,
             accumulation=self._config.optim.accumulation,
             ranks=self._ranks,
             epoch=self.epoch,
@@ -219,9 +229,12 @@ class _Training:
             num_epochs=self._stages[stage].num_epochs,
             larger_is_better=self._selection.larger_is_better,
         )
+        network = self._wrap(self._model)
+        if self._compiled:
+            network = CompiledNetwork(network, one_shape=self._ranks.world_size == 1)
         parts = TrainedParts(
             model=self._model,
-            network=self._ranks.distribute(self._wrap(self._model)),
+            network=self._ranks.distribute(network),
             objective=self._objective,
             weighting=self._weighting,
             optimizer=optimizer,
@@ -269,7 +282,7 @@ class _Training:
             self._ema.module.load_state_dict(dict(state.ema))
         self._weighting.load_training_state(state.weighting)
         self._start_stage(stage_at(self._stages, state.epoch - 1))
-        self._step.parts.optimizer.load_state_dict(state.optimizer)
+        load_optimizer_state(self._step.parts.optimizer, state.optimizer)
         self._step.parts.schedule.load_state_dict(state.schedule)
         self._scaler.load_state_dict(state.scaler)
         self._selection.load_state_dict(state.selection)

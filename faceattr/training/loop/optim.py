@@ -1,7 +1,7 @@
 """Optimizer, learning-rate schedule, moving average of the weights, and loss scaling."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from faceattr.config import Precision
 from faceattr.config.fit import OptimConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import build_parameter_groups
@@ -33,7 +34,8 @@ def build_optimizer(
         extra_lr: learning rate of the extra parameters.
 
     Returns:
-        The optimizer; its groups have `initial_lr`, the peak learning rate, and `name`.
+        The optimizer; its groups have `initial_lr`, the peak learning rate, and `name`. On a GPU it updates all weights
+        in one kernel.
 
     Raises:
         ConfigError: nothing trains.
@@ -43,13 +45,29 @@ def build_optimizer(
         groups.append({"params": list(extra), "lr": extra_lr, "weight_decay": 0.0, "name": "loss_weighting"})
     for group in groups:
         group["initial_lr"] = group["lr"]
+    fused = _can_fuse(groups)
     match config.name:
         case "adamw":
-            return AdamW(groups, lr=lr)
+            return AdamW(groups, lr=lr, fused=fused)
         case "adam":
-            return Adam(groups, lr=lr)
+            return Adam(groups, lr=lr, fused=fused)
         case "sgd":
-            return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
+            return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=fused)
+
+
+def _can_fuse(groups: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Returns True if all weights are on a GPU, else None, torch's own choice."""
+    return all(weight.is_cuda for group in groups for weight in group["params"]) or None
+
+
+def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Restores a state; the optimizer stays fused, or not, as it was built, also if the state's was not.
+
+    torch takes that from the state, and places the count of steps by it: on the weights' device if fused.
+    """
+    built = [{name: group[name] for name in ("fused", "foreach")} for group in optimizer.param_groups]
+    groups = [{**group, **own} for group, own in zip(state["param_groups"], built, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 class Schedule:
@@ -137,6 +155,6 @@ def build_ema(model: MultiAttributeModel, config: OptimConfig) -> ModelEmaV3 | N
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
 
 
-def build_scaler(config: OptimConfig, device: torch.device) -> torch.amp.GradScaler:
+def build_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
     """Builds the loss scaling for float16, whose small gradients would vanish; it does nothing for other dtypes."""
-    return torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+    return torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -76,7 +76,7 @@ class TrainStep:
         """Takes one step on the sum of the batches.
 
         Args:
-            batches: batches of this rank, on the CPU; at least one.
+            batches: batches of this rank, on the device; at least one.
             denominators: float64 [A], `sum_weights` summed over the batches of all ranks.
 
         Returns:
@@ -87,8 +87,7 @@ class TrainStep:
         parts.optimizer.zero_grad(set_to_none=True)
         present = denominators > 0
         shares = torch.zeros(len(denominators), device=device)
-        for index, each in enumerate(batches):
-            batch = each.to(device)
+        for index, batch in enumerate(batches):
             alpha = self._config.mixup_alpha
             blend = draw_blend(len(batch), alpha, device) if alpha else None
             with self._gradients_synced(index == len(batches) - 1):
