@@ -30,6 +30,7 @@ from faceattr.data.images.decode import decode_image
 from faceattr.jobs.cluster.session import ray_session
 from faceattr.jobs.search import job as search_job
 from faceattr.jobs.search import run as search
+from faceattr.jobs.search.computation import settle_search
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.jobs.search.stack import train_stack
 from faceattr.jobs.search.trial import train_trial
@@ -129,7 +130,7 @@ def prepare(folder: Path, name: str, packed: str, args: Any, trials: int) -> tup
             *(f"model.image_size={args.size}", f"optim.epochs={args.epochs}", "feed.batch_size=32"),
         ),
     )
-    job = search_job.prepare_search_job(config)
+    job = settle_search(search_job.prepare_search_job(config))
     search_job.begin_search_run(job)
     plan = search.plan_search(job, search.survey_search(job))
     return job, plan, [job.space.draw(np.random.default_rng((0, number))) for number in range(trials)]

@@ -13,14 +13,17 @@ from sklearn.metrics import cohen_kappa_score
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.cli import main as faceattr
+from faceattr.config import PredictConfig
 from faceattr.data.label_columns import AGE_LIMIT
 from faceattr.data.runs.version import read_manifest, read_published
 from faceattr.data.sources.layouts.published import read_label_run
 from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.open import open_store
-from faceattr.errors import ImageError, RunError
+from faceattr.errors import ConfigError, ImageError, RunError
 from faceattr.evaluation.agreement import Agreement
 from faceattr.inference.predictor import Predictor
+from faceattr.jobs.images.predict import prepare_predict_job
+from faceattr.jobs.images.run import begin_run
 from tests.models.tiny import ATTRIBUTES, build_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -175,3 +178,30 @@ def test_a_wrong_command_is_refused_before_anything_starts(model, images, capsys
     assert predict([*filled, "--output", str(places["run"])]) == 2
     assert text in capsys.readouterr().err
     assert read_manifest(LocalStore(places["run"])) is None
+
+
+def test_a_begun_run_keeps_its_precision(model, images, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "face.png").write_bytes(images["a/00.png"])
+
+    def prepare(**settings):
+        return prepare_predict_job(
+            PredictConfig(model=str(model[1]), images=str(tmp_path / "raw"), output=str(tmp_path / "out"), **settings)
+        )
+
+    begun = begin_run(prepare(precision="bfloat16"))
+    with prepare().settled() as resumed:
+        assert resumed.config.precision == "bfloat16"
+        assert begin_run(resumed) == begun
+    with pytest.raises(ConfigError, match="precision: there 'bfloat16', here 'float32'"):
+        prepare(precision="float32")
+
+
+def test_a_new_run_has_the_precision_of_the_clusters_devices(model, images, tmp_path, ray_local, caplog):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "face.png").write_bytes(images["a/00.png"])
+    config = PredictConfig(model=str(model[1]), images=str(tmp_path / "raw"), output=str(tmp_path / "out"))
+    with prepare_predict_job(config).settled() as job:  # the session's GPUs exist for Ray alone
+        record = begin_run(job)
+    assert record.fingerprint["precision"] == record.config["precision"] == "float32"
+    assert "GPUs that nvidia-smi does not know" in caplog.text

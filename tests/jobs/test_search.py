@@ -19,6 +19,7 @@ from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
 from faceattr.jobs.search import job as search_job
 from faceattr.jobs.search import run as search
+from faceattr.jobs.search.computation import settle_search
 from faceattr.jobs.search.fill_cache import fill_features, plan_feature_tasks
 from faceattr.jobs.search.finish import finish_search
 from faceattr.jobs.search.inputs import open_inputs
@@ -55,7 +56,7 @@ def begin(packed, folder, space, *flags, settings=()):
     words = ["--data", str(packed), "--output", str(folder / "out"), "--space", str(folder / "space.yaml")]
     given = {each.partition("=")[0] for each in settings}
     words += ["--set", *(each for each in NETWORK if each.partition("=")[0] not in given), *settings, *flags]
-    job = search_job.prepare_search_job(parse_config(SearchConfig, words))
+    job = settle_search(search_job.prepare_search_job(parse_config(SearchConfig, words)))
     record = search_job.begin_search_run(job)
     return job, record, search.plan_search(job, search.survey_search(job))
 

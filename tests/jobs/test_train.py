@@ -15,10 +15,11 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from faceattr.attributes import Attribute, AttributeSet
-from faceattr.config.fit import OptimConfig
-from faceattr.config.train import ModelConfig, TrainConfig
+from faceattr.config.fit import OptimConfig, OptimSettings
+from faceattr.config.train import FreezeConfig, ModelConfig, TrainConfig
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
+from faceattr.jobs.train.computation import count_stage_images, settle_training
 from faceattr.jobs.train.run import begin_train_run, forget_untrained, prepare_train_job
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.history import read_history
@@ -179,6 +180,34 @@ def test_a_folder_in_which_nothing_was_trained_takes_other_settings(packed, tmp_
         job(1e-3)
     forget_untrained(other)
     assert (tmp_path / "run.json").exists()
+
+
+def test_a_begun_training_keeps_its_precision_and_a_new_one_records_that_of_its_devices(packed, tmp_path):
+    def job(name, **optim):
+        config = TrainConfig(data=(str(packed),), output=str(tmp_path / name), optim=OptimSettings(**optim))
+        return settle_training(prepare_train_job(config))
+
+    new = begin_train_run(job("new"))
+    assert new.config["optim"]["precision"] == new.fingerprint["optim"]["precision"] == "float32"
+    assert new.config["workers"]["compile"] == "off"
+    assert new.notes["recipe"][-1] == "computation   float32 on CPUs (auto), not compiled (auto)"
+    begun = begin_train_run(job("begun", precision="bfloat16"))
+    (tmp_path / "begun" / "metrics.jsonl").write_text("{}")
+    resumed = job("begun")
+    assert resumed.config.fit.optim.precision == "bfloat16"
+    assert begin_train_run(resumed) == begun
+    with pytest.raises(ConfigError, match=r"optim\.precision: there 'bfloat16', here 'float32'"):
+        job("begun", precision="float32")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "head_epochs", "expected"), [("constant", 5, 3_000), ("two-stage", 7, 2_300), ("two-stage", 20, 2_000)]
+)
+def test_the_longest_stage_decides_whether_it_pays_to_compile(schedule, head_epochs, expected):
+    config = TrainConfig(
+        data=("packed",), output="out", freeze=FreezeConfig(schedule=schedule, head_epochs=head_epochs)
+    )
+    assert count_stage_images(config, 100) == expected
 
 
 def test_a_run_begun_with_the_other_activation_is_not_gone_on_with(packed, tmp_path):

@@ -69,6 +69,11 @@ def numbers(*shape):
     }
 
 
+def test_a_key_has_the_precision_of_a_device():
+    with pytest.raises(ConfigError, match="precision is auto"):
+        dataclasses.replace(KEY, precision="auto")
+
+
 def test_every_ingredient_has_a_change():
     fields = {field.name for field in dataclasses.fields(FeatureKey)}
     assert fields == {name for change in CHANGES.values() for name in change}

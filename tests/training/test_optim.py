@@ -4,7 +4,7 @@ import torch
 from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, SelectionConfig, compute_fingerprint
 from faceattr.errors import ConfigError
 from faceattr.models.freezing import freeze
-from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer
+from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer, load_optimizer_state
 from faceattr.training.loop.selection import Selection
 from tests.training.toy import build_toy
 
@@ -149,3 +149,61 @@ def test_selection_combines_figures():
 def test_unknown_metrics_are_refused_with_near_names():
     with pytest.raises(ConfigError, match=r"'hat/f2'.*hat/f1"):
         Selection(SelectionConfig(metric="hat/f2"), KNOWN)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("was_fused", [None, True])
+@pytest.mark.parametrize("is_fused", [None, True])
+def test_a_state_is_resumed_by_a_fused_optimizer_and_by_another(optimizer, was_fused, is_fused):
+    """torch would take over from the state whether to fuse."""
+    settings = {"lr": 0.1, **({"momentum": 0.9} if optimizer is torch.optim.SGD else {})}
+    gradients = [torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.2, 0.1, -1.0])]
+
+    def build(fused, start):
+        weight = torch.nn.Parameter(start.clone())
+        return weight, optimizer([weight], fused=fused, **settings)
+
+    def step(weight, built, gradient):
+        weight.grad = gradient.clone()
+        built.step()
+
+    start = torch.tensor([0.3, -0.1, 2.0])
+    wanted, whole = build(None, start)
+    weight, first = build(was_fused, start)
+    step(wanted, whole, gradients[0])
+    step(weight, first, gradients[0])
+    resumed, second = build(is_fused, weight.detach())
+    load_optimizer_state(second, first.state_dict())
+    assert second.param_groups[0]["fused"] is is_fused
+    step(wanted, whole, gradients[1])
+    step(resumed, second, gradients[1])
+    torch.testing.assert_close(resumed, wanted)
+
+
+def test_weights_on_a_cpu_are_updated_by_torchs_own_choice():
+    for name in ("adamw", "adam", "sgd"):
+        built = build_optimizer(build_toy(), OptimConfig(name=name), lr=1e-3)
+        assert {group["fused"] for group in built.param_groups} == {None}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_weights_on_a_gpu_are_updated_in_one_kernel_also_when_they_began_on_a_cpu(name):
+    def step(model, optimizer):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+
+    config = OptimConfig(name=name)
+    model = build_toy()
+    before = build_optimizer(model, config, lr=1e-3)
+    step(model, before)
+    moved = build_toy()
+    moved.load_state_dict(model.state_dict())
+    after = build_optimizer(moved.to("cuda"), config, lr=1e-3)
+    load_optimizer_state(after, before.state_dict())
+    assert {group["fused"] for group in after.param_groups} == {True}
+    step(model, before)
+    step(moved, after)
+    for key, tensor in moved.state_dict().items():
+        torch.testing.assert_close(tensor.cpu(), model.state_dict()[key])

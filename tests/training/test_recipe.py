@@ -170,3 +170,14 @@ def test_fingerprints_of_trainings_from_before_hold():
     assert "normalised" not in list_deciding(old)
     assert compute_fingerprint(old) != compute_fingerprint(replace(old, normalised="units"))
     assert list_deciding(OptimConfig()) == asdict(OptimConfig())
+
+
+def test_the_devices_decide_the_precision_unless_a_run_began_with_one():
+    assert resolve().config.optim.precision == "auto"
+    assert resolve({"optim.precision": "float16"}).config.optim.precision == "float16"
+    # Runs of earlier versions: their fingerprint says float32, or nothing.
+    assert resolve(begun=BEFORE).config.optim.precision == "float32"
+    for began in ("float32", "bfloat16"):
+        begun = BEFORE | {"optim": {**BEFORE["optim"], "precision": began}}
+        assert resolve(begun=begun).config.optim.precision == began
+        assert resolve({"optim.precision": "float16"}, begun=begun).config.optim.precision == "float16"

@@ -100,6 +100,16 @@ def test_every_trial_of_a_stack_is_as_it_is_alone(heads, changes):
         torch.testing.assert_close(start.state_dict()[name], tensor)
 
 
+def test_a_stack_computes_in_the_precision_of_its_trials():
+    settings = configs(precision="bfloat16")
+    train, val = features(build(), IMAGES), features(build(), VAL_IMAGES)
+    in_float32 = stacked(build(), configs(), train, val)
+    for config, trial, exact in zip(settings, stacked(build(), settings, train, val), in_float32, strict=True):
+        wanted = alone(build(), config, train, val)
+        assert trial.objective == pytest.approx(wanted.objective, rel=1e-3)
+        assert trial.objective != exact.objective
+
+
 def test_a_chosen_figure_and_patience_are_those_of_each_trial():
     settings = [
         replace(config, select=SelectionConfig(metric="hat/f1", patience=1)) for config in configs(epochs=8, lr=1e-2)
@@ -144,5 +154,7 @@ def test_what_a_stack_shares_and_what_it_cannot_do():
     assert shared_settings(smoothed) != shared_settings(first)
     assert why_not_stacked(first) is None
     assert "ema" in why_not_stacked(FitConfig(optim=OptimConfig(ema_decay=0.9)))
+    assert why_not_stacked(FitConfig(optim=OptimConfig(precision="bfloat16"))) is None
+    assert "float16" in why_not_stacked(FitConfig(optim=OptimConfig(precision="float16")))
     assert "sgd" in why_not_stacked(FitConfig(optim=OptimConfig(name="sgd")))
     assert "famo" in why_not_stacked(FitConfig(loss=LossConfig(weighting="famo")))

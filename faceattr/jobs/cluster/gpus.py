@@ -71,7 +71,10 @@ def choose_precision(choice: PrecisionChoice, gpus: Sequence[KnownGpu] | None) -
     else:
         device = "GPUs that nvidia-smi does not know"
         if choice == "auto":
-            logger.warning("Ray counts GPUs that nvidia-smi does not know: computing in float32; or choose a precision")
+            logger.warning(
+                "Ray counts GPUs that nvidia-smi does not know, so --precision auto is float32; choose another if they "
+                "are faster in it"
+            )
     where = f"{precision} on {device}{' (auto)' if choice == 'auto' else ''}"
     return ClusterPrecision(precision=precision, capability=capability, where=where)
 

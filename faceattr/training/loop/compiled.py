@@ -35,7 +35,7 @@ def choose_compile(
     if choice != "auto":
         return choice == "on", "as given"
     for holds, why in (
-        (capability is not None, "auto: on CPUs"),
+        (capability is not None, "auto"),
         (capability is not None and capability >= _LEAST_CAPABILITY, "auto: the GPU is too old"),
         (num_workers == 1, "auto: several workers"),
         (num_images >= _LEAST_IMAGES, f"auto: {num_images:,} images are fewer than {_LEAST_IMAGES:,}"),
@@ -53,7 +53,7 @@ def find_graph_break(model: MultiAttributeModel) -> str | None:
         with torch.random.fork_rng(devices=[]):
             traced(torch.zeros(2, 3, side, side))
     except torch._dynamo.exc.TorchDynamoException as error:  # imported on first use
-        return _first_line(error)
+        return _explain(error)
     finally:
         torch.compiler.reset()
     return None
@@ -90,10 +90,13 @@ class CompiledNetwork(nn.Module):
             outputs: dict[str, Tensor] = self.compiled(inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise ModelError(
-                f"the network cannot be compiled on this worker ({_first_line(error)}); {_INSTEAD}"
+                f"the network cannot be compiled on this worker ({_explain(error)}); {_INSTEAD}"
             ) from error
         return outputs
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _explain(error: Exception) -> str:
+    """Returns the line in which torch explains a graph break, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    explained = [line.removeprefix("Explanation: ") for line in lines if line.startswith("Explanation: ")]
+    return (explained or lines or [type(error).__name__])[0]
