@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from ray.util.metrics import Counter, Histogram
 
 from faceattr.data.runs.commit import OK
-from faceattr.jobs.cluster.metrics import counter, histogram
+from faceattr.jobs.cluster.metrics import Counter, Histogram, counter, histogram
 
 
 class ActorMetrics:
