@@ -62,7 +62,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="faceattr_inference_seconds",
         kind="histogram",
-        text="Seconds a model actor computes for one block.",
+        text="Seconds the model of an actor computes for one block.",
         jobs=("label", "predict"),
         boundaries=(0.05, 0.2, 1.0, 5.0, 20.0, 60.0),
     ),
@@ -76,7 +76,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="faceattr_actor_wait_seconds_total",
         kind="counter",
-        text="Seconds that model actors waited for a block after their first one: the data wait.",
+        text="Seconds in which the model of an actor had no block, after its first one: the data wait.",
         jobs=("label", "predict"),
     ),
     Metric(

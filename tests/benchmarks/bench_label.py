@@ -4,6 +4,7 @@ python tests/benchmarks/bench_label.py rates      # against a bare loop, and aga
 python tests/benchmarks/bench_label.py memory     # peak memory at 2,000 and at 20,000 images
 python tests/benchmarks/bench_label.py resume     # seconds to the first images of a run with 1,000,000 committed rows
 python tests/benchmarks/bench_label.py scaling    # 1, 2, 4, 8 actors with a scorer that sleeps
+python tests/benchmarks/bench_label.py overlap    # one actor against its scorer alone, which sleeps, and calls in turn
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tests.benchmarks.label_scaling import bench_scaling
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rates", "memory", "resume", "scaling"))
+    parser.add_argument("what", choices=("rates", "memory", "resume", "scaling", "overlap"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--size", choices=SIZES, default="half", help="of the model, for rates: blip-vqa-base, or half")
@@ -36,6 +37,11 @@ def main() -> None:
             bench_resume(num_rows=given.rows, rounds=given.rounds)
         case "scaling":
             bench_scaling(milliseconds=given.milliseconds)
+        case "overlap":
+            # Not above: `rates` starts processes that import this file, and its bare loop is to be bare.
+            from tests.benchmarks.label_overlap import bench_overlap
+
+            bench_overlap(rounds=given.rounds)
 
 
 if __name__ == "__main__":

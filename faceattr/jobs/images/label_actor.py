@@ -1,16 +1,13 @@
 """The actor with the VQA model: rows with pixels in, label rows out."""
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from faceattr.data.runs.commit import OK
 from faceattr.data.table_checks import fit_schema
-from faceattr.jobs.cluster.actor_metrics import ActorMetrics
-from faceattr.jobs.cluster.pixel_column import pixels_from_arrow
+from faceattr.jobs.images.model_thread import ModelThread
 from faceattr.vqa.questions import AttributeLabels, QuestionSet
 
 
@@ -34,31 +31,25 @@ class VqaActor:
     """
 
     def __init__(self, build_scorer: Callable[[], ImageScorer], questions: QuestionSet, schema: pa.Schema) -> None:
-        self._scorer = build_scorer()
+        self._thread = ModelThread(build_scorer)
         self._questions = questions
         self._schema = schema
-        self._metrics = ActorMetrics()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Returns label rows in the run's schema, one for each row given."""
-        with self._metrics.busy():
-            return self._label(rows)
-
-    def _label(self, rows: pa.Table) -> pa.Table:
-        status = np.array(rows["status"].to_pylist(), object)
-        good = np.flatnonzero(status == OK)
-        pixels = pixels_from_arrow(rows["pixels"], self._scorer.image_size_px)
-        started = time.perf_counter()
-        labels = self._questions.compute_labels(self._scorer.score(pixels if len(good) == len(rows) else pixels[good]))
-        self._metrics.count(status, len(good), time.perf_counter() - started)
+        """Returns label rows in the run's schema, one for each row given. Calls at the same time are fine."""
+        scorer = self._thread.model
+        good, scores = self._thread.score(rows, scorer.image_size_px, scorer.score)
+        labels = self._questions.compute_labels(scores)
         columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
         for asked in self._questions.asked:
             name = asked.attribute.name
             columns |= _label_columns(name, labels[name], good, len(rows), self._schema)
         for rule in self._questions.derived:
             inputs = [columns[name].to_pylist() for name in rule.inputs]
-            values = [rule.evaluate(dict(zip(rule.inputs, row, strict=True))) for row in zip(*inputs, strict=True)]
-            columns[rule.name] = pa.array(values, self._schema.field(rule.name).type)
+            rows_of_inputs = list(zip(*inputs, strict=True))
+            # Yes, no and unknown: few combinations, and reading a rule takes longer than a look into a dict.
+            values = {row: rule.evaluate(dict(zip(rule.inputs, row, strict=True))) for row in set(rows_of_inputs)}
+            columns[rule.name] = pa.array(map(values.__getitem__, rows_of_inputs), self._schema.field(rule.name).type)
         return fit_schema(pa.table({name: columns[name] for name in self._schema.names}), self._schema, "VqaActor")
 
 

@@ -19,6 +19,10 @@ IMAGE_READ_CPUS = 0.25
 # Not the 1.0 of an actor on a CPU: with equal claims Ray Data would fuse the two stages, and the actor would decode and
 # score in turn.
 DECODE_CPUS = 0.75
+# Calls of one actor that run at the same time: the model works for one while the other fetches its block or makes its
+# rows, see `model_thread`. Ray Data keeps as many blocks again waiting in front of the actor: without them it would be
+# idle until the driver has noticed that it returned one.
+ACTOR_CALLS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +104,13 @@ def map_on_actors(
     dataset: ray.data.Dataset, actor: type, kwargs: dict[str, Any], plan: ActorLayout, block_rows: int
 ) -> ray.data.Dataset:
     """Maps blocks through a pool of model actors; `kwargs` are the arguments of the actor's constructor."""
-    if plan.min_actors == plan.max_actors:
-        pool = ray.data.ActorPoolStrategy(size=plan.max_actors)
-    else:
-        pool = ray.data.ActorPoolStrategy(min_size=plan.min_actors, max_size=plan.max_actors)
+    pool = ray.data.ActorPoolStrategy(
+        min_size=plan.min_actors,
+        max_size=plan.max_actors,
+        max_concurrent_calls_per_actor=ACTOR_CALLS,
+        # Without it, Ray Data would run the calls in turn, each from its first line to its last.
+        enable_true_multi_threading=True,
+    )
     # Retries of actor tasks stay unlimited, as in Ray Data: after a node is lost, tasks of its actors are retried until
     # another GPU is free. A block that kills every actor ends in Ray Data's no-progress timeout.
     scored = dataset.map_batches(

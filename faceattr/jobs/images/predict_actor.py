@@ -1,18 +1,15 @@
 """The actors with a trained model: rows with pixels in; predictions, or the model's raw outputs, out."""
 
-import time
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from faceattr.data.label_columns import output_columns
-from faceattr.data.runs.commit import OK
 from faceattr.data.table_checks import fit_schema
 from faceattr.evaluation.decisions import decide_labels
-from faceattr.jobs.cluster.actor_metrics import ActorMetrics
-from faceattr.jobs.cluster.pixel_column import pixels_from_arrow
 from faceattr.jobs.cluster.recipe import ActorRecipe
+from faceattr.jobs.images.model_thread import ModelThread
 
 
 class PredictActor:
@@ -24,30 +21,24 @@ class PredictActor:
     """
 
     def __init__(self, build_predictor: ActorRecipe, schema: pa.Schema) -> None:
-        self._predictor: Any = build_predictor()
+        self._thread: ModelThread[Any] = ModelThread(build_predictor)
         self._schema = schema
-        self._metrics = ActorMetrics()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Returns prediction rows in the run's schema, one for each row given."""
-        with self._metrics.busy():
-            status, good, pixels = _good_pixels(rows, self._predictor.size_px)
-            started = time.perf_counter()
-            scores = self._predictor.score(pixels)
-            self._metrics.count(status, len(good), time.perf_counter() - started)
-            attributes = self._predictor.model.attributes
-            values = decide_labels(attributes, scores, self._predictor.model.thresholds)
-            for each in attributes.attributes:
-                if each.has_score:
-                    score = scores[each.name]
-                    values[f"{each.name}_score"] = score.max(1) if each.is_person else score
-            columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
-            for field in self._schema:
-                if field.name not in columns:
-                    columns[field.name] = _to_column(values.get(field.name), good, len(rows), field.type)
-            return fit_schema(
-                pa.table({name: columns[name] for name in self._schema.names}), self._schema, "PredictActor"
-            )
+        """Returns prediction rows in the run's schema, one for each row given. Calls at the same time are fine."""
+        predictor = self._thread.model
+        good, scores = self._thread.score(rows, predictor.size_px, predictor.score)
+        attributes = predictor.model.attributes
+        values = decide_labels(attributes, scores, predictor.model.thresholds)
+        for each in attributes.attributes:
+            if each.has_score:
+                score = scores[each.name]
+                values[f"{each.name}_score"] = score.max(1) if each.is_person else score
+        columns = {name: rows[name] for name in self._schema.names if name in rows.column_names}
+        for field in self._schema:
+            if field.name not in columns:
+                columns[field.name] = _to_column(values.get(field.name), good, len(rows), field.type)
+        return fit_schema(pa.table({name: columns[name] for name in self._schema.names}), self._schema, "PredictActor")
 
 
 class OutputActor:
@@ -58,29 +49,17 @@ class OutputActor:
     """
 
     def __init__(self, build_predictor: ActorRecipe) -> None:
-        self._predictor: Any = build_predictor()
-        self._metrics = ActorMetrics()
+        self._thread: ModelThread[Any] = ModelThread(build_predictor)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Returns the rows with outputs; rows with a status other than ok have null outputs."""
-        with self._metrics.busy():
-            status, good, pixels = _good_pixels(rows, self._predictor.size_px)
-            started = time.perf_counter()
-            values = self._predictor.kept_outputs(pixels)
-            self._metrics.count(status, len(good), time.perf_counter() - started)
-            table = rows.drop_columns(["pixels"])
-            for attribute in self._predictor.model.attributes.attributes:
-                for field in output_columns(attribute):
-                    table = table.append_column(field, _to_column(values[field.name], good, len(rows), field.type))
-            return table
-
-
-def _good_pixels(rows: pa.Table, size_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the statuses [n], the places of the ok rows [m], and their pixels uint8 [m, S, S, 3]."""
-    status = np.array(rows["status"].to_pylist(), object)
-    good = np.flatnonzero(status == OK)
-    pixels = pixels_from_arrow(rows["pixels"], size_px)
-    return status, good, pixels if len(good) == len(rows) else pixels[good]
+        predictor = self._thread.model
+        good, values = self._thread.score(rows, predictor.size_px, predictor.kept_outputs)
+        table = rows.drop_columns(["pixels"])
+        for attribute in predictor.model.attributes.attributes:
+            for field in output_columns(attribute):
+                table = table.append_column(field, _to_column(values[field.name], good, len(rows), field.type))
+        return table
 
 
 def _to_column(values: np.ndarray | None, good: np.ndarray, num_rows: int, kind: pa.DataType) -> pa.Array:
