@@ -197,7 +197,6 @@ OTHER_KINDS = {
     "jobs/images/run.py": "an input of images",
     "jobs/search/job.py": "a run",
     "jobs/train/run.py": "a run",
-    "planning/describe.py": "a rate",
     "watch/metrics.py": "a gauge",
 }
 KINDS = set(get_args(AttributeKind))

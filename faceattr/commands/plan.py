@@ -35,7 +35,8 @@ class PlanLabels:
     prefixes: int = 1
     """Key prefixes that the images are spread over; a store limits requests per prefix."""
     gpu_rate: float | None = None
-    """Images per second of one GPU, if you have measured it (--dry-run). Default: calculated."""
+    """Images per second of one GPU, if you have measured it (--dry-run). Default: as measured on an H200; scaled by
+    their peak for other kinds."""
     gpu_price: float | None = None
     """USD per GPU hour. Default: a public list price."""
     core_price: float | None = None

@@ -10,6 +10,7 @@ import tyro
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.integrity import REMEDY
+from faceattr.data.runs.limit import describe_limit
 from faceattr.data.runs.status import RunStatus, read_run_status
 from faceattr.data.runs.verification import verify_published
 from faceattr.data.stores.open import open_store
@@ -75,6 +76,8 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
         )
     if status.rate is not None:
         lines.append(f"rate       {status.rate:,.1f} rows/s")
+    if status.waited_for is not None:
+        lines.append(f"speed      {describe_limit(status.waited_for)}")
     lines += [f"session    {_format_time(started)} {rows:,} rows" for started, rows in status.sessions]
     if status.num_rows is not None:
         lines.append(f"rejected   {_describe_rejects(status.rejects)}")

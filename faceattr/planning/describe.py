@@ -50,6 +50,10 @@ def describe_rates(rates: Rates) -> str:
     """Returns the table of rates as text, with the source of each."""
     named = [*rates.figures.items(), *((f"price of {name}", each) for name, each in rates.prices.items())]
     lines = [f"{name:26} {each.value:>12,.7g} {each.unit}\n{'':26} {each.kind}: {each.source}" for name, each in named]
+    for name, gpu in rates.gpus.items():
+        if gpu.images_per_s is not None:
+            shown = ", ".join(f"{rate:,.0f} at {questions}" for questions, rate in gpu.images_per_s.items())
+            lines.append(f"{f'scorer on {name}':26} {shown} questions, images/s\n{'':26} measured: {gpu.rate_source}")
     return "\n".join(lines)
 
 
@@ -88,9 +92,10 @@ def list_warnings(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> 
             f"{estimate.num_shards:,} shards in one folder: split the input into {-(-plan.num_images // _MOST_ROWS)} "
             f"runs of at most {_MOST_ROWS:,} images, each with its folder and driver"
         )
-    if plan.gpu_rate is None and rates.figures["gpu_efficiency"].kind == "assumed":
+    if plan.gpu_rate is None and rates.gpu(plan.gpu).images_per_s is None:
         warnings.append(
-            "the rate of a GPU is calculated, not measured: run pipelines/label.py --dry-run on one and set --gpu-rate"
+            f"the rate of an {plan.gpu} is scaled by its peak from a GPU that was measured: run pipelines/label.py "
+            "--dry-run on one and set --gpu-rate"
         )
     if "GPUs" not in estimate.cost:
         warnings.append(f"no list price of {plan.gpu} is known here: set --gpu-price; the cost is without GPUs")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from faceattr.data.inputs.image_input import InputKind
 from faceattr.data.runs.plan import PART_ROWS, choose_shard_size
 from faceattr.errors import ConfigError
-from faceattr.planning.rates import Bottleneck, Rates, Resource, find_bottleneck
+from faceattr.planning.rates import Bottleneck, Rates, Resource, find_bottleneck, seconds_between
 
 # CPU requests of the job's stages; see faceattr/jobs/images/pipeline.py and read.py.
 _READ_CPUS, _READ_THREADS = 0.25, 16
@@ -32,7 +32,7 @@ class CostEstimate:
         block_rows: images per block.
         input_kind: listed below a prefix, named by a manifest, or packed in Parquet.
         num_prefixes: key prefixes that the images are spread over.
-        gpu_rate: images per second and GPU if measured; None to calculate it.
+        gpu_rate: images per second and GPU if measured; None for that of the table.
         gpu_price: USD per GPU hour; None for the list price.
         core_price: USD per core hour; None for the list price.
     """
@@ -99,17 +99,22 @@ def compute_core_s(plan: CostEstimate, rates: Rates) -> dict[str, float]:
     waiting = _READ_CPUS * rates["read_latency_s"] / _READ_THREADS  # a reading task holds its CPU share while it waits
     return {
         "read": max(rates["read_cpu_s"], waiting) if plan.input_kind != "packed" else rates["read_packed_cpu_s"],
-        "decode and resize": rates.decode_s(plan.pixels) * rates["decode_isolation"],
+        "decode and resize": rates.decode_s(plan.pixels) * rates["decode_isolation"] * rates["decode_on_gpu_machine"],
         "move pixels": rates["move_pixels_s"],
     }
 
 
 def compute_gpu_rate(plan: CostEstimate, rates: Rates) -> float:
-    """Returns images per second of one GPU."""
+    """Returns images per second of one GPU with one actor: measured, or scaled by its peak if its kind never was."""
     if plan.gpu_rate is not None:
         return plan.gpu_rate
-    gflop = rates["model_gflop_fixed"] + plan.num_questions * rates["model_gflop_per_question"]
-    return rates.gpu(plan.gpu).tflops * 1e3 * rates["gpu_efficiency"] / gflop
+    gpu = rates.gpu(plan.gpu)
+    if gpu.images_per_s is not None:
+        scorer_s = seconds_between(gpu.images_per_s, plan.num_questions)
+    else:
+        gflop = rates["model_gflop_fixed"] + plan.num_questions * rates["model_gflop_per_question"]
+        scorer_s = gflop / (gpu.tflops * 1e3 * rates["gpu_efficiency"])
+    return 1 / (scorer_s + rates["actor_host_s"])
 
 
 def estimate_label(plan: CostEstimate, rates: Rates) -> LabelEstimate:

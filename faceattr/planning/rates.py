@@ -49,11 +49,15 @@ class Gpu:
         tflops: dense fp16 peak, TFLOP/s.
         price: USD per hour, or None if no list price is known.
         price_source: whose price, and when.
+        images_per_s: number of questions to images per second of the scorer; None if this kind was never measured.
+        rate_source: where these rates come from.
     """
 
     tflops: float
     price: float | None
     price_source: str | None
+    images_per_s: Mapping[int, float] | None = None
+    rate_source: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +91,17 @@ class Rates:
 
     def decode_s(self, pixels: float) -> float:
         """Returns core seconds to decode and resize an image; linear between measured sizes and beyond the last."""
-        sizes = np.array(sorted(self.decode_images_per_s), float)
-        seconds = np.array([1 / self.decode_images_per_s[int(size)] for size in sizes])
-        if pixels > sizes[-1]:
-            slope = (seconds[-1] - seconds[-2]) / (sizes[-1] - sizes[-2])
-            return float(seconds[-1] + slope * (pixels - sizes[-1]))
-        return float(np.interp(pixels, sizes, seconds))
+        return seconds_between(self.decode_images_per_s, pixels)
+
+
+def seconds_between(images_per_s: Mapping[int, float], place: float) -> float:
+    """Returns seconds per image at a place between measured rates: linear there and beyond the last, level before."""
+    places = np.array(sorted(images_per_s), float)
+    seconds = np.array([1 / images_per_s[int(each)] for each in places])
+    if place > places[-1]:
+        slope = (seconds[-1] - seconds[-2]) / (places[-1] - places[-2])
+        return float(seconds[-1] + slope * (place - places[-1]))
+    return float(np.interp(place, places, seconds))
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from faceattr.data.formats.json_files import damage_named, decode_versioned
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.runs.commit import OK
+from faceattr.data.runs.limit import describe_limit, read_waited_for
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
@@ -119,6 +120,7 @@ def render_label_report(
         }
         for rule in statistics.questions.derived
     ]
+    waited_for = read_waited_for(sessions)
     return render_page(
         "label_report.html",
         record=record,
@@ -131,6 +133,7 @@ def render_label_report(
         derived=derived,
         rate=_draw_rate(sessions),
         mean_rate=_mean_rate(sessions),
+        limit=describe_limit(waited_for) if waited_for is not None else None,
     )
 
 

@@ -140,6 +140,7 @@ def test_a_prefix_on_s3(given, s3_uri, ray_local, capsys, tmp_path):
     assert label([*command, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "33 below" in shown
+    assert "advice " in shown
     assert "Nothing was written" in shown
     assert list(open_store(f"{s3_uri}/run").list()) == []
 

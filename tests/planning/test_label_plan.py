@@ -19,7 +19,9 @@ ROUND = {
     "model_gflop_fixed": 90.0,
     "model_gflop_per_question": 10.0,
     "gpu_efficiency": 0.5,
+    "actor_host_s": 0.00004,
     "decode_isolation": 1.1,
+    "decode_on_gpu_machine": 2.0,
     "read_cpu_s": 0.001,
     "read_packed_cpu_s": 0.0001,
     "read_latency_s": 0.128,
@@ -47,9 +49,12 @@ def figures(values):
 def rates() -> Rates:
     return Rates(
         figures=figures(ROUND),
-        decode_images_per_s={10_000: 1000, 100_000: 500},
+        decode_images_per_s={10_000: 2000, 100_000: 1000},
         gpus={
-            "big": Gpu(tflops=1_000, price=3.6, price_source="a list"),
+            "big": Gpu(
+                tflops=1_000, price=3.6, price_source="a list", images_per_s={1: 6_250, 11: 2_500}, rate_source="a run"
+            ),
+            "unmeasured": Gpu(tflops=2_000, price=3.6, price_source="a list"),
             "free": Gpu(tflops=1, price=None, price_source=None),
         },
         prices=figures(PRICES),
@@ -75,17 +80,21 @@ def test_the_slowest_resource_sets_the_rate_and_the_others_wait():
 
 @pytest.mark.parametrize(
     ("pixels", "seconds"),
-    [(10_000, 0.001), (100_000, 0.002), (55_000, 0.0015), (190_000, 0.003), (5_000, 0.001)],
+    [(10_000, 0.0005), (100_000, 0.001), (55_000, 0.00075), (190_000, 0.0015), (5_000, 0.0005)],
 )
 def test_decoding_is_linear_between_and_beyond_the_sizes_measured(rates, pixels, seconds):
     assert rates.decode_s(pixels) == pytest.approx(seconds)
 
 
 def test_the_rate_of_a_gpu(rates):
-    assert compute_gpu_rate(plan(), rates) == pytest.approx(5_000)  # 1,000 TFLOP/s, half of it, 100 GFLOP an image
-    assert compute_gpu_rate(plan(num_questions=11), rates) == pytest.approx(2_500)  # 200 GFLOP
+    assert compute_gpu_rate(plan(), rates) == pytest.approx(5_000)  # 0.16 ms of its scorer, 0.04 of its actor
+    assert compute_gpu_rate(plan(num_questions=11), rates) == pytest.approx(1 / 0.00044)
+    assert compute_gpu_rate(plan(num_questions=6), rates) == pytest.approx(1 / 0.00032)  # between 0.16 and 0.4 ms
+    # Half of 2,000 TFLOP/s, at 100 and 200 GFLOP an image: 0.1 and 0.2 ms of the scorer.
+    assert compute_gpu_rate(plan(gpu="unmeasured"), rates) == pytest.approx(1 / 0.00014)
+    assert compute_gpu_rate(plan(gpu="unmeasured", num_questions=11), rates) == pytest.approx(1 / 0.00024)
     assert compute_gpu_rate(plan(gpu_rate=77.0), rates) == 77.0
-    with pytest.raises(ConfigError, match=r"--gpu: expected one of big, free, found 'tpu'"):
+    with pytest.raises(ConfigError, match=r"--gpu: expected one of big, unmeasured, free, found 'tpu'"):
         compute_gpu_rate(plan(gpu="tpu"), rates)
 
 
@@ -161,15 +170,10 @@ def test_what_else_is_warned_of(rates):
     assert "set --gpu-price" in " ".join(list_warnings(unpriced, estimate, rates))
     priced = dataclasses.replace(unpriced, gpu_price=2.0)
     assert estimate_label(priced, rates).cost["GPUs"] > 0
-    assumed = dataclasses.replace(
-        rates,
-        figures={
-            **rates.figures,
-            "gpu_efficiency": dataclasses.replace(rates.figures["gpu_efficiency"], kind="assumed"),
-        },
-    )
-    given = plan(input_kind="manifest")
-    assert "calculated, not measured" in list_warnings(given, estimate_label(given, assumed), assumed)[0]
+    scaled = plan(gpu="unmeasured", input_kind="manifest")
+    assert "the rate of an unmeasured is scaled" in list_warnings(scaled, estimate_label(scaled, rates), rates)[0]
+    known = dataclasses.replace(scaled, gpu_rate=5_000.0)
+    assert list_warnings(known, estimate_label(known, rates), rates) == []
 
 
 @pytest.mark.parametrize("name", ["num_images", "num_gpus", "block_rows", "num_prefixes"])

@@ -15,6 +15,7 @@ from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named, decode_object, decode_versioned
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.lease import find_driver, find_stop_reason
+from faceattr.data.runs.limit import WaitedFor, read_waited_for
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RUN_KEY, Manifest, read_manifest
 from faceattr.data.stores.keys import join_uri
@@ -44,6 +45,7 @@ class RunStatus:
         num_shards: committed shards.
         rate: rows per second: of the latest commits while it runs, else of the sessions.
         sessions: start (seconds since 1970) and rows of each session that ended.
+        waited_for: what these sessions waited for, if it was measured.
         rejects: reason to rows, or None if they were not counted.
         metrics: last line of metrics.jsonl.
         versions: package versions at the start of the run.
@@ -62,6 +64,7 @@ class RunStatus:
     metrics: dict[str, Any] | None
     versions: dict[str, str]
     stop_reason: str | None = None
+    waited_for: WaitedFor | None = None
 
 
 def read_run_status(
@@ -94,6 +97,7 @@ def read_run_status(
             (_read_versioned(store, key) for key in entries if key.startswith("sessions/")),
             key=lambda each: (float(each["started"]), int(each["rows"])),
         )
+        waited_for = read_waited_for(sessions)
     with damage_named(join_uri(store.uri, RUN_KEY)):
         plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
     shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
@@ -112,6 +116,7 @@ def read_run_status(
         metrics=_last_metrics(store) if METRICS_KEY in entries else None,
         versions=record.get("versions", {}),
         stop_reason=find_stop_reason(store) if state == "stopped" else None,
+        waited_for=waited_for,
     )
 
 

@@ -1,11 +1,13 @@
 """What a driver does with the rows of its run as they arrive: shows progress, exports metrics, checks the error share.
 
-sessions/1700000000.123.json    when a session began, and how many rows were done after how many seconds
+sessions/1700000000.123.json    when a session began, how many rows were done after how many seconds, and what it
+                                waited for
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,6 +26,7 @@ def watch_run(
     budget: ErrorBudget,
     *,
     positives: Sequence[str] = (),
+    stage_shares: Callable[[], Mapping[str, float]] | None = None,
     is_whole_run: bool = True,
 ) -> Iterator[Callable[[pa.Table], None]]:
     """Watches the pending rows of a run inside the block, and closes everything it opened however the block ends.
@@ -33,6 +36,7 @@ def watch_run(
         work: the pending shards of the session.
         budget: limit on rejected rows. It judges once before the block, by the rejects of earlier sessions.
         positives: binary attributes whose positive rate is shown.
+        stage_shares: returns what the session waited for, where that is measured; see `faceattr.data.runs.limit`.
         is_whole_run: whether the session is exported to Prometheus and recorded in `sessions/`. False for a scan, which
             is only the first step of packing.
 
@@ -49,7 +53,7 @@ def watch_run(
         gauges = None
         if is_whole_run:
             gauges = closed.enter_context(contextlib.closing(RunRows(total, total - work.num_rows)))
-            closed.callback(_note_session, version, progress, started=time.time())
+            closed.callback(_note_session, version, progress, stage_shares, started=time.time())
         closed.callback(progress.close)
 
         def on_rows(rows: pa.Table) -> None:
@@ -61,13 +65,17 @@ def watch_run(
         yield on_rows
 
 
-def _note_session(version: RunVersion, progress: Progress, *, started: float) -> None:
+def _note_session(
+    version: RunVersion, progress: Progress, stage_shares: Callable[[], Mapping[str, float]] | None, *, started: float
+) -> None:
     """Writes the record of this session for later sessions and reports; `started` is in seconds since 1970."""
-    session = {
+    session: dict[str, Any] = {
         "started": started,
         "version": version.version,
         "samples": progress.samples,
         "rows": progress.num_rows,
     }
+    if stage_shares is not None:
+        session["stages"] = stage_shares()
     key, data = f"sessions/{started:.3f}.json", encode_versioned(session)
     write_on_the_way_out(lambda: version.store.put(key, data), key)

@@ -1,5 +1,6 @@
 """Describes what a run over images would do, measured on a sample before anything is written."""
 
+import math
 import time
 from dataclasses import asdict
 from typing import Any
@@ -22,6 +23,10 @@ from faceattr.jobs.images.read import ReadImages
 from faceattr.jobs.images.run import ImageJob, open_images
 
 _SAMPLE_ROWS = 64
+# Reading waits for the network: this many readers share a core.
+_READERS_PER_CORE = 4
+# A few more cores than needed keep the queues in front of the model full.
+_CORE_HEADROOM = 1.1
 
 
 def describe_preflight(job: ImageJob) -> str:
@@ -47,7 +52,7 @@ def describe_preflight(job: ImageJob) -> str:
     cluster = ray.cluster_resources()
     cpus = max(1.0, cluster.get("CPU", 1.0))
     rates = {
-        "read and decode": cpus / (read_s / 4 + decode_s),  # reading waits for the network: four readers per core
+        "read and decode": cpus / (read_s / _READERS_PER_CORE + decode_s),
         "model": actors.max_actors / score_s,
     }
     slowest = min(rates, key=lambda stage: rates[stage])
@@ -62,10 +67,39 @@ def describe_preflight(job: ImageJob) -> str:
         f"actors     {actors.min_actors} to {actors.max_actors}, each {actors.gpus:g} GPUs, {actors.threads} threads",
         f"model      {job.task}",
         *(f"{stage:16} {rate:,.1f} images/s, measured on {len(rows)} images" for stage, rate in rates.items()),
+        f"advice     {advise_workers(actors, cpus, read_s=read_s, decode_s=decode_s, score_s=score_s)}",
         *_describe_done(job),
         f"estimate   {eta} for all, limited by: {slowest}. Nothing was written.",
     ]
     return "\n".join(lines)
+
+
+def advise_workers(actors: ActorLayout, cpus: float, *, read_s: float, decode_s: float, score_s: float) -> str:
+    """Returns one sentence: how many actors and cores fit each other.
+
+    Args:
+        actors: the actors as planned.
+        cpus: cores of the cluster.
+        read_s: seconds to read an image.
+        decode_s: seconds to decode and resize it on one core.
+        score_s: seconds that one actor needs for it.
+    """
+    # Cores that keep one actor busy.
+    cores = _CORE_HEADROOM * (read_s / _READERS_PER_CORE + decode_s) / score_s
+    if not actors.gpus:
+        most = max(1, int(cpus / (actors.threads + cores)))
+        return (
+            f"--workers.max-actors {most}: an actor computes on {actors.threads} cores and keeps {cores:,.1f} busy "
+            f"with reading and decoding, of the {cpus:g} cores there are"
+        )
+    needed = math.ceil(actors.max_actors * cores)
+    if needed <= cpus:
+        return f"{needed:,} of the {cpus:g} cores keep {actors.max_actors} actors busy with images"
+    fed = max(1, int(cpus / cores))
+    return (
+        f"{needed:,} cores would keep {actors.max_actors} actors busy with images, the cluster has {cpus:g}: add "
+        f"cores, or --workers.max-actors {fed} is as fast"
+    )
 
 
 def _describe_done(job: ImageJob) -> list[str]:

@@ -13,6 +13,7 @@ from faceattr.jobs.cluster.blocks import bundle_rows, split_blocks
 from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import DecodeImages, Resizer
 from faceattr.jobs.images.read import ListRowGroups, ListRows, ReadImages, ReadRowGroups
+from faceattr.jobs.images.stage_watch import StageWatch
 
 # Reading waits for the network and needs no whole core.
 IMAGE_READ_CPUS = 0.25
@@ -58,6 +59,7 @@ def stream_rows(
     block_rows: int,
     wait_s: float,
     name: str,
+    watch: StageWatch | None = None,
 ) -> Iterator[pa.Table]:
     """Streams the pending shards' images through the actors.
 
@@ -70,6 +72,7 @@ def stream_rows(
         block_rows: images per block.
         wait_s: longest wait for the first actors, in seconds.
         name: name of the data set on the dashboard.
+        watch: measures what the stream waits for.
     """
     context = ray.data.DataContext.get_current()
     context.wait_for_min_actors_s = int(wait_s)
@@ -83,6 +86,8 @@ def stream_rows(
     )
     dataset = map_on_actors(dataset, actor, actor_kwargs, actors, block_rows)
     dataset.set_name(name)
+    if watch is not None:
+        watch.follow(dataset)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
 
 

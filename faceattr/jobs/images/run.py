@@ -41,6 +41,7 @@ from faceattr.jobs.cluster.session import ActorLayout, cluster_errors, plan_acto
 from faceattr.jobs.cluster.watch_run import watch_run
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.pipeline import ImageStream, stream_rows
+from faceattr.jobs.images.stage_watch import StageWatch
 
 logger = logging.getLogger(__name__)
 
@@ -182,12 +183,22 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
     budget = ErrorBudget(
         job.config.max_error_share, record.plan.num_rows, lambda: count_rejected(version, work, job.storage)
     )
-    with watch_run(version, work, budget, positives=binary) as on_rows, cluster_errors():
-        commit_all(version.committer(work), _stream(job, record, version, work, actors), on_rows=on_rows)
+    with (
+        StageWatch() as stages,
+        watch_run(version, work, budget, positives=binary, stage_shares=stages.shares) as on_rows,
+        cluster_errors(),
+    ):
+        commit_all(version.committer(work), _stream(job, record, version, work, actors, stages=stages), on_rows=on_rows)
 
 
 def _stream(
-    job: ImageJob, record: RunRecord, version: RunVersion, work: PendingShards, actors: ActorLayout
+    job: ImageJob,
+    record: RunRecord,
+    version: RunVersion,
+    work: PendingShards,
+    actors: ActorLayout,
+    *,
+    stages: StageWatch,
 ) -> Iterator[pa.Table]:
     """Streams the rows of the pending shards, in any order."""
     config = job.config
@@ -209,6 +220,7 @@ def _stream(
         block_rows=actors.block_rows(len(work.pending) * record.plan.shard_size, config.workers.block_rows),
         wait_s=config.workers.wait_s,
         name=f"faceattr_{job.kind}",
+        watch=stages,
     )
 
 
