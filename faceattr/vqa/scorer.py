@@ -40,11 +40,20 @@ def check_images(images: np.ndarray, size_px: int) -> None:
         )
 
 
-def self_test(scorer: Scorer, oracle: Scorer, *, num_images: int = 2) -> float:
-    """Scores fixed noise images with both and compares all questions and answers.
+def draw_noise(size_px: int) -> np.ndarray:
+    """Returns the fixed images that engines are compared on, uint8 [2, size_px, size_px, 3]."""
+    return np.random.default_rng(0).integers(0, 256, size=(2, size_px, size_px, 3), dtype=np.uint8)
+
+
+def self_test(scorer: Scorer, expected: np.ndarray) -> float:
+    """Compares a scorer with the plain path of its model: all questions and answers on `draw_noise`.
 
     In float32, log-likelihoods must agree to 1e-3 of their size. In half precision, the probabilities that labels are
     computed from must agree to 5e-3: each answer's own, and its share among the answers of its question.
+
+    Args:
+        scorer: scorer to test.
+        expected: float [2, total answers], the plain path's scores of `draw_noise`, computed in float32.
 
     Returns:
         The largest difference found.
@@ -52,10 +61,8 @@ def self_test(scorer: Scorer, oracle: Scorer, *, num_images: int = 2) -> float:
     Raises:
         ModelError: they disagree; the text has the numbers of the worst answer.
     """
-    size_px = scorer.image_size_px
-    images = np.random.default_rng(0).integers(0, 256, size=(num_images, size_px, size_px, 3), dtype=np.uint8)
-    found = scorer.score(images).astype(np.float64)
-    expected = oracle.score(images).astype(np.float64)
+    found = scorer.score(draw_noise(scorer.image_size_px)).astype(np.float64)
+    expected = expected.astype(np.float64)
     slices = scorer.answer_slices
     if scorer.dtype == torch.float32:
         scale = np.maximum(1.0, np.abs(expected))

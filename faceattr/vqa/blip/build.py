@@ -1,16 +1,26 @@
-"""Builds a scorer in the process that will use it, and tests it before use."""
+"""Builds a scorer in the process that will use it, and has it tested before its first scores are used."""
+
+import pkgutil
 
 import torch
 
 from faceattr.config import StorageConfig
+from faceattr.data.model_folders import cache_folder
 from faceattr.devices import given_device
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.checkpoint import load_blip
-from faceattr.vqa.blip.reference import HfScorer
+from faceattr.vqa.blip.inspect import compute_weights_id
+from faceattr.vqa.blip.oracle.expected import OracleScores
+from faceattr.vqa.blip.oracle.request import OracleRequest, Task
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.blip.tokens import QuestionStart
+from faceattr.vqa.checkpoints import resolve_checkpoint
+from faceattr.vqa.proven import ProvenScorer
 from faceattr.vqa.questions import QuestionSet
-from faceattr.vqa.scorer import Scorer, self_test
+from faceattr.vqa.scorer import Scorer
+
+# By name: importing it imports transformers.
+_PLAIN = "faceattr.vqa.blip.oracle.reference:build_plain"
 
 
 def build_scorer(
@@ -26,7 +36,7 @@ def build_scorer(
     on_gpu: bool,
     storage: StorageConfig,
 ) -> Scorer:
-    """Loads the checkpoint and, for the packed engine, compares it with the plain path on two images.
+    """Loads the checkpoint. The packed engine is compared with the plain path before it hands out its first scores.
 
     Args:
         model: hub id, local folder, folder in object storage or `tiny`.
@@ -41,19 +51,31 @@ def build_scorer(
         storage: how object storage is reached.
 
     Raises:
-        ModelError: the checkpoint cannot be loaded, has other weights, or computes wrong numbers.
+        ModelError: the checkpoint cannot be loaded or has other weights.
     """
     torch.set_num_threads(threads)
-    checkpoint = load_blip(model, revision=revision, storage=storage)
-    if checkpoint.weights_id != weights_id:
+    folder = resolve_checkpoint(model, revision, storage=storage)
+    found = compute_weights_id(folder)
+    if found != weights_id:
         raise ModelError(
-            f"{model}: this node has weights {checkpoint.weights_id[:12]}, the driver {weights_id[:12]}. Use object "
+            f"{model}: this node has weights {found[:12]}, the driver {weights_id[:12]}. Use object "
             "storage or a pinned --revision, so that every node loads the same files."
         )
     asked, device = questions.vqa_questions(), str(given_device(on_gpu))
-    plain = HfScorer(checkpoint, asked, device=device, question_start=question_start, batch_size=batch_size)
     if engine == "hf":
+        plain: Scorer = pkgutil.resolve_name(_PLAIN)(
+            folder, asked, device=device, question_start=question_start, batch_size=batch_size
+        )
         return plain
-    packed = BlipScorer(checkpoint, asked, device=device, question_start=question_start, batch_size=batch_size)
-    self_test(packed, plain)
-    return packed
+    scorer = BlipScorer(
+        load_blip(str(folder)), asked, device=device, question_start=question_start, batch_size=batch_size
+    )
+    request = OracleRequest(
+        weights_id=weights_id,
+        size_px=scorer.image_size_px,
+        question_start=question_start,
+        questions=tuple(asked),
+        tokenized=scorer.questions,
+    )
+    task = Task(request=request, folder=folder, cache=cache_folder(), threads=threads)
+    return ProvenScorer(scorer, OracleScores(task))

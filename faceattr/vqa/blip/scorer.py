@@ -1,12 +1,12 @@
 """BlipScorer: exact scores of many questions about an image at little more than the cost of one.
 
-    uint8 images -> vision tower, once per image (`vision.py`)
-                 -> all questions packed in one sequence (`sequence.py`), encoded against image keys and values that
-                    each layer projects once (`text.py`)
+    uint8 images -> vision tower, once per image (`network/vision.py`)
+                 -> all questions packed in one sequence (`network/sequence.py`), encoded against image keys and
+                    values that are projected once (`network/text.py`)
                  -> all answers of all questions as token trees, decoded in one pass
                  -> log p(answer | question, image), whole answers with their [SEP]
 
-The numbers are the same as when each question is asked alone through the Hugging Face modules (`reference.py`).
+The numbers are the same as when each question is asked alone through the Hugging Face modules (`oracle/reference.py`).
 """
 
 import logging
@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceattr.devices import default_dtype, place, resolve_device
+from faceattr.devices import default_dtype, resolve_device
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint
-from faceattr.vqa.blip.sequence import MAX_PACK_TOKENS, PackedText, pack, plan_packs
-from faceattr.vqa.blip.text import TextScorer
+from faceattr.vqa.blip.network.network import BlipNetwork
+from faceattr.vqa.blip.network.sequence import MAX_PACK_TOKENS, pack, plan_packs
 from faceattr.vqa.blip.tokens import QuestionStart, compute_answer_slices, tokenize_questions
-from faceattr.vqa.blip.vision import VisionTower, fold_normalisation
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import check_images
 
@@ -38,6 +37,7 @@ class BlipScorer:
     Attributes:
         image_size_px: side S of the square images that `score` takes.
         answer_slices: columns of each question in the scores.
+        questions: the questions and their answers as token ids.
         device: where the model runs.
         dtype: the model's precision; logarithms are always taken in float32.
     """
@@ -76,20 +76,22 @@ class BlipScorer:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, found {batch_size}")
 
-        text_config = checkpoint.model.config.text_config
-        tokenized = tokenize_questions(
-            checkpoint.tokenizer,
-            questions,
-            question_start=question_start,
-            max_positions=text_config.max_position_embeddings,
+        architecture = checkpoint.architecture
+        self.questions = tuple(
+            tokenize_questions(
+                checkpoint.tokenizer,
+                questions,
+                question_start=question_start,
+                max_positions=architecture.max_positions,
+            )
         )
         self._packs = [
-            pack(chunk, dec_token_id=text_config.bos_token_id)
-            for chunk in plan_packs(tokenized, max_tokens=max_pack_tokens)
+            pack(chunk, dec_token_id=architecture.dec_token_id)
+            for chunk in plan_packs(self.questions, max_tokens=max_pack_tokens)
         ]
         self._checkpoint = checkpoint
-        self._network = _Network(checkpoint, self._packs, self.device, self.dtype)
-        self._exact_network: _Network | None = None
+        self._network = self._build_network(self.dtype)
+        self._exact_network: BlipNetwork | None = None
         self._batcher = HalvingBatcher(self._forward, batch_size)
 
     @property
@@ -115,6 +117,10 @@ class BlipScorer:
         return self._batcher(images)
 
     @torch.inference_mode()
+    def _build_network(self, dtype: torch.dtype) -> BlipNetwork:
+        return BlipNetwork(self._checkpoint, self._packs).to(self.device, dtype)
+
+    @torch.inference_mode()
     def _forward(self, images: np.ndarray) -> np.ndarray:
         # Arrays from Ray's object store are read-only, which torch does not support.
         pixels = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)
@@ -129,7 +135,7 @@ class BlipScorer:
         if self.dtype != torch.float32:
             _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(pixels))
             if self._exact_network is None:
-                self._exact_network = _Network(self._checkpoint, self._packs, self.device, torch.float32)
+                self._exact_network = self._build_network(torch.float32)
             scores = self._exact_network(pixels)
             if scores.isfinite().all():
                 return scores
@@ -137,33 +143,3 @@ class BlipScorer:
             f"{self._checkpoint.name}: the scores of {len(pixels)} images are not finite in float32; "
             "the checkpoint's weights are broken"
         )
-
-
-class _Network:
-    """Both towers on one device in one precision: uint8 images [n, S, S, 3] -> float32 scores [n, answers]."""
-
-    def __init__(
-        self, checkpoint: BlipCheckpoint, packs: Sequence[PackedText], device: torch.device, dtype: torch.dtype
-    ) -> None:
-        model = checkpoint.model
-        projection = model.vision_model.embeddings.patch_embedding
-        # Folded in float32 and rounded only afterwards.
-        weight, bias = fold_normalisation(
-            projection.weight.detach(),
-            projection.bias.detach(),
-            mean=checkpoint.preprocessing.mean,
-            std=checkpoint.preprocessing.std,
-        )
-        self._vision = VisionTower(
-            place(model.vision_model, device, dtype),
-            patch_weight=weight.to(device, dtype),
-            patch_bias=bias.to(device, dtype),
-        )
-        self._text = TextScorer(
-            place(model.text_encoder, device, dtype),
-            place(model.text_decoder, device, dtype),
-            [packed.to(device, dtype) for packed in packs],
-        )
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._text(self._vision(images))

@@ -5,6 +5,7 @@ with it. Padding would change the numbers: this version of `BlipTextLayer` drops
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from faceattr.devices import place, resolve_device
 from faceattr.vqa.batching import HalvingBatcher
-from faceattr.vqa.blip.checkpoint import BlipCheckpoint
+from faceattr.vqa.blip.oracle.modules import HfBlip, load_hf_blip
 from faceattr.vqa.blip.tokens import QuestionStart, TokenizedQuestion, compute_answer_slices, tokenize_questions
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import check_images
@@ -32,7 +33,7 @@ class HfScorer:
 
     def __init__(
         self,
-        checkpoint: BlipCheckpoint,
+        checkpoint: HfBlip,
         questions: Sequence[VqaQuestion],
         *,
         device: str = "auto",
@@ -41,7 +42,7 @@ class HfScorer:
     ) -> None:
         """Arguments as in `BlipScorer`."""
         self.device = resolve_device(device)
-        self.image_size_px = checkpoint.preprocessing.size_px
+        self.image_size_px = checkpoint.size_px
         self.answer_slices = compute_answer_slices(questions)
         self._batcher = HalvingBatcher(self._forward, batch_size)
         self._processor = checkpoint.image_processor
@@ -89,3 +90,11 @@ class HfScorer:
 
     def _repeat(self, token_ids: tuple[int, ...], n: int) -> Tensor:
         return torch.tensor(token_ids, device=self.device).expand(n, -1)
+
+
+def build_plain(
+    folder: Path, questions: Sequence[VqaQuestion], *, device: str, question_start: QuestionStart, batch_size: int
+) -> HfScorer:
+    """Loads a checkpoint folder and builds its scorer; `--engine hf`."""
+    blip = load_hf_blip(str(folder))
+    return HfScorer(blip, questions, device=device, question_start=question_start, batch_size=batch_size)
