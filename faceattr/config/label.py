@@ -28,6 +28,9 @@ class LabelConfig:
     """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, for comparison."""
     question_start: Literal["cls", "enc"] = "cls"
     """First token of a question: `cls` as in transformers, `enc` as in the original BLIP."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the packed engine's network with torch.compile: 8 % faster on an H200 after 32 s. `auto` does it on a GPU
+    if an actor has more than 1.1 million images to label. Scores move as with another batch size."""
     root: str | None = None
     """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None
@@ -52,5 +55,7 @@ class LabelConfig:
         check(bool(self.output), "output", self.output, "an address")
         check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
         check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
+        compiles = self.compile == "on"
+        check(not compiles or self.engine == "packed", "compile", self.compile, "auto or off with --engine hf")
         reason = self.allow_sensitive
         check(reason is None or len(reason.strip()) >= 10, "allow-sensitive", reason, "a reason of ten letters or more")

@@ -72,7 +72,7 @@ def test_the_process_answers_as_the_plain_path_does_and_keeps_it(task):
     second = OracleScores(task)
     np.testing.assert_array_equal(second.wait(), scores - 1)
     np.testing.assert_array_equal(answer(task), scores - 1)
-    # Computed anew, it replaces what was kept.
+    # Computed again, it replaces what was kept.
     np.testing.assert_array_equal(second.compute(), scores)
     np.testing.assert_array_equal(OracleScores(task).wait(), scores)
 

@@ -133,6 +133,8 @@ def scorer_recipe(job: LabelJob, actors: ActorLayout) -> ActorRecipe:
             "batch_size": actors.batch_size,
             "threads": actors.threads,
             "on_gpu": actors.gpus > 0,
+            "compile_mode": config.compile,
+            "num_images": actors.num_images // actors.max_actors,
             "storage": job.storage,
         },
     )

@@ -1,5 +1,6 @@
 """Builds a scorer in the process that will use it, and has it tested before its first scores are used."""
 
+import logging
 import pkgutil
 
 import torch
@@ -15,9 +16,12 @@ from faceattr.vqa.blip.oracle.request import OracleRequest, Task
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.blip.tokens import QuestionStart
 from faceattr.vqa.checkpoints import resolve_checkpoint
+from faceattr.vqa.compiling import CompileMode, pays_to_compile
 from faceattr.vqa.proven import ProvenScorer
 from faceattr.vqa.questions import QuestionSet
 from faceattr.vqa.scorer import Scorer
+
+_log = logging.getLogger(__name__)
 
 # By name: importing it imports transformers.
 _PLAIN = "faceattr.vqa.blip.oracle.reference:build_plain"
@@ -34,6 +38,8 @@ def build_scorer(
     batch_size: int,
     threads: int,
     on_gpu: bool,
+    compile_mode: CompileMode = "off",
+    num_images: int = 0,
     storage: StorageConfig,
 ) -> Scorer:
     """Loads the checkpoint. The packed engine is compared with the plain path before it hands out its first scores.
@@ -48,6 +54,8 @@ def build_scorer(
         batch_size: images per forward pass.
         threads: CPU threads to compute with.
         on_gpu: whether Ray gave this process a GPU, or a share of one.
+        compile_mode: whether to compile the packed engine's network; see `pays_to_compile`.
+        num_images: images that this process will score, about.
         storage: how object storage is reached.
 
     Raises:
@@ -61,15 +69,22 @@ def build_scorer(
             f"{model}: this node has weights {found[:12]}, the driver {weights_id[:12]}. Use object "
             "storage or a pinned --revision, so that every node loads the same files."
         )
-    asked, device = questions.vqa_questions(), str(given_device(on_gpu))
+    asked, device = questions.vqa_questions(), given_device(on_gpu)
     if engine == "hf":
         plain: Scorer = pkgutil.resolve_name(_PLAIN)(
-            folder, asked, device=device, question_start=question_start, batch_size=batch_size
+            folder, asked, device=str(device), question_start=question_start, batch_size=batch_size
         )
         return plain
+    compiles = pays_to_compile(compile_mode, num_images=num_images, device=device)
     scorer = BlipScorer(
-        load_blip(str(folder)), asked, device=device, question_start=question_start, batch_size=batch_size
+        load_blip(str(folder)),
+        asked,
+        device=str(device),
+        question_start=question_start,
+        batch_size=batch_size,
+        compile_in=cache_folder() if compiles else None,
     )
+    _log.info("scorer device=%s dtype=%s batch_size=%d compiled=%s", device, scorer.dtype, scorer.batch_size, compiles)
     request = OracleRequest(
         weights_id=weights_id,
         size_px=scorer.image_size_px,

@@ -32,7 +32,7 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
 class BertWordPiece:
-    """Lower-cased word pieces, framed by [CLS] and [SEP]. The methods are named as those of `BertTokenizer`.
+    """Lower-cased word pieces, framed by [CLS] and [SEP]. Methods have the names that `BertTokenizer` gives them.
 
     Attributes:
         unk_token_id: id of what the vocabulary does not know.
@@ -110,7 +110,7 @@ def load_tokenizer(folder: Path, architecture: BlipArchitecture) -> BertWordPiec
 
 
 def check_tokenizer(tokenizer: BertWordPiece, architecture: BlipArchitecture, folder: Path) -> None:
-    """Raises ModelError unless the tokenizer's ids are those of the model."""
+    """Raises ModelError unless the tokenizer has the ids of the model."""
     if len(tokenizer) > architecture.vocabulary:
         raise ModelError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model embeds {architecture.vocabulary}; "

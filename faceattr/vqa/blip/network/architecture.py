@@ -1,7 +1,7 @@
 """The sizes of a BLIP VQA model, read from config.json, and the names and shapes of its tensors.
 
-A checkpoint's files are transformers' own, so names, and the values of keys that config.json leaves out, are those of
-`BlipConfig` in transformers 5.
+A checkpoint's files are transformers' own, so the names of tensors, and the values of keys that config.json leaves out,
+are as in transformers 5.
 """
 
 from collections.abc import Mapping

@@ -28,7 +28,7 @@ class Dense(nn.Module):
 
     @classmethod
     def load(cls, tensors: Tensors, *names: str) -> "Dense":
-        """Returns one layer whose outputs are those of all named layers, one after another."""
+        """Returns one layer that gives the outputs of all named layers, one after another."""
         return cls(_stack(tensors, names, "weight"), _stack(tensors, names, "bias"))
 
     def forward(self, states: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The plain path's scores for a self-test: those that are kept, or those of a process that computes them meanwhile."""
+"""The plain path's scores for a self-test: read if they are kept, else computed by a process meanwhile."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class OracleScores:
 
     def compute(self) -> np.ndarray:
         """See `Expected`."""
-        return _Process(replace(self._task, anew=True)).wait()
+        return _Process(replace(self._task, is_fresh=True)).wait()
 
 
 class _Process:

@@ -27,7 +27,7 @@ def answer(task: Task) -> np.ndarray:
     """
     kept = KeptScores(task.cache, task.request)
     with kept.lock():
-        scores = None if task.anew else kept.read()
+        scores = None if task.is_fresh else kept.read()
         if scores is None:
             scores = np.asarray(pkgutil.resolve_name(_COMPUTE)(task))
             kept.write(scores)

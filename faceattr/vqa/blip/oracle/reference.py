@@ -17,6 +17,7 @@ from faceattr.vqa.blip.oracle.modules import HfBlip, load_hf_blip
 from faceattr.vqa.blip.tokens import QuestionStart, TokenizedQuestion, compute_answer_slices, tokenize_questions
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import check_images
+from faceattr.vqa.staging import InPlace
 
 
 class HfScorer:
@@ -44,7 +45,7 @@ class HfScorer:
         self.device = resolve_device(device)
         self.image_size_px = checkpoint.size_px
         self.answer_slices = compute_answer_slices(questions)
-        self._batcher = HalvingBatcher(self._forward, batch_size)
+        self._batcher = HalvingBatcher(self._forward, batch_size, staging=InPlace())
         self._processor = checkpoint.image_processor
         self._model = place(checkpoint.model, self.device, self.dtype)
         self._dec_token_id = checkpoint.model.config.text_config.bos_token_id
@@ -63,13 +64,13 @@ class HfScorer:
         return self._batcher(images)
 
     @torch.inference_mode()
-    def _forward(self, images: np.ndarray) -> np.ndarray:
+    def _forward(self, images: Tensor) -> Tensor:
         pixel_values = self._processor(
-            images=list(images), do_resize=False, input_data_format="channels_last", return_tensors="pt"
+            images=list(images.numpy()), do_resize=False, input_data_format="channels_last", return_tensors="pt"
         )["pixel_values"]
         image_tokens = self._model.vision_model(pixel_values=pixel_values.to(self.device)).last_hidden_state
         scores = [self._score_question(image_tokens, question) for question in self._questions]
-        return torch.cat(scores, dim=1).cpu().numpy()
+        return torch.cat(scores, dim=1)
 
     def _score_question(self, image_tokens: Tensor, question: TokenizedQuestion) -> Tensor:
         n = len(image_tokens)

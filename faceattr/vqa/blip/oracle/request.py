@@ -60,11 +60,11 @@ class Task:
         folder: the checkpoint's files.
         cache: folder of this machine in which the answer is kept.
         threads: CPU threads to compute with.
-        anew: whether to compute even if an answer is kept.
+        is_fresh: whether to compute even if an answer is kept.
     """
 
     request: OracleRequest
     folder: Path
     cache: Path
     threads: int
-    anew: bool = False
+    is_fresh: bool = False
