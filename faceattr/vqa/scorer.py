@@ -9,8 +9,10 @@ from faceattr.errors import ModelError
 
 # Relative to the log-likelihood, float32.
 _LOG_TOLERANCE = 1e-3
-# Absolute difference of probabilities, half precision.
-_PROBABILITY_TOLERANCE = 5e-3
+# Absolute difference of probabilities. In 8 bits the tiny model is off by 0.02 on these images; an error in the
+# arithmetic, such as a scale that is left out, moves probabilities by far more than the limit.
+_HALF_TOLERANCE = 5e-3
+_FP8_TOLERANCE = 0.1
 
 
 class Scorer(Protocol):
@@ -49,7 +51,8 @@ def self_test(scorer: Scorer, expected: np.ndarray) -> float:
     """Compares a scorer with the plain path of its model: all questions and answers on `draw_noise`.
 
     In float32, log-likelihoods must agree to 1e-3 of their size. In half precision, the probabilities that labels are
-    computed from must agree to 5e-3: each answer's own, and its share among the answers of its question.
+    computed from must agree to 5e-3, with 8-bit products to 0.1: each answer's own, and its share among the answers of
+    its question.
 
     Args:
         scorer: scorer to test.
@@ -67,10 +70,11 @@ def self_test(scorer: Scorer, expected: np.ndarray) -> float:
     if scorer.dtype == torch.float32:
         scale = np.maximum(1.0, np.abs(expected))
         return _compare("log-likelihood", found, expected, slices, tolerance=_LOG_TOLERANCE, scale=scale)
+    tolerance = _FP8_TOLERANCE if scorer.dtype == torch.float8_e4m3fn else _HALF_TOLERANCE
     shares = _shares(found, slices), _shares(expected, slices)
     return max(
-        _compare("probability", np.exp(found), np.exp(expected), slices, tolerance=_PROBABILITY_TOLERANCE),
-        _compare("share among the question's answers", *shares, slices, tolerance=_PROBABILITY_TOLERANCE),
+        _compare("probability", np.exp(found), np.exp(expected), slices, tolerance=tolerance),
+        _compare("share among the question's answers", *shares, slices, tolerance=tolerance),
     )
 
 

@@ -11,6 +11,7 @@ from faceattr.devices import given_device
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.checkpoint import load_blip
 from faceattr.vqa.blip.inspect import compute_weights_id
+from faceattr.vqa.blip.network.fp8 import FP8, check_fp8
 from faceattr.vqa.blip.oracle.expected import OracleScores
 from faceattr.vqa.blip.oracle.request import OracleRequest, Task
 from faceattr.vqa.blip.scorer import BlipScorer
@@ -22,6 +23,15 @@ from faceattr.vqa.questions import QuestionSet
 from faceattr.vqa.scorer import Scorer
 
 _log = logging.getLogger(__name__)
+
+# None: what suits the device.
+_DTYPES = {
+    "auto": None,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "fp8": FP8,
+}
 
 # By name: importing it imports transformers.
 _PLAIN = "faceattr.vqa.blip.oracle.reference:build_plain"
@@ -38,6 +48,7 @@ def build_scorer(
     batch_size: int,
     threads: int,
     on_gpu: bool,
+    precision: str = "auto",
     compile_mode: CompileMode = "off",
     num_images: int = 0,
     storage: StorageConfig,
@@ -54,11 +65,13 @@ def build_scorer(
         batch_size: images per forward pass.
         threads: CPU threads to compute with.
         on_gpu: whether Ray gave this process a GPU, or a share of one.
+        precision: `auto`, `float32`, `float16`, `bfloat16` or `fp8`.
         compile_mode: whether to compile the packed engine's network; see `pays_to_compile`.
         num_images: images that this process will score, about.
         storage: how object storage is reached.
 
     Raises:
+        ConfigError: the device does not have the precision.
         ModelError: the checkpoint cannot be loaded or has other weights.
     """
     torch.set_num_threads(threads)
@@ -75,11 +88,15 @@ def build_scorer(
             folder, asked, device=str(device), question_start=question_start, batch_size=batch_size
         )
         return plain
+    dtype = _DTYPES[precision]
+    if dtype == FP8:
+        check_fp8(device)
     compiles = pays_to_compile(compile_mode, num_images=num_images, device=device)
     scorer = BlipScorer(
         load_blip(str(folder)),
         asked,
         device=str(device),
+        dtype=dtype,
         question_start=question_start,
         batch_size=batch_size,
         compile_in=cache_folder() if compiles else None,

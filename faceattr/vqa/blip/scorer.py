@@ -24,6 +24,7 @@ from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint
 from faceattr.vqa.blip.network.attention import rank_backends
+from faceattr.vqa.blip.network.fp8 import FP8, quantise_tower
 from faceattr.vqa.blip.network.network import BlipNetwork
 from faceattr.vqa.blip.network.sequence import MAX_PACK_TOKENS, pack, plan_packs
 from faceattr.vqa.blip.tokens import QuestionStart, compute_answer_slices, tokenize_questions
@@ -69,7 +70,8 @@ class BlipScorer:
             checkpoint: from `load_blip`; it stays on the CPU and unchanged.
             questions: at least one.
             device: `auto`, `cpu`, `cuda` or `cuda:<index>`.
-            dtype: None for float16 on a GPU and float32 elsewhere.
+            dtype: None for float16 on a GPU and float32 elsewhere; float8_e4m3fn for a vision tower whose matrix
+                products are in 8 bits, which the CPU only imitates.
             question_start: `cls` as in the Hugging Face port, `enc` as in the original BLIP.
             batch_size: images per forward pass, None for 128 on a GPU and 8 elsewhere; halved when memory runs out.
             max_pack_tokens: longest packed sequence; more questions are divided into several.
@@ -154,7 +156,14 @@ class BlipScorer:
         )
 
     def _build_network(self, dtype: torch.dtype) -> BlipNetwork:
-        return BlipNetwork(self._checkpoint, self._packs).to(self.device, dtype)
+        network = BlipNetwork(self._checkpoint, self._packs).to(self.device, self._state_dtype(dtype))
+        if dtype == FP8:
+            quantise_tower(network.vision)
+        return network
+
+    def _state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Returns the precision of everything but 8-bit matrix products."""
+        return default_dtype(self.device) if dtype == FP8 else dtype
 
     def _runner(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Returns the network without gradients, with the attention kernels that were found fastest."""
@@ -170,4 +179,4 @@ class BlipScorer:
         sizes, architecture = self._checkpoint.architecture.vision, self._checkpoint.architecture
         tokens = 1 + (architecture.image_px // architecture.patch_px) ** 2
         shape = (_MEASURED_IMAGES, tokens, sizes.heads, sizes.width // sizes.heads)
-        return rank_backends(device=self.device, dtype=self.dtype, shape=shape)
+        return rank_backends(device=self.device, dtype=self._state_dtype(self.dtype), shape=shape)
