@@ -28,6 +28,12 @@ class LabelConfig:
     """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, for comparison."""
     question_start: Literal["cls", "enc"] = "cls"
     """First token of a question: `cls` as in transformers, `enc` as in the original BLIP."""
+    precision: Literal["auto", "float32", "float16", "bfloat16", "fp8"] = "auto"
+    """Arithmetic of the packed engine. `auto` is float16 on a GPU and float32 on a CPU; `fp8` multiplies the vision
+    tower's matrices in 8 bits, on GPUs from Ada and Hopper on: faster, and about one label in 500 differs."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the packed engine's network with torch.compile: 8 % faster on an H200 after 32 s. `auto` does it on a GPU
+    if an actor has more than 1.1 million images to label. Scores move as with another batch size."""
     root: str | None = None
     """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None
@@ -52,5 +58,9 @@ class LabelConfig:
         check(bool(self.output), "output", self.output, "an address")
         check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
         check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
+        is_packed = self.engine == "packed"
+        exact = ("auto", "float32")
+        check(is_packed or self.precision in exact, "precision", self.precision, "auto or float32 with --engine hf")
+        check(is_packed or self.compile != "on", "compile", self.compile, "auto or off with --engine hf")
         reason = self.allow_sensitive
         check(reason is None or len(reason.strip()) >= 10, "allow-sensitive", reason, "a reason of ten letters or more")

@@ -76,6 +76,11 @@ def locate_folder(
     return _download(name, revision, patterns, remedy)
 
 
+def cache_folder() -> Path:
+    """Returns the folder of this machine for what can be fetched or computed again: FACEATTR_CACHE, or one in HOME."""
+    return Path(os.environ.get("FACEATTR_CACHE", Path.home() / ".cache" / "faceattr"))
+
+
 def absolute_name(model: str) -> str:
     """Returns a name of a model that is valid in every working folder: a local folder by its absolute path.
 
@@ -149,7 +154,7 @@ def fetch_folder(uri: str, options: StorageConfig, *, only: Collection[str] | No
         if problem:
             raise ConfigError(f"{uri}: object {entry.key!r}: {problem}")
     content = "\n".join(f"{entry.key} {entry.num_bytes} {entry.etag}" for entry in entries)
-    cache = Path(os.environ.get("FACEATTR_CACHE", Path.home() / ".cache" / "faceattr"))
+    cache = cache_folder()
     folder = cache / hashlib.sha256(f"{uri}\n{content}".encode()).hexdigest()[:24]
     if folder.is_dir():
         return folder

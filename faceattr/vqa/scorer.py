@@ -9,8 +9,10 @@ from faceattr.errors import ModelError
 
 # Relative to the log-likelihood, float32.
 _LOG_TOLERANCE = 1e-3
-# Absolute difference of probabilities, half precision.
-_PROBABILITY_TOLERANCE = 5e-3
+# Absolute difference of probabilities. In 8 bits the tiny model is off by 0.02 on these images; an error in the
+# arithmetic, such as a scale that is left out, moves probabilities by far more than the limit.
+_HALF_TOLERANCE = 5e-3
+_FP8_TOLERANCE = 0.1
 
 
 class Scorer(Protocol):
@@ -40,11 +42,21 @@ def check_images(images: np.ndarray, size_px: int) -> None:
         )
 
 
-def self_test(scorer: Scorer, oracle: Scorer, *, num_images: int = 2) -> float:
-    """Scores fixed noise images with both and compares all questions and answers.
+def draw_noise(size_px: int) -> np.ndarray:
+    """Returns the fixed images that engines are compared on, uint8 [2, size_px, size_px, 3]."""
+    return np.random.default_rng(0).integers(0, 256, size=(2, size_px, size_px, 3), dtype=np.uint8)
+
+
+def self_test(scorer: Scorer, expected: np.ndarray) -> float:
+    """Compares a scorer with the plain path of its model: all questions and answers on `draw_noise`.
 
     In float32, log-likelihoods must agree to 1e-3 of their size. In half precision, the probabilities that labels are
-    computed from must agree to 5e-3: each answer's own, and its share among the answers of its question.
+    computed from must agree to 5e-3, with 8-bit products to 0.1: each answer's own, and its share among the answers of
+    its question.
+
+    Args:
+        scorer: scorer to test.
+        expected: float [2, total answers], the plain path's scores of `draw_noise`, computed in float32.
 
     Returns:
         The largest difference found.
@@ -52,18 +64,17 @@ def self_test(scorer: Scorer, oracle: Scorer, *, num_images: int = 2) -> float:
     Raises:
         ModelError: they disagree; the text has the numbers of the worst answer.
     """
-    size_px = scorer.image_size_px
-    images = np.random.default_rng(0).integers(0, 256, size=(num_images, size_px, size_px, 3), dtype=np.uint8)
-    found = scorer.score(images).astype(np.float64)
-    expected = oracle.score(images).astype(np.float64)
+    found = scorer.score(draw_noise(scorer.image_size_px)).astype(np.float64)
+    expected = expected.astype(np.float64)
     slices = scorer.answer_slices
     if scorer.dtype == torch.float32:
         scale = np.maximum(1.0, np.abs(expected))
         return _compare("log-likelihood", found, expected, slices, tolerance=_LOG_TOLERANCE, scale=scale)
+    tolerance = _FP8_TOLERANCE if scorer.dtype == torch.float8_e4m3fn else _HALF_TOLERANCE
     shares = _shares(found, slices), _shares(expected, slices)
     return max(
-        _compare("probability", np.exp(found), np.exp(expected), slices, tolerance=_PROBABILITY_TOLERANCE),
-        _compare("share among the question's answers", *shares, slices, tolerance=_PROBABILITY_TOLERANCE),
+        _compare("probability", np.exp(found), np.exp(expected), slices, tolerance=tolerance),
+        _compare("share among the question's answers", *shares, slices, tolerance=tolerance),
     )
 
 

@@ -32,11 +32,14 @@ from transformers import (
 )
 
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint
+from faceattr.vqa.blip.network.architecture import read_architecture
+from faceattr.vqa.blip.network.weights import select_weights
+from faceattr.vqa.blip.oracle.modules import HfBlip
+from faceattr.vqa.blip.oracle.reference import HfScorer
 from faceattr.vqa.blip.preprocess import BlipPreprocessing
-from faceattr.vqa.blip.reference import HfScorer
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.questions import VqaQuestion
-from faceattr.vqa.scorer import self_test
+from faceattr.vqa.scorer import draw_noise, self_test
 
 TEXTS = (
     "is the person wearing a hat ?",
@@ -54,8 +57,8 @@ VOCABULARY_SIZE = 30_524
 SIZES = {"base": (384, 16, 768, 12, 12), "small": (96, 16, 192, 4, 6)}
 
 
-def build_checkpoint(size: str) -> BlipCheckpoint:
-    """Random weights in the real shapes, without the way over a disk."""
+def build_checkpoint(size: str) -> tuple[BlipCheckpoint, HfBlip]:
+    """Random weights in the real shapes, without the way over a disk, for the packed engine and for transformers."""
     image, patch, width, layers, heads = SIZES[size]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = [*special, *sorted({word for text in TEXTS for word in text.split()}), "yes", "no"]
@@ -82,25 +85,34 @@ def build_checkpoint(size: str) -> BlipCheckpoint:
     )
     torch.manual_seed(0)
     processor = BlipImageProcessor(size={"height": image, "width": image})
-    return BlipCheckpoint(
+    config = BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
+    plain = HfBlip(
         name=f"random {size}",
-        folder=Path(),
-        revision=None,
-        weights_id="",
-        model=BlipForQuestionAnswering(BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())).eval(),
+        model=BlipForQuestionAnswering(config).eval(),
         tokenizer=BertTokenizer(vocab=vocabulary, bos_token="[DEC]", additional_special_tokens=["[ENC]"]),
         image_processor=processor,
+        size_px=image,
+    )
+    architecture = read_architecture(config.to_dict(), Path())
+    packed = BlipCheckpoint(
+        name=plain.name,
+        revision=None,
+        weights_id="",
+        architecture=architecture,
+        tensors=select_weights(plain.model.state_dict(), architecture, where=Path()),
+        tokenizer=plain.tokenizer,
         preprocessing=BlipPreprocessing(image, tuple(processor.image_mean), tuple(processor.image_std)),
     )
+    return packed, plain
 
 
 def build_ways(
-    checkpoint: BlipCheckpoint, questions: list[VqaQuestion], images: np.ndarray
+    checkpoint: BlipCheckpoint, plain: HfBlip, questions: list[VqaQuestion], images: np.ndarray
 ) -> dict[str, Callable[[], object]]:
     """Way -> a call that answers all questions about all images."""
-    model = checkpoint.model
-    question_ids = [checkpoint.tokenizer(question.text, return_tensors="pt").input_ids for question in questions]
-    pixel_values = checkpoint.image_processor(
+    model = plain.model
+    question_ids = [plain.tokenizer(question.text, return_tensors="pt").input_ids for question in questions]
+    pixel_values = plain.image_processor(
         images=list(images), do_resize=False, input_data_format="channels_last", return_tensors="pt"
     )["pixel_values"]
     scorer = BlipScorer(checkpoint, questions, device="cpu", batch_size=len(images))
@@ -145,23 +157,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    checkpoint = build_checkpoint(args.size)
+    checkpoint, plain = build_checkpoint(args.size)
     size_px = checkpoint.preprocessing.size_px
     images = np.random.default_rng(0).integers(0, 256, size=(args.images, size_px, size_px, 3), dtype=np.uint8)
     all_questions = [VqaQuestion(text, ("yes", "no")) for text in TEXTS]
-    error = self_test(
-        BlipScorer(checkpoint, all_questions, device="cpu"), HfScorer(checkpoint, all_questions, device="cpu")
-    )
+    expected = HfScorer(plain, all_questions, device="cpu").score(draw_noise(size_px))
+    error = self_test(BlipScorer(checkpoint, all_questions, device="cpu"), expected)
     print(f"{checkpoint.name}: {args.images} images, {args.rounds} rounds, {args.threads} threads; parity {error:.1e}")
     print(
         "questions |  seconds per image: naive  batched   packed | naive/packed  batched/packed | GFLOP naive  packed"
     )
     for num_questions in NUM_QUESTIONS:
         questions = all_questions[:num_questions]
-        one_image = build_ways(checkpoint, questions, images[:1])
+        one_image = build_ways(checkpoint, plain, questions, images[:1])
         # Counting comes first and warms up.
         gflop = {name: count_flops(one_image[name]) / 1e9 for name in ("naive", "packed")}
-        seconds = measure_seconds(build_ways(checkpoint, questions, images), args.rounds)
+        seconds = measure_seconds(build_ways(checkpoint, plain, questions, images), args.rounds)
         naive, batched, packed = (seconds[name] / args.images for name in ("naive", "batched", "packed"))
         print(
             f"{num_questions:9d} | {naive:25.3f} {batched:8.3f} {packed:8.3f} | {naive / packed:12.2f} "

@@ -20,9 +20,9 @@ from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.open import open_store
 from faceattr.jobs.images import run as image_run
 from faceattr.jobs.images.label import prepare_label_job
-from faceattr.vqa.blip.checkpoint import load_blip
+from faceattr.vqa.blip.oracle.modules import load_hf_blip
+from faceattr.vqa.blip.oracle.reference import HfScorer
 from faceattr.vqa.blip.preprocess import resize_rgb
-from faceattr.vqa.blip.reference import HfScorer
 from faceattr.vqa.questions import VqaQuestion
 from tests.checkpoints import SIZES, save_random_checkpoint
 
@@ -78,13 +78,13 @@ def flags(folder: Path, *more: str) -> list[str]:
 
 def expected_rows(folder: Path, pixels: dict[str, np.ndarray]) -> dict[str, dict]:
     """Labels by the plain transformers path and arithmetic written out: P(yes) of the mean of two log-odds."""
-    checkpoint = load_blip(str(folder / "model"))
+    checkpoint = load_hf_blip(str(folder / "model"))
     hat, hair, color = (
         VqaQuestion("is the person wearing a hat?", ("no", "yes")),
         VqaQuestion("does the person have hair?", ("no", "yes")),
         VqaQuestion("what color is the hair?", ("black", "brown", "gray")),
     )
-    size = checkpoint.preprocessing.size_px
+    size = checkpoint.size_px
     batch = np.stack([resize_rgb(image, size) for image in pixels.values()])
     scores = HfScorer(checkpoint, [hat, hair, color], device="cpu").score(batch).astype(np.float64)
     rows = {}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint, load_blip
+from faceattr.vqa.blip.oracle.modules import HfBlip, load_hf_blip
 from tests.checkpoints import SIZES, save_random_checkpoint
 
 
@@ -29,6 +30,18 @@ def checkpoint_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 def checkpoints(checkpoint_folders: dict[str, Path]) -> dict[str, BlipCheckpoint]:
     """Size name -> loaded checkpoint."""
     return {name: load_blip(str(folder)) for name, folder in checkpoint_folders.items()}
+
+
+@pytest.fixture(scope="session")
+def references(checkpoint_folders: dict[str, Path]) -> dict[str, HfBlip]:
+    """Size name -> the same checkpoint in transformers' classes."""
+    return {name: load_hf_blip(str(folder)) for name, folder in checkpoint_folders.items()}
+
+
+@pytest.fixture(scope="session")
+def reference(references: dict[str, HfBlip]) -> HfBlip:
+    """The smallest one."""
+    return references["small"]
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,8 +13,12 @@ from safetensors.torch import load_file, save_file
 from faceattr.errors import ModelError
 from faceattr.vqa.blip.checkpoint import load_blip
 from faceattr.vqa.blip.inspect import compute_weights_id
+from faceattr.vqa.blip.oracle.modules import load_hf_blip
+from faceattr.vqa.blip.oracle.reference import HfScorer
+from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.checkpoints import CheckpointFacts
 from faceattr.vqa.engines import inspect_checkpoint
+from faceattr.vqa.questions import VqaQuestion
 
 
 @pytest.fixture
@@ -29,19 +34,26 @@ def edit_json(path, **changes):
 def test_loads_a_local_folder(folder):
     checkpoint = load_blip(str(folder))
     assert checkpoint.name == str(folder)
-    assert checkpoint.folder == folder
     assert checkpoint.revision is None
     assert re.fullmatch("[0-9a-f]{64}", checkpoint.weights_id)
     assert checkpoint.preprocessing.size_px == 32
-    assert not checkpoint.model.training
-    assert {parameter.dtype for parameter in checkpoint.model.parameters()} == {torch.float32}
+    assert checkpoint.architecture.text.layers == 3
+    reference = load_hf_blip(str(folder))
+    assert reference.size_px == 32
+    assert not reference.model.training
+    assert {parameter.dtype for parameter in reference.model.parameters()} == {torch.float32}
 
 
-def test_half_precision_weights_are_widened(folder):
+def test_half_precision_weights_are_widened(folder, draw_images):
     weights = folder / "model.safetensors"
     save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
     edit_json(folder / "config.json", dtype="float16")
-    assert {parameter.dtype for parameter in load_blip(str(folder)).model.parameters()} == {torch.float32}
+    question = [VqaQuestion("a hat ?", ("yes", "no"))]
+    packed = BlipScorer(load_blip(str(folder)), question, device="cpu")
+    plain = HfScorer(load_hf_blip(str(folder)), question, device="cpu")
+    assert packed.dtype == torch.float32
+    images = draw_images(2, 32)
+    np.testing.assert_allclose(packed.score(images), plain.score(images), atol=1e-4, rtol=0)
 
 
 def test_weights_id_follows_what_is_read(folder, tmp_path):
@@ -106,8 +118,9 @@ def test_pickled_weights_are_never_opened(folder):
 def test_truncated_weights(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="weights cannot be loaded"):
-        load_blip(str(folder))
+    for load in (load_blip, load_hf_blip):
+        with pytest.raises(ModelError, match="weights cannot be loaded"):
+            load(str(folder))
 
 
 def test_missing_and_misshapen_tensors_are_not_filled_with_random_numbers(folder):
@@ -115,10 +128,56 @@ def test_missing_and_misshapen_tensors_are_not_filled_with_random_numbers(folder
     tensors = load_file(weights)
     name = "text_encoder.encoder.layer.0.attention.self.query.weight"
     save_file({key: value for key, value in tensors.items() if key != name}, weights, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=re.escape(f"1 tensors of the model are not in the weights, '{name}'")):
-        load_blip(str(folder))
+    for load in (load_blip, load_hf_blip):
+        with pytest.raises(ModelError, match=re.escape(f"1 tensors of the model are not in the weights, '{name}'")):
+            load(str(folder))
     save_file(tensors | {name: torch.zeros(3, 3)}, weights, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="weights cannot be loaded"):
+    for load in (load_blip, load_hf_blip):
+        with pytest.raises(ModelError, match="weights cannot be loaded"):
+            load(str(folder))
+    with pytest.raises(ModelError, match=re.escape(f"'{name}' has the shape [3, 3], config.json says [48, 48]")):
+        load_blip(str(folder))
+
+
+def test_tensors_of_another_model_are_named(folder):
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    extra = {"text_encoder.pooler.dense.weight": torch.zeros(2), "itm_head.weight": torch.zeros(2)}
+    save_file(tensors | extra, weights, metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"2 tensors in the weights are not of the model, 'itm_head.weight', 'text_encoder.pooler"
+    ):
+        load_blip(str(folder))
+
+
+def test_buffers_of_older_checkpoints_are_ignored_and_tied_tensors_stand_under_either_name(folder):
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    words, head = "text_decoder.bert.embeddings.word_embeddings.weight", "text_decoder.cls.predictions.decoder.weight"
+    assert (words in tensors) != (head in tensors)
+    expected = load_blip(str(folder)).tensors
+    matrix = tensors.pop(words, None) if words in tensors else tensors.pop(head)
+    positions = {"text_encoder.embeddings.position_ids": torch.arange(40)[None]}
+    for names in ((words,), (head,), (words, head)):
+        stored = tensors | positions | {name: matrix.clone() for name in names}
+        save_file(stored, weights, metadata={"format": "pt"})
+        found = load_blip(str(folder)).tensors
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("text_config", {"hidden_act": "relu"}, r"text_config.hidden_act is 'relu', the packed engine .* 'gelu' only"),
+        ("text_config", {"num_attention_heads": 5}, "text_config: 5 attention heads do not divide a width of 48"),
+        ("vision_config", {"image_size": [32, 32]}, "expected numbers for the sizes"),
+    ],
+)
+def test_configs_that_the_packed_engine_cannot_run(folder, section, changes, message):
+    config = json.loads((folder / "config.json").read_text())
+    edit_json(folder / "config.json", **{section: config[section] | changes})
+    with pytest.raises(ModelError, match=message):
         load_blip(str(folder))
 
 
@@ -143,14 +202,14 @@ def test_a_missing_tokenizer_is_refused(folder):
 
 
 def test_a_vocabulary_without_tokenizer_json_gives_the_same_tokens(folder):
-    expected = load_blip(str(folder)).tokenizer
+    expected = load_hf_blip(str(folder)).tokenizer
     tokens = sorted(expected.get_vocab(), key=expected.get_vocab().get)
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
-    tokenizer = load_blip(str(folder)).tokenizer
     text = "Is the light reddish hat there?"
-    assert tokenizer.unk_token_id not in tokenizer(text).input_ids
-    assert tokenizer(text).input_ids == expected(text).input_ids
+    assert expected.unk_token_id not in expected.encode(text)
+    for load in (load_blip, load_hf_blip):
+        assert load(str(folder)).tokenizer.encode(text) == expected.encode(text)
 
 
 def test_an_image_processor_of_another_size_is_refused(folder):
@@ -172,11 +231,14 @@ def split_weights(folder, first, second):
 
 
 def test_weights_in_several_files_are_read_and_hashed_all(folder):
-    whole = load_blip(str(folder)).model.state_dict()
+    whole, plain = load_blip(str(folder)).tensors, load_hf_blip(str(folder)).model.state_dict()
     split_weights(folder, "model-00001-of-00002.safetensors", "rest.safetensors")
-    parted = load_blip(str(folder)).model.state_dict()
-    assert list(parted) == list(whole)
-    assert all(torch.equal(parted[name], tensor) for name, tensor in whole.items())
+    for before, after in (
+        (whole, load_blip(str(folder)).tensors),
+        (plain, load_hf_blip(str(folder)).model.state_dict()),
+    ):
+        assert list(after) == list(before)
+        assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     before = compute_weights_id(folder)
     for file in ("model-00001-of-00002.safetensors", "rest.safetensors"):
         data = bytearray((folder / file).read_bytes())
@@ -192,7 +254,7 @@ def test_an_index_that_leads_out_of_the_folder_is_refused_by_driver_and_worker(f
     (folder / "rest.safetensors").rename(folder / name)
     index = folder / "model.safetensors.index.json"
     index.write_text(index.read_text().replace("rest.safetensors", name))
-    for read in (load_blip, inspect_checkpoint):
+    for read in (load_blip, load_hf_blip, inspect_checkpoint):
         with pytest.raises(ModelError, match="expected safetensors files inside the folder"):
             read(str(folder))
 
@@ -200,7 +262,7 @@ def test_an_index_that_leads_out_of_the_folder_is_refused_by_driver_and_worker(f
 def test_a_config_cannot_name_code_for_attention(folder):
     config = json.loads((folder / "config.json").read_text())
     door = "kernels-community/flash-attn2"
-    wanted = load_blip(str(folder))
+    wanted = load_hf_blip(str(folder))
     edit_json(
         folder / "config.json",
         _attn_implementation=door,
@@ -209,7 +271,7 @@ def test_a_config_cannot_name_code_for_attention(folder):
         vision_config=config["vision_config"] | {"_attn_implementation": door},
         transformers_weights="../outside.safetensors",
     )
-    model = load_blip(str(folder)).model
+    model = load_hf_blip(str(folder)).model
     for ours, theirs in (
         (model.config, wanted.model.config),
         (model.config.text_config, wanted.model.config.text_config),
@@ -218,8 +280,8 @@ def test_a_config_cannot_name_code_for_attention(folder):
 
 
 def test_the_advice_about_pickles_works_to_the_letter(folder, tmp_path, monkeypatch):
-    wanted = load_blip(str(folder))
-    torch.save(wanted.model.state_dict(), folder / "pytorch_model.bin")
+    wanted, plain = load_blip(str(folder)), load_hf_blip(str(folder)).model
+    torch.save(plain.state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError) as caught:
         load_blip(str(folder))
@@ -227,6 +289,6 @@ def test_the_advice_about_pickles_works_to_the_letter(folder, tmp_path, monkeypa
     words = shlex.split(command)
     subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=tmp_path)
     found = load_blip(str(tmp_path / target))
-    assert all(torch.equal(found.model.state_dict()[name], each) for name, each in wanted.model.state_dict().items())
+    assert all(torch.equal(found.tensors[name], each) for name, each in wanted.tensors.items())
     assert found.preprocessing == wanted.preprocessing
-    assert found.tokenizer("a hat ?")["input_ids"] == wanted.tokenizer("a hat ?")["input_ids"]
+    assert found.tokenizer.encode("a hat ?") == wanted.tokenizer.encode("a hat ?")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from faceattr.vqa.blip.sequence import UNSEEN, pack, plan_packs
+from faceattr.vqa.blip.network.sequence import UNSEEN, pack, plan_packs
 from faceattr.vqa.blip.tokens import TokenizedQuestion
 
 DEC, SEP, YES, NO, DARK, RED, BROWN = 90, 3, 10, 11, 12, 13, 14

@@ -6,9 +6,9 @@ import torch
 from transformers import BlipImageProcessor
 
 from faceattr.errors import ModelError
+from faceattr.vqa.blip.network.vision import PIXEL_CENTRE, PIXEL_SCALE, fold_normalisation
 from faceattr.vqa.blip.preprocess import BlipPreprocessing, normalise, resize_rgb
 from faceattr.vqa.blip.processor import load_preprocessing
-from faceattr.vqa.blip.vision import PIXEL_CENTRE, PIXEL_SCALE, fold_normalisation
 
 # Height, width: the data sets' own sizes, odd ones, one pixel, extreme shapes, enlarging, and the target itself.
 SHAPES = [(218, 178), (200, 200), (448, 448), (1, 1), (1, 700), (601, 3), (37, 53), (383, 385), (384, 384), (96, 96)]
@@ -76,8 +76,7 @@ def test_settings_are_read(tmp_path):
     BlipImageProcessor(
         size={"height": 96, "width": 96}, image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]
     ).save_pretrained(tmp_path)
-    preprocessing, _ = load_preprocessing(tmp_path)
-    assert preprocessing == BlipPreprocessing(size_px=96, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    assert load_preprocessing(tmp_path) == BlipPreprocessing(size_px=96, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
 
 
 def test_published_settings_are_accepted(tmp_path):
@@ -97,7 +96,7 @@ def test_published_settings_are_accepted(tmp_path):
         "size_divisor": 32,
     }
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
-    assert load_preprocessing(tmp_path)[0].size_px == 384
+    assert load_preprocessing(tmp_path).size_px == 384
 
 
 @pytest.mark.parametrize(

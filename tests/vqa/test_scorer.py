@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from faceattr.errors import ModelError
-from faceattr.vqa.blip.reference import HfScorer
+from faceattr.vqa.blip.oracle.reference import HfScorer
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.questions import VqaQuestion
-from faceattr.vqa.scorer import self_test
+from faceattr.vqa.scorer import draw_noise, self_test
 
 QUESTIONS = (VqaQuestion("a hat ?", ("yes", "no")), VqaQuestion("what color hair ?", ("black", "light brown", "red")))
 
@@ -26,14 +26,15 @@ class FixedScorer:
         return np.tile(self.scores, (len(images), 1))
 
 
-TRUE = FixedScorer([-1.0, -2.0, -3.0, -4.0, -20.0])
+TRUE = np.tile(np.float32([-1.0, -2.0, -3.0, -4.0, -20.0]), (2, 1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_engines_agree(checkpoint, dtype):
+def test_engines_agree(checkpoint, reference, dtype):
     scorer = BlipScorer(checkpoint, QUESTIONS, device="cpu", dtype=dtype)
     # On some vector units the two round alike, and do not differ at all.
-    assert 0 <= self_test(scorer, HfScorer(checkpoint, QUESTIONS, device="cpu")) < 5e-3
+    expected = HfScorer(reference, QUESTIONS, device="cpu").score(draw_noise(scorer.image_size_px))
+    assert 0 <= self_test(scorer, expected) < 5e-3
 
 
 def test_float32_is_measured_relative_to_the_log_likelihood():

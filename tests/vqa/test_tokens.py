@@ -11,7 +11,7 @@ def tokenize(checkpoint, text, *answers, start="cls"):
 
 
 def ids(checkpoint, *tokens):
-    return tuple(checkpoint.tokenizer.convert_tokens_to_ids(list(tokens)))
+    return tuple(map(checkpoint.tokenizer.convert_tokens_to_ids, tokens))
 
 
 def test_by_hand(checkpoint):
@@ -69,8 +69,8 @@ def test_enc_must_exist(checkpoint):
 
         unk_token_id = checkpoint.tokenizer.unk_token_id
 
-        def __call__(self, text, **options):
-            return checkpoint.tokenizer(text, **options)
+        def encode(self, text, **options):
+            return checkpoint.tokenizer.encode(text, **options)
 
         def convert_tokens_to_ids(self, token):
             return self.unk_token_id

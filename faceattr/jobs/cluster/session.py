@@ -202,6 +202,7 @@ class ActorLayout:
         cpus: logical CPUs that an actor claims.
         threads: CPU threads that an actor computes with.
         batch_size: images per forward pass.
+        num_images: images of the run that are left for all actors; 0 if that is not known.
     """
 
     min_actors: int
@@ -210,6 +211,7 @@ class ActorLayout:
     cpus: float
     threads: int
     batch_size: int
+    num_images: int = 0
 
     def block_rows(self, num_rows: int, asked: int | None) -> int:
         """Returns the images per block: enough to be cheap to schedule, few enough that all actors get some."""
@@ -218,8 +220,12 @@ class ActorLayout:
         return max(16, min(256, num_rows // (4 * self.max_actors)))
 
 
-def plan_actors(config: WorkersConfig) -> ActorLayout:
+def plan_actors(config: WorkersConfig, *, num_images: int = 0) -> ActorLayout:
     """Fits the config to the cluster's resources.
+
+    Args:
+        config: what the user asked for.
+        num_images: see `ActorLayout`.
 
     Raises:
         ConfigError: the cluster cannot hold a single actor as configured.
@@ -245,5 +251,6 @@ def plan_actors(config: WorkersConfig) -> ActorLayout:
         gpus=gpus,
         cpus=cpus,
         threads=config.threads_per_actor,
-        batch_size=config.batch_size or (64 if gpus > 0 else 8),
+        batch_size=config.batch_size or (128 if gpus > 0 else 8),
+        num_images=num_images,
     )

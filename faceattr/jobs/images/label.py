@@ -72,6 +72,8 @@ class LabelJob(ImageJob):
             "questions": self.questions.to_json(),
             "size_px": self.checkpoint.size_px,
             "scoring_version": SCORING_VERSION,
+            # Left out of runs that do not choose, as of those that could not.
+            **({} if self.config.precision == "auto" else {"precision": self.config.precision}),
         }
 
     @property
@@ -133,6 +135,9 @@ def scorer_recipe(job: LabelJob, actors: ActorLayout) -> ActorRecipe:
             "batch_size": actors.batch_size,
             "threads": actors.threads,
             "on_gpu": actors.gpus > 0,
+            "precision": config.precision,
+            "compile_mode": config.compile,
+            "num_images": actors.num_images // actors.max_actors,
             "storage": job.storage,
         },
     )

@@ -177,7 +177,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
     logger.info(
         "%s pending_rows=%d pending_shards=%d of=%d", job.kind, work.num_rows, len(work.pending), record.plan.num_shards
     )
-    actors = plan_actors(job.config.workers)
+    actors = plan_actors(job.config.workers, num_images=work.num_rows)
     logger.info("%s %s", job.kind, " ".join(f"{key}={value}" for key, value in asdict(actors).items()))
     binary = [each.name for each in job.attributes.attributes if each.is_yes_no]
     budget = ErrorBudget(

@@ -9,7 +9,6 @@ cache together, and an interrupted one is resumed. Processes of a machine share 
 """
 
 import fcntl
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named, decode_versioned, encode_versioned
-from faceattr.data.model_folders import fetch_folder
+from faceattr.data.model_folders import cache_folder, fetch_folder
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.open import open_store
@@ -230,7 +229,7 @@ def open_features(uri: str, storage: StorageConfig) -> Mapping[str, Features] | 
     if isinstance(store, LocalStore):
         folder = store.root
     else:
-        lock = Path(os.environ.get("FACEATTR_CACHE", Path.home() / ".cache" / "faceattr")) / "features.lock"
+        lock = cache_folder() / "features.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

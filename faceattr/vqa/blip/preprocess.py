@@ -1,6 +1,7 @@
 """RGB pixels -> the square uint8 image for BLIP, bit for bit equal to the Hugging Face processor's.
 
-Rescaling and normalisation are folded into the model (`faceattr.vqa.blip.vision`), so images are transferred as uint8.
+Rescaling and normalisation are folded into the model (`faceattr.vqa.blip.network.vision`), so images are transferred
+as uint8.
 Every decoding worker imports this file, so it stays light; `faceattr.vqa.blip.processor` reads a checkpoint's settings.
 """
 

@@ -1,35 +1,44 @@
 """BlipScorer: exact scores of many questions about an image at little more than the cost of one.
 
-    uint8 images -> vision tower, once per image (`vision.py`)
-                 -> all questions packed in one sequence (`sequence.py`), encoded against image keys and values that
-                    each layer projects once (`text.py`)
+    uint8 images -> vision tower, once per image (`network/vision.py`)
+                 -> all questions packed in one sequence (`network/sequence.py`), encoded against image keys and
+                    values that are projected once (`network/text.py`)
                  -> all answers of all questions as token trees, decoded in one pass
                  -> log p(answer | question, image), whole answers with their [SEP]
 
-The numbers are the same as when each question is asked alone through the Hugging Face modules (`reference.py`).
+The numbers are the same as when each question is asked alone through the Hugging Face modules (`oracle/reference.py`).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from faceattr.devices import default_dtype, place, resolve_device
+from faceattr.devices import default_dtype, resolve_device
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint
-from faceattr.vqa.blip.sequence import MAX_PACK_TOKENS, PackedText, pack, plan_packs
-from faceattr.vqa.blip.text import TextScorer
+from faceattr.vqa.blip.network.attention import rank_backends
+from faceattr.vqa.blip.network.fp8 import FP8, quantise_tower
+from faceattr.vqa.blip.network.network import BlipNetwork
+from faceattr.vqa.blip.network.sequence import MAX_PACK_TOKENS, pack, plan_packs
 from faceattr.vqa.blip.tokens import QuestionStart, compute_answer_slices, tokenize_questions
-from faceattr.vqa.blip.vision import VisionTower, fold_normalisation
+from faceattr.vqa.compiling import compile_network
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import check_images
+from faceattr.vqa.staging import build_staging
 
 _log = logging.getLogger(__name__)
 
-_CUDA_BATCH_SIZE, _OTHER_BATCH_SIZE = 64, 8
+# Measured on an H200: 64 images leave it waiting for launches, 256 gain another 2 %.
+_CUDA_BATCH_SIZE, _OTHER_BATCH_SIZE = 128, 8
+# Attention is measured on as many images; more take the same time per image.
+_MEASURED_IMAGES = 32
 
 
 class BlipScorer:
@@ -38,6 +47,7 @@ class BlipScorer:
     Attributes:
         image_size_px: side S of the square images that `score` takes.
         answer_slices: columns of each question in the scores.
+        questions: the questions and their answers as token ids.
         device: where the model runs.
         dtype: the model's precision; logarithms are always taken in float32.
     """
@@ -52,6 +62,7 @@ class BlipScorer:
         question_start: QuestionStart = "cls",
         batch_size: int | None = None,
         max_pack_tokens: int = MAX_PACK_TOKENS,
+        compile_in: Path | None = None,
     ) -> None:
         """Tokenises the questions, packs them, and moves the model to the device.
 
@@ -59,10 +70,12 @@ class BlipScorer:
             checkpoint: from `load_blip`; it stays on the CPU and unchanged.
             questions: at least one.
             device: `auto`, `cpu`, `cuda` or `cuda:<index>`.
-            dtype: None for float16 on a GPU and float32 elsewhere.
+            dtype: None for float16 on a GPU and float32 elsewhere; float8_e4m3fn for a vision tower whose matrix
+                products are in 8 bits, which the CPU only imitates.
             question_start: `cls` as in the Hugging Face port, `enc` as in the original BLIP.
-            batch_size: images per forward pass, None for 64 on a GPU and 8 elsewhere; halved when memory runs out.
+            batch_size: images per forward pass, None for 128 on a GPU and 8 elsewhere; halved when memory runs out.
             max_pack_tokens: longest packed sequence; more questions are divided into several.
+            compile_in: folder for compiled kernels, to compile the network at its first batch; None to leave it.
 
         Raises:
             ConfigError: a question, an answer or the device cannot be used.
@@ -76,21 +89,30 @@ class BlipScorer:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, found {batch_size}")
 
-        text_config = checkpoint.model.config.text_config
-        tokenized = tokenize_questions(
-            checkpoint.tokenizer,
-            questions,
-            question_start=question_start,
-            max_positions=text_config.max_position_embeddings,
+        architecture = checkpoint.architecture
+        self.questions = tuple(
+            tokenize_questions(
+                checkpoint.tokenizer,
+                questions,
+                question_start=question_start,
+                max_positions=architecture.max_positions,
+            )
         )
         self._packs = [
-            pack(chunk, dec_token_id=text_config.bos_token_id)
-            for chunk in plan_packs(tokenized, max_tokens=max_pack_tokens)
+            pack(chunk, dec_token_id=architecture.dec_token_id)
+            for chunk in plan_packs(self.questions, max_tokens=max_pack_tokens)
         ]
         self._checkpoint = checkpoint
-        self._network = _Network(checkpoint, self._packs, self.device, self.dtype)
-        self._exact_network: _Network | None = None
-        self._batcher = HalvingBatcher(self._forward, batch_size)
+        self._staging = build_staging(self.device)
+        self._attention = self._rank_attention() if self.device.type == "cuda" else None
+        network = self._build_network(self.dtype)
+        self._batcher = HalvingBatcher(
+            self._runner(network if compile_in is None else compile_network(network, compile_in)),
+            batch_size,
+            staging=self._staging,
+            is_fixed=compile_in is not None,
+        )
+        self._exact_batcher: HalvingBatcher | None = None
 
     @property
     def batch_size(self) -> int:
@@ -112,58 +134,49 @@ class BlipScorer:
         check_images(images, self.image_size_px)
         if len(images) == 0:
             return np.empty((0, self.answer_slices[-1].stop), dtype=np.float32)
-        return self._batcher(images)
-
-    @torch.inference_mode()
-    def _forward(self, images: np.ndarray) -> np.ndarray:
-        # Arrays from Ray's object store are read-only, which torch does not support.
-        pixels = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)
-        scores = self._network(pixels)
-        overflown = ~scores.isfinite().all(dim=1)
+        scores = self._batcher(images)
+        overflown = ~np.isfinite(scores).all(axis=1)
         if overflown.any():
-            scores[overflown] = self._score_exactly(pixels[overflown])
-        return scores.cpu().numpy()
+            scores[overflown] = self._score_exactly(images[overflown])
+        return scores
 
-    def _score_exactly(self, pixels: Tensor) -> Tensor:
+    def _score_exactly(self, images: np.ndarray) -> np.ndarray:
         """Computes scores in float32, for images on which half precision overflowed."""
         if self.dtype != torch.float32:
-            _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(pixels))
-            if self._exact_network is None:
-                self._exact_network = _Network(self._checkpoint, self._packs, self.device, torch.float32)
-            scores = self._exact_network(pixels)
-            if scores.isfinite().all():
+            _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(images))
+            if self._exact_batcher is None:
+                exact = self._runner(self._build_network(torch.float32))
+                self._exact_batcher = HalvingBatcher(exact, self.batch_size, staging=self._staging)
+            scores = self._exact_batcher(images)
+            if np.isfinite(scores).all():
                 return scores
         raise ModelError(
-            f"{self._checkpoint.name}: the scores of {len(pixels)} images are not finite in float32; "
+            f"{self._checkpoint.name}: the scores of {len(images)} images are not finite in float32; "
             "the checkpoint's weights are broken"
         )
 
+    def _build_network(self, dtype: torch.dtype) -> BlipNetwork:
+        network = BlipNetwork(self._checkpoint, self._packs).to(self.device, self._state_dtype(dtype))
+        if dtype == FP8:
+            quantise_tower(network.vision)
+        return network
 
-class _Network:
-    """Both towers on one device in one precision: uint8 images [n, S, S, 3] -> float32 scores [n, answers]."""
+    def _state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Returns the precision of everything but 8-bit matrix products."""
+        return default_dtype(self.device) if dtype == FP8 else dtype
 
-    def __init__(
-        self, checkpoint: BlipCheckpoint, packs: Sequence[PackedText], device: torch.device, dtype: torch.dtype
-    ) -> None:
-        model = checkpoint.model
-        projection = model.vision_model.embeddings.patch_embedding
-        # Folded in float32 and rounded only afterwards.
-        weight, bias = fold_normalisation(
-            projection.weight.detach(),
-            projection.bias.detach(),
-            mean=checkpoint.preprocessing.mean,
-            std=checkpoint.preprocessing.std,
-        )
-        self._vision = VisionTower(
-            place(model.vision_model, device, dtype),
-            patch_weight=weight.to(device, dtype),
-            patch_bias=bias.to(device, dtype),
-        )
-        self._text = TextScorer(
-            place(model.text_encoder, device, dtype),
-            place(model.text_decoder, device, dtype),
-            [packed.to(device, dtype) for packed in packs],
-        )
+    def _runner(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Returns the network without gradients, with the attention kernels that were found fastest."""
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._text(self._vision(images))
+        def run(images: Tensor) -> Tensor:
+            kernels = nullcontext() if self._attention is None else sdpa_kernel(self._attention, set_priority=True)
+            with torch.inference_mode(), kernels:
+                return network(images)
+
+        return run
+
+    def _rank_attention(self) -> list[SDPBackend]:
+        sizes, architecture = self._checkpoint.architecture.vision, self._checkpoint.architecture
+        tokens = 1 + (architecture.image_px // architecture.patch_px) ** 2
+        shape = (_MEASURED_IMAGES, tokens, sizes.heads, sizes.width // sizes.heads)
+        return rank_backends(device=self.device, dtype=self._state_dtype(self.dtype), shape=shape)

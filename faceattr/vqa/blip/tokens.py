@@ -6,12 +6,32 @@ answer          yes [SEP]                   (the decoder itself starts from [DEC
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 from faceattr.errors import ConfigError
 from faceattr.vqa.questions import VqaQuestion
 
 QuestionStart = Literal["cls", "enc"]
+
+
+class BertTokens(Protocol):
+    """What is used of a BERT tokenizer: ours (`faceattr.vqa.blip.tokenizer`) or transformers' own.
+
+    Attributes:
+        unk_token_id: id of what the vocabulary does not know.
+        sep_token_id: id of [SEP].
+    """
+
+    unk_token_id: int
+    sep_token_id: int
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Returns the token ids of a text, with [CLS] and [SEP] around them if `add_special_tokens`."""
+        ...
+
+    def convert_tokens_to_ids(self, token: str) -> int | None:
+        """Returns the id of a token; None or `unk_token_id` if there is none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +57,7 @@ def compute_answer_slices(questions: Sequence[VqaQuestion]) -> tuple[slice, ...]
 
 
 def tokenize_questions(
-    tokenizer: Any, questions: Sequence[VqaQuestion], *, question_start: QuestionStart, max_positions: int
+    tokenizer: BertTokens, questions: Sequence[VqaQuestion], *, question_start: QuestionStart, max_positions: int
 ) -> list[TokenizedQuestion]:
     """Converts questions and answers to token ids.
 
@@ -57,11 +77,11 @@ def tokenize_questions(
 
 
 def _tokenize(
-    tokenizer: Any, question: VqaQuestion, question_start: QuestionStart, max_positions: int
+    tokenizer: BertTokens, question: VqaQuestion, question_start: QuestionStart, max_positions: int
 ) -> TokenizedQuestion:
     if not question.answers:
         raise ConfigError(f"question {question.text!r} has no answers to score")
-    token_ids = list(tokenizer(question.text).input_ids)
+    token_ids = tokenizer.encode(question.text)
     if len(token_ids) == 2:  # the first token and [SEP]
         raise ConfigError(f"question {question.text!r} is empty")
     if all(token == tokenizer.unk_token_id for token in token_ids[1:-1]):
@@ -85,8 +105,8 @@ def _tokenize(
     return TokenizedQuestion(token_ids=tuple(token_ids), answers=tuple(seen))
 
 
-def _tokenize_answer(tokenizer: Any, question: str, answer: str, max_positions: int) -> tuple[int, ...]:
-    token_ids = tokenizer(answer, add_special_tokens=False).input_ids
+def _tokenize_answer(tokenizer: BertTokens, question: str, answer: str, max_positions: int) -> tuple[int, ...]:
+    token_ids = tokenizer.encode(answer, add_special_tokens=False)
     where = f"question {question!r}, answer {answer[:60]!r}"
     if not token_ids:
         raise ConfigError(f"{where}: the answer is empty")
@@ -97,7 +117,7 @@ def _tokenize_answer(tokenizer: Any, question: str, answer: str, max_positions: 
     return (*token_ids, tokenizer.sep_token_id)
 
 
-def _enc_token_id(tokenizer: Any) -> int:
+def _enc_token_id(tokenizer: BertTokens) -> int:
     token_id = tokenizer.convert_tokens_to_ids("[ENC]")
     if token_id is None or token_id == tokenizer.unk_token_id:
         raise ConfigError('question_start="enc": the checkpoint\'s vocabulary has no [ENC] token; use "cls"')

@@ -5,6 +5,7 @@ with it. Padding would change the numbers: this version of `BlipTextLayer` drops
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from faceattr.devices import place, resolve_device
 from faceattr.vqa.batching import HalvingBatcher
-from faceattr.vqa.blip.checkpoint import BlipCheckpoint
+from faceattr.vqa.blip.oracle.modules import HfBlip, load_hf_blip
 from faceattr.vqa.blip.tokens import QuestionStart, TokenizedQuestion, compute_answer_slices, tokenize_questions
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import check_images
+from faceattr.vqa.staging import InPlace
 
 
 class HfScorer:
@@ -32,7 +34,7 @@ class HfScorer:
 
     def __init__(
         self,
-        checkpoint: BlipCheckpoint,
+        checkpoint: HfBlip,
         questions: Sequence[VqaQuestion],
         *,
         device: str = "auto",
@@ -41,9 +43,9 @@ class HfScorer:
     ) -> None:
         """Arguments as in `BlipScorer`."""
         self.device = resolve_device(device)
-        self.image_size_px = checkpoint.preprocessing.size_px
+        self.image_size_px = checkpoint.size_px
         self.answer_slices = compute_answer_slices(questions)
-        self._batcher = HalvingBatcher(self._forward, batch_size)
+        self._batcher = HalvingBatcher(self._forward, batch_size, staging=InPlace())
         self._processor = checkpoint.image_processor
         self._model = place(checkpoint.model, self.device, self.dtype)
         self._dec_token_id = checkpoint.model.config.text_config.bos_token_id
@@ -62,13 +64,13 @@ class HfScorer:
         return self._batcher(images)
 
     @torch.inference_mode()
-    def _forward(self, images: np.ndarray) -> np.ndarray:
+    def _forward(self, images: Tensor) -> Tensor:
         pixel_values = self._processor(
-            images=list(images), do_resize=False, input_data_format="channels_last", return_tensors="pt"
+            images=list(images.numpy()), do_resize=False, input_data_format="channels_last", return_tensors="pt"
         )["pixel_values"]
         image_tokens = self._model.vision_model(pixel_values=pixel_values.to(self.device)).last_hidden_state
         scores = [self._score_question(image_tokens, question) for question in self._questions]
-        return torch.cat(scores, dim=1).cpu().numpy()
+        return torch.cat(scores, dim=1)
 
     def _score_question(self, image_tokens: Tensor, question: TokenizedQuestion) -> Tensor:
         n = len(image_tokens)
@@ -89,3 +91,11 @@ class HfScorer:
 
     def _repeat(self, token_ids: tuple[int, ...], n: int) -> Tensor:
         return torch.tensor(token_ids, device=self.device).expand(n, -1)
+
+
+def build_plain(
+    folder: Path, questions: Sequence[VqaQuestion], *, device: str, question_start: QuestionStart, batch_size: int
+) -> HfScorer:
+    """Loads a checkpoint folder and builds its scorer; `--engine hf`."""
+    blip = load_hf_blip(str(folder))
+    return HfScorer(blip, questions, device=device, question_start=question_start, batch_size=batch_size)
