@@ -17,6 +17,7 @@ from faceattr.config.augmentation import Augmentation
 from faceattr.data.images.decode import decode_image
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import ImageError, RunError
+from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.transforms import EvalTransform, TrainTransform, image_seed
@@ -75,6 +76,7 @@ class ReadWindow:
 
     def __call__(self, windows: pa.Table) -> Iterator[pa.Table]:
         """Yields the rows of the windows; columns: position, image, labels."""
+        reach("reader", "imports done")
         for window in windows.to_pylist():
             yield from self._read(window["number"], window["first_position"], np.array(window["stretches"], np.int64))
 
@@ -186,6 +188,7 @@ class DecodeRows:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Decodes, augments and resizes a block of rows."""
+        reach("decoder", "imports done")
         torch.set_num_threads(1)  # many tasks run at the same time
         side = self.preprocessing.size_px
         pixels = np.empty((len(rows), 3, side, side), np.uint8)
@@ -200,6 +203,7 @@ class DecodeRows:
             else:
                 view = plain(image)
             pixels[place] = view.numpy()
+        reach("decoder", "first block")
         return rows.drop_columns([IMAGE]).append_column(PIXELS, pixels_to_arrow(pixels))
 
 
