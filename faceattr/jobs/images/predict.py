@@ -16,7 +16,6 @@ from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read
 from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
-from faceattr.evaluation.agreement import Agreement
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import Resizer
@@ -24,7 +23,6 @@ from faceattr.jobs.images.predict_actor import PredictActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.reports.pages import report_key
-from faceattr.reports.prediction import PredictionStatistics, write_prediction_report
 
 # Increased by hand when a change of the code can change a score or a label.
 PREDICTION_VERSION = 1
@@ -155,6 +153,9 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.
     """
+    from faceattr.evaluation.agreement import Agreement  # noqa: PLC0415 - late: sklearn
+    from faceattr.reports.prediction import PredictionStatistics, write_prediction_report  # noqa: PLC0415 - late: it draws
+
     statistics = PredictionStatistics(job.attributes)
     agreement = Agreement.open(job.labels, job.attributes) if job.labels is not None else None
     observers = [statistics.observe, *([agreement.observe] if agreement is not None else [])]
