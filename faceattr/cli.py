@@ -28,6 +28,7 @@ from faceattr.errors import ConfigError, FaceattrError, escape
 from faceattr.interrupt import STOPPED
 from faceattr.layers import Setting, find_preset, read_settings
 from faceattr.logs import configure_logging
+from faceattr.timeline import log_timeline, note
 
 _Config = TypeVar("_Config")
 # Our own messages may have several lines; line breaks in names are escaped before.
@@ -46,8 +47,12 @@ def run_job(
 ) -> int:
     """Runs a script's `main`: parses, runs the job, maps errors to exit codes (0 done, 1 failed run, 2 bad config)."""
     configure_logging()
+    note("imports done")
     words = sys.argv[1:] if argv is None else argv
-    return _guarded(lambda: job(parse_config(config_class, words, description, presets=presets)))
+    code = _guarded(lambda: job(parse_config(config_class, words, description, presets=presets)))
+    note("done")
+    log_timeline()
+    return code
 
 
 def _guarded(action: Callable[[], int]) -> int:

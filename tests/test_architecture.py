@@ -18,6 +18,7 @@ ROOMS_BELOW = {
     "version": [],
     "errors": [],
     "interrupt": [],
+    "timeline": [],
     "logs": ["errors"],
     "yaml_files": ["errors"],
     "devices": ["errors"],
@@ -52,6 +53,7 @@ ROOMS_BELOW = {
         "devices",
         "precision",
         "logs",
+        "timeline",
         "yaml_files",
     ],
     "commands": [
@@ -66,7 +68,7 @@ ROOMS_BELOW = {
         "config",
         "logs",
     ],
-    "cli": ["commands", "data", "errors", "config", "interrupt", "layers", "logs"],
+    "cli": ["commands", "data", "errors", "config", "interrupt", "layers", "logs", "timeline"],
 }
 # Room -> third-party packages that it may import; every entry point imports these rooms, so they load at once.
 LIGHT_ROOMS = {"errors": set(), "logs": set(), "attributes": set(), "config": {"yaml"}, "precision": set()}
@@ -91,7 +93,19 @@ FORBIDDEN = {
         )
     },
 }
-LATE_IMPORTS_ALLOWED = {"faceattr/__init__.py", "faceattr/commands/predict.py"}
+# Where a heavy package is imported in the function that needs it: most processes never do, or only after the images.
+LATE_IMPORTS_ALLOWED = {
+    "faceattr/__init__.py",
+    "faceattr/commands/predict.py",
+    "faceattr/jobs/images/label.py",
+    "faceattr/jobs/images/predict.py",
+    "faceattr/jobs/search/finish.py",
+    "faceattr/jobs/train/report.py",
+    "faceattr/jobs/train/worker.py",
+    "faceattr/models/backbones/class_token.py",
+    "faceattr/models/backbones/names.py",
+    "faceattr/training/assembly.py",
+}
 
 
 def room_of(path: Path) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone
-from faceattr.models.lora import has_lora
+from faceattr.models.lora.merging import has_lora
 from faceattr.models.multitask import MultiAttributeModel
 
 FreezeDepth = int | Literal["all"]

@@ -13,7 +13,7 @@ from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone
 from faceattr.models.backbones.names import restore_backbone
 from faceattr.models.heads import HeadConfig, build_head, head_configs
-from faceattr.models.lora import merged_copy
+from faceattr.models.lora.merging import merged_copy
 from faceattr.models.saved import SavedModelConfig, check_attributes, check_heads, read_config, write_model
 from faceattr.models.saved_config import MODEL_FILES, find_weights
 from faceattr.models.weights import load_exactly, read_safetensors

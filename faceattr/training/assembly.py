@@ -17,7 +17,6 @@ from faceattr.errors import ConfigError
 from faceattr.models.backbones.names import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
 from faceattr.models.heads import HeadConfig, head_configs
-from faceattr.models.lora import apply_lora
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import check_attributes, read_config
 from faceattr.models.saved_config import MODEL_FILES
@@ -81,6 +80,8 @@ def build_model(
         _set_crop(model, config.model.crop_fraction)
         freeze(model, config.freeze.depth)
         if config.lora.rank:
+            from faceattr.models.lora.adapters import apply_lora  # noqa: PLC0415 - late: peft and transformers
+
             lora = config.lora
             apply_lora(
                 model.backbone,

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from faceattr.data.formats.json_files import decode_lines, decode_versioned, encode_versioned
-from faceattr.data.runs.status import METRICS_KEY
+from faceattr.data.runs.status import METRICS_KEY, PROGRESS_KEY
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.training.loop.state import EpochRecord
 from faceattr.training.targets import Batch
 
-PROGRESS_KEY = "progress.json"
 _INTERVAL_S = 3.0
 
 

@@ -4,7 +4,7 @@ import torch
 from faceattr.models.backbones.class_token import ClassTokenSuffix, reads_class_token
 from faceattr.models.backbones.names import build_backbone
 from faceattr.models.freezing import freeze, split_at
-from faceattr.models.lora import apply_lora
+from faceattr.models.lora.adapters import apply_lora
 from faceattr.models.multitask import MultiAttributeModel
 from tests.models.tiny import ATTRIBUTES, FAMILIES, assert_same_outputs, build_model, images_for
 

@@ -3,7 +3,8 @@ import torch
 
 from faceattr.errors import ConfigError
 from faceattr.models.freezing import describe_trainable, freeze, split_at
-from faceattr.models.lora import apply_lora, has_lora, merge_lora
+from faceattr.models.lora.adapters import apply_lora
+from faceattr.models.lora.merging import has_lora, merge_lora
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import build_parameter_groups
 from tests.models.tiny import assert_same_outputs, build_model, images_for

@@ -26,6 +26,7 @@ from faceattr.errors import ConfigError
 State = Literal["planning", "stopped", "running", "published"]
 _SHARD = re.compile(r"(?:^|/)shard-\d{8}\.parquet$")
 METRICS_KEY = "metrics.jsonl"
+PROGRESS_KEY = "progress.json"
 # The last file that runs without a manifest write. A search resumed with more trials has records newer than its report.
 _LAST_KEYS = {"train": "config.json", "search": "report.html"}
 # The rate of an active run is measured over its commits of this many last seconds.

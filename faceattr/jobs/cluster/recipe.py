@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from faceattr.jobs.cluster.code_version import CodeHere, check_same_code, describe_code
+from faceattr.jobs.cluster.milestones import reach
+
+ACTOR = "actor"
+READY = "model loaded"
 
 
 @dataclass(frozen=True)
@@ -23,4 +27,8 @@ class ActorRecipe:
     def __call__(self) -> Any:
         """Builds it in this process. Raises RunError if this process runs other code than the driver."""
         check_same_code(self.code)
-        return pkgutil.resolve_name(self.function)(**self.arguments)
+        build = pkgutil.resolve_name(self.function)
+        reach(ACTOR, "imports done")
+        built = build(**self.arguments)
+        reach(ACTOR, READY)
+        return built

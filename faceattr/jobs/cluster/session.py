@@ -23,7 +23,9 @@ from faceattr.data.stores.patience import is_leaving, leave_on
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError, FaceattrError, RunError, StorageError
 from faceattr.jobs.cluster.code_version import check_nodes
+from faceattr.jobs.cluster.milestones import gather_milestones
 from faceattr.jobs.cluster.surroundings import check_surroundings
+from faceattr.timeline import note
 
 logger = logging.getLogger(__name__)
 _IDLE_WORKER_MS = 60_000
@@ -78,7 +80,10 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     try:
         if address:
             check_nodes()
+        note("Ray ready")
         yield
+        note("Ray no longer needed")
+        gather_milestones()
     finally:
         ray.shutdown()
 

@@ -12,6 +12,7 @@ from faceattr.config import ImageLimitsConfig
 from faceattr.data.images.decoder import process_decoder
 from faceattr.data.runs.commit import OK
 from faceattr.errors import ImageError
+from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.images.read import append_columns
 
@@ -59,6 +60,7 @@ class DecodeImages:
 
     def _decode(self, rows: pa.Table) -> pa.Table:
         resize, size = self.resizer.resolve(), self.resizer.size_px
+        reach("decoder", "imports done")
         decoder = process_decoder(self.limits, deadline_s=self.timeout_s)
         status, error = rows["status"].to_pylist(), rows["error"].to_pylist()
         sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(rows)
@@ -71,6 +73,7 @@ class DecodeImages:
                     continue
                 sizes[place] = decoded.shape[1], decoded.shape[0]
                 pixels[place] = resize(decoded)
+        reach("decoder", "first block")
         kept = rows.drop_columns(["data", "status", "error"])
         return append_columns(
             kept,

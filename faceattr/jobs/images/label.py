@@ -16,7 +16,6 @@ from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
-from faceattr.reports.label import LabelStatistics, write_label_report
 from faceattr.reports.pages import report_key
 from faceattr.vqa.checkpoints import TINY_MODEL, CheckpointFacts
 from faceattr.vqa.engines import ENGINES, Engine, inspect_checkpoint
@@ -149,6 +148,8 @@ def publish_labels(job: LabelJob, version: RunVersion) -> Manifest:
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.
     """
+    from faceattr.reports.label import LabelStatistics, write_label_report  # noqa: PLC0415 - late: it draws
+
     statistics = LabelStatistics(job.questions)
     manifest = publish(job, version, [statistics.observe])
     write_label_report(job.output, version.record, manifest, statistics)

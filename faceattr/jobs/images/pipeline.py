@@ -12,6 +12,7 @@ from faceattr.data.runs.pending import PendingShards
 from faceattr.jobs.cluster.blocks import bundle_rows, split_blocks
 from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.decode import DecodeImages, Resizer
+from faceattr.jobs.images.first_actor import first_within
 from faceattr.jobs.images.read import ListRowGroups, ListRows, ReadImages, ReadRowGroups
 from faceattr.jobs.images.stage_watch import StageWatch
 
@@ -74,8 +75,6 @@ def stream_rows(
         name: name of the data set on the dashboard.
         watch: measures what the stream waits for.
     """
-    context = ray.data.DataContext.get_current()
-    context.wait_for_min_actors_s = int(wait_s)
     parts = work.plan.parts_with(work.pending)
     listed = ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts))
     dataset = _read(listed, work, images, block_rows).map_batches(
@@ -88,7 +87,7 @@ def stream_rows(
     dataset.set_name(name)
     if watch is not None:
         watch.follow(dataset)
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+    yield from first_within(wait_s, dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2))
 
 
 def _read(parts: ray.data.Dataset, work: PendingShards, images: ImageStream, block_rows: int) -> ray.data.Dataset:

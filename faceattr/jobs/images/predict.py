@@ -19,7 +19,6 @@ from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read
 from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
-from faceattr.evaluation.agreement import Agreement
 from faceattr.jobs.cluster.gpus import find_cluster_precision
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.cluster.session import ActorLayout, plan_actors, ray_session, stop_on_sigterm
@@ -28,7 +27,6 @@ from faceattr.jobs.images.predict_actor import PredictActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.reports.pages import report_key
-from faceattr.reports.prediction import PredictionStatistics, write_prediction_report
 
 logger = logging.getLogger(__name__)
 # Increased by hand when a change of the code can change a score or a label.
@@ -175,6 +173,9 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
     Raises:
         RunError: rows are missing, or too many images are bad; nothing is published then.
     """
+    from faceattr.evaluation.agreement import Agreement  # noqa: PLC0415 - late: sklearn
+    from faceattr.reports.prediction import PredictionStatistics, write_prediction_report  # noqa: PLC0415 - late: it draws
+
     statistics = PredictionStatistics(job.attributes)
     agreement = Agreement.open(job.labels, job.attributes) if job.labels is not None else None
     observers = [statistics.observe, *([agreement.observe] if agreement is not None else [])]

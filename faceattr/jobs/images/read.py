@@ -26,6 +26,7 @@ from faceattr.data.stores.bounded_reads import read_within
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ImageError
+from faceattr.jobs.cluster.milestones import reach
 
 # Bytes of encoded images that are being read or wait for their turn, and of images in one table. A reading process
 # holds both a few times: as bytes, in the table, and in the object store on the way to the next stage.
@@ -136,6 +137,7 @@ class ReadImages:
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Reads a block of rows; packed input in its files' order. Raises StorageError on an outage."""
+        reach("reader", "imports done")
         if self.bytes_column is not None:
             rows = rows.sort_by([("uri", "ascending"), ("source_row", "ascending")])
         start, held, num_bytes = 0, list[bytes | ImageError](), 0
@@ -143,6 +145,7 @@ class ReadImages:
             held.append(found)
             num_bytes += _size_of(found)
             if num_bytes >= self.table_bytes or start + len(held) == len(rows):
+                reach("reader", "first block")
                 yield _with_images(rows.slice(start, len(held)), held)
                 start, held, num_bytes = start + len(held), [], 0
         if not len(rows):

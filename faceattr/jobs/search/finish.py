@@ -23,7 +23,6 @@ from faceattr.jobs.search.job import SearchJob
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
-from faceattr.reports.search import render_search_report
 from faceattr.search.judge import compute_final_figures
 from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_folder
 from faceattr.training.loop.forward import Forward
@@ -43,6 +42,8 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
     Raises:
         RunError: no trial finished.
     """
+    from faceattr.reports.search import render_search_report  # noqa: PLC0415 - late: it draws
+
     output = job.output
     output.put(TRIALS_KEY, encode_table(tabulate(trials, job.space, job.attributes.names)))
     best = best_trial(trials)

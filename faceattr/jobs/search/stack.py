@@ -12,8 +12,9 @@ from faceattr.config.fit import FitConfig, compute_fingerprint
 from faceattr.config.train import TrainConfig
 from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
+from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.search.inputs import SearchPlan, open_inputs
-from faceattr.jobs.search.trial import ReportTrial, is_best, save_trial_model
+from faceattr.jobs.search.trial import TRIAL, ReportTrial, is_best, save_trial_model
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import CachePlan
@@ -64,6 +65,7 @@ def train_stack(
     started_s = time.monotonic()
     configs = [plan.config_of(number, values) for number, values in zip(numbers, settings, strict=True)]
     model = plan.inputs.build_model(configs[0])
+    reach(TRIAL, "model loaded")
     inputs = open_inputs(plan, configs[0], model)
     feed = inputs.feed
     if not isinstance(feed, FeatureFeed):
@@ -78,6 +80,7 @@ def train_stack(
         counts=plan.inputs.counts,
         device=device,
     )
+    reach(TRIAL, "all epochs")
     judge = _StackJudge(plan, model, torch.cat([batch.inputs for batch in feed.val_batches()]))
     records = [judge(*each) for each in zip(numbers, settings, trials, strict=True)]
     share = (time.monotonic() - started_s) / len(records)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
+from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.models.heads import count_outputs
 from faceattr.models.multitask import MultiAttributeModel
@@ -38,6 +39,7 @@ from faceattr.training.loop.ranks import Ranks
 from faceattr.training.loop.state import EpochRecord, TrainingState
 
 ReportTrial = Callable[[dict[str, Any]], None]
+TRIAL = "trial"
 
 
 def train_trial(
@@ -64,6 +66,7 @@ def train_trial(
     store = open_store(config.output, plan.inputs.storage)
     state = load_last_checkpoint(store)
     model = plan.inputs.build_model(config)
+    reach(TRIAL, "model loaded")
     stages = build_stages(config, model)
     num_epochs = sum(stage.num_epochs for stage in stages)
     inputs = open_inputs(plan, config, model, rank=ranks.rank, world_size=ranks.world_size)
@@ -73,6 +76,7 @@ def train_trial(
     outputs, checkpoints = _ValOutputs(model, plan, ranks), _Checkpoints(store, plan.trials.checkpoint_s)
 
     def after_epoch(record: EpochRecord, state: TrainingState) -> None:
+        reach(TRIAL, "first epoch")
         judged.add(outputs.gather())
         # The last epoch is reported only after its model is saved: the scheduler may end the trial at a report.
         if state.epoch == num_epochs:

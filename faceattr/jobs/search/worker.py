@@ -12,9 +12,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from faceattr.devices import given_device
 from faceattr.errors import FaceattrError
+from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.stack import train_stack
-from faceattr.jobs.search.trial import train_trial
+from faceattr.jobs.search.trial import TRIAL, train_trial
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
 from faceattr.search.records import TrialReport
 from faceattr.search.trial_queue import TrialGroup
@@ -43,6 +44,7 @@ def run_work(config: dict[str, Any], plan: SearchPlan) -> None:
 
 
 def _run(work: TrialGroup, plan: SearchPlan) -> None:
+    reach(TRIAL, "imports done")
     trials = plan.trials
     torch.set_num_threads(trials.threads or max(1, int(trials.cpus)))
     device = given_device(trials.gpus > 0)

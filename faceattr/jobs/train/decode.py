@@ -12,6 +12,7 @@ from faceattr.config import ImageLimitsConfig
 from faceattr.config.augmentation import Augmentation
 from faceattr.data.images.decode import decode_image
 from faceattr.errors import ImageError, RunError
+from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.train.stages import IMAGE, POSITION, Epoch
 from faceattr.models.augment.draws import image_seed
@@ -48,6 +49,7 @@ class DecodeRows:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Decodes, augments and resizes a block of rows."""
+        reach("decoder", "imports done")
         torch.set_num_threads(1)  # many tasks run at the same time
         transform = TrainTransform(self.preprocessing, self.augmentation or _AS_STORED)
         seeds = self._seeds(rows)
@@ -55,6 +57,7 @@ class DecodeRows:
         pixels = decode_views(
             encoded, transform.crop if self.crops_only else transform, seeds, size_px=self.preprocessing.size_px
         )
+        reach("decoder", "first block")
         table = rows.drop_columns([IMAGE]).append_column(PIXELS, pixels_to_arrow(pixels))
         return table.append_column(SEED, pa.array(seeds, pa.int64())) if self.crops_only else table
 

@@ -7,16 +7,13 @@ import ray
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config.overrides import dump_config
 from faceattr.data.formats.json_text import encode_json
+from faceattr.data.runs.status import PROGRESS_KEY
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.jobs.train.run import TrainJob, check_room, survey_labels
 from faceattr.jobs.train.survey import load_surveys
 from faceattr.models.saved_config import CONFIG_FILE
-from faceattr.reports.plots.pictures import encode_picture
-from faceattr.reports.plots.training import draw_training
-from faceattr.reports.tables.training import best_record, describe_figures, encode_csv, encode_events
-from faceattr.reports.training import render_training_report
-from faceattr.training.history import PROGRESS_KEY, read_history
+from faceattr.training.history import read_history
 from faceattr.training.loop.selection import find_best_epoch
 
 TRAINING_REPORT_KEY = "report.html"
@@ -50,6 +47,12 @@ def describe_plan(job: TrainJob, network: str) -> str:
 
 def finish_train_run(job: TrainJob, record: RunRecord) -> str:
     """Writes the report, the tables and the figure of a finished training; returns the text the user reads last."""
+    # Late: these draw, which a training needs only at its end.
+    from faceattr.reports.plots.pictures import encode_picture  # noqa: PLC0415
+    from faceattr.reports.plots.training import draw_training  # noqa: PLC0415
+    from faceattr.reports.tables.training import best_record, describe_figures, encode_csv, encode_events  # noqa: PLC0415
+    from faceattr.reports.training import render_training_report  # noqa: PLC0415
+
     history = read_history(job.output)
     surveys = load_surveys(job.output)
     assert surveys is not None

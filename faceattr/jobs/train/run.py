@@ -35,10 +35,11 @@ from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.train.ending import Ending
 from faceattr.jobs.train.feed import reading_cpus
 from faceattr.jobs.train.progress import TrainProgress
 from faceattr.jobs.train.survey import load_surveys, survey_data
-from faceattr.jobs.train.worker import Ending, WorkerPlan, train_worker
+from faceattr.jobs.train.worker import WorkerPlan, train_worker
 from faceattr.jobs.train.worker_group import build_trainer, group_environment
 from faceattr.models.backbones.published import check_published_weights
 from faceattr.models.freezing import describe_trainable

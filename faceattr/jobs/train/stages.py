@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from faceattr.attributes import AttributeSet
 from faceattr.data.packed.reader import PackedData
 from faceattr.errors import RunError
+from faceattr.jobs.cluster.milestones import reach
 from faceattr.training.balance import ClassCombinations, weigh_cells, weigh_rows
 from faceattr.training.label_survey import SplitSurvey, label_columns
 from faceattr.training.row_order import deal_rows, order_rows
@@ -65,6 +66,7 @@ class ReadWindow:
 
     def __call__(self, windows: pa.Table) -> Iterator[pa.Table]:
         """Yields the rows of the windows; columns: position, image, labels."""
+        reach("reader", "imports done")
         for window in windows.to_pylist():
             yield from self._read(window["number"], window["first_position"], np.array(window["stretches"], np.int64))
 

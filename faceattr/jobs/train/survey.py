@@ -6,8 +6,9 @@ splits/train-00000.csv  image_id, group, labels of some files; likewise val and 
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -20,10 +21,10 @@ from faceattr.data.formats.json_files import damage_named
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.packed.reader import PackedData
 from faceattr.data.packed.splits import SPLITS
+from faceattr.data.runs.status import PROGRESS_KEY
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import MissingObjectError, Store
-from faceattr.training.history import PROGRESS_KEY
 from faceattr.training.label_survey import (
     FileSurvey,
     SplitSurvey,
@@ -38,6 +39,8 @@ DRAFTS = (SURVEY_KEY, "splits/", PROGRESS_KEY)
 """The files in the output folder if a training was refused after its labels had been read."""
 _CPUS = 0.5
 _FILES_PER_TASK = 32
+# As many as there are splits: each has files for one task at most.
+_FEW_TASKS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,14 @@ class SurveyFiles:
         open_store(self.output_uri, self.storage).put(key, buffer.getvalue())
 
 
+def _run_tasks(stage: SurveyFiles, items: list[dict[str, Any]]) -> Iterable[pa.Table]:
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        stage, batch_size=None, batch_format="pyarrow", num_cpus=_CPUS
+    )
+    dataset.set_name("faceattr_survey")
+    return dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
 def load_surveys(output: Store) -> dict[str, SplitSurvey] | None:
     """Loads the surveys that an earlier start of the same training wrote; None without any."""
     try:
@@ -121,12 +132,9 @@ def survey_data(
         output_uri=None if output is None else output.uri,
         storage=storage,
     )
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        stage, batch_size=None, batch_format="pyarrow", num_cpus=_CPUS
-    )
-    dataset.set_name("faceattr_survey")
-    rows = [row for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow") for row in table.to_pylist()]
-    rows.sort(key=lambda row: row["place"])
+    # A few files are read faster by this process, which has torch, than a worker imports it.
+    tables = [stage(pa.Table.from_pylist(items))] if len(items) <= _FEW_TASKS else _run_tasks(stage, items)
+    rows = sorted((row for table in tables for row in table.to_pylist()), key=lambda row: row["place"])
     surveys = {
         split: join_surveys(FileSurvey(**json.loads(row["survey"])) for row in rows if row["split"] == split)
         for split in SPLITS

@@ -18,11 +18,12 @@ from faceattr.config.train import TrainConfig
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.devices import given_device
-from faceattr.errors import ConfigError, DivergedError, FaceattrError, ModelError
+from faceattr.errors import ConfigError, DivergedError, ModelError
 from faceattr.jobs.cluster.cores import share_cores
 from faceattr.jobs.cluster.metrics import TrainFigures
+from faceattr.jobs.cluster.milestones import reach
+from faceattr.jobs.train.ending import Ending
 from faceattr.jobs.train.feed import Feed, FeedPlan
-from faceattr.jobs.train.thresholds import fit_thresholds
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
 from faceattr.training.assembly import build_stages
@@ -34,6 +35,8 @@ from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.ranks import Ranks, join_ranks
 from faceattr.training.loop.state import EpochRecord, FitResult, TrainingState
 from faceattr.training.targets import Batch
+
+_PROCESS = "train worker"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +54,6 @@ class WorkerPlan:
     output_uri: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a worker ended: with a result, or with an error that a retry cannot fix."""
-
-    result: FitResult | None = None
-    error: FaceattrError | None = None
-
-
 def train_worker(settings: dict[str, Any]) -> Ending:
     """Trains until the end; `settings["plan"]` is a WorkerPlan.
 
@@ -74,11 +69,13 @@ def train_worker(settings: dict[str, Any]) -> Ending:
 
 
 def _train(plan: WorkerPlan) -> FitResult:
+    reach(_PROCESS, "imports done")
     config, context = plan.config, ray.train.get_context()
     store = open_store(plan.output_uri, plan.inputs.storage)
     state = load_last_checkpoint(store)
     model = plan.inputs.build_model(config, pretrained=None if state is None else False)
     stages = build_stages(config, model)
+    reach(_PROCESS, "model loaded")
     device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
     ranks = join_ranks(device, rank=context.get_world_rank(), world_size=context.get_world_size())
     feed = _open_feed(plan, model, ranks, local_world_size=context.get_local_world_size())
@@ -105,6 +102,8 @@ def _train(plan: WorkerPlan) -> FitResult:
         )
         criterion = config.thresholds.to_criterion()
         if criterion is not None:
+            from faceattr.jobs.train.thresholds import fit_thresholds  # noqa: PLC0415 - late: sklearn
+
             forward = Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device)
             model.thresholds = fit_thresholds(model, feed.val_batches(), criterion, forward=forward, ranks=ranks)
     finally:
@@ -153,10 +152,17 @@ def _note_progress(feed: Feed, store: Store, num_epochs: int, ranks: Ranks) -> E
     note = ProgressNote(store, num_epochs=num_epochs, num_batches=feed.num_batches)
 
     def train(epoch: int) -> Iterator[Batch]:
-        batches = feed.train_batches(epoch)
+        batches = _note_first_step(feed.train_batches(epoch))
         return note.follow(batches, epoch=epoch, world_size=ranks.world_size) if ranks.rank == 0 else batches
 
     return EpochBatches(train=train, val=feed.val_batches, num_train=feed.num_batches, on_device=feed.finish_views)
+
+
+def _note_first_step(batches: Iterator[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        reach(_PROCESS, "first batch")
+        yield batch
+        reach(_PROCESS, "first step")
 
 
 def store_model(store: Store, model: MultiAttributeModel) -> None:

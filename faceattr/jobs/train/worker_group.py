@@ -1,6 +1,7 @@
 """The group of workers under DDP that a training, or a trial of a search, runs in."""
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +43,8 @@ def build_trainer(
     """
     backend = workers.backend if workers.backend != "auto" else "nccl" if workers.use_gpu else "gloo"
     return TorchTrainer(
-        work,
-        train_loop_config=settings,
+        # Bound, not `train_loop_config`: Ray Train's controller would unpickle that, and import all that it names.
+        functools.partial(work, settings),
         torch_config=TorchConfig(backend=backend),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(workers.min_workers, workers.num_workers) if workers.min_workers else workers.num_workers,

@@ -12,10 +12,8 @@ from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from faceattr.models.backbones.blocks import Backbone
-from faceattr.models.backbones.from_transformers import ClipBackbone
 from faceattr.models.freezing import Suffix
 
 
@@ -44,7 +42,9 @@ def reads_class_token(backbone: Backbone) -> bool:
     dropout in the last block (its random draws would differ) and without LoRA there.
     """
     module = backbone.module
-    if isinstance(backbone, ClipBackbone):
+    if _is_clip(backbone):
+        from transformers.models.clip.modeling_clip import CLIPEncoderLayer  # noqa: PLC0415 - late: slow, rarely needed
+
         last: Any = module.encoder.layers[-1]
         attention = last.self_attn
         plain = isinstance(last, CLIPEncoderLayer) and attention.dropout == 0
@@ -60,9 +60,14 @@ def reads_class_token(backbone: Backbone) -> bool:
     return plain and not any(drops) and all(type(each) is nn.Linear for each in linear)
 
 
+def _is_clip(backbone: Backbone) -> bool:
+    """Whether it is a CLIP tower of transformers."""
+    return backbone.config.hf_config is not None
+
+
 def _run_last(backbone: Backbone, tokens: Tensor) -> Tensor:
     """Runs the last block: [n, tokens, D] -> [n, 1, D], the class token."""
-    if isinstance(backbone, ClipBackbone):
+    if _is_clip(backbone):
         return _clip_layer(backbone.module.encoder.layers[-1], tokens)
     return backbone.module.norm(_timm_block(backbone.module.blocks[-1], tokens))
 

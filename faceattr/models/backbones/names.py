@@ -15,7 +15,6 @@ from faceattr.config import StorageConfig
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
 from faceattr.models.backbones.from_timm import build_timm_backbone, check_timm_name, native_name
-from faceattr.models.backbones.from_transformers import build_clip_backbone, restore_clip_backbone
 from faceattr.models.backbones.preprocessing import Preprocessing
 
 __all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "built_name", "restore_backbone"]
@@ -54,6 +53,8 @@ def build_backbone(
         return build_timm_backbone(native_name(name), pretrained=pretrained, image_size=image_size, args=args)
     if args:
         raise ConfigError(f"backbone {name!r}: model arguments ({sorted(args)}) are for timm models only")
+    from faceattr.models.backbones.from_transformers import build_clip_backbone  # noqa: PLC0415 - late: transformers
+
     return build_clip_backbone(
         name.removeprefix(HF_PREFIX),
         pretrained=pretrained,
@@ -90,6 +91,8 @@ def restore_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> Ba
         ConfigError, ModelError: the installed version of timm or transformers cannot build it.
     """
     if config.hf_config is not None:
+        from faceattr.models.backbones.from_transformers import restore_clip_backbone  # noqa: PLC0415 - as above
+
         return restore_clip_backbone(config, preprocessing)
     backbone = build_timm_backbone(config.name, pretrained=False, image_size=config.image_size, args=config.args)
     backbone.preprocessing = preprocessing

@@ -1,19 +1,15 @@
-"""LoRA through peft: adds small trainable matrices to frozen linear layers, and merges them for saving."""
+"""LoRA through peft: adds small trainable matrices to frozen linear layers; imported where a training asks for it."""
 
-import copy
 from collections.abc import Sequence
-from typing import Any, TypeVar
 
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from transformers import CLIPVisionModel
 
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+from faceattr.models.lora.merging import has_lora
 
 # The attention projections of each family.
 _TARGETS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -78,31 +74,6 @@ def apply_lora(
     for name, parameter in backbone.module.named_parameters():
         parameter.requires_grad_("lora_" in name)
     return len(chosen)
-
-
-def has_lora(module: nn.Module) -> bool:
-    """Whether some layer has LoRA that is not merged."""
-    return any(isinstance(child, LoraLayer) for child in module.modules())
-
-
-def merge_lora(module: nn.Module) -> None:
-    """Merges the LoRA products into the weights and restores the plain layers, in place; outputs do not change."""
-    layers: list[tuple[str, Any]] = [
-        (name, layer) for name, layer in module.named_modules() if isinstance(layer, LoraLayer)
-    ]
-    for name, layer in layers:
-        layer.merge(safe_merge=True)
-        parent, _, child = name.rpartition(".")
-        setattr(module.get_submodule(parent), child, layer.get_base_layer())
-
-
-def merged_copy(module: ModuleT) -> ModuleT:
-    """Returns a copy with LoRA merged, or the module itself if it has no LoRA."""
-    if not has_lora(module):
-        return module
-    merged = copy.deepcopy(module)
-    merge_lora(merged)
-    return merged
 
 
 def _default_targets(backbone: Backbone) -> tuple[str, ...]:

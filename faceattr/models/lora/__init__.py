@@ -1,0 +1,1 @@
+"""LoRA: small trainable matrices beside frozen linear layers."""
