@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Folders whose tests compare figures.
 NUMERIC := tests/models tests/training tests/inference tests/evaluation tests/vqa
 
-.PHONY: demo test test-numeric test-all check setup lock clean
+.PHONY: demo test test-numeric test-all check bench-gpu setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/python pipelines/demo.py --output demo-out
@@ -29,6 +29,10 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# At most eight minutes. Where there is no Ray, the script itself runs all but the pipelines.
+bench-gpu: .venv/.ready
+	$(BIN)/python tests/benchmarks/bench_gpu.py --output bench-gpu-out
+
 setup: .venv/.ready
 
 .venv/.ready: requirements.lock pyproject.toml
@@ -45,4 +49,4 @@ lock: setup
 	grep -A 1000 '^uv==' requirements.lock | awk 'NR == 1 || /^    /{print; next} {exit}' > bootstrap.lock
 
 clean:
-	rm -rf .venv demo-out build dist *.egg-info
+	rm -rf .venv demo-out bench-gpu-out build dist *.egg-info

@@ -40,16 +40,22 @@ def save_random_checkpoint(
     text_layers: int,
     text_heads: int,
     max_positions: int = 40,
+    mlp_ratio: int = 2,
+    num_tokens: int = len(VOCABULARY),
     seed: int = 0,
     scale: float = 4.0,
 ) -> Path:
-    """Writes a random BLIP VQA checkpoint. `scale` widens the weights, so that the image moves the answers visibly."""
-    tokenizer = BertTokenizer(vocab=dict(VOCABULARY), bos_token="[DEC]", additional_special_tokens=["[ENC]"])
+    """Writes a random BLIP VQA checkpoint. `scale` widens the weights, so that the image moves the answers visibly.
+
+    `num_tokens` is the size of the vocabulary; the tokens beyond `VOCABULARY` mean nothing.
+    """
+    vocabulary = VOCABULARY | {f"filler{number}": number for number in range(len(VOCABULARY), num_tokens)}
+    tokenizer = BertTokenizer(vocab=vocabulary, bos_token="[DEC]", additional_special_tokens=["[ENC]"])
     config = BlipConfig(
         text_config=BlipTextConfig(
-            vocab_size=len(VOCABULARY),
+            vocab_size=len(vocabulary),
             hidden_size=width,
-            intermediate_size=width * 2,
+            intermediate_size=width * mlp_ratio,
             num_hidden_layers=text_layers,
             num_attention_heads=text_heads,
             max_position_embeddings=max_positions,
@@ -61,7 +67,7 @@ def save_random_checkpoint(
         ).to_dict(),
         vision_config=BlipVisionConfig(
             hidden_size=width,
-            intermediate_size=width * 2,
+            intermediate_size=width * mlp_ratio,
             num_hidden_layers=layers,
             num_attention_heads=heads,
             image_size=image,

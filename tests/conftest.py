@@ -57,8 +57,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayInOneProc
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that need Ray come first."""
+    """Modules that need Ray come first; where there is no GPU, tests that need one are skipped."""
     items.sort(key=lambda item: not needs_ray(item.path))
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in on_gpu:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 def pytest_unconfigure() -> None:
