@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from faceattr.errors import ConfigError, ModelError
+from faceattr.vqa.blip.network.network import BlipNetwork
+from faceattr.vqa.blip.network.sequence import pack, plan_packs
 from faceattr.vqa.blip.oracle.reference import HfScorer
 from faceattr.vqa.blip.preprocess import resize_rgb
 from faceattr.vqa.blip.scorer import BlipScorer
@@ -105,6 +107,23 @@ def test_chunks_equal_one_pack(checkpoint, draw_images):
     for max_pack_tokens in (8, 256):
         chunked = BlipScorer(checkpoint, questions, device="cpu", max_pack_tokens=max_pack_tokens).score(images)
         np.testing.assert_allclose(chunked, unchunked, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layers_at_once", [1, 2, 5])
+def test_layers_share_a_matrix_product_without_a_difference(checkpoints, draw_images, layers_at_once):
+    """5 layers in products of 1, 2 (and the last alone) and all, for two packs."""
+    checkpoint = checkpoints["deep"]
+    scorer = BlipScorer(checkpoint, QUESTIONS, device="cpu", max_pack_tokens=30)
+    images = draw_images(3, scorer.image_size_px)
+    packs = [
+        pack(chunk, dec_token_id=checkpoint.architecture.dec_token_id)
+        for chunk in plan_packs(scorer.questions, max_tokens=30)
+    ]
+    assert len(packs) > 1
+    network = BlipNetwork(checkpoint, packs, layers_at_once=layers_at_once)
+    with torch.inference_mode():
+        scores = network(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(scores, scorer.score(images), atol=1e-5, rtol=0)
 
 
 def test_the_question_start_matters(checkpoint, draw_images):

@@ -62,7 +62,7 @@ def load_blip(model: str, *, revision: str | None = None, storage: StorageConfig
     tensors = read_weights(weight_files(folder), architecture, where=folder)
     tokenizer = load_tokenizer(folder, architecture)
     preprocessing = load_preprocessing(folder)
-    check_image_size(architecture, preprocessing, folder)
+    _check_image_size(architecture, preprocessing, folder)
     return BlipCheckpoint(
         name=model,
         revision=find_hub_commit(folder),
@@ -74,7 +74,7 @@ def load_blip(model: str, *, revision: str | None = None, storage: StorageConfig
     )
 
 
-def check_image_size(architecture: BlipArchitecture, preprocessing: BlipPreprocessing, folder: Path) -> None:
+def _check_image_size(architecture: BlipArchitecture, preprocessing: BlipPreprocessing, folder: Path) -> None:
     """Raises ModelError unless the image processor makes what the model takes."""
     if preprocessing.size_px != architecture.image_px:
         raise ModelError(

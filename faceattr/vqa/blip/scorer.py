@@ -156,7 +156,10 @@ class BlipScorer:
         )
 
     def _build_network(self, dtype: torch.dtype) -> BlipNetwork:
-        network = BlipNetwork(self._checkpoint, self._packs).to(self.device, self._state_dtype(dtype))
+        # A GPU likes few large products. A CPU gains nothing by them, and writes hundreds of megabytes.
+        layers_at_once = self._checkpoint.architecture.text.layers if self.device.type == "cuda" else 1
+        network = BlipNetwork(self._checkpoint, self._packs, layers_at_once=layers_at_once)
+        network.to(self.device, self._state_dtype(dtype))
         if dtype == FP8:
             quantise_tower(network.vision)
         return network

@@ -105,11 +105,11 @@ def load_tokenizer(folder: Path, architecture: BlipArchitecture) -> BertWordPiec
         tokenizer = BertWordPiece(vocabulary, settings=settings, added=added)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{folder}: the tokenizer cannot be loaded: {type(error).__name__}: {error}") from error
-    check_tokenizer(tokenizer, architecture, folder)
+    _check(tokenizer, architecture, folder)
     return tokenizer
 
 
-def check_tokenizer(tokenizer: BertWordPiece, architecture: BlipArchitecture, folder: Path) -> None:
+def _check(tokenizer: BertWordPiece, architecture: BlipArchitecture, folder: Path) -> None:
     """Raises ModelError unless the tokenizer has the ids of the model."""
     if len(tokenizer) > architecture.vocabulary:
         raise ModelError(

@@ -1,13 +1,14 @@
 """BLIP's question encoder and answer decoder over packed text.
 
 Both are the same transformer. Its layers alternate between the text itself and a source: the image tokens for the
-encoder, the encoded questions for the decoder. All layers read the same source, so their keys and values are projected
-in one matrix product, once for all packs. What depends on neither image nor source is computed once, when the module is
-built: embeddings, and the first layer's attention of the text to itself.
+encoder, the encoded questions for the decoder. All layers read the same source, so the keys and values of several
+layers come from one matrix product, once for all packs. What depends on neither image nor source is computed once, when
+the module is built: embeddings, and the first layer's attention of the text to itself.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from itertools import chain
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,22 +19,39 @@ from faceattr.vqa.blip.network.layers import Dense, FeedForward, Norm, Tensors, 
 from faceattr.vqa.blip.network.sequence import PackedText
 
 
+class Text(NamedTuple):
+    """A packed text for a `TextStack`.
+
+    Attributes:
+        start: [1, tokens, D], its states in front of the first layer's attention to the source.
+        mask: [tokens, tokens], added to the scores of its attention to itself.
+        source_mask: [tokens, source tokens], added to the scores of its attention to the source; None for nothing.
+    """
+
+    start: Tensor
+    mask: Tensor
+    source_mask: Tensor | None
+
+
 class TextStack(nn.Module):
     """A transformer over packed text that reads a source.
 
     Attributes:
         layers: the transformer's layers.
-        source_kv: keys and values of all layers from the source's tokens.
+        source_kv: keys and values from the source's tokens, of as many layers as one matrix product is for.
     """
 
-    def __init__(self, tensors: Tensors, name: str, sizes: TowerSizes) -> None:
-        """Args: the checkpoint's tensors, the name of a `BlipTextModel` in it, its sizes."""
+    def __init__(self, tensors: Tensors, name: str, sizes: TowerSizes, *, layers_at_once: int) -> None:
+        """Args: the checkpoint's tensors, the name of a `BlipTextModel` in it, its sizes; see `BlipNetwork`."""
         super().__init__()
         self._heads = sizes.heads
-        layers = [f"{name}.encoder.layer.{index}" for index in range(sizes.layers)]
-        self.layers = cast(Sequence[_TextLayer], nn.ModuleList(_TextLayer(tensors, layer, sizes) for layer in layers))
-        self.source_kv = Dense.load(
-            tensors, *(f"{layer}.crossattention.self.{part}" for layer in layers for part in ("key", "value"))
+        self._layers_at_once = layers_at_once
+        names = [f"{name}.encoder.layer.{index}" for index in range(sizes.layers)]
+        self.layers = cast(Sequence[_TextLayer], nn.ModuleList(_TextLayer(tensors, each, sizes) for each in names))
+        parts = [[f"{each}.crossattention.self.{part}" for part in ("key", "value")] for each in names]
+        self.source_kv = nn.ModuleList(
+            Dense.load(tensors, *chain.from_iterable(parts[start : start + layers_at_once]))
+            for start in range(0, sizes.layers, layers_at_once)
         )
         self._embeddings = f"{name}.embeddings"
         self._eps = sizes.eps
@@ -44,57 +62,60 @@ class TextStack(nn.Module):
         states: Tensor = words + tensors[f"{self._embeddings}.position_embeddings.weight"][positions].float()
         return Norm(tensors, f"{self._embeddings}.LayerNorm", self._eps)(states)[None]
 
-    def project(self, source: Tensor) -> tuple[Tensor, ...]:
-        """[n, tokens, D] -> key and value of each layer in turn, views [n, tokens, heads, head width]."""
-        return split_heads(self.source_kv(source), 2 * len(self.layers), self._heads)
-
-    def forward(
-        self, states: Tensor, source: tuple[Tensor, ...], *, mask: Tensor, source_mask: Tensor | None
-    ) -> Tensor:
-        """Returns the states after the last layer, [n, tokens, D].
+    def forward(self, texts: Sequence[Text], source: Tensor) -> list[Tensor]:
+        """Returns the states of each text after the last layer, [n, tokens, D].
 
         Args:
-            states: [n, tokens, D], in front of the first layer's attention to the source.
-            source: from `project`.
-            mask: [tokens, tokens], added to the scores of the text's attention to itself.
-            source_mask: [tokens, source tokens], added to the scores of its attention to the source.
+            texts: texts that read the same source.
+            source: [n, source tokens, D].
         """
+        states = [text.start.expand(len(source), -1, -1) for text in texts]
+        keys_values: tuple[Tensor, ...] = ()
         for index, layer in enumerate(self.layers):
+            group, place = divmod(index, self._layers_at_once)
+            if place == 0:
+                projected = self.source_kv[group](source)
+                keys_values = projected.unflatten(-1, (-1, self._heads, layer.head_width)).unbind(2)
             if index > 0:
-                states = layer.attend_to_itself(states, mask)
-            states = layer.attend_to_source(states, source[2 * index], source[2 * index + 1], source_mask)
+                states = [layer.attend_to_itself(each, text.mask) for each, text in zip(states, texts, strict=True)]
+            key, value = keys_values[2 * place : 2 * place + 2]
+            states = [
+                layer.attend_to_source(each, key, value, text.source_mask)
+                for each, text in zip(states, texts, strict=True)
+            ]
         return states
 
 
 class TextScorer(nn.Module):
     """Computes answer log-likelihoods from image tokens."""
 
-    def __init__(self, tensors: Tensors, architecture: BlipArchitecture, packs: Sequence[PackedText]) -> None:
-        """Args: the checkpoint's tensors and sizes, and the packs, on the CPU in float32."""
+    def __init__(
+        self,
+        tensors: Tensors,
+        architecture: BlipArchitecture,
+        packs: Sequence[PackedText],
+        *,
+        layers_at_once: int,
+    ) -> None:
+        """Args: the checkpoint's tensors and sizes; the packs, on the CPU in float32; see `BlipNetwork`."""
         super().__init__()
-        self.encoder = TextStack(tensors, "text_encoder", architecture.text)
-        self.decoder = TextStack(tensors, "text_decoder.bert", architecture.text)
+        sizes = architecture.text
+        self.encoder = TextStack(tensors, "text_encoder", sizes, layers_at_once=layers_at_once)
+        self.decoder = TextStack(tensors, "text_decoder.bert", sizes, layers_at_once=layers_at_once)
         self.packs = cast(
             Sequence[_Pack], nn.ModuleList(_Pack(tensors, pack, self.encoder, self.decoder) for pack in packs)
         )
-        self.head = _Head(tensors, "text_decoder.cls.predictions", architecture.text.eps)
+        self.head = _Head(tensors, "text_decoder.cls.predictions", sizes.eps)
 
     def forward(self, image_tokens: Tensor) -> Tensor:
         """[n, tokens, D] -> float32 [n, answers of all packs in order], natural logarithms."""
-        image = self.encoder.project(image_tokens)
-        return torch.cat([self._score(pack, image, len(image_tokens)) for pack in self.packs], dim=1)
+        questions = self.encoder([pack.questions for pack in self.packs], image_tokens)
+        scores = [self._score(pack, states) for pack, states in zip(self.packs, questions, strict=True)]
+        return torch.cat(scores, dim=1)
 
-    def _score(self, pack: "_Pack", image: tuple[Tensor, ...], n: int) -> Tensor:
+    def _score(self, pack: "_Pack", question_states: Tensor) -> Tensor:
         """float32 [n, A]."""
-        questions = self.encoder(
-            pack.question_start.expand(n, -1, -1), image, mask=pack.question_mask, source_mask=None
-        )
-        nodes = self.decoder(
-            pack.node_start.expand(n, -1, -1),
-            self.decoder.project(questions),
-            mask=pack.node_mask,
-            source_mask=pack.node_question_mask,
-        )
+        (nodes,) = self.decoder([pack.nodes], question_states)
         # Every node predicts a token, so the projection to the vocabulary is needed for all. Half precision ends here.
         logits = self.head(nodes).float()
         log_norm = logits.logsumexp(dim=-1)
@@ -106,6 +127,7 @@ class _TextLayer(nn.Module):
     def __init__(self, tensors: Tensors, name: str, sizes: TowerSizes) -> None:
         super().__init__()
         self._heads = sizes.heads
+        self.head_width = sizes.width // sizes.heads
         own, cross = f"{name}.attention", f"{name}.crossattention"
         self.qkv = Dense.load(tensors, *(f"{own}.self.{part}" for part in ("query", "key", "value")))
         self.projection = Dense.load(tensors, f"{own}.output.dense")
@@ -170,3 +192,11 @@ class _Pack(nn.Module):
         }
         for name, tensor in fixed.items():
             self.register_buffer(name, tensor)
+
+    @property
+    def questions(self) -> Text:
+        return Text(self.question_start, self.question_mask, None)
+
+    @property
+    def nodes(self) -> Text:
+        return Text(self.node_start, self.node_mask, self.node_question_mask)
