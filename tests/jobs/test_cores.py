@@ -9,7 +9,7 @@ import torch
 from faceattr.attributes import AttributeSet
 from faceattr.config.train import FeedConfig, FreezeConfig, ModelConfig, TrainConfig, TrainWorkersConfig
 from faceattr.data.packed.reader import open_packed
-from faceattr.jobs.cluster.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
+from faceattr.jobs.cluster.machines.cores import count_decoders, share_cores, split_cores, time_decoding, time_network
 from faceattr.jobs.train.feed import FeedPlan
 from faceattr.jobs.train.survey import survey_data
 from faceattr.training.assembly import build_model

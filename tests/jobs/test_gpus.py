@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from faceattr.jobs.cluster.gpus import KnownGpu, ask_driver, choose_precision, read_gpus
+from faceattr.jobs.cluster.machines.gpus import KnownGpu, ask_driver, choose_precision, read_gpus
 from tests.conftest import environment
 
 H200, A100, T4 = KnownGpu((9, 0), "NVIDIA H200"), KnownGpu((8, 0), "NVIDIA A100, 40GB"), KnownGpu((7, 5), "Tesla T4")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from faceattr.errors import ConfigError, FaceattrError, RunError
-from faceattr.jobs.cluster.surroundings import check_surroundings
+from faceattr.jobs.cluster.machines.surroundings import check_surroundings
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,8 @@ from faceattr.data.stores.patience import is_leaving, leave_on
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError, FaceattrError, RunError, StorageError
 from faceattr.jobs.cluster.code_version import check_nodes
+from faceattr.jobs.cluster.machines.surroundings import check_surroundings
 from faceattr.jobs.cluster.milestones import gather_milestones
-from faceattr.jobs.cluster.surroundings import check_surroundings
 from faceattr.timeline import note
 
 logger = logging.getLogger(__name__)

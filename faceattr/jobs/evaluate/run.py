@@ -23,7 +23,7 @@ from faceattr.errors import ConfigError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups
 from faceattr.evaluation.judged import check_disjoint
-from faceattr.jobs.cluster.gpus import find_cluster_precision
+from faceattr.jobs.cluster.machines.gpus import find_cluster_precision
 from faceattr.jobs.cluster.session import plan_actors
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits

@@ -19,7 +19,7 @@ from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read
 from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
-from faceattr.jobs.cluster.gpus import find_cluster_precision
+from faceattr.jobs.cluster.machines.gpus import find_cluster_precision
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.cluster.session import ActorLayout, plan_actors, ray_session, stop_on_sigterm
 from faceattr.jobs.images.decode import Resizer

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from faceattr.jobs.cluster.gpus import find_cluster_precision
+from faceattr.jobs.cluster.machines.gpus import find_cluster_precision
 from faceattr.jobs.search.job import SearchJob
 
 

@@ -16,7 +16,7 @@ from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.devices import given_device
 from faceattr.errors import RunError
-from faceattr.jobs.cluster.cores import count_decoders
+from faceattr.jobs.cluster.machines.cores import count_decoders
 from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search.job import SearchJob

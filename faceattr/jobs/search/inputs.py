@@ -12,7 +12,7 @@ from faceattr.config.overrides import override
 from faceattr.config.search import FeaturesConfig, TrialsConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.stores.keys import join_uri
-from faceattr.jobs.cluster.cores import CoreShare, share_cores
+from faceattr.jobs.cluster.machines.cores import CoreShare, share_cores
 from faceattr.jobs.search.fill_cache import FeatureSource
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.models.backbones.class_token import ClassTokenSuffix, reads_class_token

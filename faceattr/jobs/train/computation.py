@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from faceattr.config.train import TrainConfig
-from faceattr.jobs.cluster.gpus import find_cluster_precision
+from faceattr.jobs.cluster.machines.gpus import find_cluster_precision
 from faceattr.jobs.train.run import TrainJob
 from faceattr.training.assembly import build_untrained
 from faceattr.training.loop.compiled import choose_compile, find_graph_break

@@ -19,7 +19,7 @@ from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.devices import given_device
 from faceattr.errors import ConfigError, DivergedError, ModelError
-from faceattr.jobs.cluster.cores import share_cores
+from faceattr.jobs.cluster.machines.cores import share_cores
 from faceattr.jobs.cluster.metrics import TrainFigures
 from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.train.ending import Ending
