@@ -28,8 +28,8 @@ ABSENT = {
     "faceattr.jobs.images.read": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.jobs.images.decode": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.vqa.blip.preprocess": {*PLOTS, *STATISTICS, *MODELS, "torchvision"},
-    "faceattr.jobs.images.label_actor": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
-    "faceattr.jobs.images.predict_actor": {*PLOTS, *TRANSFORMERS},
+    "faceattr.jobs.images.actors.label_actor": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
+    "faceattr.jobs.images.actors.predict_actor": {*PLOTS, *TRANSFORMERS},
     # Training: reading and decoding, surveying, Ray Train's controller, its workers; trials.
     "faceattr.jobs.train.stages": {*PLOTS, *STATISTICS, *MODELS},
     "faceattr.jobs.train.survey": {*PLOTS, *STATISTICS, *MODELS, "torchvision"},

@@ -13,7 +13,7 @@ from faceattr.data.label_columns import label_schema
 from faceattr.data.runs.commit import OK
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.cluster.session import ActorLayout
-from faceattr.jobs.images.label_actor import VqaActor
+from faceattr.jobs.images.actors.label_actor import VqaActor
 from faceattr.jobs.images.pipeline import map_on_actors
 from faceattr.vqa.questions import AskedAttribute, AttributeLabels, QuestionSet
 

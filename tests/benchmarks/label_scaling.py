@@ -34,7 +34,7 @@ def bench_scaling(*, milliseconds: float) -> None:
     from faceattr.jobs.cluster.session import ActorLayout
     from faceattr.jobs.images import label
     from faceattr.jobs.images import run as image_run
-    from faceattr.jobs.images.label_actor import VqaActor
+    from faceattr.jobs.images.actors.label_actor import VqaActor
     from faceattr.jobs.images.pipeline import ImageStream, stream_rows
     from faceattr.planning.label_plan import CostEstimate, estimate_label
     from faceattr.planning.rates import load_rates

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.jobs.cluster.session import ActorLayout
+from faceattr.jobs.images.actors.label_actor import VqaActor
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.label import LabelJob
-from faceattr.jobs.images.label_actor import VqaActor
 
 SIZE_PX = 8
 

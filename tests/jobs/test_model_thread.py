@@ -18,8 +18,8 @@ from faceattr.errors import ModelError
 from faceattr.jobs.cluster.actor_metrics import ActorMetrics
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.cluster.session import ActorLayout
-from faceattr.jobs.images.label_actor import VqaActor
-from faceattr.jobs.images.model_thread import ModelThread
+from faceattr.jobs.images.actors.label_actor import VqaActor
+from faceattr.jobs.images.actors.model_thread import ModelThread
 from faceattr.jobs.images.pipeline import map_on_actors
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 

@@ -17,7 +17,7 @@ from faceattr.data.sources.layouts.published import open_labels
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.open import open_store
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
-from faceattr.jobs.images.label_actor import VqaActor
+from faceattr.jobs.images.actors.label_actor import VqaActor
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 SIZE_PX = 2

@@ -14,10 +14,10 @@ from faceattr.errors import RunError
 from faceattr.jobs.cluster.blocks import split_blocks
 from faceattr.jobs.cluster.progress import Progress
 from faceattr.jobs.cluster.session import cluster_errors, plan_actors
+from faceattr.jobs.images.actors.predict_actor import OutputActor
 from faceattr.jobs.images.decode import DecodeImages
 from faceattr.jobs.images.pipeline import DECODE_CPUS, IMAGE_READ_CPUS, map_on_actors
 from faceattr.jobs.images.predict import model_resizer, predictor_recipe
-from faceattr.jobs.images.predict_actor import OutputActor
 from faceattr.jobs.images.read import append_columns
 from faceattr.models.inspect import SavedModelInfo
 

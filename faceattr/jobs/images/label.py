@@ -13,8 +13,8 @@ from faceattr.data.stores.open import open_output
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.cluster.session import ActorLayout
+from faceattr.jobs.images.actors.label_actor import VqaActor
 from faceattr.jobs.images.decode import Resizer
-from faceattr.jobs.images.label_actor import VqaActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.reports.pages import report_key
 from faceattr.vqa.checkpoints import TINY_MODEL, CheckpointFacts

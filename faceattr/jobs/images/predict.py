@@ -22,8 +22,8 @@ from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.machines.gpus import find_cluster_precision
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.cluster.session import ActorLayout, plan_actors, ray_session, stop_on_sigterm
+from faceattr.jobs.images.actors.predict_actor import PredictActor
 from faceattr.jobs.images.decode import Resizer
-from faceattr.jobs.images.predict_actor import PredictActor
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.reports.pages import report_key

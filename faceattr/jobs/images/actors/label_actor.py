@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from faceattr.data.table_checks import fit_schema
-from faceattr.jobs.images.model_thread import ModelThread
+from faceattr.jobs.images.actors.model_thread import ModelThread
 from faceattr.vqa.questions import AttributeLabels, QuestionSet
 
 

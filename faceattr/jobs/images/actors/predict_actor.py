@@ -9,7 +9,7 @@ from faceattr.data.label_columns import output_columns
 from faceattr.data.table_checks import fit_schema
 from faceattr.evaluation.decisions import decide_labels
 from faceattr.jobs.cluster.recipe import ActorRecipe
-from faceattr.jobs.images.model_thread import ModelThread
+from faceattr.jobs.images.actors.model_thread import ModelThread
 
 
 class PredictActor:

@@ -1,0 +1,1 @@
+"""The actors that hold a model: blocks of images in, rows out."""
