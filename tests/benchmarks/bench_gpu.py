@@ -57,6 +57,7 @@ SECTIONS = {
     "kernels": Section("tests.benchmarks.gpu_scorer", "kernels", 20),
     "copy": Section("tests.benchmarks.gpu_scorer", "copy", 20),
     "feature_cache": Section("tests.benchmarks.gpu_training", "feature_cache", 20),
+    "views": Section("tests.benchmarks.gpu_training", "views", 15),
     "one_rank": Section("tests.benchmarks.gpu_training", "one_rank", 30),
     "compiled_training": Section("tests.benchmarks.gpu_training", "compiled_training", 90),
 }

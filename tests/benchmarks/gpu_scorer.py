@@ -1,7 +1,6 @@
 """Sections of `bench_gpu.py` on the BLIP scorer: its rates, its peers, copies, compilation, fp8, kernels. No Ray."""
 
 import functools
-import inspect
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from transformers import BertTokenizer, BlipForQuestionAnswering
 
 from faceattr.vqa.blip.checkpoint import load_blip
 from faceattr.vqa.blip.scorer import BlipScorer
-from tests.benchmarks.gpu_report import Figure, NotPossibleError
+from tests.benchmarks.gpu_report import Figure
 from tests.benchmarks.gpu_setting import Setting, ask, images_per_s
 
 # FLOPs of an image at blip-vqa-base size, counted: docs/benchmarks.md.
@@ -82,28 +81,26 @@ def copy(setting: Setting) -> Iterator[Figure]:
 
 def compiled(setting: Setting) -> Iterator[Figure]:
     """The scorer with `torch.compile`: how long the first call takes, and the rate after it."""
-    yield from _variant(setting, "compile", "on")
+    yield from _variant(setting, "compiled", compile_in=setting.folder / "kernels")
 
 
 def fp8(setting: Setting) -> Iterator[Figure]:
     """The scorer in fp8: its rate, and how many labels differ from those in the usual precision."""
-    yield from _variant(setting, "precision", "fp8")
+    yield from _variant(setting, "fp8", dtype=torch.float8_e4m3fn)
 
 
-def _variant(setting: Setting, parameter: str, value: Any) -> Iterator[Figure]:
-    """The scorer with one argument that not every version has, against the scorer without, 3 questions."""
-    if parameter not in inspect.signature(BlipScorer.__init__).parameters:
-        raise NotPossibleError(f"not supported by this version: BlipScorer has no argument {parameter!r}")
+def _variant(setting: Setting, name: str, **arguments: Any) -> Iterator[Figure]:
+    """The scorer with arguments that are not the default, against the scorer without, 3 questions."""
     checkpoint = load_blip(str(setting.model))
     images = setting.images(setting.pick(512, 16))
     usual = BlipScorer(checkpoint, ask(3), device=setting.device.type, batch_size=128)
-    changed = BlipScorer(checkpoint, ask(3), device=setting.device.type, batch_size=128, **{parameter: value})
+    changed = BlipScorer(checkpoint, ask(3), device=setting.device.type, batch_size=128, **arguments)
     started = time.perf_counter()
     found = changed.score(images)
     yield Figure("first call", time.perf_counter() - started, "s")
     before = images_per_s(functools.partial(usual.score, images), len(images), setting)
     after = images_per_s(functools.partial(changed.score, images), len(images), setting)
-    yield Figure(f"{parameter} {value}", after, "images/s", f"{after / before:.2f} of {before:,.0f} without")
+    yield Figure(name, after, "images/s", f"{after / before:.2f} of {before:,.0f} without")
     expected = usual.score(images)
     differ = sum(
         int(

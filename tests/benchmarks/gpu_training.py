@@ -1,7 +1,6 @@
 """Sections of `bench_gpu.py` on trained models: `fit`, its compilation, feature caches, `Predictor`, nccl. No Ray."""
 
 import functools
-import inspect
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +11,14 @@ import torch.distributed as dist
 from torch import nn
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.config import PrecisionChoice
+from faceattr.config.augmentation import Augmentation
 from faceattr.config.fit import FitConfig, OptimConfig
 from faceattr.data.stores.local import LocalStore
-from faceattr.errors import ConfigError
 from faceattr.inference.predictor import Predictor
+from faceattr.models.augment.train import TrainTransform
 from faceattr.models.backbones.names import build_backbone
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import Normalise
@@ -25,7 +27,7 @@ from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.ranks import Ranks, join_ranks
 from faceattr.training.targets import Batch, Targets
-from tests.benchmarks.gpu_report import Figure, NotPossibleError
+from tests.benchmarks.gpu_report import Figure
 from tests.benchmarks.gpu_setting import Setting, images_per_s
 
 NAMES = ("hat", "glasses", "facial_hair")
@@ -36,7 +38,7 @@ NETWORKS: dict[str, tuple[str, str, int | None, int]] = {
     "ViT-B/16": ("vit_base_patch16_224", "test_vit", None, 12),
     "CLIP-L/14, last 3 blocks": ("vit_large_patch14_clip_224", "test_vit", 3, 8),
 }
-PRECISIONS = ("auto", "bfloat16", "float32")
+PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "bfloat16", "float32")
 
 
 def build(name: str, setting: Setting) -> MultiAttributeModel:
@@ -79,11 +81,7 @@ def _against_plain(name: str, setting: Setting) -> Iterator[Figure]:
     plain = plain_rate(name, setting)
     yield Figure(f"{name}, plain loop", plain, "images/s", "bfloat16 autocast, AdamW, clipped gradients")
     for precision in PRECISIONS:
-        try:
-            optim = OptimConfig(epochs=2, precision=precision)  # type: ignore[arg-type] # not every version has auto
-        except ConfigError:
-            continue
-        rate = fit_rate(name, setting, optim)
+        rate = fit_rate(name, setting, OptimConfig(epochs=2, precision=precision))
         yield Figure(f"{name}, fit, {precision}", rate, "images/s", f"{rate / plain:.2f} of the plain loop")
 
 
@@ -124,12 +122,23 @@ def plain_rate(name: str, setting: Setting) -> float:
 
 def compiled_training(setting: Setting) -> Iterator[Figure]:
     """`fit` with its network compiled; the first epoch holds the compilation."""
-    if "compiled" not in inspect.signature(fit).parameters:
-        raise NotPossibleError("not supported by this version: fit has no argument 'compiled'")
     started = time.perf_counter()
     rate = fit_rate("resnet50", setting, OptimConfig(epochs=2, precision="bfloat16"), compiled=True)
     yield Figure("resnet50, fit compiled, bfloat16", rate, "images/s")
     yield Figure("both epochs, with compilation", time.perf_counter() - started, "s")
+
+
+def views(setting: Setting) -> Iterator[Figure]:
+    """Random views of 224 px: the crop of one core, and what follows it on the device."""
+    side, count = setting.pick(224, 32), setting.pick(128, 8)
+    transform = TrainTransform(Preprocessing(size_px=side, mean=(0.5,) * 3, std=(0.5,) * 3), Augmentation())
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, side, side), np.uint8))
+    seeds = range(count)
+    torch.set_num_threads(1)
+    yield Figure("crops", images_per_s(lambda: transform.crop(list(images), seeds=seeds), count, setting), "images/s")
+    on_device = images.to(setting.device)
+    finished = images_per_s(lambda: transform.finish(on_device, seeds=seeds), count, setting)
+    yield Figure(f"colours and blur on {setting.device.type}", finished, "images/s", f"batches of {count}")
 
 
 def feature_cache(setting: Setting) -> Iterator[Figure]:
