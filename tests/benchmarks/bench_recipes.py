@@ -88,7 +88,7 @@ def list_runs(given: argparse.Namespace, sets: dict[str, Path]) -> Iterator[tupl
         shared = {"data": sets[name], "seed": seed, "backbone": given.backbone, "size_px": given.size}
         shared |= {"device": given.device}
         if "scratch" in given.sections:
-            for recipe in () if given.no_plain else PLAIN:
+            for recipe in given.plain:
                 yield "scratch", name, Run(recipe=recipe, epochs=epochs, settings={}, **shared)
             for recipe, settings in variants.items():
                 yield "scratch", name, Run(recipe=recipe, epochs=epochs, settings=settings, **shared)
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--also", nargs="*", default=[], help="more settings of ours: 'optim.lr=0.003 feed.batch_size=32'"
     )
-    parser.add_argument("--no-plain", action="store_true")
+    parser.add_argument("--plain", nargs="*", choices=PLAIN, default=PLAIN, help="plain recipes; none: ours alone")
     parser.add_argument("--no-ours", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
