@@ -19,6 +19,7 @@ OTHER_WRITERS = {
     "data/sources/writers.py",
     "models/saved.py",
     "config/fit.py",
+    "vqa/blip/oracle/request.py",
     "watch/write.py",
 }
 

@@ -14,6 +14,7 @@ import ray
 from ray.experimental import internal_kv
 
 from faceattr import timeline
+from faceattr.data.formats.json_text import encode_json
 from faceattr.timeline import Milestone
 
 _NAMESPACE = "faceattr_milestones"
@@ -30,7 +31,7 @@ def reach(process: str, name: str) -> None:
     if ray.is_initialized():
         found = Milestone(process=process, name=name)
         internal_kv._internal_kv_put(
-            f"{_job()}/{process}/{name}/{found.pid}", json.dumps(dataclasses.asdict(found)), namespace=_NAMESPACE
+            f"{_job()}/{process}/{name}/{found.pid}", encode_json(dataclasses.asdict(found)), namespace=_NAMESPACE
         )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from faceattr.data.formats.json_text import encode_json
 from faceattr.vqa.blip.oracle.request import OracleRequest
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class KeptScores:
 
     def write(self, scores: np.ndarray) -> None:
         """Keeps float32 [2, total answers]. The file appears complete; a folder that takes none is reported."""
-        text = json.dumps({"request": _as_read(self._request), "scores": scores.tolist()})
+        text = encode_json({"request": _as_read(self._request), "scores": scores.tolist()})
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
@@ -71,5 +72,5 @@ class KeptScores:
 
 def _as_read(request: OracleRequest) -> dict[str, object]:
     """Returns the request as JSON reads it back."""
-    content: dict[str, object] = json.loads(json.dumps(asdict(request)))
+    content: dict[str, object] = json.loads(encode_json(asdict(request)))
     return content

@@ -3,7 +3,6 @@
 Standard input is a pickled `Task`, standard output a JSON object: `scores`, or `error` with a text for the user.
 """
 
-import json
 import os
 import pickle
 import pkgutil
@@ -11,6 +10,7 @@ import sys
 
 import numpy as np
 
+from faceattr.data.formats.json_text import encode_json
 from faceattr.errors import FaceattrError
 from faceattr.vqa.blip.oracle.kept import KeptScores
 from faceattr.vqa.blip.oracle.request import Task
@@ -43,7 +43,7 @@ def main() -> None:
             reply: dict[str, object] = {"scores": answer(pickle.load(sys.stdin.buffer)).tolist()}  # noqa: S301
         except FaceattrError as error:
             reply = {"error": str(error)}
-        json.dump(reply, output)
+        output.write(encode_json(reply))
 
 
 if __name__ == "__main__":
