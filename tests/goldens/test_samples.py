@@ -100,7 +100,7 @@ def test_a_training_goes_on_behind_its_first_epoch(resumed):
     first, second = map(json.loads, open_sample("model_unfinished").get("metrics.jsonl").splitlines())
     (kept,) = map(json.loads, stored("model_unfinished", "metrics.jsonl").splitlines())
     assert {name: first[name] for name in kept} == kept
-    # The sample that was trained in one go had the same data, seed and settings, and other random views: see the changelog.
+    # The sample that was trained in one go had the same data, seed and settings; random views have changed since.
     whole = json.loads(stored("model", "metrics.jsonl").splitlines()[1])
     losses = [name for name in whole if name.endswith("loss")]
     assert len(losses) == 16

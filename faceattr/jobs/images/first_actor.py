@@ -3,9 +3,10 @@
 Ray Data's own limit, `wait_for_min_actors_s`, holds reading and decoding back until the actors have loaded their model.
 """
 
-import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from itertools import islice
 from typing import TypeVar
 
 from faceattr.errors import RunError
@@ -17,38 +18,31 @@ _Block = TypeVar("_Block")
 
 
 def first_within(wait_s: float, blocks: Iterator[_Block]) -> Iterator[_Block]:
-    """Passes blocks on. To be consumed in the main thread, which is interrupted when the time is over.
+    """Passes blocks on.
 
     Args:
         wait_s: longest wait for the first actor, in seconds; the first block may take longer.
-        blocks: what the actors give.
+        blocks: what the actors give. A thread takes the first one; it is left behind if no actor is ready in time.
 
     Raises:
         RunError: no actor was ready in time.
     """
-    late, main = threading.Event(), threading.get_ident()
+    first: Future[list[_Block]] = Future()
+    threading.Thread(target=_take_first, args=(blocks, first), name="first-block", daemon=True).start()
+    if not wait([first], wait_s).done and not is_reached(ACTOR, READY):
+        raise RunError(
+            f"--workers.wait-s {wait_s:g}: no actor was ready by then. The cluster may not have the CPUs, GPUs or "
+            "memory that one claims, or loading the model takes longer; nothing is lost, run the same command again"
+        )
+    for block in first.result():
+        note("first block")
+        yield block
+    yield from blocks
 
-    def check() -> None:
-        if not is_reached(ACTOR, READY):
-            late.set()
-            # A real signal, which wakes the main thread out of a wait for a lock; `interrupt_main` would not.
-            signal.pthread_kill(main, signal.SIGINT)
 
-    timer = threading.Timer(wait_s, check)
-    timer.daemon = True
-    timer.start()
+def _take_first(blocks: Iterator[_Block], first: "Future[list[_Block]]") -> None:
+    """Sets the first block, in a list that is empty if there is none, or the error that came in its place."""
     try:
-        for number, block in enumerate(blocks):
-            timer.cancel()
-            if number == 0:
-                note("first block")
-            yield block
-    except KeyboardInterrupt:
-        if late.is_set():
-            raise RunError(
-                f"--workers.wait-s {wait_s:g}: no actor was ready by then. The cluster may not have the CPUs, GPUs or "
-                "memory that one claims, or loading the model takes longer; nothing is lost, run the same command again"
-            ) from None
-        raise
-    finally:
-        timer.cancel()
+        first.set_result(list(islice(blocks, 1)))
+    except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+        first.set_exception(error)
