@@ -13,7 +13,8 @@ from faceattr.search.space import parse_space
 from faceattr.yaml_files import load_yaml
 from tests.models.tiny import build_model
 
-BASE = override(TrainConfig(data=("packed",), output="out"), {"augment.strength": 0.0, "augment.aspect": 0.15})
+SETTLED = {"augment.strength": 0.0, "augment.aspect": 0.15, "optim.precision": "float32"}
+BASE = override(TrainConfig(data=("packed",), output="out"), SETTLED)
 
 
 def boundary(depth, num_values, prefix, suffix):
