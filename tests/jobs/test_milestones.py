@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 import ray
+import ray.data
 
 from faceattr import timeline
 from faceattr.errors import RunError
@@ -47,6 +48,12 @@ def test_the_driver_logs_what_its_workers_reached_once(caplog):
 
 def test_blocks_pass_in_order():
     assert list(first_within(60, iter([1, 2, 3]))) == [1, 2, 3]
+
+
+def test_a_data_set_is_run_once():
+    blocks = ray.data.range(3, override_num_blocks=3).iter_batches(batch_size=None)
+    assert iter(blocks) is not iter(blocks)  # each would run it
+    assert sorted(number for block in first_within(60, blocks) for number in block["id"].tolist()) == [0, 1, 2]
 
 
 def wait_for_ever():

@@ -4,7 +4,7 @@ Ray Data's own limit, `wait_for_min_actors_s`, holds reading and decoding back u
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, wait
 from itertools import islice
 from typing import TypeVar
@@ -17,7 +17,7 @@ from faceattr.timeline import note
 _Block = TypeVar("_Block")
 
 
-def first_within(wait_s: float, blocks: Iterator[_Block]) -> Iterator[_Block]:
+def first_within(wait_s: float, blocks: Iterable[_Block]) -> Iterator[_Block]:
     """Passes blocks on.
 
     Args:
@@ -28,7 +28,9 @@ def first_within(wait_s: float, blocks: Iterator[_Block]) -> Iterator[_Block]:
         RunError: no actor was ready in time.
     """
     first: Future[list[_Block]] = Future()
-    threading.Thread(target=_take_first, args=(blocks, first), name="first-block", daemon=True).start()
+    # Once: every iterator over the batches of a data set runs the whole stream.
+    stream = iter(blocks)
+    threading.Thread(target=_take_first, args=(stream, first), name="first-block", daemon=True).start()
     if not wait([first], wait_s).done and not is_reached(ACTOR, READY):
         raise RunError(
             f"--workers.wait-s {wait_s:g}: no actor was ready by then. The cluster may not have the CPUs, GPUs or "
@@ -37,12 +39,12 @@ def first_within(wait_s: float, blocks: Iterator[_Block]) -> Iterator[_Block]:
     for block in first.result():
         note("first block")
         yield block
-    yield from blocks
+    yield from stream
 
 
-def _take_first(blocks: Iterator[_Block], first: "Future[list[_Block]]") -> None:
+def _take_first(stream: Iterator[_Block], first: "Future[list[_Block]]") -> None:
     """Sets the first block, in a list that is empty if there is none, or the error that came in its place."""
     try:
-        first.set_result(list(islice(blocks, 1)))
+        first.set_result(list(islice(stream, 1)))
     except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
         first.set_exception(error)
