@@ -82,8 +82,10 @@ def test_a_slow_model(images, tmp_path, capsys):
     assert f"This run was {describe_limit(waited)}." in report
 
 
+@pytest.mark.long
 def test_a_slow_decoder(images, tmp_path):
-    session, _ = run(tmp_path / "run", images, decode_s=0.04)
+    """Decoding begins while the actor loads its model, and has to go on for much longer than that takes."""
+    session, _ = run(tmp_path / "run", images, decode_s=0.15)
     assert steady_limit(session) == "decoding"
 
 
