@@ -6,7 +6,7 @@ from tests.goldens.compare import list_differences, read_expected
 from tests.goldens.fingerprints import collect_fingerprints
 from tests.goldens.formats import collect_formats
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def test_default_jobs_have_the_fingerprints_that_they_had(placed, ray_local):

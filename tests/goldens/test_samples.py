@@ -14,7 +14,7 @@ from tests.goldens.bucket import GOLDENS, NUM_FACES, NUM_MANY, SAMPLES, open_sam
 from tests.goldens.resume import FINISHED, UNFINISHED
 from tests.goldens.scores import TOLERANCE
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def stored(name: str, key: str) -> bytes:

@@ -73,6 +73,7 @@ def images(tmp_path_factory) -> str:
     return str(folder)
 
 
+@pytest.mark.long
 def test_a_slow_model(images, tmp_path, capsys):
     session, report = run(tmp_path / "run", images, score_s=0.03)
     assert steady_limit(session) == "the model"
@@ -89,6 +90,7 @@ def test_a_slow_decoder(images, tmp_path):
     assert steady_limit(session) == "decoding"
 
 
+@pytest.mark.long
 def test_a_slow_reader(s3, s3_uri, tmp_path):
     store = open_store(s3_uri)
     for number in range(NUM_IMAGES):
@@ -99,6 +101,7 @@ def test_a_slow_reader(s3, s3_uri, tmp_path):
     assert steady_limit(session) == "reading"
 
 
+@pytest.mark.long
 def test_a_slow_start(images, tmp_path, capsys):
     run(tmp_path / "run", images, start_s=3.0, limit=32)
     assert shown_sentence(tmp_path / "run", capsys).startswith("limited by start-up, ")

@@ -38,7 +38,7 @@ def test_auto_compiles_long_trainings_on_a_gpu(choice, capability, num_workers, 
     assert found == expected
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_that_is_no_graph_is_refused_with_the_reason():
     assert find_graph_break(build_toy()) is None
     check_whole_graph(build_toy())

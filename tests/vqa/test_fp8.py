@@ -37,7 +37,7 @@ def test_a_product_is_that_of_the_rounded_numbers():
     assert 0 < ((product - true).abs().amax(dim=(0, 1)) / true.abs().amax(dim=(0, 1))).max() < 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_labels_of_drawn_faces_are_as_good_as_in_float32():
     faces = [draw_face(build_face_rng(77, index)) for index in range(512)]
     images = np.stack([resize_rgb(face.image, 96) for face in faces])
