@@ -30,7 +30,8 @@ class LabelConfig:
     """First token of a question: `cls` as in transformers, `enc` as in the original BLIP."""
     precision: Literal["auto", "float32", "float16", "bfloat16", "fp8"] = "auto"
     """Arithmetic of the packed engine. `auto` is float16 on a GPU and float32 on a CPU; `fp8` multiplies the vision
-    tower's matrices in 8 bits, on GPUs from Ada and Hopper on: faster, and about one label in 500 differs."""
+    tower's matrices in 8 bits, on GPUs from Ada and Hopper on: emulated on a CPU, about one label in 500 differs. Its
+    speed has not been measured yet."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the packed engine's network with torch.compile: 8 % faster on an H200 after 32 s. `auto` does it on a GPU
     if an actor has more than 1.1 million images to label. Scores move as with another batch size."""

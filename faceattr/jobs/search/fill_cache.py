@@ -17,7 +17,6 @@ import ray.data
 import torch
 from torch import Tensor, nn
 
-from faceattr.config.augmentation import Augmentation
 from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.packed.reader import PackedData
@@ -28,7 +27,7 @@ from faceattr.errors import RunError
 from faceattr.jobs.train.decode import PIXELS, decode_views
 from faceattr.jobs.train.stages import IMAGE, read_stretch
 from faceattr.models.augment.draws import image_seed
-from faceattr.models.augment.train import TrainTransform
+from faceattr.models.augment.train import AS_STORED, TrainTransform
 from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.freezing import freeze, split_at
 from faceattr.models.multitask import MultiAttributeModel
@@ -206,7 +205,7 @@ class DecodeParts:
         encoded = read_images(self.inputs.data, split, self.inputs.surveys[split], item["start"], item["rows"])
         view, rows = self.view, range(item["start"], item["start"] + item["rows"])
         if view is None:
-            transform, seeds = TrainTransform(self.preprocessing, Augmentation(strength=0)), [0] * len(rows)
+            transform, seeds = TrainTransform(self.preprocessing, AS_STORED), [0] * len(rows)
         else:
             transform = TrainTransform(self.preprocessing, view.augment)
             seeds = [image_seed(view.seed, epoch=view.number, row=row) for row in rows]

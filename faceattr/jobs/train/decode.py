@@ -16,7 +16,7 @@ from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.train.stages import IMAGE, POSITION, Epoch
 from faceattr.models.augment.draws import image_seed
-from faceattr.models.augment.train import TrainTransform
+from faceattr.models.augment.train import AS_STORED, TrainTransform
 from faceattr.models.backbones.preprocessing import Preprocessing
 
 PIXELS = "pixels"
@@ -25,7 +25,6 @@ SEED = "seed"
 _LIMITS = ImageLimitsConfig(max_bytes=2**31, max_pixels=89_478_485)
 # Images decoded at the same time; stored images may be much larger than the network's input.
 _DECODED_IMAGES = 16
-_AS_STORED = Augmentation(strength=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class DecodeRows:
         """Decodes, augments and resizes a block of rows."""
         reach("decoder", "imports done")
         torch.set_num_threads(1)  # many tasks run at the same time
-        transform = TrainTransform(self.preprocessing, self.augmentation or _AS_STORED)
+        transform = TrainTransform(self.preprocessing, self.augmentation or AS_STORED)
         seeds = self._seeds(rows)
         encoded = (data.as_py() for data in rows[IMAGE])
         pixels = decode_views(

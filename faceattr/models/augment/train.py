@@ -13,6 +13,8 @@ from faceattr.models.transforms import EvalTransform, check_pixels
 
 VIEWS_VERSION = 2
 """To be incremented by hand when a change of the code can change a view."""
+AS_STORED = Augmentation(strength=0)
+"""No random view: images as in validation."""
 
 
 class TrainTransform:
