@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# A finder that stops in the middle of the imports.
+# A finder that stops in the middle of the imports. Ctrl-C arrives as in a terminal: what a shell starts in the
+# background ignores it, and hands that on to whatever it starts.
 CODE = """
-import runpy, sys, time
+import runpy, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Stop:
     def find_spec(self, name, path=None, target=None):
         if name == "ray":
