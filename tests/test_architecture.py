@@ -33,6 +33,7 @@ ROOMS_BELOW = {
     "models": ["data", "errors", "attributes", "config"],
     "training": ["models", "data", "errors", "attributes", "config", "precision"],
     "evaluation": ["training", "data", "errors", "attributes", "config"],
+    "audit": ["evaluation", "data", "errors", "attributes", "config", "yaml_files"],
     "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
     "reports": ["search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
     "inference": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "devices"],
@@ -57,6 +58,7 @@ ROOMS_BELOW = {
         "yaml_files",
     ],
     "commands": [
+        "audit",
         "planning",
         "search",
         "inference",
@@ -83,6 +85,7 @@ FORBIDDEN = {
             "models",
             "training",
             "evaluation",
+            "audit",
             "search",
             "reports",
             "devices",
