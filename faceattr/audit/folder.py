@@ -2,6 +2,7 @@
 
     audit.json          what was sampled: the table, its attributes with their thresholds, strata, seed
     sample.parquet      one row per image and attribute to judge, in the order of `item`
+    scores.parquet      how many rows of the table have which score: attribute, low, high, num_rows
     images/             copies of the images, if they were asked for
     judgements.jsonl    one line per answer, only ever appended (`faceattr.audit.judgements`)
     thresholds.yaml, result.json, report.html
@@ -39,6 +40,7 @@ from faceattr.errors import ConfigError
 
 AUDIT_KEY = "audit.json"
 SAMPLE_KEY = "sample.parquet"
+SCORES_KEY = "scores.parquet"
 SAMPLE_SCHEMA = pa.schema(
     [
         pa.field("item", pa.int32(), nullable=False),
@@ -53,6 +55,14 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("stratum", pa.int16()),
         pa.field("probability", pa.float64()),
         pa.field("copy", pa.string()),
+    ]
+)
+SCORES_SCHEMA = pa.schema(
+    [
+        pa.field("attribute", pa.string(), nullable=False),
+        pa.field("low", pa.float64(), nullable=False),
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("num_rows", pa.int64(), nullable=False),
     ]
 )
 
@@ -131,19 +141,22 @@ class Sample:
     Attributes:
         audit: what was sampled.
         items: table in `SAMPLE_SCHEMA`, in the order of `item`.
+        scores: table in `SCORES_SCHEMA`, by ascending score within an attribute; ranges without rows are left out.
     """
 
     audit: Audit
     items: pa.Table
+    scores: pa.Table
 
 
 def write_sample(store: Store, sample: Sample) -> None:
-    """Writes the items and then audit.json.
+    """Writes the tables and then audit.json.
 
     Raises:
         ConfigError: the folder has another audit.
     """
     store.put(SAMPLE_KEY, encode_table(sample.items.cast(SAMPLE_SCHEMA)))
+    store.put(SCORES_KEY, encode_table(sample.scores.cast(SCORES_SCHEMA)))
     if not store.put_if_absent(AUDIT_KEY, sample.audit.encode()):
         raise ConfigError(f"{store.uri} already has an audit ({AUDIT_KEY}); use another --output")
 
@@ -164,7 +177,8 @@ def read_sample(store: Store) -> Sample:
     with damage_named(where):
         value["attributes"] = tuple(_decode_attribute(each, where) for each in value["attributes"])
     audit = decode_fields(Audit, value, where)
-    return Sample(audit=audit, items=decode_table(store.get(SAMPLE_KEY), join_uri(store.uri, SAMPLE_KEY)))
+    items, scores = (decode_table(store.get(key), join_uri(store.uri, key)) for key in (SAMPLE_KEY, SCORES_KEY))
+    return Sample(audit=audit, items=items, scores=scores)
 
 
 def _decode_attribute(value: Mapping[str, Any], where: str) -> AuditedAttribute:

@@ -14,7 +14,6 @@ This is Bayes' rule for prior odds changed by (1 - threshold) / threshold (Elkan
 Cost-Sensitive Learning, theorem 2). The order of the scores, and the values 0 and 1, stay unchanged.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,9 +24,9 @@ from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import StorageConfig
 from faceattr.data.label_columns import AGE_LIMIT, source_schema
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.plan import PlanPart, read_part
+from faceattr.data.runs.plan import SourceRows
 from faceattr.data.runs.run_attributes import read_decisions, read_run_attributes, scored_attributes
-from faceattr.data.runs.version import RunRecord, read_manifest, read_published, read_record
+from faceattr.data.runs.version import read_manifest, read_published, read_record
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.source import BadRow, Rejects, SourceLabels, check_first_rows
 from faceattr.data.stores.open import open_store
@@ -68,7 +67,7 @@ def read_label_run(store: Store, options: SourceOptions | None = None, *, verify
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
 
     def read(rejects: Rejects) -> Iterator[pa.Table]:
-        source_rows = _SourceRows(store, record)
+        source_rows = SourceRows(store, record.plan if record.source["kind"] == "packed" else None)
         given = ["row", "image_id", "uri", "sha256", "status", "error", *carried, *attributes.names]
         given += [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
         for table in read_published(store, given, verify=verify):
@@ -102,7 +101,7 @@ def _count_rejects(table: pa.Table, rejects: Rejects, where: str) -> None:
         rejects.reject(BadRow(row["status"], row["error"] or ""), where=where, line=None, text=row["image_id"])
 
 
-def _column(table: pa.Table, field: pa.Field, source_rows: "_SourceRows") -> pa.ChunkedArray | pa.Array:
+def _column(table: pa.Table, field: pa.Field, source_rows: SourceRows) -> pa.ChunkedArray | pa.Array:
     if field.name == "source_row":
         return source_rows.of(table["row"].to_numpy())
     years = field.name.removesuffix("_low").removesuffix("_high")
@@ -112,24 +111,6 @@ def _column(table: pa.Table, field: pa.Field, source_rows: "_SourceRows") -> pa.
     if field.name not in table.column_names:
         return pa.nulls(len(table), field.type)
     return table[field.name].cast(field.type)
-
-
-class _SourceRows:
-    """Rows inside packed Parquet files, which only the plan has. Keeps one part: label files come in row order."""
-
-    def __init__(self, store: Store, record: RunRecord) -> None:
-        self._store = store
-        self._parts = record.plan.parts if record.source["kind"] == "packed" else ()
-        self._held: tuple[PlanPart, np.ndarray] | None = None
-
-    def of(self, rows: np.ndarray) -> pa.Array:
-        """Returns `source_row` of plan rows in one part, int64 [n]; null for images that are separate objects."""
-        if not self._parts or not len(rows):
-            return pa.nulls(len(rows), pa.int64())
-        part = self._parts[bisect_right([each.first_row for each in self._parts], int(rows[0])) - 1]
-        if self._held is None or self._held[0] is not part:
-            self._held = (part, read_part(self._store, part)["source_row"].to_numpy())
-        return pa.array(self._held[1][rows - part.first_row], pa.int64())
 
 
 _BELOW = np.nextafter(np.float32(DEFAULT_THRESHOLD), np.float32(0))

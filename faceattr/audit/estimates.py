@@ -1,0 +1,106 @@
+"""Precision, recall, F1 and prevalence of a table's labels, with intervals, from a judged sample of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from faceattr.audit.posterior import Completions, JudgedItems, complete
+from faceattr.data.runs.run_attributes import Decision
+
+NUM_TABLES = 2_000
+"""Completed tables; the ends of a 95 % interval then differ from run to run by about a fiftieth of its width."""
+_PERCENTILES = (2.5, 97.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure of the whole table.
+
+    Attributes:
+        value: the estimate; NaN if the sample does not define it, such as a precision without any yes.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def estimate_binary(items: JudgedItems, decision: Decision, *, seed: int) -> dict[str, Estimate]:
+    """Estimates the figures of labels that a decision makes from scores.
+
+    Args:
+        items: judged items.
+        decision: threshold and abstain band; rows in the band have no label and count for prevalence and coverage only.
+        seed: of the intervals.
+
+    Returns:
+        precision, recall, f1, prevalence (share of positives), labelled_yes (share of rows labelled yes) and coverage
+        (share of rows with a label).
+    """
+    completions = complete(items, num_tables=NUM_TABLES, seed=seed)
+    values = _figures(items.weights[None], items.positive, items.score[None], decision)
+    tables = _figures(completions.weights, completions.positive, completions.score, decision)
+    return {name: _summarise(values[name], tables[name]) for name in values}
+
+
+def estimate_share(items: JudgedItems, completions: Completions | None = None, *, seed: int = 0) -> Estimate:
+    """Estimates the share of positive rows."""
+    found = completions or complete(items, num_tables=NUM_TABLES, seed=seed)
+    value = _ratio((items.weights * items.positive).sum(keepdims=True), items.weights.sum(keepdims=True))
+    return _summarise(value, _ratio((found.weights * found.positive).sum(1), found.weights.sum(1)))
+
+
+def curve(items: JudgedItems, thresholds: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
+    """Estimates precision and recall at many thresholds.
+
+    Args:
+        items: judged items.
+        thresholds: float64 [t].
+        seed: of the intervals.
+
+    Returns:
+        precision and recall, float64 [t, 3]: estimate, lower and upper end of the 95 % interval.
+    """
+    completions = complete(items, num_tables=NUM_TABLES // 4, seed=seed)
+    found: dict[str, list[list[float]]] = {"precision": [], "recall": []}
+    for threshold in thresholds:
+        decision = Decision(threshold=float(threshold))
+        values = _figures(items.weights[None], items.positive, items.score[None], decision)
+        tables = _figures(completions.weights, completions.positive, completions.score, decision)
+        for name, rows in found.items():
+            each = _summarise(values[name], tables[name])
+            rows.append([each.value, each.low, each.high])
+    return {name: np.array(rows) for name, rows in found.items()}
+
+
+def _figures(
+    weights: np.ndarray, positive: np.ndarray, score: np.ndarray, decision: Decision
+) -> Mapping[str, np.ndarray]:
+    """Returns figure -> float64 [tables]; weights and score [tables, items], positive [items]."""
+    low, high = decision.abstain or (0.0, 0.0)
+    labelled = ~((score > low) & (score < high))
+    yes = labelled & (score >= decision.threshold)
+    both = (weights * (yes & positive)).sum(1)
+    said, positives = (weights * yes).sum(1), (weights * (labelled & positive)).sum(1)
+    rows = weights.sum(1)
+    return {
+        "precision": _ratio(both, said),
+        "recall": _ratio(both, positives),
+        "f1": _ratio(2 * both, said + positives),
+        "prevalence": _ratio((weights * positive).sum(1), rows),
+        "labelled_yes": _ratio(said, rows),
+        "coverage": _ratio((weights * labelled).sum(1), rows),
+    }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def _summarise(value: np.ndarray, tables: np.ndarray) -> Estimate:
+    known = tables[~np.isnan(tables)]
+    low, high = np.percentile(known, _PERCENTILES) if len(known) else (np.nan, np.nan)
+    return Estimate(value=float(value[0]), low=float(low), high=float(high))
