@@ -35,10 +35,11 @@ ROOMS_BELOW = {
     "evaluation": ["training", "data", "errors", "attributes", "config"],
     "audit": ["evaluation", "data", "errors", "attributes", "config", "yaml_files"],
     "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
-    "reports": ["search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
+    "reports": ["audit", "search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
     "inference": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "devices"],
     "demo": ["reports", "errors", "logs"],
     "jobs": [
+        "audit",
         "reports",
         "search",
         "inference",
@@ -59,6 +60,7 @@ ROOMS_BELOW = {
     ],
     "commands": [
         "audit",
+        "reports",
         "planning",
         "search",
         "inference",

@@ -6,6 +6,7 @@ by the rows that they stand for: Platt scaling, a logistic function of the score
 isotonic curve. With it, the expected counts at every threshold follow from the scores of all rows.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,7 +106,7 @@ def choose_decision(
         if criterion.name == "precision_at_recall":
             values = np.where(yes_right / positives.sum() >= criterion.min_recall, values, -np.inf)
     best = np.flatnonzero(values >= values.max() - 1e-12)
-    threshold = float(low[best[np.abs(low[best] - 0.5).argmin()]])
+    threshold = _round(float(low[best[np.abs(low[best] - 0.5).argmin()]]))
     return Decision(threshold=threshold, abstain=None if sure is None else _band(share, low, high, threshold, sure))
 
 
@@ -117,7 +118,13 @@ def _band(
     doubtful = np.where(yes, share, 1 - share) < sure
     begins = low[~yes & doubtful].min(initial=threshold)
     ends = high[yes & doubtful].max(initial=threshold)
-    return (float(begins), float(ends)) if begins < ends else None
+    return (_round(float(begins)), _round(float(ends))) if begins < ends else None
+
+
+def _round(score: float) -> float:
+    """Rounds to what a person writes: three digits of the score, or of its distance to 1."""
+    distance = min(score, 1 - score)
+    return score if distance <= 0 else round(score, 2 - math.floor(math.log10(distance)))
 
 
 def _log_odds(scores: np.ndarray) -> np.ndarray:

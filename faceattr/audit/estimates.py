@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceattr.audit.posterior import Completions, JudgedItems, complete
+from faceattr.audit.posterior import JudgedItems, complete
 from faceattr.data.runs.run_attributes import Decision
 
 NUM_TABLES = 2_000
@@ -44,13 +44,6 @@ def estimate_binary(items: JudgedItems, decision: Decision, *, seed: int) -> dic
     values = _figures(items.weights[None], items.positive, items.score[None], decision)
     tables = _figures(completions.weights, completions.positive, completions.score, decision)
     return {name: _summarise(values[name], tables[name]) for name in values}
-
-
-def estimate_share(items: JudgedItems, completions: Completions | None = None, *, seed: int = 0) -> Estimate:
-    """Estimates the share of positive rows."""
-    found = completions or complete(items, num_tables=NUM_TABLES, seed=seed)
-    value = _ratio((items.weights * items.positive).sum(keepdims=True), items.weights.sum(keepdims=True))
-    return _summarise(value, _ratio((found.weights * found.positive).sum(1), found.weights.sum(1)))
 
 
 def curve(items: JudgedItems, thresholds: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:

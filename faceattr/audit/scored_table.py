@@ -109,7 +109,7 @@ def _open_run(address: str, storage: StorageConfig) -> ScoredTable:
         root=record.source["root"],
         bytes_column=record.source["bytes_column"],
         attributes=attributes,
-        decisions=read_decisions(record),
+        decisions=read_decisions(record, manifest),
         read=lambda: _read_run(store, record, attributes, verify=storage.verify),
     )
 

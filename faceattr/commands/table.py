@@ -45,6 +45,16 @@ COMMANDS: tuple[Command, ...] = (
         "faceattr.commands.export_labels:ExportLabels",
         "Writes a published label run as CSV or JSON.",
     ),
+    Command(
+        ("audit", "sample"),
+        "faceattr.commands.audit_sample:AuditSample",
+        "Draws the images of which people judge the labels.",
+    ),
+    Command(
+        ("audit", "apply"),
+        "faceattr.commands.audit_apply:AuditApply",
+        "Estimates how right labels are from judgements, and chooses thresholds.",
+    ),
     Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),
     Command(
         ("plan",), "faceattr.commands.plan:PlanLabels", "Calculates time, machines, requests and cost of a label run."

@@ -11,10 +11,10 @@ from faceattr.config.shared import DecodeConfig, RayConfig, StorageConfig, Worke
 class LabelConfig:
     """Labels images with a visual question answering model."""
 
-    images: str
+    images: str = ""
     """A prefix or folder of images, a manifest (.csv or .parquet with a column `uri` or `image_path`), or Parquet files
     that contain encoded images."""
-    output: str
+    output: str = ""
     """Run folder: a local path or s3://bucket/prefix."""
     attributes: str = "clear_face"
     """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
@@ -45,6 +45,11 @@ class LabelConfig:
     """Stop as soon as more than this share of the run's images is unusable, earlier sessions included."""
     retry_failed: bool = False
     """Process the rejected rows of a published run again, into a new version."""
+    rethreshold: str | None = None
+    """Instead of labelling: a published label or prediction run that is labelled again from its scores, without a
+    model, by --thresholds; the result is its next version."""
+    thresholds: str | None = None
+    """With --rethreshold: the thresholds.yaml of `faceattr audit apply`."""
     allow_sensitive: str | None = None
     """Reason for asking about race, religion, orientation, health or politics; the run records it."""
     dry_run: bool = False
@@ -55,8 +60,13 @@ class LabelConfig:
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
-        check(bool(self.images), "images", self.images, "an address")
-        check(bool(self.output), "output", self.output, "an address")
+        again = self.rethreshold is not None
+        check(
+            again == (self.thresholds is not None), "thresholds", self.thresholds, "a file together with --rethreshold"
+        )
+        check(again or bool(self.images), "images", self.images, "an address")
+        check(again or bool(self.output), "output", self.output, "an address")
+        check(not (again and (self.images or self.output)), "rethreshold", self.rethreshold, "no --images and --output")
         check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
         check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
         is_packed = self.engine == "packed"

@@ -93,6 +93,8 @@ class PackConfig:
     """A data set with its own labels, in --root; alone or together with --labels."""
     root: str | None = None
     """Folder of --source: a local path or s3://bucket/prefix."""
+    thresholds: str | None = None
+    """A thresholds.yaml of `faceattr audit apply`: its attributes are labelled again from the scores of --labels."""
     conflicts: Literal["mask", "keep", "drop"] = "mask"
     """Byte-identical images whose labels contradict each other: `mask` sets those labels to unknown and keeps the
     images, `keep` packs them as they are, `drop` leaves the images out. conflicts.csv lists them in every case."""
@@ -126,6 +128,7 @@ class PackConfig:
         check_each_once("labels", self.labels)
         check(self.source is None or bool(self.root), "root", self.root, f"the folder of --source {self.source}")
         check(self.root is None or self.source is not None, "source", self.source, "the name of --root's layout")
+        check(self.thresholds is None or bool(self.labels), "thresholds", self.thresholds, "--labels with it")
         short_side = self.short_side_px
         check(short_side is None or short_side >= 8, "short-side-px", short_side, "8 or more")
         quality = self.jpeg_quality

@@ -29,12 +29,12 @@ there is no mask column.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 
 import pyarrow as pa
 
-from faceattr.attributes import Attribute, AttributeSet
+from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 from faceattr.data.formats.json_text import encode_json
 from faceattr.errors import ConfigError
 
@@ -125,6 +125,14 @@ def label_schema(attributes: AttributeSet, carried: Iterable[pa.Field] = ()) -> 
         fields += attribute_fields(attribute)
     fields += [pa.field(rule.name, pa.int8()) for rule in attributes.derived]
     return pa.schema([*fields, *_TAIL, *carried])
+
+
+def derive_labels(rule: DerivedAttribute, labels: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Array:
+    """Returns the labels of a derived attribute, int8 [n], from the columns of its inputs; null is unknown."""
+    rows = list(zip(*(labels[name].to_pylist() for name in rule.inputs), strict=True))
+    # Yes, no and unknown: few combinations, and reading a rule takes longer than a look into a dict.
+    values = {row: rule.evaluate(dict(zip(rule.inputs, row, strict=True))) for row in set(rows)}
+    return pa.array(map(values.__getitem__, rows), pa.int8())
 
 
 AGE_LIMIT = 117.0

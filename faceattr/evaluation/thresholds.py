@@ -117,7 +117,7 @@ def criterion_values(counts: np.ndarray, criterion: Criterion) -> np.ndarray:
     """Returns the criterion of each row of counts, float64 [m].
 
     Args:
-        counts: [m, 4], true negatives, false positives, false negatives, true positives; expected counts may be fractions.
+        counts: [m, 4], true negatives, false positives, false negatives, true positives; fractions if expected.
         criterion: the criterion.
     """
     true_no, false_yes, false_no, true_yes = counts.T.astype(np.float64)

@@ -14,6 +14,7 @@ from faceattr.data.formats.json_files import damage_named, decode_versioned
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.limit import describe_limit, read_waited_for
+from faceattr.data.runs.run_attributes import Decision, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
@@ -98,6 +99,7 @@ def render_label_report(
 ) -> str:
     """Renders the page as a single HTML file with embedded plots."""
     attributes = []
+    decisions = read_decisions(record, manifest)
     for asked in statistics.questions.asked:
         name = asked.attribute.name
         counts = statistics.label_counts[name]
@@ -108,7 +110,7 @@ def render_label_report(
                 "classes": list(zip(asked.attribute.classes, counts.tolist(), strict=True)),
                 "unknown": statistics.unknown[name],
                 "mass": statistics.mass_sums[name] / max(1, statistics.num_labelled),
-                "histogram": _draw_histogram(statistics.histograms[name], asked),
+                "histogram": _draw_histogram(statistics.histograms[name], asked, decisions.get(name, Decision())),
             }
         )
     derived = [
@@ -137,15 +139,15 @@ def render_label_report(
     )
 
 
-def _draw_histogram(counts: np.ndarray, asked: AskedAttribute) -> str:
+def _draw_histogram(counts: np.ndarray, asked: AskedAttribute, decision: Decision) -> str:
     figure = matplotlib.figure.Figure(figsize=(5.2, 1.9), layout="constrained")
     axes = figure.subplots()
     edges = np.linspace(0.0, 1.0, _NUM_BINS + 1)
     binary = asked.attribute.is_yes_no
-    colours = [_ORANGE if binary and edge >= asked.threshold else _BLUE for edge in edges[:-1]]
+    colours = [_ORANGE if binary and edge >= decision.threshold else _BLUE for edge in edges[:-1]]
     axes.bar(edges[:-1], counts, width=1 / _NUM_BINS, align="edge", color=colours)
-    if asked.abstain is not None and binary:
-        axes.axvspan(*asked.abstain, color=_GRAY, alpha=0.35, lw=0, label="abstain")
+    if decision.abstain is not None and binary:
+        axes.axvspan(*decision.abstain, color=_GRAY, alpha=0.35, lw=0, label="abstain")
         axes.legend(frameon=False, fontsize=8)
     if counts.max() > 20 * max(1.0, float(np.median(counts))):
         axes.set_yscale("symlog")  # most scores are near 0 or 1; a log scale shows the uncertain ones between

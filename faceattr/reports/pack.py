@@ -26,10 +26,10 @@ from faceattr.data.packed.stratification import ClassRates, compute_rates, descr
 from faceattr.data.packed.writer import PackedStatistics
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import PlanPart, read_part
-from faceattr.data.runs.version import RunRecord, RunVersion, has_object, read_published
+from faceattr.data.runs.version import RunRecord, RunVersion, read_published
 from faceattr.data.sources.label_values import label_texts
 from faceattr.data.stores.keys import join_uri
-from faceattr.data.stores.store import Store
+from faceattr.data.stores.store import Store, has_object
 from faceattr.errors import RunError
 
 STRATIFICATION_KEY = "stratification.csv"

@@ -12,8 +12,9 @@ probability that the model gave to those answers.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -138,6 +139,23 @@ class QuestionSet:
             },
             "derived": {rule.name: rule.rule for rule in self.derived},
         }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "QuestionSet":
+        """Inverse of `to_json`."""
+        asked = tuple(
+            AskedAttribute(
+                attribute=Attribute(name=name, kind=each["kind"], classes=tuple(each["classes"])),
+                questions=tuple(each["questions"]),
+                answers=tuple(each["answers"]),
+                inverted=tuple(each["inverted"]),
+                threshold=each["threshold"],
+                abstain=tuple(each["abstain"]) if each["abstain"] else None,
+            )
+            for name, each in value["attributes"].items()
+        )
+        rules = tuple(DerivedAttribute(name=name, rule=rule) for name, rule in value["derived"].items())
+        return cls(name=value["name"], asked=asked, derived=rules)
 
     def compute_labels(self, log_likelihoods: np.ndarray) -> dict[str, AttributeLabels]:
         """Converts answer log-likelihoods to labels.

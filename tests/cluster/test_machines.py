@@ -14,8 +14,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from faceattr.data.runs.lease import hold_lease
-from faceattr.data.runs.version import probe_store
 from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.open import probe_store
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

@@ -14,12 +14,11 @@ from faceattr.data.runs.version import (
     RunVersion,
     commit_all,
     open_run,
-    probe_store,
     read_manifest,
     read_published,
     read_record,
 )
-from faceattr.data.stores.open import open_store
+from faceattr.data.stores.open import open_store, probe_store
 from faceattr.errors import ConfigError, RunError, StorageError
 from tests.fakes.stores import MemoryStore
 

@@ -7,7 +7,7 @@ import pytest
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.inputs.object_reader import ObjectReader
 from faceattr.data.model_folders import fetch_folder
-from faceattr.data.runs.version import probe_store
+from faceattr.data.stores.open import probe_store
 from faceattr.data.stores.s3 import S3Store
 from faceattr.errors import ImageError, StorageError
 from tests.fakes.proxy import Fault, serve_faults

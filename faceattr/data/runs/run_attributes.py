@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, AttributeSet
-from faceattr.data.runs.version import RunRecord
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, AttributeSet, DerivedAttribute
+from faceattr.data.runs.version import Manifest, RunRecord
 
 
 def describe_attributes(attributes: AttributeSet) -> dict[str, Any]:
@@ -30,6 +30,12 @@ def scored_attributes(record: RunRecord) -> dict[str, Attribute]:
     }
 
 
+def read_attribute_set(record: RunRecord) -> AttributeSet:
+    """Returns the attributes with scores, and the rules of the derived ones."""
+    rules = tuple(DerivedAttribute(name=name, rule=rule) for name, rule in _described(record)["derived"].items())
+    return AttributeSet(attributes=tuple(scored_attributes(record).values()), derived=rules)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """How a run turned scores into labels, if it differs from the default: yes from 0.5 on, and always a label.
@@ -43,13 +49,20 @@ class Decision:
     abstain: tuple[float, float] | None = None
 
 
-def read_decisions(record: RunRecord) -> dict[str, Decision]:
-    """Returns attribute to decision, from a label run's questions or a prediction run's model thresholds."""
+def read_decisions(record: RunRecord, manifest: Manifest | None = None) -> dict[str, Decision]:
+    """Returns attribute to decision, as far as they differ from the default.
+
+    Args:
+        record: a label run, whose questions have thresholds, or a prediction run, whose model has them.
+        manifest: the published version, which may have been made with other thresholds.
+    """
     if record.kind == "label":
         found = {name: _decision(value) for name, value in _described(record)["attributes"].items()}
     else:
         cuts = record.notes.get("thresholds", {})
         found = {name: Decision(threshold=cuts[name]) for name in scored_attributes(record) if name in cuts}
+    if manifest is not None:
+        found |= {name: _decision(value) for name, value in manifest.decisions.items()}
     return {name: each for name, each in found.items() if each != Decision()}
 
 

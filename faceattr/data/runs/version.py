@@ -13,13 +13,14 @@ Nothing in it is overwritten, except the lease and reports.
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from faceattr.data.formats.integrity import hash_bytes
 from faceattr.data.formats.json_files import damage_named, decode_fields, decode_object
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.parquet import decode_schema, decode_table, with_provenance
@@ -37,7 +38,6 @@ from faceattr.data.runs.plan import Plan
 from faceattr.data.stores.addresses import with_addresses
 from faceattr.data.stores.bounded_reads import read_objects
 from faceattr.data.stores.keys import join_uri
-from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, RunError
 
@@ -94,6 +94,8 @@ class Manifest:
         status_counts: rows by status.
         files: files to read, in row order.
         hashes: sha256 of the other files that readers rely on, by key; empty in manifests of earlier versions.
+        decisions: attribute -> threshold and abstain band of the labels, where they differ from those of run.json; see
+            `faceattr.data.runs.run_attributes.Decision`.
     """
 
     run_id: str
@@ -102,10 +104,14 @@ class Manifest:
     status_counts: dict[str, int]
     files: tuple[CommittedFile, ...]
     hashes: dict[str, str] = field(default_factory=dict)
+    decisions: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Returns the bytes of the manifest."""
-        return encode_json({**asdict(self), "schema_version": RUN_SCHEMA_VERSION}, indent=1).encode()
+        value = {**asdict(self), "schema_version": RUN_SCHEMA_VERSION}
+        if not self.decisions:  # earlier versions of faceattr refuse a key that they do not know
+            del value["decisions"]
+        return encode_json(value, indent=1).encode()
 
 
 def read_record(store: Store) -> RunRecord | None:
@@ -167,11 +173,6 @@ def read_published(store: Store, columns: list[str] | None = None, *, verify: bo
         yield decode_table(data, join_uri(store.uri, key), columns)
 
 
-def has_object(store: Store, key: str) -> bool:
-    """Whether an object with this key is listed."""
-    return any(entry.key == key for entry in store.list(key))
-
-
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:
     """Reads a JSON object and removes its `schema_version`, which must be ours; None if there is no such file."""
     try:
@@ -188,21 +189,6 @@ def _read_json(store: Store, key: str) -> dict[str, Any] | None:
 
 def _manifest_key(version: int) -> str:
     return "_manifest.json" if version == 1 else f"_manifest-v{version}.json"
-
-
-def probe_store(store: Store) -> None:
-    """Checks that the store's `put_if_absent` works. Raises ConfigError if the store ignores If-None-Match."""
-    key = f"_probe-{uuid.uuid4().hex}"
-    first = store.put_if_absent(key, b"1")  # outside `try`: if this write fails, nothing needs to be deleted
-    try:
-        second = store.put_if_absent(key, b"2")
-        if second or store.get(key) != b"1":
-            raise ConfigError(
-                f"{store.uri}: this store overwrites objects in spite of If-None-Match, so two writers could damage a "
-                f"run (first write {first}, second {second}). Use a store with conditional writes, or a local folder."
-            )
-    finally:
-        write_on_the_way_out(lambda: store.delete(key), f"the removal of {key}")
 
 
 def open_run(
@@ -281,6 +267,7 @@ class RunVersion:
         schema: pa.Schema,
         *,
         retry_failed: bool = False,
+        decisions: Mapping[str, Any] | None = None,
         folder: str | None = None,
     ) -> None:
         """Decides which version this session works on.
@@ -290,18 +277,22 @@ class RunVersion:
             record: the run.
             schema: schema of the rows.
             retry_failed: start or resume a retry, once a version is published.
+            decisions: start or resume a version with these decisions; see `Manifest`. One must be published.
             folder: folder of the shards; by default the plural of the run's kind.
         """
         self.store = store
         self.record = record
         self.published = read_manifest(store)
         self.version = 1
-        self._base: Manifest | None = None
+        self.base: Manifest | None = None  # the version whose rows this one keeps or labels again
         self._redo: dict[int, CommittedFile] = {}
+        self.decisions: dict[str, Any] = {}  # of new rows, see `Manifest`
         if self.published is not None:
             self.version = self.published.version
             if retry_failed and any(file.num_bad for file in self.published.files):
                 self._begin_retry(self.published)
+            elif decisions is not None:
+                self._begin_relabelling(self.published, decisions)
         provenance = {
             "schema_version": RUN_SCHEMA_VERSION,
             "run_id": record.run_id,
@@ -310,12 +301,23 @@ class RunVersion:
         }
         self.schema = with_provenance(schema, provenance)
         self.folder = (folder or f"{record.kind}s") + ("" if self.version == 1 else f"-v{self.version}")
+        if decisions is not None:
+            # A retry, or one with other thresholds, may have begun the same version: their shards must not mix.
+            self.folder += f"-{hash_bytes(encode_json(self.decisions).encode())[:8]}"
 
     def _begin_retry(self, base: Manifest) -> None:
         self.version = base.version + 1
-        self._base = base
+        self.base = base
         # The list of shards depends on the base version only, so a second attempt at the same retry finds the same.
         self._redo = {file.shard: file for file in base.files if file.num_bad}
+        self.decisions = base.decisions
+        self.published = None
+
+    def _begin_relabelling(self, base: Manifest, decisions: Mapping[str, Any]) -> None:
+        self.version = base.version + 1
+        self.base = base
+        self._redo = {file.shard: file for file in base.files}
+        self.decisions = {**base.decisions, **decisions}
         self.published = None
 
     @property
@@ -326,7 +328,7 @@ class RunVersion:
     def work(self) -> PendingShards:
         """Returns the remaining work, from one listing."""
         committed = list_committed(self.store, self.folder, self.record.plan)
-        wanted = self._redo if self._base else range(self.record.plan.num_shards)
+        wanted = self._redo if self.base else range(self.record.plan.num_shards)
         pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
         return PendingShards(plan=self.record.plan, pending=pending, redo_of=self._redo)
 
@@ -352,8 +354,8 @@ class RunVersion:
             check: see `verify_shards`.
         """
         keys = list_committed(self.store, self.folder, self.record.plan)
-        if self._base:
-            keys = {file.shard: file.key for file in self._base.files} | keys
+        if self.base:
+            keys = {file.shard: file.key for file in self.base.files} | keys
         counts: dict[str, int] = {}
 
         def count(table: pa.Table) -> None:
@@ -369,6 +371,7 @@ class RunVersion:
             num_rows=sum(file.num_rows for file in files),
             status_counts=dict(sorted(counts.items())),
             files=tuple(files),
+            decisions=self.decisions,
         )
 
     def publish(self, manifest: Manifest) -> None:

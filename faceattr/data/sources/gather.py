@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.data.label_columns import source_schema
+from faceattr.data.runs.run_attributes import Decision
 from faceattr.data.runs.version import RunRecord, read_manifest, read_record
+from faceattr.data.sources.layouts.published import read_label_run
 from faceattr.data.sources.options import SourceOptions, near_hint
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.source import Rejects, SourceLabels
@@ -69,6 +71,7 @@ def gather_labels(
     root: str | None,
     options: SourceOptions,
     storage: StorageConfig,
+    thresholds: Mapping[str, Decision] | None = None,
 ) -> GatheredLabels:
     """Opens label runs and, if given, a foreign source.
 
@@ -78,28 +81,36 @@ def gather_labels(
         root: its folder.
         options: options of the foreign source; without one, `attributes` selects among the label runs' attributes.
         storage: how all of them are reached.
+        thresholds: attribute -> decision by which label runs are labelled again; see `read_label_run`.
 
     Raises:
         ConfigError: one cannot be opened, or an attribute differs between two of them.
     """
-    opened = {_run_name(uri, label_runs): _open_run(uri, storage) for uri in label_runs}
+    opened = {_run_name(uri, label_runs): _open_run(uri, storage, thresholds) for uri in label_runs}
     if source is not None and root is not None:
         name = source if source not in opened else f"{source}-source"
         opened[name] = open_source(source, root, options=options, storage=storage)
     else:
-        opened = _choose_attributes(opened, label_runs, options, storage)
+        opened = _choose_attributes(opened, label_runs, options, storage, thresholds)
     places = tuple(ImagePlace(root=each.image_root, bytes_column=each.bytes_column) for each in opened.values())
     if len(opened) == 1:
         return GatheredLabels(labels=next(iter(opened.values())), places=places, hashed=source is None)
     return GatheredLabels(labels=combine_sources(opened), places=places, hashed=source is None, names=tuple(opened))
 
 
-def _open_run(uri: str, storage: StorageConfig, attributes: tuple[str, ...] = ()) -> SourceLabels:
-    return open_source("labels", uri, options=SourceOptions(attributes=attributes), storage=storage)
+def _open_run(
+    uri: str, storage: StorageConfig, thresholds: Mapping[str, Decision] | None, attributes: tuple[str, ...] = ()
+) -> SourceLabels:
+    options = SourceOptions(attributes=attributes)
+    return read_label_run(open_store(uri, storage), options, thresholds=thresholds, verify=storage.verify)
 
 
 def _choose_attributes(
-    opened: Mapping[str, SourceLabels], label_runs: Sequence[str], options: SourceOptions, storage: StorageConfig
+    opened: Mapping[str, SourceLabels],
+    label_runs: Sequence[str],
+    options: SourceOptions,
+    storage: StorageConfig,
+    thresholds: Mapping[str, Decision] | None,
 ) -> dict[str, SourceLabels]:
     if replace(options, attributes=()) != SourceOptions():
         raise ConfigError("--source-options: label runs know `attributes` only; the others belong to a --source")
@@ -113,7 +124,7 @@ def _choose_attributes(
     for uri, (run, each) in zip(label_runs, opened.items(), strict=True):
         wanted = tuple(name for name in options.attributes if name in each.attributes.names)
         if wanted:
-            chosen[run] = _open_run(uri, storage, wanted)
+            chosen[run] = _open_run(uri, storage, thresholds, wanted)
     return chosen
 
 

@@ -9,12 +9,14 @@ and saved with outputs).
 """
 
 import re
+import uuid
 from pathlib import Path
 
 from faceattr.config import StorageConfig
 from faceattr.data.stores.addresses import check_no_credentials, local_part, normalise_address, resolve_address
 from faceattr.data.stores.arrow import ArrowStore
 from faceattr.data.stores.local import LocalStore
+from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
@@ -59,3 +61,18 @@ def open_output(uri: str, options: StorageConfig | None = None) -> Store:
             f"--output {uri!r}: runs are written to local folders and s3:// only; images may be read there"
         )
     return open_store(uri, options)
+
+
+def probe_store(store: Store) -> None:
+    """Checks that the store's `put_if_absent` works. Raises ConfigError if the store ignores If-None-Match."""
+    key = f"_probe-{uuid.uuid4().hex}"
+    first = store.put_if_absent(key, b"1")  # outside `try`: if this write fails, nothing needs to be deleted
+    try:
+        second = store.put_if_absent(key, b"2")
+        if second or store.get(key) != b"1":
+            raise ConfigError(
+                f"{store.uri}: this store overwrites objects in spite of If-None-Match, so two writers could damage a "
+                f"run (first write {first}, second {second}). Use a store with conditional writes, or a local folder."
+            )
+    finally:
+        write_on_the_way_out(lambda: store.delete(key), f"the removal of {key}")

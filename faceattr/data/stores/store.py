@@ -93,3 +93,8 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Deletes an object; no error if there is none."""
         ...
+
+
+def has_object(store: Store, key: str) -> bool:
+    """Whether an object with this key is listed."""
+    return any(entry.key == key for entry in store.list(key))

@@ -20,10 +20,12 @@ from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
 from faceattr.data.label_columns import label_schema
+from faceattr.data.relabel import relabel
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, write_plan
 from faceattr.data.runs.reject_counts import count_rejected
+from faceattr.data.runs.run_attributes import read_decisions
 from faceattr.data.runs.version import (
     Manifest,
     RunRecord,
@@ -188,7 +190,11 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
         watch_run(version, work, budget, positives=binary, stage_shares=stages.shares) as on_rows,
         cluster_errors(),
     ):
-        commit_all(version.committer(work), _stream(job, record, version, work, actors, stages=stages), on_rows=on_rows)
+        rows = _stream(job, record, version, work, actors, stages=stages)
+        decisions = version.decisions and read_decisions(record, version.base)
+        if decisions:  # a retry of a version with other thresholds
+            rows = (relabel(each, job.attributes, decisions) for each in rows)
+        commit_all(version.committer(work), rows, on_rows=on_rows)
 
 
 def _stream(

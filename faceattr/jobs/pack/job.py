@@ -1,19 +1,20 @@
 """A checked pack command: what it packs, by which rules, and what identifies it."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
 import pyarrow as pa
 
-from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
+from faceattr.audit.threshold_file import read_thresholds
 from faceattr.config import ImageLimitsConfig, PackConfig, StorageConfig
 from faceattr.data.packed.plan import SplitRules
 from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.selection import SelectionCounts, select_labels
 from faceattr.data.packed.splits import KEPT_SPLITS, SplitRatios
-from faceattr.data.runs.run_attributes import read_decisions
+from faceattr.data.runs.run_attributes import Decision, read_decisions, scored_attributes
 from faceattr.data.runs.version import RunRecord, check_fingerprint, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
@@ -39,6 +40,7 @@ class PackJob:
         label_runs: address -> what identifies the label run.
         gathered: the labels and where their images are; None if the plan, which holds all that, is frozen already.
         selection: how many rows `--select` kept.
+        thresholds: attribute -> decision of --thresholds.
     """
 
     config: PackConfig
@@ -47,11 +49,12 @@ class PackJob:
     label_runs: dict[str, dict[str, Any]]
     gathered: GatheredLabels | None
     selection: SelectionCounts | None
+    thresholds: Mapping[str, Decision] = field(default_factory=dict)
 
     @property
     def source_fingerprint(self) -> dict[str, Any]:
         """What determines which images and labels there are."""
-        config = self.config
+        config, found = self.config, self.thresholds
         return {
             "labels": self.label_runs,
             "source": config.source,
@@ -60,6 +63,8 @@ class PackJob:
             "select": {**asdict(config.select), "seed": config.splits.seed} if config.select.any_of else None,
             "limit": config.limit,
             "max_bytes": config.decode.max_bytes,
+            # Left out of runs without, as of those that could not have any.
+            **({"thresholds": {name: asdict(each) for name, each in found.items()}} if found else {}),
         }
 
     @property
@@ -155,22 +160,35 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
         label_runs={uri: identify_label_run(uri, storage) for uri in config.labels},
         gathered=None,
         selection=None,
+        thresholds=_read_thresholds(config),
     )
     record = read_record(output)
     if record is not None:
         check_fingerprint(output, record, kind=PACK_KIND, fingerprint=job.fingerprint)
         return job
-    gathered, selection = _gather(config, storage)
+    gathered, selection = _gather(job)
     return replace(job, gathered=gathered, selection=selection)
 
 
-def _gather(config: PackConfig, storage: StorageConfig) -> tuple[GatheredLabels, SelectionCounts | None]:
+def _read_thresholds(config: PackConfig) -> dict[str, Decision]:
+    if config.thresholds is None:
+        return {}
+    attributes: dict[str, Attribute] = {}
+    for uri in config.labels:
+        record = read_record(open_store(resolve_address(uri, "--labels"), config.storage))
+        attributes |= {} if record is None else scored_attributes(record)
+    return read_thresholds(config.thresholds, config.storage, attributes)
+
+
+def _gather(job: PackJob) -> tuple[GatheredLabels, SelectionCounts | None]:
+    config = job.config
     gathered = gather_labels(
         resolve_distinct(config.labels, "--labels"),
         source=config.source,
         root=None if config.root is None else resolve_address(config.root, "--root"),
         options=SourceOptions(**asdict(config.source_options)),
-        storage=storage,
+        storage=job.storage,
+        thresholds=job.thresholds,
     )
     if not config.select.any_of:
         return gathered, None

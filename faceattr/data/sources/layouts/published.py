@@ -14,7 +14,7 @@ This is Bayes' rule for prior odds changed by (1 - threshold) / threshold (Elkan
 Cost-Sensitive Learning, theorem 2). The order of the scores, and the values 0 and 1, stay unchanged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,16 @@ import pyarrow.compute as pc
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import StorageConfig
 from faceattr.data.label_columns import AGE_LIMIT, source_schema
+from faceattr.data.relabel import relabel
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import SourceRows
-from faceattr.data.runs.run_attributes import read_decisions, read_run_attributes, scored_attributes
+from faceattr.data.runs.run_attributes import (
+    Decision,
+    read_attribute_set,
+    read_decisions,
+    read_run_attributes,
+    scored_attributes,
+)
 from faceattr.data.runs.version import read_manifest, read_published, read_record
 from faceattr.data.sources.options import SourceOptions, select_attributes
 from faceattr.data.sources.source import BadRow, Rejects, SourceLabels, check_first_rows
@@ -45,20 +52,37 @@ def open_labels(root: str, options: SourceOptions, storage: StorageConfig) -> So
     return read_label_run(open_store(root, storage), options, verify=storage.verify)
 
 
-def read_label_run(store: Store, options: SourceOptions | None = None, *, verify: bool = True) -> SourceLabels:
-    """Reads the label run in a store; see `open_labels`. `verify`: see `read_published`."""
+def read_label_run(
+    store: Store,
+    options: SourceOptions | None = None,
+    *,
+    thresholds: Mapping[str, Decision] | None = None,
+    verify: bool = True,
+) -> SourceLabels:
+    """Reads the label run in a store; see `open_labels`.
+
+    Args:
+        store: the run folder.
+        options: `attributes` selects among those of the run.
+        thresholds: attribute -> decision by which it is labelled again; attributes that the run lacks are ignored.
+        verify: see `read_published`.
+    """
     options = options or SourceOptions()
     record = read_record(store)
     if record is None or record.kind not in ("label", "prediction"):
         raise ConfigError(f"{store.uri} holds no label run (no run.json of one); give the --output of one")
-    if read_manifest(store) is None:
+    manifest = read_manifest(store)
+    if manifest is None:
         raise ConfigError(f"{store.uri}: the label run is not published yet; run its command again to finish it")
     available, asked = read_run_attributes(record), scored_attributes(record)
     attributes = select_attributes(available, options.attributes, default=available, where=store.uri)
     with_score = {name for name, each in asked.items() if each.has_class_scores}
     scored = frozenset(with_score) & set(attributes.names)
     schema = source_schema(attributes, scored)
-    decisions = {name: each for name, each in read_decisions(record).items() if name in attributes.names}
+    again = {name: each for name, each in (thresholds or {}).items() if name in asked}
+    decisions = {
+        name: each for name, each in (read_decisions(record, manifest) | again).items() if name in attributes.names
+    }
     cuts = {
         f"{name}_score": (name, each.threshold)
         for name, each in decisions.items()
@@ -70,7 +94,13 @@ def read_label_run(store: Store, options: SourceOptions | None = None, *, verify
         source_rows = SourceRows(store, record.plan if record.source["kind"] == "packed" else None)
         given = ["row", "image_id", "uri", "sha256", "status", "error", *carried, *attributes.names]
         given += [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
-        for table in read_published(store, given, verify=verify):
+        relabelled = read_attribute_set(record)
+        if again:  # a derived attribute may be packed without its inputs
+            given.extend(
+                [*relabelled.names, *(rule.name for rule in relabelled.derived), *(f"{name}_score" for name in again)]
+            )
+        for published in read_published(store, list(dict.fromkeys(given)), verify=verify):
+            table = relabel(published, relabelled, again) if again else published
             _count_rejects(table, rejects, store.uri)
             good = table.filter(pc.equal(table["status"], OK))
             columns = [

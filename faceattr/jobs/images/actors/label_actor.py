@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from faceattr.data.label_columns import derive_labels
 from faceattr.data.table_checks import fit_schema
 from faceattr.jobs.images.actors.model_thread import ModelThread
 from faceattr.vqa.questions import AttributeLabels, QuestionSet
@@ -45,11 +46,7 @@ class VqaActor:
             name = asked.attribute.name
             columns |= _label_columns(name, labels[name], good, len(rows), self._schema)
         for rule in self._questions.derived:
-            inputs = [columns[name].to_pylist() for name in rule.inputs]
-            rows_of_inputs = list(zip(*inputs, strict=True))
-            # Yes, no and unknown: few combinations, and reading a rule takes longer than a look into a dict.
-            values = {row: rule.evaluate(dict(zip(rule.inputs, row, strict=True))) for row in set(rows_of_inputs)}
-            columns[rule.name] = pa.array(map(values.__getitem__, rows_of_inputs), self._schema.field(rule.name).type)
+            columns[rule.name] = derive_labels(rule, columns)
         return fit_schema(pa.table({name: columns[name] for name in self._schema.names}), self._schema, "VqaActor")
 
 

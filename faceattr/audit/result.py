@@ -1,0 +1,246 @@
+"""What an audit says of a table: figures of its labels, and of those that other thresholds would make."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
+from faceattr.audit.choose import CalibrationMap, MapMethod, choose_decision, fit_map
+from faceattr.audit.estimates import Estimate, curve, estimate_binary
+from faceattr.audit.folder import Sample
+from faceattr.audit.judgements import Judgement
+from faceattr.audit.verdicts import AttributeVerdicts, ReviewerAgreement, compare_reviewers, gather_verdicts, settle
+from faceattr.config.evaluate import Criterion
+from faceattr.data.formats.json_files import encode_versioned
+from faceattr.data.runs.run_attributes import Decision
+from faceattr.errors import RunError
+
+RESULT_KEY = "result.json"
+THRESHOLDS_KEY = "thresholds.yaml"
+REPORT_KEY = "report.html"
+_CURVE_POINTS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Precision and recall at each threshold.
+
+    Attributes:
+        thresholds: float64 [t], ascending.
+        precision: float64 [t, 3]: estimate, lower and upper end of its 95 % interval.
+        recall: the same.
+    """
+
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeResult:
+    """What the judgements say of one attribute.
+
+    Attributes:
+        attribute: its definition.
+        num_judged: random draws that people could tell.
+        num_unsure: random draws that they could not tell.
+        num_left: random draws that nobody has judged yet.
+        before: the decision that made the table's labels.
+        figures: figure -> estimate for these labels; of a multiclass attribute `accuracy`, `coverage`, and
+            `precision/CLASS`, `recall/CLASS`, `prevalence/CLASS`.
+        after: the decision that the criterion chooses; None where nothing was chosen.
+        figures_after: the same figures for labels that it would make; empty without one.
+        calibration: map from scores to probabilities; None if the judgements do not suffice.
+        curve: precision and recall by threshold; None without a threshold.
+        note: why nothing was chosen; empty if something was.
+    """
+
+    attribute: Attribute
+    num_judged: int
+    num_unsure: int
+    num_left: int
+    before: Decision
+    figures: Mapping[str, Estimate]
+    after: Decision | None = None
+    figures_after: Mapping[str, Estimate]
+    calibration: CalibrationMap | None = None
+    curve: Curve | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """The result of `faceattr audit apply`.
+
+    Attributes:
+        attributes: in the audit's order.
+        agreement: of each pair of reviewers.
+        reviewers: reviewer -> number of items.
+    """
+
+    attributes: tuple[AttributeResult, ...]
+    agreement: tuple[ReviewerAgreement, ...]
+    reviewers: Mapping[str, int]
+
+    @property
+    def decisions(self) -> dict[str, Decision]:
+        """What the criterion chose, by attribute."""
+        return {each.attribute.name: each.after for each in self.attributes if each.after is not None}
+
+    def encode(self) -> bytes:
+        """Returns the bytes of result.json."""
+        attributes = {each.attribute.name: _describe(each) for each in self.attributes}
+        value = {
+            "attributes": attributes,
+            "agreement": [asdict(each) for each in self.agreement],
+            "reviewers": dict(self.reviewers),
+        }
+        return encode_versioned(value, indent=1)
+
+
+def judge(
+    sample: Sample,
+    judgements: Sequence[Judgement],
+    criterion: Criterion | Literal["prevalence"],
+    *,
+    method: MapMethod = "platt",
+    sure: float | None = None,
+) -> AuditResult:
+    """Estimates the figures of all attributes that were judged, and chooses their thresholds.
+
+    Args:
+        sample: the audit.
+        judgements: all answers.
+        criterion: what a threshold maximises; see `choose_decision`.
+        method: of the calibration map.
+        sure: see `choose_decision`.
+
+    Raises:
+        RunError: no attribute has judgements enough.
+    """
+    settled = settle(judgements)
+    found, problems = [], []
+    for audited in sample.audit.attributes:
+        name = audited.attribute.name
+        try:
+            verdicts = gather_verdicts(sample, name, settled)
+        except RunError as error:
+            problems.append(str(error))
+            continue
+        decide = _judge_binary if audited.attribute.is_yes_no else _judge_classes
+        found.append(decide(sample, verdicts, criterion, method, sure))
+    if not found:
+        raise RunError("; ".join(problems))
+    items: dict[str, set[int]] = {}
+    for each in judgements:
+        items.setdefault(each.reviewer, set()).add(each.item)
+    return AuditResult(
+        attributes=tuple(found),
+        agreement=tuple(compare_reviewers(sample, judgements)),
+        reviewers={name: len(numbers) for name, numbers in sorted(items.items())},
+    )
+
+
+def _judge_binary(
+    sample: Sample,
+    verdicts: AttributeVerdicts,
+    criterion: Criterion | Literal["prevalence"],
+    method: MapMethod,
+    sure: float | None,
+) -> AttributeResult:
+    audited, seed = verdicts.audited, sample.audit.seed
+    items = verdicts.items(verdicts.answer == 1)
+    low, high, num_rows = _scores(sample, audited.attribute.name)
+    after, calibration, note = None, None, ""
+    try:
+        calibration = fit_map(items, method)
+        after = choose_decision(calibration, low, high, num_rows, criterion, sure=sure)
+    except RunError as error:
+        note = str(error)
+    points = low[np.unique(np.linspace(0, len(low) - 1, _CURVE_POINTS).astype(int))]
+    bands = curve(items, points, seed=seed)
+    return AttributeResult(
+        attribute=audited.attribute,
+        num_judged=len(verdicts.answer),
+        num_unsure=verdicts.num_unsure,
+        num_left=verdicts.num_left,
+        before=audited.decision,
+        figures=estimate_binary(items, audited.decision, seed=seed),
+        after=after,
+        figures_after={} if after is None else estimate_binary(items, after, seed=seed),
+        calibration=calibration,
+        curve=Curve(thresholds=points, precision=bands["precision"], recall=bands["recall"]),
+        note=note,
+    )
+
+
+def _judge_classes(
+    sample: Sample,
+    verdicts: AttributeVerdicts,
+    criterion: Criterion | Literal["prevalence"],
+    method: MapMethod,
+    sure: float | None,
+) -> AttributeResult:
+    """Figures of a multiclass attribute; with `sure`, the least probability from which labels are right that often."""
+    del criterion  # of a yes/no decision
+    audited, seed = verdicts.audited, sample.audit.seed
+    right = verdicts.items(verdicts.answer == verdicts.label)
+    after, calibration, note = None, None, ""
+    if sure is not None:
+        try:
+            calibration = fit_map(right, method)
+            low, high, _ = _scores(sample, audited.attribute.name)
+            enough = low[calibration((low + high) / 2) >= sure]
+            after = Decision(abstain=(float(enough.min()) if len(enough) else 1.0, 1.0))
+        except RunError as error:
+            note = str(error)
+    return AttributeResult(
+        attribute=audited.attribute,
+        num_judged=len(verdicts.answer),
+        num_unsure=verdicts.num_unsure,
+        num_left=verdicts.num_left,
+        before=audited.decision,
+        figures=_class_figures(verdicts, audited.decision, seed),
+        after=after,
+        figures_after={} if after is None else _class_figures(verdicts, after, seed),
+        calibration=calibration,
+        note=note,
+    )
+
+
+def _class_figures(verdicts: AttributeVerdicts, decision: Decision, seed: int) -> dict[str, Estimate]:
+    labelled = verdicts.score >= (decision.abstain[0] if decision.abstain else 0.0)
+
+    def estimate(positive: np.ndarray, said: np.ndarray) -> dict[str, Estimate]:
+        # What was said stands in for the score, as 0 or 1, so that a threshold of 1/2 tells it.
+        items = replace(verdicts.items(positive), score=said.astype(np.float64), threshold=DEFAULT_THRESHOLD)
+        return estimate_binary(items, Decision(), seed=seed)
+
+    whole = estimate(verdicts.answer == verdicts.label, labelled)
+    figures = {"accuracy": whole["precision"], "coverage": whole["labelled_yes"]}
+    for index, name in enumerate(verdicts.audited.attribute.classes):
+        one = estimate(verdicts.answer == index, labelled & (verdicts.label == index))
+        figures |= {f"{figure}/{name}": one[figure] for figure in ("precision", "recall", "prevalence")}
+    return figures
+
+
+def _scores(sample: Sample, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    table = sample.scores.filter(pa.array(np.equal(sample.scores["attribute"].to_pylist(), name)))
+    return table["low"].to_numpy(), table["high"].to_numpy(), table["num_rows"].to_numpy()
+
+
+def _describe(result: AttributeResult) -> dict[str, Any]:
+    return {
+        "num_judged": result.num_judged,
+        "num_unsure": result.num_unsure,
+        "num_left": result.num_left,
+        "before": asdict(result.before),
+        "figures": {name: asdict(each) for name, each in result.figures.items()},
+        "after": None if result.after is None else asdict(result.after),
+        "figures_after": {name: asdict(each) for name, each in result.figures_after.items()},
+        "calibration": None if result.calibration is None else result.calibration.to_json(),
+        "note": result.note,
+    }

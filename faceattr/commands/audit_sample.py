@@ -1,0 +1,80 @@
+"""`faceattr audit sample`: draws the images of which people judge the labels."""
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from faceattr.audit.draw import count_scores, describe_scores, draw_sample, share_budget
+from faceattr.audit.folder import Audit, Sample, write_sample
+from faceattr.audit.scored_table import ScoredTable, open_scored_table
+from faceattr.config import StorageConfig
+from faceattr.config.checks import check
+from faceattr.config.flags import check_each_once
+from faceattr.data.stores.open import open_output
+from faceattr.logs import say
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSample:
+    """Draws a random sample of a table's rows for each attribute, more where the decision is close, for review."""
+
+    table: tyro.conf.Positional[str]
+    """A published label or prediction run, or a Parquet file with uri or image_path and <name>_score columns: a local
+    path or s3://bucket/prefix."""
+    output: str
+    """Audit folder: a local path or s3://bucket/prefix. Reviewing needs a local one."""
+    attributes: tuple[str, ...] = ()
+    """Attributes to audit. Default: all with class scores."""
+    per_attribute: int = 200
+    """Images per attribute."""
+    budget: int | None = None
+    """Images of all attributes together, spread so that the intervals become about equally wide; overrides
+    --per-attribute. A person judges about 400 in an hour."""
+    seed: int = 0
+    """Random seed of the draw: the same seed draws the same images."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def __post_init__(self) -> None:
+        check_each_once("attributes", self.attributes)
+        check(self.per_attribute >= 10, "per-attribute", self.per_attribute, "10 or more")
+        check(self.budget is None or self.budget >= 10, "budget", self.budget, "10 or more")
+        check(self.seed >= 0, "seed", self.seed, "0 or more")
+
+    def __call__(self) -> int:
+        """Draws the sample, writes the audit folder, and prints what is in it."""
+        table = open_scored_table(self.table, self.storage, self.attributes)
+        store = open_output(self.output, self.storage)
+        sample = self._draw(table)
+        write_sample(store, sample)
+        say(describe_sample(sample, store.uri))
+        return 0
+
+    def _draw(self, table: ScoredTable) -> Sample:
+        histograms = count_scores(table)
+        draws = (
+            dict.fromkeys(histograms, self.per_attribute)
+            if self.budget is None
+            else share_budget(histograms, self.budget)
+        )
+        attributes, items = draw_sample(table, histograms, draws, seed=self.seed)
+        audit = Audit(
+            table=table.address,
+            run_id=table.run_id,
+            version=table.version,
+            root=table.root,
+            bytes_column=table.bytes_column,
+            seed=self.seed,
+            attributes=tuple(attributes),
+        )
+        return Sample(audit=audit, items=items, scores=describe_scores(histograms))
+
+
+def describe_sample(sample: Sample, where: str) -> str:
+    """Returns the summary for the user."""
+    width = max(len(each.attribute.name) for each in sample.audit.attributes)
+    lines = [
+        f"{each.attribute.name:{width}}  {sum(stratum.num_sampled for stratum in each.strata):,} of {each.num_rows:,} "
+        f"rows, from {len(each.strata)} ranges of scores"
+        for each in sample.audit.attributes
+    ]
+    return "\n".join([*lines, f"judge them with: faceattr audit review {where}"])

@@ -1,0 +1,96 @@
+"""Publishes a run's table again with other thresholds: a new version, made from the scores, without the model."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from faceattr.attributes import AttributeSet
+from faceattr.audit.threshold_file import read_thresholds
+from faceattr.config import LabelConfig
+from faceattr.data.formats.parquet import decode_table
+from faceattr.data.label_columns import label_schema
+from faceattr.data.relabel import relabel
+from faceattr.data.runs.commit import commit_shard, read_ahead, read_file, shard_key
+from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
+from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.open import open_output
+from faceattr.data.table_checks import fit_schema
+from faceattr.errors import ConfigError
+from faceattr.jobs.cluster.session import drive
+from faceattr.reports.label import LabelStatistics, write_label_report
+from faceattr.vqa.questions import QuestionSet
+
+
+def rethreshold(config: LabelConfig) -> str:
+    """Labels a published run again, and publishes the result as its next version. A killed one is resumed.
+
+    Returns:
+        The text that the user reads at the end.
+
+    Raises:
+        ConfigError: there is no published run, or the thresholds do not fit it.
+    """
+    run, thresholds = config.rethreshold or "", config.thresholds or ""
+    store = open_output(run, config.storage)
+    record, base = read_record(store), read_manifest(store)
+    if record is None or record.kind not in ("label", "prediction") or base is None:
+        raise ConfigError(f"--rethreshold {run}: expected a published label or prediction run; found none there")
+    is_label = record.kind == "label"
+    attributes = read_attribute_set(record)
+    wanted = read_thresholds(thresholds, config.storage, {each.name: each for each in attributes.attributes})
+    standing = read_decisions(record, base)
+    if all(standing.get(name, Decision()) == each for name, each in wanted.items()):
+        return f"nothing to do: version {base.version} has these thresholds"
+    schema = label_schema(attributes, record.carried_schema)
+    with drive(store):
+        version = RunVersion(store, record, schema, decisions={name: asdict(each) for name, each in wanted.items()})
+        changed = _relabel_all(version, base, attributes, wanted)
+        statistics = LabelStatistics(QuestionSet.from_json(record.fingerprint["questions"])) if is_label else None
+        manifest = version.verify([] if statistics is None else [statistics.observe])
+        version.publish(manifest)
+        if statistics is not None:
+            write_label_report(store, record, manifest, statistics)
+    return _summarise(version, base, manifest, changed, wanted)
+
+
+def _relabel_all(
+    version: RunVersion, base: Manifest, attributes: AttributeSet, decisions: Mapping[str, Decision]
+) -> dict[str, int]:
+    """Commits the shards that are not committed yet; returns attribute -> labels that differ from the base version."""
+    files = {file.shard: file for file in base.files}
+    changed = dict.fromkeys(decisions, 0)
+    pending = version.work().pending.tolist()
+    for shard, data in read_ahead(lambda shard: read_file(version.store, files[shard]), pending):
+        before = decode_table(data, join_uri(version.store.uri, files[shard].key))
+        after = relabel(before, attributes, decisions)
+        key = shard_key(version.folder, version.record.plan, shard)
+        commit_shard(version.store, key, fit_schema(after, version.schema, key))
+        for name in decisions:
+            changed[name] += sum(_differences(before[name], after[name]))
+    return changed
+
+
+def _differences(before: pa.ChunkedArray, after: pa.ChunkedArray) -> Iterator[bool]:
+    return (old != new for old, new in zip(before.to_pylist(), after.to_pylist(), strict=True))
+
+
+def _describe(decision: Decision) -> str:
+    band = decision.abstain
+    return f"yes from {decision.threshold:g}" + ("" if band is None else f", null between {band[0]:g} and {band[1]:g}")
+
+
+def _summarise(
+    version: RunVersion,
+    base: Manifest,
+    manifest: Manifest,
+    changed: Mapping[str, int],
+    decisions: Mapping[str, Decision],
+) -> str:
+    width = max(map(len, changed))
+    lines = [f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files"]
+    for name, count in changed.items():
+        lines.append(f"{name:{width}}  {_describe(decisions[name])}: {count:,} labels changed")
+    lines.append(f"version {base.version} stays; readers now see {version.folder}/*.parquet")
+    return "\n".join(lines)
