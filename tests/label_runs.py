@@ -52,10 +52,10 @@ def write_label_run(
     record = open_run(
         store,
         kind="label",
-        fingerprint={"questions": questions.to_json()},
+        fingerprint={"questions": questions.to_json(), "weights": "0" * 64},
         config={},
         versions={},
-        notes={},
+        notes={"model": "none", "revision": None},
         write_plan=lambda: (write_plan(store, [table]), source, pa.schema([])),
     )
     version = RunVersion(store, record, label_schema(questions.attributes))

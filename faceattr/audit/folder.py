@@ -35,7 +35,7 @@ from faceattr.data.formats.json_files import damage_named, decode_fields, decode
 from faceattr.data.formats.parquet import decode_table, encode_table
 from faceattr.data.runs.run_attributes import Decision
 from faceattr.data.stores.keys import join_uri
-from faceattr.data.stores.store import MissingObjectError, Store
+from faceattr.data.stores.store import MissingObjectError, Store, has_object
 from faceattr.errors import ConfigError
 
 AUDIT_KEY = "audit.json"
@@ -155,10 +155,13 @@ def write_sample(store: Store, sample: Sample) -> None:
     Raises:
         ConfigError: the folder has another audit.
     """
+    taken = ConfigError(f"{store.uri} already has an audit ({AUDIT_KEY}); use another --output")
+    if has_object(store, AUDIT_KEY):  # before its tables are replaced
+        raise taken
     store.put(SAMPLE_KEY, encode_table(sample.items.cast(SAMPLE_SCHEMA)))
     store.put(SCORES_KEY, encode_table(sample.scores.cast(SCORES_SCHEMA)))
     if not store.put_if_absent(AUDIT_KEY, sample.audit.encode()):
-        raise ConfigError(f"{store.uri} already has an audit ({AUDIT_KEY}); use another --output")
+        raise taken
 
 
 def read_sample(store: Store) -> Sample:

@@ -40,7 +40,8 @@ def _describe(sample: Sample, result: AttributeResult) -> dict[str, Any]:
         thresholds["now"] = result.before.threshold
         if result.after is not None:
             thresholds["chosen"] = result.after.threshold
-    histogram = draw_scores(*(scores[key].to_numpy() for key in ("low", "high", "num_rows")), thresholds)
+    low, high, num_rows = (scores[key].to_numpy() for key in ("low", "high", "num_rows"))
+    histogram = draw_scores(low, high, num_rows, thresholds)
     return {
         "name": name,
         "result": result,
