@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run the whole chain on one machine, offline, on drawn faces: label, pack, train, search, evaluate, predict.
+"""Run the whole chain on one machine, offline, on drawn faces: label, audit, pack, train, search, evaluate, predict.
 
 Reads nothing; writes a folder with the reports, the labels and the true attributes. The faces are drawings with known
 attributes, and the labelling model was trained on such drawings only: the metrics show that the chain works, not how
@@ -30,6 +30,7 @@ from faceattr.data.packed.reader import open_packed
 from faceattr.data.runs.version import read_manifest, read_published
 from faceattr.data.stores.open import open_store
 from faceattr.demo.faces import write_faces
+from faceattr.demo.reviewer import describe_audit, judge_by_truth
 from faceattr.demo.side_by_side import describe_quality, measure_quality, write_side_by_side
 from faceattr.demo.store import LocalS3, serve_s3
 from faceattr.errors import RunError
@@ -41,6 +42,8 @@ S3 = "s3://faces"
 # The chain as a user would type it, but without the hub: `tiny` and `demo` are a model and a preset for drawn faces.
 STEPS = {
     "label": f"pipelines/label.py --images {S3}/raw/ --output {S3}/labels/run1 --model tiny",
+    "audit": f"faceattr audit sample {S3}/labels/run1 --output {{output}}/audit --budget 400",
+    "apply": "faceattr audit apply {output}/audit",
     "pack": f"pipelines/pack.py --labels {S3}/labels/run1 --output {S3}/packed/run1",
     "train": f"pipelines/train.py --preset demo --data {S3}/packed/run1 --output {S3}/models/m1 "
     "--workers.num-workers 2",
@@ -50,6 +53,8 @@ STEPS = {
     "predict": f"pipelines/predict.py --model {S3}/eval/m1/model --images {S3}/raw/ --output {S3}/predictions/m1 "
     f"--labels {S3}/labels/run1",
 }
+# The installed command, but of this checkout, wherever it was installed from.
+_FACEATTR = "import sys; from faceattr.cli import main; sys.exit(main())"
 # Report pages of the runs, and the file names that the demo gives them.
 PAGES = {
     "label": ("labels/run1/report.html", "label-report.html"),
@@ -70,7 +75,7 @@ class DemoConfig:
     """Number of faces to draw."""
     seed: int = 2_000_000
     """Random seed of the drawings; the tiny BLIP was trained on lower seeds."""
-    last_step: Literal["label", "pack", "train", "search", "eval", "predict"] = "predict"
+    last_step: Literal["label", "audit", "apply", "pack", "train", "search", "eval", "predict"] = "predict"
     """The last step to run."""
 
 
@@ -78,6 +83,7 @@ def run_demo(config: DemoConfig) -> int:
     """Draws faces, uploads them, runs the chain, and copies the reports and labels to the output folder."""
     started = time.monotonic()
     config.output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(config.output / "audit", ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="faceattr-demo-") as scratch, serve_s3(Path(scratch) / "s3") as s3:
         os.environ.update(s3.environment)
         print(f"An S3 server runs at {s3.endpoint_url}")
@@ -86,11 +92,16 @@ def run_demo(config: DemoConfig) -> int:
         names = list(STEPS)
         done = names[: names.index(config.last_step) + 1]
         for name in done:
-            run_step(name, STEPS[name])
+            run_step(name, STEPS[name].format(output=config.output))
             if name == "label":
                 labels = keep_labels(config.output)
                 qualities = measure_quality(truth, labels, ATTRIBUTES)
                 print(f"labels against the truth of the drawings\n{describe_quality(qualities)}")
+            if name == "audit":
+                count = judge_by_truth(config.output / "audit", truth)
+                print(f"a reviewer who knows the drawings judged {count} items")
+            if name == "apply":
+                print(describe_audit(config.output / "audit", qualities))
         for name in done:
             if name in PAGES:
                 key, file = PAGES[name]
@@ -115,13 +126,15 @@ def draw_and_upload(config: DemoConfig, folder: Path, s3: LocalS3) -> pa.Table:
 
 
 def run_step(name: str, command: str) -> None:
-    """Runs a script as a user would; prints the command and its duration."""
-    print(f"\n[{name}] python {command}", flush=True)
+    """Runs a script, or a command of `faceattr`, as a user would; prints the command and its duration."""
+    program, *flags = shlex.split(command)
+    is_script = program.endswith(".py")
+    print(f"\n[{name}] {'python ' if is_script else ''}{command}", flush=True)
     started = time.monotonic()
-    script, *flags = shlex.split(command)
-    finished = subprocess.run([sys.executable, str(Path(__file__).parents[1] / script), *flags], check=False)
+    start = [str(Path(__file__).parents[1] / program)] if is_script else ["-c", _FACEATTR]
+    finished = subprocess.run([sys.executable, *start, *flags], check=False)
     if finished.returncode:
-        raise RunError(f"{script} ended with exit code {finished.returncode}")
+        raise RunError(f"{program} ended with exit code {finished.returncode}")
     print(f"[{name}] {time.monotonic() - started:.0f} s", flush=True)
 
 

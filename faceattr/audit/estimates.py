@@ -1,5 +1,6 @@
 """Precision, recall, F1 and prevalence of a table's labels, with intervals, from a judged sample of them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from faceattr.data.runs.run_attributes import Decision
 NUM_TABLES = 2_000
 """Completed tables; the ends of a 95 % interval then differ from run to run by about a fiftieth of its width."""
 _PERCENTILES = (2.5, 97.5)
+MIN_YES = 3
+"""With fewer judged items that are labelled yes, precision, recall and F1 are unknown: the sample does not tell of rows
+with scores that none of its items has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +22,7 @@ class Estimate:
     """A figure of the whole table.
 
     Attributes:
-        value: the estimate; NaN if the sample does not define it, such as a precision without any yes.
+        value: the estimate; NaN if the sample does not tell, see `MIN_YES`.
         low: lower end of its 95 % interval.
         high: upper end.
     """
@@ -43,7 +47,11 @@ def estimate_binary(items: JudgedItems, decision: Decision, *, seed: int) -> dic
     completions = complete(items, num_tables=NUM_TABLES, seed=seed)
     values = _figures(items.weights[None], items.positive, items.score[None], decision)
     tables = _figures(completions.weights, completions.positive, completions.score, decision)
-    return {name: _summarise(values[name], tables[name]) for name in values}
+    found = {name: _summarise(values[name], tables[name]) for name in values}
+    if _label_yes(items.score, decision).sum() < MIN_YES:
+        unknown = Estimate(value=math.nan, low=math.nan, high=math.nan)
+        found |= dict.fromkeys(("precision", "recall", "f1"), unknown)
+    return found
 
 
 def curve(items: JudgedItems, thresholds: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
@@ -73,9 +81,7 @@ def _figures(
     weights: np.ndarray, positive: np.ndarray, score: np.ndarray, decision: Decision
 ) -> Mapping[str, np.ndarray]:
     """Returns figure -> float64 [tables]; weights and score [tables, items], positive [items]."""
-    low, high = decision.abstain or (0.0, 0.0)
-    labelled = ~((score > low) & (score < high))
-    yes = labelled & (score >= decision.threshold)
+    labelled, yes = _is_labelled(score, decision), _label_yes(score, decision)
     both = (weights * (yes & positive)).sum(1)
     said, positives = (weights * yes).sum(1), (weights * (labelled & positive)).sum(1)
     rows = weights.sum(1)
@@ -87,6 +93,15 @@ def _figures(
         "labelled_yes": _ratio(said, rows),
         "coverage": _ratio((weights * labelled).sum(1), rows),
     }
+
+
+def _is_labelled(score: np.ndarray, decision: Decision) -> np.ndarray:
+    low, high = decision.abstain or (0.0, 0.0)
+    return ~((score > low) & (score < high))
+
+
+def _label_yes(score: np.ndarray, decision: Decision) -> np.ndarray:
+    return _is_labelled(score, decision) & (score >= decision.threshold)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

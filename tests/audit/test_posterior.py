@@ -39,12 +39,19 @@ def test_estimates_count_each_item_as_the_rows_that_it_stands_for():
 
 
 def test_rows_in_the_abstain_band_have_no_label():
-    judged = items([0, 0, 1, 1], [0, 1, 1, 0], [0.1, 0.45, 0.9, 0.55], [100, 20])
+    judged = items([0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 0], [0.1, 0.45, 0.9, 0.8, 0.7, 0.55], [100, 40])
     found = estimate_binary(judged, Decision(threshold=0.5, abstain=(0.4, 0.6)), seed=0)
-    # Labelled: 50 rows at 0.1, all negative, and 10 at 0.9, all positive.
-    assert found["coverage"].value == pytest.approx(60 / 120)
+    # Labelled: 50 rows at 0.1, all negative, and 30 from 0.7 on, all positive.
+    assert found["coverage"].value == pytest.approx(80 / 140)
     assert found["precision"].value == 1
     assert found["recall"].value == 1
+    assert found["prevalence"].value == pytest.approx(80 / 140)
+
+
+def test_a_threshold_above_the_judged_scores_has_unknown_figures():
+    judged = items([0, 0, 1, 1], [0, 1, 1, 0], [0.1, 0.45, 0.9, 0.55], [100, 20])
+    found = estimate_binary(judged, Decision(threshold=0.7), seed=0)
+    assert np.isnan([found[name].value for name in ("precision", "recall", "f1")]).all()
     assert found["prevalence"].value == pytest.approx(60 / 120)
 
 
