@@ -12,7 +12,7 @@ from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.ranks import Ranks
 from faceattr.training.losses.attribute_loss import ClassLoss, build_attribute_loss
 from faceattr.training.losses.multi_loss import build_objective
-from faceattr.training.losses.ordinal import ordinal_cross_entropy
+from faceattr.training.losses.ordinal import compute_ordinal_scale, ordinal_cross_entropy
 from tests.training.toy import ATTRIBUTES, TONE, build_toy, classes, count, make_batch
 
 ONES = torch.ones(4)
@@ -90,10 +90,23 @@ def test_the_best_constant_is_the_share_of_each_class():
         assert total(best) < min(total(best + 0.05 * step), total(best - 0.05 * step))
 
 
+def test_without_knowledge_it_is_as_large_as_the_cross_entropy():
+    """Shares 1/2, 1/4, 1/4: an entropy of 3/2 bits; the questions have 1 bit and that of 1/4, 0.811 bits."""
+    counts = torch.tensor([2.0, 1.0, 1.0])
+    assert compute_ordinal_scale(counts) == pytest.approx(1.5 / (1 + 0.8112781))
+    assert compute_ordinal_scale(torch.tensor([3.0, 1.0])) == pytest.approx(1.0)
+    assert compute_ordinal_scale(torch.tensor([3.0, 0.0, 0.0])) == 1.0
+    plain, ordinal = (
+        build_attribute_loss(TONE, LossConfig(ordinal=names), counts.double(), age_output="distribution")
+        for names in ((), ("tone",))
+    )
+    assert ordinal.compute_prior(counts.double()) == pytest.approx(plain.compute_prior(counts.double()))
+
+
 def test_coarse_and_missing_labels_are_as_without_an_order():
     rows = logits(3, 3).float()
     targets = classes([{0, 1}, None, {1, 2}], 3)
-    found = ClassLoss(LossConfig(), 3, is_ordinal=True).losses(rows, targets)
+    found = ClassLoss(LossConfig(), 3, ordinal_scale=1.0).losses(rows, targets)
     torch.testing.assert_close(found, ClassLoss(LossConfig(), 3).losses(rows, targets))
 
 
@@ -108,7 +121,6 @@ def test_a_training_with_it_learns():
     )
     first, last = result.history[0], result.history[-1]
     assert last["val/tone/loss"] < 0.85 * first["val/tone/loss"]
-    assert last["val/tone/accuracy"] > first["val/tone/accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from faceattr.config.fit import ClassWeighting, LossConfig
 from faceattr.models.heads import NUM_YEARS, AgeOutput
 from faceattr.training.age import spread_ages, years_within
 from faceattr.training.losses.class_weights import WeightKind, compute_class_weights, compute_pos_weight
-from faceattr.training.losses.ordinal import ordinal_cross_entropy
+from faceattr.training.losses.ordinal import compute_ordinal_scale, ordinal_cross_entropy
 from faceattr.training.targets import Targets
 
 # Priors are divisors of losses. Without this bound an attribute with nearly equal labels would dominate the others.
@@ -138,11 +138,11 @@ class ClassLoss(AttributeLoss):
         num_classes: int,
         class_weights: Tensor | None = None,
         *,
-        is_ordinal: bool = False,
+        ordinal_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self._is_ordinal = is_ordinal
+        self._ordinal_scale = ordinal_scale
         self.register_buffer("class_weights", torch.ones(num_classes) if class_weights is None else class_weights)
 
     def weights(self, targets: Targets) -> Tensor:
@@ -179,9 +179,10 @@ class ClassLoss(AttributeLoss):
         return targets.score if self.config.soft_labels else None
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        if self._is_ordinal:
+        if self._ordinal_scale is not None:
             smoothing = self.config.label_smoothing
-            return ordinal_cross_entropy(logits, target, weight=self.class_weights, label_smoothing=smoothing)
+            losses = ordinal_cross_entropy(logits, target, weight=self.class_weights, label_smoothing=smoothing)
+            return self._ordinal_scale * losses
         return functional.cross_entropy(
             logits, target, weight=self.class_weights, label_smoothing=self.config.label_smoothing, reduction="none"
         )
@@ -272,6 +273,6 @@ def build_attribute_loss(
             return AgeLoss(config, age_output)
         case "multiclass" | "identity":
             weights = None if kind is None else compute_class_weights(counts, kind, max_ratio=ratio)
-            is_ordinal = attribute.name in config.ordinal
-            return ClassLoss(config, len(attribute.classes), weights, is_ordinal=is_ordinal)
+            scale = compute_ordinal_scale(counts) if attribute.name in config.ordinal else None
+            return ClassLoss(config, len(attribute.classes), weights, ordinal_scale=scale)
     assert_never(attribute.kind)

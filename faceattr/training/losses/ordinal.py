@@ -4,7 +4,8 @@
 
 This is the loss of CORAL (Cao, Mirjalili and Raschka 2020). There P(class > k) are outputs of their own; here they are
 sums of the softmax over classes, as Frank and Hall (2001) derive class probabilities from them, so that they never
-contradict each other and the model still gives one score per class. With two classes it is the cross entropy.
+contradict each other and the model still gives one score per class. With two classes it is the cross entropy. With more
+it is larger, and is scaled so that it does not take weight from the other attributes.
 """
 
 import torch
@@ -33,3 +34,16 @@ def ordinal_cross_entropy(logits: Tensor, target: Tensor, *, weight: Tensor, lab
     shares = target if target.ndim == 2 else functional.one_hot(target, num_classes).to(losses)
     smoothed = shares * (1 - label_smoothing) + label_smoothing / num_classes
     return torch.sum(losses * smoothed * weight, 1)
+
+
+def compute_ordinal_scale(counts: Tensor) -> float:
+    """Returns the cross entropy over the ordinal loss, both of a model that knows only the class frequencies.
+
+    Args:
+        counts: [C], number of labels by class.
+    """
+    shares = counts.double() / counts.sum()
+    below = shares.cumsum(0)[:-1].clamp(0, 1)
+    questions = -(torch.special.xlogy(below, below) + torch.special.xlogy(1 - below, 1 - below)).sum()
+    # Labels of one class alone leave nothing to ask.
+    return float(torch.special.entr(shares).sum() / questions) if questions > 0 else 1.0
