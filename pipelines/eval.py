@@ -28,8 +28,9 @@ def evaluate_model(config: EvalConfig) -> int:
         with ray_session(config.ray), stop_on_sigterm():
             job = evaluate.settle_precision(job)
             first, second = evaluate.score(job)
+        first, verified = evaluate.verify(job, first)
         evaluation = evaluate.judge_splits(job, first, second)
-        say(evaluate.summarise_evaluation(job, evaluation))
+        say(evaluate.summarise_evaluation(job, evaluation, verified))
     return 0
 
 

@@ -106,12 +106,18 @@ class EvalConfig:
     are used."""
     label_list: str | None = None
     """A label list (one path and label per line, in any of its forms) whose layout test_labels.txt is written in."""
+    pairs: str | None = None
+    """A CSV file with the columns first and second (image_id of two images), same (1: the same person, 0: different
+    ones) and perhaps fold. Their embeddings, the backbone's pooled features, are compared (verification)."""
     samples: bool = False
     """Draw a grid of test images with true and predicted labels. This copies images into the output."""
     revision: str | None = None
     """Commit of a hub model."""
     precision: PrecisionChoice = "auto"
     """Data type of the network's computation. auto: bfloat16 on GPUs from Ampere on, else float32."""
+    flip: bool = False
+    """Judge the mean of the outputs for each image and for its mirror image (test-time augmentation), as
+    `pipelines/predict.py --flip` predicts."""
     thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -125,6 +131,7 @@ class EvalConfig:
         check(bool(self.data) and all(self.data), "data", self.data, "packed runs")
         check_each_once("data", self.data)
         check_each_once("group-by", self.groups)
+        check(self.pairs != "", "pairs", self.pairs, "an address")
         check(self.min_group >= 1, "min-group", self.min_group, "1 or more")
 
     @property

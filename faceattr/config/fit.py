@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
@@ -61,9 +62,25 @@ class LossConfig:
     class_weighted: tuple[str, ...] = ()
     """Attributes with class weights. Default: all."""
     max_class_weight: float = 100.0
-    """Largest ratio between two class weights of one attribute."""
+    """Largest ratio between two class weights of one attribute, and between two frequencies of logit adjustment."""
+    logit_adjustment: float = field(default=0.0, metadata={"before": 0.0})
+    """Factor of the log class frequencies that the loss adds to the outputs. With 1, scores are as if all classes were
+    equally frequent, so that rare classes are found more often, at the cost of accuracy. It takes the place of class
+    weights. 0: none."""
+    logit_adjusted: tuple[str, ...] = field(default=(), metadata={"before": ()})
+    """Attributes with logit adjustment. Default: all but ages."""
     label_smoothing: float = 0.0
     """Share of a label's weight that is spread over all classes, in [0, 1)."""
+    attribute_smoothing: Mapping[str, float] = field(default_factory=dict, metadata={"before": {}})
+    """Label smoothing of single attributes, in place of --loss.label-smoothing: attribute and share."""
+    ordinal: tuple[str, ...] = field(default=(), metadata={"before": ()})
+    """Attributes with several classes whose order has a meaning, such as age_group: the loss is larger the further a
+    prediction is from the label, in classes as the attribute lists them. Outputs stay one score per class."""
+    arcface_margin: float = field(default=0.0, metadata={"before": 0.0})
+    """Angle in radians by which a face must be nearer to its own person than cross entropy asks (ArcFace), for identity
+    attributes; 0.5 is usual. Their heads then give cosines times --loss.arcface-scale. 0: plain heads."""
+    arcface_scale: float = field(default=64.0, metadata={"before": 64.0})
+    """ArcFace: factor of the cosines; 64 for thousands of persons, less for few."""
     soft_labels: bool = True
     """Learn from scores where the data have them, else from labels. Off: learn from labels only."""
     confidence_gamma: float = 1.0
@@ -85,8 +102,42 @@ class LossConfig:
         check(min(self.asymmetric_gammas) >= 0, "loss.asymmetric-gammas", self.asymmetric_gammas, "0 or more")
         alpha = self.focal_alpha
         check(alpha == -1 or 0 <= alpha <= 1, "loss.focal-alpha", alpha, "a number from 0 to 1, or -1")
+        margin, scale = self.arcface_margin, self.arcface_scale
+        check(0 <= margin < math.pi / 2, "loss.arcface-margin", margin, "at least 0 and below half of pi, 1.57")
+        check(scale > 0, "loss.arcface-scale", scale, "more than 0")
         check(self.max_class_weight >= 1, "loss.max-class-weight", self.max_class_weight, "1 or more")
         check(0 <= self.label_smoothing < 1, "loss.label-smoothing", self.label_smoothing, "at least 0 and below 1")
+        for name, share in self.attribute_smoothing.items():
+            check(0 <= share < 1, f"loss.attribute-smoothing.{name}", share, "at least 0 and below 1")
+        check(self.logit_adjustment >= 0, "loss.logit-adjustment", self.logit_adjustment, "0 or more")
+        check(
+            self.logit_adjustment > 0 or not self.logit_adjusted,
+            "loss.logit-adjusted",
+            self.logit_adjusted,
+            "none without --loss.logit-adjustment",
+        )
+        adjusted, weighted = set(self.logit_adjusted), set(self.class_weighted)
+        both = weighted if self.logit_adjustment and not adjusted else adjusted & weighted
+        check(
+            not both,
+            "loss.class-weighted",
+            self.class_weighted,
+            "attributes without --loss.logit-adjustment, which takes the place of class weights",
+        )
+        check(
+            not self.logit_adjustment or self.class_weights not in ("balanced", "effective") or bool(weighted),
+            "loss.class-weights",
+            self.class_weights,
+            "auto, none or root with --loss.logit-adjustment, unless --loss.class-weighted names other attributes",
+        )
+
+    def adjustment_of(self, name: str) -> float:
+        """Returns the factor of logit adjustment of an attribute with classes; above 0, it has no class weights."""
+        return self.logit_adjustment if name in (self.logit_adjusted or (name,)) else 0.0
+
+    def smoothing_of(self, name: str) -> float:
+        """Returns the label smoothing of an attribute."""
+        return self.attribute_smoothing.get(name, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +172,18 @@ class OptimSettings:
     """Batches per optimizer step; the result equals that of one large batch."""
     ema_decay: float | Auto | None = "auto"
     """Decay of the moving average of the weights. The averaged weights are validated and saved. None: no average."""
+    swa_epochs: int = field(default=0, metadata={"before": 0})
+    """Last epochs whose weights, as each epoch ends, have one plain average (stochastic weight averaging), which is
+    validated and saved in place of a moving average. --optim.schedule constant lets them differ enough. 0: none."""
     precision: PrecisionChoice = "auto"
     """Data type of the network's computation; losses and weights stay float32. auto: bfloat16 on GPUs from Ampere on,
     else float32; a resumed run keeps what it began with. On CPUs, bfloat16 pays only where they have instructions for
     it. float32 on a GPU uses TF32."""
     mixup_alpha: float = 0.0
     """Parameter of the Beta distribution that blends pairs of images (mixup); 0: no mixup."""
+    cutmix_alpha: float = field(default=0.0, metadata={"before": 0.0})
+    """Parameter of the Beta distribution of the area of each image that a part of another image replaces (CutMix); 0:
+    none. With mixup too, each batch has one of the two, as likely as the other."""
 
     def __post_init__(self) -> None:
         check_choice("optim.name", self.name, OptimizerName)
@@ -136,16 +193,25 @@ class OptimSettings:
             check(getattr(self, name) >= 1, f"optim.{name}", getattr(self, name), "1 or more")
         lr, layer_decay = self.lr, self.layer_decay
         check(lr == "auto" or lr > 0, "optim.lr", lr, "more than 0, or auto")
-        for name in ("weight_decay", "warmup_epochs", "plateau_patience", "mixup_alpha"):
+        for name in ("weight_decay", "warmup_epochs", "plateau_patience", "mixup_alpha", "cutmix_alpha"):
             value = getattr(self, name)
             check(value == "auto" or value >= 0, f"optim.{flag_name(name)}", value, "0 or more")
         check(layer_decay == "auto" or 0 < layer_decay <= 1, "optim.layer-decay", layer_decay, "more than 0, at most 1")
         check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "at least 0 and below 1")
         check(0 <= self.min_lr_ratio <= 1, "optim.min-lr-ratio", self.min_lr_ratio, "a number from 0 to 1")
         check(0 < self.plateau_factor < 1, "optim.plateau-factor", self.plateau_factor, "between 0 and 1")
+        swa = self.swa_epochs
+        check(0 <= swa <= self.epochs, "optim.swa-epochs", swa, f"0 to --optim.epochs ({self.epochs})")
+        alone = not swa or self.ema_decay in (None, "auto")
+        check(alone, "optim.ema-decay", self.ema_decay, "None or auto with --optim.swa-epochs, which is an average too")
         clip, decay = self.clip_norm, self.ema_decay
         check(clip is None or clip > 0, "optim.clip-norm", clip, "more than 0")
         check(decay is None or decay == "auto" or 0 < decay < 1, "optim.ema-decay", decay, "between 0 and 1")
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether training images are mixed in pairs, by mixup or CutMix."""
+        return bool(self.mixup_alpha or self.cutmix_alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +263,7 @@ class FitConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     select: SelectionConfig = field(default_factory=SelectionConfig)
     seed: int = 42
-    """Random seed of dropout and mixup."""
+    """Random seed of dropout, mixup and CutMix."""
 
     def __post_init__(self) -> None:
         learnt = self.loss.weighting in ("uncertainty", "famo")

@@ -24,6 +24,9 @@ class PredictConfig:
     precision: PrecisionChoice = "auto"
     """Data type of the network's computation. auto: bfloat16 on GPUs from Ampere on, else float32. bfloat16 changes
     scores by up to about 0.02; on CPUs it pays only where they have instructions for it. float32 on a GPU uses TF32."""
+    flip: bool = False
+    """Predict from the mean of the outputs for each image and for its mirror image (test-time augmentation), which
+    takes twice as long. Evaluate the model with it too, for thresholds and calibration that fit."""
     root: str | None = None
     """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None

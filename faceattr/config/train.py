@@ -12,6 +12,7 @@ from faceattr.config.flags import check_each_once
 
 KEPT_THRESHOLDS = ThresholdConfig(criterion="keep")
 CompileChoice = Literal["auto", "on", "off"]
+BatchNormMode = Literal["train", "frozen", "sync"]
 HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]
 
 
@@ -32,6 +33,9 @@ class ModelConfig:
     of single faces. auto: 1; a --model.checkpoint keeps its own value."""
     args: Mapping[str, str] = field(default_factory=dict)
     """Further arguments of timm's constructor, as name and value: drop_path_rate 0.1."""
+    batch_norm: BatchNormMode = field(default="train", metadata={"before": "train"})
+    """What the backbone's batch norms do in training. `frozen`: they keep their statistics and weights, for small
+    batches and weights that are trained already; `sync`: the workers share the statistics of a batch, on GPUs only."""
     head: HeadPreset = "linear"
     """Layers of the heads: `linear`, `mlp` (one hidden layer of 128 units), or the heads of the preset `utkface_vit` or
     `celeba4`."""
@@ -43,6 +47,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.backbone), "model.backbone", self.backbone, "a name")
+        check_choice("model.batch-norm", self.batch_norm, BatchNormMode)
         check(self.image_size is None or self.image_size >= 1, "model.image-size", self.image_size, "1 or more")
         fraction = self.crop_fraction
         check(
@@ -106,12 +111,16 @@ class FreezeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedConfig:
-    """How images reach the workers. Only the first three settings decide which images form a batch."""
+    """How images reach the workers. Only the first four settings decide which images form a batch."""
 
     batch_size: int = 64
     """Images per batch, over all workers; --optim.accumulation batches make one optimizer step."""
     balance: tuple[str, ...] = ()
-    """Attributes whose combinations of classes are drawn equally often, such as gender and race_group."""
+    """Attributes of the data, learnt or not, whose combinations of classes are drawn equally often, such as gender and
+    race_group. Ages are classed by decade."""
+    balance_power: float = field(default=1.0, metadata={"before": 1.0})
+    """How far --feed.balance goes, in (0, 1]: 1 draws all combinations equally often; 0.5, in proportion to the square
+    root of their numbers of images, repeats rare images less."""
     shuffle_rows: int = 8_192
     """Images per shuffle window. A window consists of row groups that are drawn at random from all files."""
     block_rows: int = 128
@@ -127,6 +136,9 @@ class FeedConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "shuffle_rows", "block_rows"):
             check(getattr(self, name) >= 1, f"feed.{flag_name(name)}", getattr(self, name), "1 or more")
+        check(0 < self.balance_power <= 1, "feed.balance-power", self.balance_power, "more than 0, at most 1")
+        alone = self.balance_power != 1 and not self.balance
+        check(not alone, "feed.balance-power", self.balance_power, "1 without --feed.balance")
         check(self.decode_cpus > 0, "feed.decode-cpus", self.decode_cpus, "more than 0")
         check(self.max_decoders is None or self.max_decoders >= 1, "feed.max-decoders", self.max_decoders, "1 or more")
         check(self.cache_mb >= 0, "feed.cache-mb", self.cache_mb, "0 or more")
@@ -154,6 +166,9 @@ class TrainWorkersConfig:
     """Compile the network as one graph (torch.compile), which takes about a minute per stage and process and makes a
     training on GPUs up to 1.3 times as fast. auto: on one GPU, if a stage sees at least 4,000,000 images, each counted
     once an epoch; else off, as in searches."""
+    recompute: bool = False
+    """Keep only the activations between the backbone's blocks in memory, and compute the others again for the gradients
+    (gradient checkpointing): about a third slower, in a fraction of the memory, with the same results."""
     max_failures: int = 3
     """How many losses of a worker or node are survived; each time training resumes from the last checkpoint. -1: no
     limit."""
@@ -186,7 +201,8 @@ class TrainConfig:
     attributes: tuple[str, ...] = ()
     """Attributes to learn. Default: all attributes of the data."""
     seed: int = 42
-    """Random seed of the weights of new heads, the order of the images, augmentation, dropout and mixup."""
+    """Random seed of the weights of new heads, the order of the images, augmentation, dropout, mixup and
+    CutMix."""
     dry_run: bool = False
     """Check everything, show the plan, and stop."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -211,6 +227,8 @@ class TrainConfig:
             ("attributes", self.attributes),
             ("feed.balance", self.feed.balance),
             ("loss.class-weighted", self.loss.class_weighted),
+            ("loss.logit-adjusted", self.loss.logit_adjusted),
+            ("loss.ordinal", self.loss.ordinal),
             ("lora.targets", self.lora.targets),
         ):
             check_each_once(key, names)
@@ -224,6 +242,14 @@ class TrainConfig:
             f"less than --optim.epochs ({epochs}), which counts both stages",
         )
         # Checks that need several groups.
+        norm, start = self.model.batch_norm, self.model.pretrained or self.model.checkpoint is not None
+        check(norm != "frozen" or start, "model.batch-norm", norm, "train or sync for random weights")
+        check(
+            norm != "sync" or self.workers.use_gpu,
+            "model.batch-norm",
+            norm,
+            "train or frozen without --workers.use-gpu, since torch shares statistics between GPUs only",
+        )
         FitConfig(loss=self.loss, optim=OptimConfig(accumulation=self.optim.accumulation))
 
     @property

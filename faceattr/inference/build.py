@@ -20,6 +20,7 @@ def build_predictor(
     threads: int,
     on_gpu: bool,
     storage: StorageConfig,
+    flip: bool = False,
 ) -> Predictor:
     """Loads a trained model.
 
@@ -32,6 +33,7 @@ def build_predictor(
         threads: number of CPU threads for the computation.
         on_gpu: whether Ray assigned a GPU, or a share of one, to this process.
         storage: how object storage is reached.
+        flip: whether outputs are the mean for an image and its mirror image.
 
     Raises:
         ConfigError, ModelError: the model cannot be loaded, or differs from the driver's.
@@ -44,4 +46,4 @@ def build_predictor(
             "storage or a pinned --revision, so that every node loads the same files."
         )
     loaded = MultiAttributeModel.from_pretrained(facts.folder)
-    return Predictor(loaded, device=given_device(on_gpu), batch_size=batch_size, precision=precision)
+    return Predictor(loaded, device=given_device(on_gpu), batch_size=batch_size, precision=precision, flip=flip)

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from faceattr.config import ImageLimitsConfig, PrecisionChoice
 from faceattr.data.images.decode import decode_image, describe_too_large
@@ -28,6 +29,7 @@ _Item = TypeVar("_Item")
 ImageSource = str | Path | bytes | np.ndarray
 """A path, encoded bytes, or RGB pixels uint8 [H, W, 3]."""
 _LOADERS_PER_GPU = 4
+_EMBEDDING = "embedding"
 
 
 class Predictor:
@@ -47,6 +49,7 @@ class Predictor:
         batch_size: int | None = None,
         precision: PrecisionChoice = "auto",
         limits: ImageLimitsConfig | None = None,
+        flip: bool = False,
     ) -> None:
         """Moves the model to the device.
 
@@ -56,6 +59,7 @@ class Predictor:
             batch_size: number of images in a forward pass; by default 64 on a GPU, 16 on a CPU.
             precision: dtype of the network's computation, see `faceattr.precision`; scores are always float32.
             limits: limits on encoded images.
+            flip: whether outputs are the mean for an image and its mirror image, which takes twice as long.
 
         Raises:
             ConfigError: the device does not exist.
@@ -65,6 +69,7 @@ class Predictor:
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # not in its stubs
         self.batch_size = batch_size or (64 if self.device.type == "cuda" else 16)
         self._limits = limits or ImageLimitsConfig()
+        self._flip = flip
         preprocessing = model.backbone.preprocessing
         self._compute = Forward(preprocessing, precision=precision, device=self.device)
         self._compute_exactly = (
@@ -73,6 +78,7 @@ class Predictor:
             else Forward(preprocessing, precision="float32", device=self.device)
         )
         self._scores = Scores(model.attributes, model.calibration).to(self.device)
+        self._embedder = _Embedder(self.model.backbone)
 
     @property
     def size_px(self) -> int:
@@ -89,6 +95,10 @@ class Predictor:
             Attribute -> float32 [n, outputs]; see `faceattr.models.heads`.
         """
         return self._in_batches(pixels, lambda outputs: outputs)
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns embeddings for verification: the backbone's pooled features, float32 [n, features] of length 1."""
+        return self._in_batches(pixels, _to_length_1, self._embedder)[_EMBEDDING]
 
     def kept_outputs(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the outputs that evaluation stores, by column of `faceattr.data.label_columns.output_columns`."""
@@ -169,7 +179,7 @@ class Predictor:
         good = [each for each in loaded if not isinstance(each, ImageError)]
         found: Iterator[Prediction] = iter(())
         if good and given:
-            arrays = self._forward(np.stack(good), self._scores)
+            arrays = self._forward(np.stack(good), self._scores, self.model)
             found = iter(read_predictions(self.model.attributes, arrays, self.model.thresholds))
         elif good:
             found = iter(self.predict_pixels(np.stack(good)))
@@ -185,20 +195,24 @@ class Predictor:
         return resize_for(rgb, self.model.backbone.preprocessing)
 
     def _in_batches(
-        self, pixels: np.ndarray, finish: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+        self,
+        pixels: np.ndarray,
+        finish: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+        network: nn.Module | None = None,
     ) -> dict[str, np.ndarray]:
+        network = network or self.model
         size = self.size_px
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(f"expected uint8 pixels [n, {size}, {size}, 3], found {pixels.dtype} {list(pixels.shape)}")
         if not len(pixels):  # some backbones fail on an empty batch; one black image gives the shapes
             black = np.zeros((1, size, size, 3), np.uint8)
-            return {name: values[:0] for name, values in self._forward(black, finish).items()}
+            return {name: values[:0] for name, values in self._forward(black, finish, network).items()}
         parts: list[dict[str, np.ndarray]] = []
         start = 0
         while start < len(pixels):
             batch = pixels[start : start + self.batch_size]
             try:
-                parts.append(self._forward(batch, finish))
+                parts.append(self._forward(batch, finish, network))
                 start += len(batch)
                 continue
             except torch.OutOfMemoryError as error:
@@ -212,28 +226,39 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(
-        self, inputs: np.ndarray, finish: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+        self,
+        inputs: np.ndarray,
+        finish: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+        network: nn.Module,
     ) -> dict[str, np.ndarray]:
-        """Runs the model on uint8 pixels [n, S, S, 3], or on normalised float32 [n, 3, S, S]."""
+        """Runs the network on uint8 pixels [n, S, S, 3], or on normalised float32 [n, 3, S, S]."""
         # Arrays from Ray's object store are read-only, which torch does not support.
         images = torch.from_numpy(np.require(inputs, requirements=["C", "W"])).to(self.device, non_blocking=True)
         network_inputs = images.permute(0, 3, 1, 2) if inputs.dtype == np.uint8 else images
-        outputs = {name: values.float() for name, values in self._compute(self.model, network_inputs).items()}
-        overflown = ~_finite_rows(outputs)
-        if overflown.any():
-            exact = self._outputs_exactly(network_inputs[overflown])
-            for name, values in outputs.items():
-                values[overflown] = exact[name]
+        outputs = self._run(network, network_inputs)
+        if self._flip:
+            mirrored = self._run(network, network_inputs.flip(-1))
+            outputs = {name: (values + mirrored[name]) / 2 for name, values in outputs.items()}
         results = {name: values.float() for name, values in finish(outputs).items()}
         self._check_finite(results, "scores")
         return {name: values.cpu().numpy() for name, values in results.items()}
 
-    def _outputs_exactly(self, inputs: Tensor) -> dict[str, Tensor]:
+    def _run(self, network: nn.Module, network_inputs: Tensor) -> dict[str, Tensor]:
+        """Maps inputs [n, 3, S, S] to the network's outputs by name, float32 and finite."""
+        outputs = {name: values.float() for name, values in self._compute(network, network_inputs).items()}
+        overflown = ~_finite_rows(outputs)
+        if overflown.any():
+            exact = self._outputs_exactly(network, network_inputs[overflown])
+            for name, values in outputs.items():
+                values[overflown] = exact[name]
+        return outputs
+
+    def _outputs_exactly(self, network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         """Recomputes outputs in float32, for images on which half precision overflowed."""
         if self._compute_exactly is None:
             raise ModelError(_describe_not_finite("outputs", len(inputs)))
         logger.warning("half_precision_overflow images=%d recomputed_in=float32", len(inputs))
-        outputs = {name: values.float() for name, values in self._compute_exactly(self.model, inputs).items()}
+        outputs = {name: values.float() for name, values in self._compute_exactly(network, inputs).items()}
         self._check_finite(outputs, "outputs")
         return outputs
 
@@ -242,6 +267,19 @@ class Predictor:
         num_bad = int((~_finite_rows(values)).sum())
         if num_bad:
             raise ModelError(_describe_not_finite(what, num_bad))
+
+
+class _Embedder(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self._backbone = backbone
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {_EMBEDDING: self._backbone(images)}
+
+
+def _to_length_1(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: functional.normalize(values, dim=1) for name, values in outputs.items()}
 
 
 def _finite_rows(values: Mapping[str, Tensor]) -> Tensor:

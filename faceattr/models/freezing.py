@@ -56,8 +56,10 @@ def freeze(model: MultiAttributeModel, depth: FreezeDepth) -> None:
     backbone = model.backbone
     backbone.frozen_depth = resolve_depth(backbone, depth)
     lora_only = has_lora(backbone)
+    norms = {id(weight) for norm in backbone.batch_norms() for weight in norm.parameters() if backbone.frozen_norms}
     for name, parameter in backbone.module.named_parameters():
         trains = backbone.block_of(name) >= backbone.frozen_depth and (not lora_only or "lora_" in name)
+        trains = trains and id(parameter) not in norms
         parameter.requires_grad_(trains)
         if not trains:
             # Otherwise an optimizer would keep using a gradient from the previous stage.

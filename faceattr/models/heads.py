@@ -8,10 +8,12 @@ age         1 output    years (`regression`), or 117 logits over the years 0 to 
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, assert_never, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import AGE_LIMIT
@@ -35,12 +37,15 @@ class HeadConfig:
         activation: function after each hidden layer.
         dropout: rate after each activation, in [0, 1).
         age_output: output of an age head; ignored for other kinds of attribute.
+        cosine_scale: if given, the last layer has no bias and gives the cosines of the angles between its weights and
+            its inputs, times this scale, as ArcFace needs it.
     """
 
     hidden: tuple[int, ...] = ()
     activation: Activation = "gelu"
     dropout: float = 0.0
     age_output: AgeOutput = "distribution"
+    cosine_scale: float | None = field(default=None, metadata={"before": None})
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.hidden):
@@ -53,10 +58,14 @@ class HeadConfig:
                 raise ConfigError(f"head: {name} is {value!r}; expected {' or '.join(get_args(kind))}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"head: dropout is {self.dropout}; expected at least 0 and less than 1")
+        if self.cosine_scale is not None and self.cosine_scale <= 0:
+            raise ConfigError(f"head: cosine_scale is {self.cosine_scale}; expected more than 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values; the inverse of `from_dict`."""
-        return {**asdict(self), "hidden": list(self.hidden)}
+        values = {**asdict(self), "hidden": list(self.hidden)}
+        # Left out where it is not used, so that versions without it read the model.
+        return {name: value for name, value in values.items() if name != "cosine_scale" or value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "HeadConfig":
@@ -123,10 +132,40 @@ def build_head(attribute: Attribute, config: HeadConfig, num_features: int) -> n
     """
     outputs = count_outputs(attribute, config)
     if not config.hidden:
-        return nn.Linear(num_features, outputs)
+        return _build_last(num_features, outputs, config)
     layers: list[nn.Module] = []
     width = num_features
     for size in config.hidden:
         layers += [nn.Linear(width, size), _ACTIVATIONS[config.activation](), nn.Dropout(config.dropout)]
         width = size
-    return nn.Sequential(*layers, nn.Linear(width, outputs))
+    return nn.Sequential(*layers, _build_last(width, outputs, config))
+
+
+def _build_last(num_features: int, outputs: int, config: HeadConfig) -> nn.Module:
+    if config.cosine_scale is None:
+        return nn.Linear(num_features, outputs)
+    return CosineLinear(num_features, outputs, scale=config.cosine_scale)
+
+
+class CosineLinear(nn.Module):
+    """Cosines of the angles between inputs and weights, times a scale, in float32 whatever the precision.
+
+    Attributes:
+        weight: float32 [outputs, features].
+        scale: factor of the cosines.
+    """
+
+    def __init__(self, num_features: int, outputs: int, *, scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(outputs, num_features)))
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps [n, features] to float32 [n, outputs], from -scale to scale."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.scale * cosines(features.float(), self.weight)
+
+
+def cosines(inputs: Tensor, weights: Tensor) -> Tensor:
+    """Returns the cosines between rows: float32 [..., n, F] and [..., m, F] -> [..., n, m]."""
+    return functional.normalize(inputs, dim=-1) @ functional.normalize(weights, dim=-1).transpose(-1, -2)

@@ -4,17 +4,18 @@
     otherwise       one cache, at the shallowest of the space's freeze depths where at least a quarter of a training
                     step is saved and the cache is not larger than allowed; deeper trials read it too
     never           where images change before the boundary: augmentation (unless a number of random views is cached)
-                    and mixup; or where the space searches what the frozen blocks compute
+                    mixup and CutMix; or where the space searches what the frozen blocks compute
 
 The keys of a cache are computed again in every trial, so a trial whose frozen blocks differ does not find it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 
+from faceattr.config.augmentation import AugmentSettings
 from faceattr.config.search import FeaturesConfig
 from faceattr.config.train import TrainConfig
 from faceattr.models.freezing import FrozenPrefix, resolve_depth
@@ -28,7 +29,7 @@ _LEAST_SAVED = 0.25
 _COMPUTED_BY = ("model.backbone", "model.pretrained", "model.image_size", "model.args", "model.checkpoint")
 _VIEW_KEYS = (
     "seed",
-    *(f"augment.{name}" for name in ("strength", "flip", "crop", "aspect", "color", "blur", "rain", "fog")),
+    *(f"augment.{each.name}" for each in fields(AugmentSettings)),
 )
 
 
@@ -132,12 +133,16 @@ def all_cached(space: Space, base: TrainConfig, facts: BackboneCuts, plan: Cache
     """Returns whether no trial of the space reads images."""
     depths = {facts.num_blocks if depth in ("all", -1) else int(depth) for depth in possible_depths(space, base)}
     strengths = space.possible("augment.strength") or (base.augment.strength,)
-    mixups = space.possible("optim.mixup_alpha") or (base.optim.mixup_alpha,)
+    mixes = [
+        alpha
+        for key, own in (("optim.mixup_alpha", base.optim.mixup_alpha), ("optim.cutmix_alpha", base.optim.cutmix_alpha))
+        for alpha in space.possible(key) or (own,)
+    ]
     return (
         bool(plan.boundaries)
         and min(depths) >= plan.boundaries[0]
         and all(plan.num_views if strength else plan.plain for strength in strengths)
-        and not any(mixups)
+        and not any(mixes)
     )
 
 
@@ -175,8 +180,8 @@ def choose_cache(
     """
     if not plan.boundaries:
         return plan.notes[0] if plan.notes else "no cache"
-    if config.optim.mixup_alpha:
-        return "mixup changes images"
+    if config.optim.mixes_images:
+        return "mixup changes images" if config.optim.mixup_alpha else "CutMix changes images"
     if config.augment.strength and not plan.num_views:
         return "augmentation changes images"
     if not config.augment.strength and not plan.plain:

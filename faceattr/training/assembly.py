@@ -14,6 +14,7 @@ from faceattr.config import StorageConfig
 from faceattr.config.train import ModelConfig, TrainConfig
 from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
+from faceattr.models.backbones.modes import set_batch_norm, set_recompute
 from faceattr.models.backbones.names import build_backbone, built_name
 from faceattr.models.freezing import freeze, resolve_depth
 from faceattr.models.heads import HeadConfig, head_configs
@@ -73,11 +74,14 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.model.checkpoint is not None:
-            model, fresh = _continue_model(config.model, attributes, storage)
+            model, fresh = _continue_model(config, attributes, storage)
         else:
             wanted = config.model.pretrained if pretrained is None else pretrained
-            model, fresh = _new_model(config.model, attributes, wanted, storage), attributes.names
+            model, fresh = _new_model(config, attributes, wanted, storage), attributes.names
         _set_crop(model, config.model.crop_fraction)
+        set_batch_norm(model.backbone, config.model.batch_norm)
+        if config.workers.recompute:
+            set_recompute(model.backbone)
         freeze(model, config.freeze.depth)
         if config.lora.rank:
             from faceattr.models.lora.adapters import apply_lora  # noqa: PLC0415 - late: peft and transformers
@@ -110,8 +114,9 @@ def build_untrained(
 
 
 def _new_model(
-    settings: ModelConfig, attributes: AttributeSet, pretrained: bool, storage: StorageConfig | None
+    config: TrainConfig, attributes: AttributeSet, pretrained: bool, storage: StorageConfig | None
 ) -> MultiAttributeModel:
+    settings = config.model
     backbone = build_backbone(
         settings.backbone,
         pretrained=pretrained,
@@ -119,7 +124,7 @@ def _new_model(
         args={name: _read_argument(value) for name, value in settings.args.items()},
         storage=storage,
     )
-    return MultiAttributeModel(backbone, attributes, heads=_choose_heads(settings, attributes))
+    return MultiAttributeModel(backbone, attributes, heads=_choose_heads(config, attributes))
 
 
 def _set_crop(model: MultiAttributeModel, fraction: float | str) -> None:
@@ -151,23 +156,27 @@ def _read_argument(value: str) -> Any:
         return value
 
 
-def _choose_heads(settings: ModelConfig, attributes: AttributeSet) -> dict[str, HeadConfig]:
-    heads = head_configs(settings.head, attributes)
-    if settings.age_output is None:
-        return heads
-    return {name: replace(head, age_output=settings.age_output) for name, head in heads.items()}
+def _choose_heads(config: TrainConfig, attributes: AttributeSet) -> dict[str, HeadConfig]:
+    output, loss = config.model.age_output, config.loss
+    heads = head_configs(config.model.head, attributes)
+    if output is not None:
+        heads = {name: replace(head, age_output=output) for name, head in heads.items()}
+    if loss.arcface_margin:
+        persons = [each.name for each in attributes.attributes if each.is_person]
+        heads |= {name: replace(heads[name], cosine_scale=loss.arcface_scale) for name in persons}
+    return heads
 
 
 def _continue_model(
-    settings: ModelConfig, attributes: AttributeSet, storage: StorageConfig | None
+    config: TrainConfig, attributes: AttributeSet, storage: StorageConfig | None
 ) -> tuple[MultiAttributeModel, tuple[str, ...]]:
     """Loads a trained model, gives it heads for these attributes, and returns it with the names of the new heads."""
-    source = str(settings.checkpoint)
+    source = str(config.model.checkpoint)
     old = MultiAttributeModel.from_pretrained(source, storage=storage)
     shared = tuple(each for each in attributes.attributes if each.name in old.attributes.names)
     if shared:
         check_attributes(old.attributes, AttributeSet(attributes=shared), f"--model.checkpoint {source}")
-    heads = _choose_heads(settings, attributes) | {each.name: old.head_configs[each.name] for each in shared}
+    heads = _choose_heads(config, attributes) | {each.name: old.head_configs[each.name] for each in shared}
     model = MultiAttributeModel(old.backbone, attributes, heads=heads)
     for each in shared:
         model.head(each.name).load_state_dict(old.head(each.name).state_dict())

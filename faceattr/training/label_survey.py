@@ -113,7 +113,10 @@ def survey_file(
         StorageError: the file cannot be read.
     """
     file = data.splits[split][place]
-    sized = list(data.iter_sized_groups(file, ["image_id", "group", *label_columns(data, attributes)]))
+    columns = ["image_id", "group", *label_columns(data, attributes)]
+    cells = ClassCombinations(data.attributes, balance) if balance else None
+    more = [] if cells is None else [name for name in cells.columns if name not in columns]
+    sized = list(data.iter_sized_groups(file, [*columns, *more]))
     groups = [group for group, _ in sized]
     table = pa.concat_tables(groups)
     totals = LabelTotals(attributes)
@@ -125,9 +128,9 @@ def survey_file(
         num_rows=[len(group) for group in groups],
         num_bytes=[num_bytes for _, num_bytes in sized],
         counts={name: counts.tolist() for name, counts in totals.counts.items()},
-        cells=ClassCombinations(attributes, balance).count(table).tolist() if balance else [],
+        cells=[] if cells is None else cells.count(table).tolist(),
     )
-    return found, table
+    return found, table.select(columns)
 
 
 def join_surveys(files: Iterable[FileSurvey]) -> SplitSurvey:

@@ -134,7 +134,7 @@ def _choose_optim(config: TrainConfig, start: Start, family: Family) -> dict[str
         "weight_decay": 0.05 if optim.name == "adamw" and not heads_alone else 1e-4,
         "layer_decay": 1.0 if fresh or heads_alone else _LAYER_DECAY[family],
         "warmup_epochs": round(warmup, 2),
-        "ema_decay": _EMA_DECAY if fresh else None,
+        "ema_decay": _EMA_DECAY if fresh and not optim.swa_epochs else None,
     }
 
 

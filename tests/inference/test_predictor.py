@@ -75,6 +75,22 @@ def test_each_picture_has_its_own_prediction_at_its_own_place(model, photos, bat
             check(each, by_hand(model, photos / name))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_mirror_images_are_averaged(model, precision):
+    """Outputs are the means of two plain passes, so an image and its mirror image get the same scores."""
+    size = model.backbone.preprocessing.size_px
+    pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    plain = Predictor(model, device="cpu", precision=precision)
+    mirrored = Predictor(model, device="cpu", precision=precision, flip=True)
+    straight, turned = plain.outputs(pixels), plain.outputs(pixels[:, :, ::-1])
+    for name, found in mirrored.outputs(pixels).items():
+        np.testing.assert_allclose(found, (straight[name] + turned[name]) / 2, rtol=1e-5, atol=1e-6)
+        assert np.abs(found - straight[name]).max() > 1e-3
+    one, other = mirrored.score(pixels), mirrored.score(pixels[:, :, ::-1])
+    for name, score in one.items():
+        np.testing.assert_allclose(score, other[name], rtol=1e-5, atol=1e-6)
+
+
 def test_bytes_and_pixels_are_taken_too(model, photos):
     path = photos / "c.png"
     pixels = np.array(Image.open(path))

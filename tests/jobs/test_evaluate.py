@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
 from faceattr.inference.predictor import Predictor
 from faceattr.models.multitask import MultiAttributeModel
+from faceattr.models.transforms import EvalTransform, Normalise
 from tests.models.tiny import build_model
 from tests.packed_runs import write_packed_run
 
@@ -138,6 +139,52 @@ def test_an_evaluation(given, ray_local, capsys, tmp_path):
 
     assert evaluate(command) == 2
     assert "holds files already" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_the_mean_with_mirror_images(given, ray_local, capsys, tmp_path):
+    folder, rows, packed = given
+    command = ["--model", str(folder / "first"), "--data", packed, "--split", "train", *QUICK]
+    couples = [(2, 3, 1), (4, 5, 1), (6, 7, 1), (1, 2, 0), (3, 4, 0), (5, 6, 0), (0, 1, 1)]  # image 0 is broken
+    lines = [f"train/{one:05d}.jpg,train/{other:05d}.jpg,{same}" for one, other, same in couples]
+    (tmp_path / "pairs.csv").write_text("\n".join(["first,second,same", *lines]))
+    pairs = ["--pairs", str(tmp_path / "pairs.csv")]
+    assert evaluate([*command, "--flip", *pairs, "--output", str(tmp_path / "mirrored")]) == 0
+    shown = capsys.readouterr().out
+    assert "judged on train, computed in float32, mean with mirror images" in shown
+    assert "verification of 3 pairs of the same and 3 of different persons" in shown
+    assert "1 pairs name an image" in shown
+    assert evaluate([*command, "--output", str(tmp_path / "plain")]) == 0
+    summaries = {
+        name: json.loads((tmp_path / name / "evaluation.json").read_text())["fingerprint"]
+        for name in ("mirrored", "plain")
+    }
+    assert summaries["mirrored"] == {**summaries["plain"], "flip": True}
+    model = MultiAttributeModel.from_pretrained(folder / "first")
+    good = [row["image"] for row in rows["train"] if row["image"] != b"<html>"]
+    wanted = [each["label"].score for each in Predictor(model, device="cpu", flip=True).predict(good)]
+    table = pq.read_table(tmp_path / "mirrored" / "scores.parquet")
+    assert table["predicted_label_score"].to_pylist() == pytest.approx(wanted, abs=1e-5)
+
+    # Pairs are compared by the network's own features, which are not written.
+    assert "embedding" not in table.column_names
+    features = [_embed(model, row["image"]) for row in rows["train"][1:]]
+    similar = [float(features[one - 1] @ features[other - 1]) for one, other, _ in couples[:6]]
+    verified = json.loads((tmp_path / "mirrored" / "verification.json").read_text())
+    assert verified["auc"] == pytest.approx(roc_auc_score([1, 1, 1, 0, 0, 0], similar))
+    assert (verified["num_same"], verified["num_different"], verified["num_missing"]) == (3, 3, 1)
+    (tmp_path / "pairs.csv").write_text("first,second,same\nx.jpg,y.jpg,1\n")
+    assert evaluate([*command, *pairs, "--output", str(tmp_path / "none")]) == 2
+    assert "none of its 1 pairs has both images among the 8 that are judged" in capsys.readouterr().err
+
+
+def _embed(model, encoded):
+    """Features of an image and its mirror image, averaged, of length 1."""
+    preprocessing = model.backbone.preprocessing
+    pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(encoded)))).permute(2, 0, 1)
+    image = Normalise(preprocessing)(EvalTransform(preprocessing)(pixels))[None]
+    with torch.no_grad():
+        mean = model.backbone(image) + model.backbone(image.flip(-1))
+    return torch.nn.functional.normalize(mean, dim=1)[0]
 
 
 def test_an_image_of_training_among_the_judged_ones_is_refused(given, ray_local, capsys, tmp_path):

@@ -115,6 +115,17 @@ def test_a_bucket_is_predicted_published_compared_and_can_teach(model, images, s
     assert by_id["a/00.png"]["age_high"] == by_id["a/00.png"]["age_low"] + 1
     assert source.attributes["age_group"].classes == ("0-2", "3-9", "10-19")
 
+    # With mirror images the scores are others, and the run says so.
+    assert predict([*command, "--limit", "4", "--flip", "--output", f"{s3_uri}/mirrored"]) == 0
+    assert "mean with mirror images" in capsys.readouterr().out
+    mirrored = pa.concat_tables(read_published(open_store(f"{s3_uri}/mirrored"))).to_pylist()
+    averaging = Predictor(built, device="cpu", flip=True)
+    for row, found in zip(mirrored, averaging.predict([images[row["image_id"]] for row in mirrored]), strict=True):
+        assert row["hat_score"] == pytest.approx(found["hat"].score, abs=1e-5)
+        assert row["hat_score"] != pytest.approx(rows[row["image_id"]]["hat_score"], abs=1e-5)
+    assert predict([*command, "--limit", "4", "--output", f"{s3_uri}/mirrored"]) == 2
+    assert "flip: there True" in capsys.readouterr().err
+
     # A second run that is compared with the first: the same model agrees with itself.
     assert predict([*command, "--limit", "8", "--output", f"{s3_uri}/again", "--labels", f"{s3_uri}/run"]) == 0
     page = open_store(f"{s3_uri}/again").get("report.html").decode()

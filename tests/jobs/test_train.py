@@ -231,7 +231,7 @@ def test_a_run_begun_with_the_other_activation_is_not_gone_on_with(packed, tmp_p
     ("flags", "problem"),
     [
         (["--attributes", "hatt"], "--attributes: the data have no attribute 'hatt'; did you mean hat"),
-        (["--feed.balance", "smile"], "--feed.balance: ['smile'] are none of the learnt attributes"),
+        (["--feed.balance", "smile"], "--feed.balance: ['smile'] are none of the data's attributes"),
         (["--feed.batch-size", "201"], "--feed.batch-size 201: the training split has 200 images"),
         (["--preset", "clear_fase"], "--preset 'clear_fase': expected one of"),
         (["--model.args", "--optim.lr", "0"], "--optim.lr: expected more than 0, or auto, found 0.0"),

@@ -83,3 +83,39 @@ def test_tables_of_a_window_are_bounded_in_bytes_and_keep_the_order(packed, surv
 def test_the_feature_cache_reads_its_rows_over_row_groups(packed, survey):
     assert list(read_images(packed, "train", survey, 5, 31)) == [image(number) for number in GOOD[5:36]]
     assert list(read_images(packed, "train", survey, 53, 1)) == [image(number) for number in GOOD[53:]]
+
+
+def test_an_attribute_that_is_not_learnt_can_balance(tmp_path):
+    """Eight old and 56 young faces: half of the rows that are drawn are old, though only the hat is learnt."""
+    age = Attribute(name="age", kind="age", classes=())
+    rows = [
+        {"image": b"%d" % n, "hat": n % 2, "age_low": low, "age_high": low + 1.0}
+        for n in range(64)
+        for low in [70.0 if n % 8 == 0 else 20.0]
+    ]
+    known = AttributeSet(attributes=(*ATTRIBUTES.attributes, age))
+    data = open_packed([write_packed_run(tmp_path / "run", known, {"train": rows}, shard_size=64)], needs=("train",))
+    counted, table = survey_file(data, "train", 0, attributes=ATTRIBUTES, balance=("age",))
+    assert table.column_names == ["image_id", "group", "hat"]
+    assert (counted.cells[2], counted.cells[7], sum(counted.cells)) == (56, 8, 64)
+    survey = join_surveys([counted])
+    (window,) = survey.stretches.windows(seed=1, epoch=0, window_rows=64)
+    given = pa.Table.from_pylist([{"number": 0, "first_position": 0, "stretches": window.stretches.tolist()}])
+
+    def count_old(power):
+        read = ReadWindow(
+            data=data,
+            attributes=ATTRIBUTES,
+            survey=survey,
+            balance=("age",),
+            balance_power=power,
+            epoch=Epoch(seed=1, number=0, rank=0, world_size=1),
+            block_rows=64,
+        )
+        (found,) = read(given)
+        assert found.column_names == [POSITION, IMAGE, "hat"]
+        return sum(int(each) % 8 == 0 for each in found[IMAGE].to_pylist())
+
+    assert 31 <= count_old(1.0) <= 33
+    # sqrt(8) : sqrt(56) = 1 : 2.65 of 64 rows.
+    assert 16 <= count_old(0.5) <= 19

@@ -7,7 +7,7 @@ from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 from faceattr.config.overrides import override
 from faceattr.config.train import TrainConfig
 from faceattr.errors import ConfigError
-from faceattr.training.assembly import build_model, build_stages, check_selection, choose_attributes
+from faceattr.training.assembly import build_model, build_stages, build_untrained, check_selection, choose_attributes
 from faceattr.training.losses.class_weights import LabelTotals
 from faceattr.training.recipe import resolve_recipe
 
@@ -72,6 +72,14 @@ def test_stages():
     assert stages_of(**two, freeze__depth=1) == [(3, "all", 0.25), (7, 1, 0.5)]
     gradual = {"freeze__schedule": "gradual", "freeze__num_steps": 2, "freeze__lr_factor": 0.5, "optim__lr": 0.5}
     assert stages_of(**gradual) == [(4, 4, 0.5), (3, 2, 0.25), (3, 0, 0.125)]
+
+
+def test_modes_of_the_backbone_are_set():
+    given = config(model__backbone="test_resnet", model__args={}, model__image_size=64, workers__recompute=True)
+    assert model_of(given).backbone.recomputes
+    assert not model_of(config()).backbone.recomputes
+    with pytest.raises(ConfigError, match=r"--model\.batch-norm frozen: test_vit has no batch norm"):
+        build_untrained(override(TINY, {"model.pretrained": True, "model.batch_norm": "frozen"}), AVAILABLE)
 
 
 def test_a_model_starts_from_its_seed_with_heads_that_know_the_frequencies():

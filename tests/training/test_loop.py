@@ -80,8 +80,9 @@ def test_a_model_learns_and_is_reported():
         FitConfig(loss=LossConfig(weighting="famo"), optim=optim(epochs=4, name="sgd")),
         FitConfig(loss=LossConfig(weighting="uncertainty"), optim=optim(epochs=4, precision="bfloat16")),
         FitConfig(loss=LossConfig(weighting="dwa"), optim=optim(epochs=4, accumulation=2, warmup_epochs=1)),
+        FitConfig(optim=optim(epochs=4, swa_epochs=3, cutmix_alpha=1.0)),
     ],
-    ids=["ema-mixup-plateau", "famo-sgd", "uncertainty-bf16", "dwa-accumulation"],
+    ids=["ema-mixup-plateau", "famo-sgd", "uncertainty-bf16", "dwa-accumulation", "swa-cutmix"],
 )
 @pytest.mark.parametrize("stopped_after", [1, 2, 3])
 def test_a_resumed_training_continues_the_curve(config, stopped_after, tmp_path):
@@ -100,6 +101,23 @@ def test_a_resumed_training_continues_the_curve(config, stopped_after, tmp_path)
     assert found.best_epoch == wanted.best_epoch
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_the_plain_average_is_the_mean_of_the_last_epochs():
+    """Weights and batch-norm statistics; before the last two epochs the model itself is judged."""
+    kept = []
+
+    def keep(record, state):
+        kept.append({key: [each.clone() for each in getattr(state, key).values()] for key in ("model", "ema")})
+
+    train(build_toy(), FitConfig(optim=optim(epochs=4, swa_epochs=2, lr=0.05)), report=keep)
+    for epoch in (0, 1, 2):
+        assert all(map(torch.equal, kept[epoch]["ema"], kept[epoch]["model"]))
+    for found, third, fourth in zip(kept[3]["ema"], kept[2]["model"], kept[3]["model"], strict=True):
+        # The number of batches that a norm has seen is an integer.
+        if found.is_floating_point():
+            torch.testing.assert_close(found, (third + fourth) / 2)
+    assert not torch.equal(kept[2]["model"][0], kept[3]["model"][0])
 
 
 def test_training_leaves_the_callers_random_numbers_alone():

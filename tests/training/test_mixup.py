@@ -1,7 +1,11 @@
+import pytest
 import torch
+from torch.nn import functional
+from torchvision.transforms import v2
 
 from faceattr.attributes import AttributeSet
-from faceattr.config.fit import LossConfig
+from faceattr.config.fit import LossConfig, OptimConfig
+from faceattr.errors import ConfigError
 from faceattr.training.loop.mixup import Blend, draw_blend
 from faceattr.training.losses.multi_loss import build_objective
 from tests.training.toy import HAT, TONE, binary, build_toy, classes
@@ -14,11 +18,64 @@ def test_inputs_are_blended():
     assert BLEND.inputs(inputs).tolist() == [[2.0], [3.0], [7.0]]
 
 
+def draw(num=8, **settings):
+    return draw_blend(torch.zeros(num, 3, 12, 16), OptimConfig(**settings), torch.device("cpu"))
+
+
 def test_partners_are_a_permutation():
     torch.manual_seed(0)
-    blend = draw_blend(8, 0.4, torch.device("cpu"))
-    assert sorted(blend.partner.tolist()) == list(range(8))
-    assert 0 <= blend.share <= 1
+    for settings in ({"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}):
+        blend = draw(**settings)
+        assert sorted(blend.partner.tolist()) == list(range(8))
+        assert 0 <= blend.share <= 1
+
+
+def test_nothing_is_drawn_without_mixing():
+    state = torch.random.get_rng_state()
+    assert draw() is None
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_mixup_draws_what_it_drew_before_there_was_cutmix():
+    torch.manual_seed(3)
+    share = float(torch.distributions.Beta(0.4, 0.4).sample())
+    partner = torch.randperm(8)
+    torch.manual_seed(3)
+    blend = draw(mixup_alpha=0.4)
+    assert (blend.share, blend.partner.tolist(), blend.box) == (share, partner.tolist(), None)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cutmix_is_torchvisions(seed):
+    """Inputs, and the loss of one attribute as the cross entropy of torchvision's mixed labels."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(6, 3, 12, 16, generator=generator)
+    labels = torch.randint(3, (6,), generator=generator)
+    torch.manual_seed(seed)
+    wanted, mixed = v2.CutMix(alpha=1.0, num_classes=3)(images, labels)
+    torch.manual_seed(seed)
+    drawn = draw(6, cutmix_alpha=1.0)
+    # torchvision pairs each row with the one before it.
+    blend = Blend(drawn.share, torch.arange(6).roll(1), drawn.box)
+    assert torch.equal(blend.inputs(images), wanted)
+    assert torch.equal(images, torch.randn(6, 3, 12, 16, generator=torch.Generator().manual_seed(seed)))
+    model = build_toy(AttributeSet(attributes=(TONE,)))
+    objective = build_objective(model.attributes, model.head_configs, LossConfig(), {"tone": torch.ones(3).double()})
+    outputs = {"tone": torch.randn(6, 3, generator=generator)}
+    targets = {"tone": classes(labels.tolist(), 3)}
+    found = blend.losses(objective, outputs, targets, objective.sum_weights(targets))
+    torch.testing.assert_close(found[0], functional.cross_entropy(outputs["tone"], mixed))
+
+
+def test_a_coin_decides_between_the_two():
+    torch.manual_seed(0)
+    cuts = sum(draw(mixup_alpha=0.2, cutmix_alpha=1.0).box is not None for _ in range(200))
+    assert 72 < cuts < 128  # 4 standard deviations of 100
+
+
+def test_alphas_are_not_negative():
+    with pytest.raises(ConfigError, match=r"^--optim\.cutmix-alpha: expected 0 or more"):
+        OptimConfig(cutmix_alpha=-1.0)
 
 
 def test_the_loss_is_that_of_blended_labels():

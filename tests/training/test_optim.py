@@ -97,6 +97,8 @@ def test_the_moving_average_follows():
         (lambda: OptimConfig(epochs=0), "--optim.epochs"),
         (lambda: OptimConfig(precision="int8"), "--optim.precision"),
         (lambda: OptimConfig(ema_decay=1.0), "--optim.ema-decay"),
+        (lambda: OptimConfig(ema_decay=0.9, swa_epochs=1), "--optim.ema-decay"),
+        (lambda: OptimConfig(epochs=4, swa_epochs=5), "--optim.swa-epochs"),
         (lambda: OptimConfig(clip_norm=0.0), "--optim.clip-norm"),
         (lambda: SelectionConfig(patience=0), "--select.patience"),
         (

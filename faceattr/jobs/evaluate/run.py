@@ -14,6 +14,7 @@ import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import EvalConfig
 from faceattr.data.formats.json_text import encode_json
+from faceattr.data.formats.pair_lists import ImagePair, read_pairs
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.layouts.label_list import detect_layout
@@ -27,6 +28,7 @@ from faceattr.jobs.cluster.machines.gpus import find_cluster_precision
 from faceattr.jobs.cluster.session import plan_actors
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits
+from faceattr.jobs.evaluate.verify import EMBEDDING, describe_verification, find_pairs, verify_pairs, write_verification
 from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.models.saved_config import CONFIG_FILE, WEIGHTS_FILE
 from faceattr.reports.evaluation import render_report
@@ -62,6 +64,8 @@ class EvalJob:
         second: the model it is compared with.
         packed: the data.
         output: where the results are written.
+        layout: layout of test_labels.txt.
+        pairs: pairs of images that are compared.
     """
 
     config: EvalConfig
@@ -70,6 +74,7 @@ class EvalJob:
     packed: PackedData
     output: Store
     layout: Any = field(default=PLAIN_LAYOUT)
+    pairs: tuple[ImagePair, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -84,6 +89,7 @@ class EvalJob:
             "second": self.second.weights_id if self.second is not None else None,
             "data": self.packed.fingerprint,
             "precision": self.config.precision,
+            **({"flip": True} if self.config.flip else {}),
             "versions": {name: metadata.version(name) for name in ("torch", "scikit-learn", "fairlearn", "numpy")}
             | {"faceattr": faceattr.__version__},
         }
@@ -113,7 +119,14 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     layout = PLAIN_LAYOUT
     if config.label_list is not None:
         layout = detect_layout(config.label_list, storage)
-    return EvalJob(config=config, model=model, second=second, packed=packed, output=output, layout=layout)
+    pairs: tuple[ImagePair, ...] = ()
+    if config.pairs is not None:
+        pairs = tuple(read_pairs(config.pairs, storage))
+        ids = [
+            each for table in packed.iter_split(config.split, ["image_id"]) for each in table["image_id"].to_pylist()
+        ]
+        find_pairs(ids, pairs, name=config.pairs)
+    return EvalJob(config=config, model=model, second=second, packed=packed, output=output, layout=layout, pairs=pairs)
 
 
 def settle_precision(job: EvalJob) -> EvalJob:
@@ -147,12 +160,27 @@ def _check_attributes(model: SavedModelInfo, packed: PackedData) -> None:
 def score(job: EvalJob) -> tuple[pa.Table, pa.Table | None]:
     """Scores all rows that are needed by the model, and by the second model."""
     splits = [FIT_SPLIT, job.config.split] if job.fits else [job.config.split]
-    first = score_splits(job.config, job.packed, splits, source=job.config.model, model=job.model)
+    embed = job.config.pairs is not None
+    first = score_splits(job.config, job.packed, splits, source=job.config.model, model=job.model, embed=embed)
     second = None
     if job.second is not None:
         source = str(job.config.compare)
         second = score_splits(job.config, job.packed, splits, source=source, model=job.second)
     return first, second
+
+
+def verify(job: EvalJob, first: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Judges and writes the verification of --pairs; returns the rows without embeddings, and lines for the user.
+
+    Raises:
+        ConfigError: no pair can be judged.
+    """
+    pairs = job.config.pairs
+    if pairs is None:
+        return first, []
+    figures, num_missing = verify_pairs(_of_split(first, job.config.split), job.pairs, name=pairs)
+    write_verification(job.output, figures, num_missing=num_missing, pairs=pairs)
+    return first.drop_columns([EMBEDDING]), describe_verification(figures, num_missing)
 
 
 def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Evaluation:
@@ -288,9 +316,10 @@ def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
     job.output.put(f"model/{CONFIG_FILE}", (encode_json(config, indent=2) + "\n").encode())
 
 
-def summarise_evaluation(job: EvalJob, evaluation: Evaluation) -> str:
-    """Returns the text that the user reads at the end."""
-    lines = [f"judged on {evaluation.split}, computed in {job.config.precision}"]
+def summarise_evaluation(job: EvalJob, evaluation: Evaluation, verified: Sequence[str] = ()) -> str:
+    """Returns the text that the user reads at the end; `verified` are the lines of `verify`."""
+    mirrored = ", mean with mirror images" if job.config.flip else ""
+    lines = [f"judged on {evaluation.split}, computed in {job.config.precision}{mirrored}"]
     for name, judged in evaluation.judged.items():
         figures = evaluation.figures[name]
         figure = next(
@@ -299,6 +328,7 @@ def summarise_evaluation(job: EvalJob, evaluation: Evaluation) -> str:
         interval = evaluation.intervals[name].get(figure)
         bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else ""
         lines.append(f"  {name:20} {figure:14} {figures[figure].value:.3f}{bounds}  {figures[figure].count:,} rows")
+    lines += verified
     lines += [f"note: {note}" for note in evaluation.fitted.notes]
     lines.append(f"report  {job.output.uri}/report.html, performance_report.txt, MODEL_CARD.md, {DONE_KEY}")
     if job.fits:

@@ -45,7 +45,13 @@ class ReadPacked:
 
 
 def score_splits(
-    config: EvalConfig, packed: PackedData, splits: Sequence[str], *, source: str, model: SavedModelInfo
+    config: EvalConfig,
+    packed: PackedData,
+    splits: Sequence[str],
+    *,
+    source: str,
+    model: SavedModelInfo,
+    embed: bool = False,
 ) -> pa.Table:
     """Scores all rows of some splits with the model, sorted by run and row.
 
@@ -55,6 +61,7 @@ def score_splits(
         splits: names of the splits to score.
         source: where the actors find the model.
         model: facts about the model.
+        embed: whether to add the column `embedding`.
 
     Raises:
         RunError: a row is missing or duplicated, or the cluster failed.
@@ -81,8 +88,8 @@ def score_splits(
         batch_format="pyarrow",
         num_cpus=DECODE_CPUS,
     )
-    recipe = predictor_recipe(source, model, config.precision, actors, storage)
-    dataset = map_on_actors(dataset, OutputActor, {"build_predictor": recipe}, actors, block_rows)
+    recipe = predictor_recipe(source, model, config.precision, actors, storage, flip=config.flip)
+    dataset = map_on_actors(dataset, OutputActor, {"build_predictor": recipe, "embed": embed}, actors, block_rows)
     dataset.set_name("faceattr_eval")
     progress = Progress(total, 0)
     tables = []

@@ -79,6 +79,8 @@ class PredictJob(ImageJob):
             "attributes": describe_attributes(self.model.attributes),
             "precision": self.config.precision,
             "prediction_version": PREDICTION_VERSION,
+            # Left out otherwise, so that runs from before the setting existed can be resumed.
+            **({"flip": True} if self.config.flip else {}),
         }
 
     @property
@@ -98,7 +100,8 @@ class PredictJob(ImageJob):
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
-        recipe = predictor_recipe(self.config.model, self.model, self.config.precision, actors, self.storage)
+        config = self.config
+        recipe = predictor_recipe(config.model, self.model, config.precision, actors, self.storage, flip=config.flip)
         return PredictActor, {"build_predictor": recipe, "schema": schema}
 
 
@@ -109,7 +112,13 @@ def model_resizer(model: SavedModelInfo) -> Resizer:
 
 
 def predictor_recipe(
-    source: str, model: SavedModelInfo, precision: PrecisionChoice, actors: ActorLayout, storage: StorageConfig
+    source: str,
+    model: SavedModelInfo,
+    precision: PrecisionChoice,
+    actors: ActorLayout,
+    storage: StorageConfig,
+    *,
+    flip: bool,
 ) -> ActorRecipe:
     """Returns the recipe by which each actor builds its predictor."""
     return ActorRecipe(
@@ -123,6 +132,7 @@ def predictor_recipe(
             "threads": actors.threads,
             "on_gpu": actors.gpus > 0,
             "storage": storage,
+            "flip": flip,
         },
     )
 
@@ -187,4 +197,4 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
 def summarise_predictions(job: PredictJob, manifest: Manifest) -> str:
     """Returns the text that the user reads at the end."""
     text = summarise_run(job, manifest, "predicted", report_key(manifest.version))
-    return f"{text}\ncomputed in {job.config.precision}"
+    return f"{text}\ncomputed in {job.config.precision}{', mean with mirror images' if job.config.flip else ''}"

@@ -163,6 +163,7 @@ class Feed:
             attributes=plan.inputs.attributes,
             survey=survey,
             balance=settings.balance,
+            balance_power=settings.balance_power,
             epoch=place,
             block_rows=settings.block_rows,
         )

@@ -67,7 +67,7 @@ TRAINING_VERSION = 1
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "transformers", "peft", "torchjd", "pyarrow", "numpy")
 # Groups and keys that determine what is learnt; the others set where and how fast.
 _DECIDING = ("attributes", "seed", "model", "lora", "freeze", "loss", "optim", "select", "thresholds", "augment")
-_DECIDING_FEED = ("batch_size", "balance", "shuffle_rows")
+_DECIDING_FEED = ("batch_size", "balance", "balance_power", "shuffle_rows")
 # A training has no rows of its own to commit.
 _NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
 
@@ -99,7 +99,7 @@ class TrainJob:
         return {
             "data": self.data.fingerprint,
             **{name: config[name] for name in _DECIDING if name in config},
-            "feed": {name: config["feed"][name] for name in _DECIDING_FEED},
+            "feed": {name: config["feed"][name] for name in _DECIDING_FEED if name in config["feed"]},
             "training_version": TRAINING_VERSION,
             **renamed_backbone(self.config.model),
         }
@@ -126,7 +126,7 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
     data = open_packed(config.data, storage, needs=("train", "val"))
     attributes = choose_attributes(data.attributes, config.attributes)
     if config.feed.balance:
-        ClassCombinations(attributes, config.feed.balance)
+        ClassCombinations(data.attributes, config.feed.balance)
     num_rows, size = data.num_rows("train"), config.feed.batch_size
     if num_rows < size:
         raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")

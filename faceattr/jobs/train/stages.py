@@ -53,6 +53,7 @@ class ReadWindow:
         balance: attributes whose combinations are drawn equally often.
         epoch: epoch that the windows belong to.
         block_rows: maximum number of rows in a table.
+        balance_power: how far sampling is balanced; see `weigh_cells`.
         table_bytes: maximum bytes of encoded images in a table, unless a single image has more.
     """
 
@@ -62,6 +63,7 @@ class ReadWindow:
     balance: tuple[str, ...]
     epoch: Epoch
     block_rows: int
+    balance_power: float = 1.0
     table_bytes: int = _TABLE_BYTES
 
     def __call__(self, windows: pa.Table) -> Iterator[pa.Table]:
@@ -98,9 +100,9 @@ class ReadWindow:
     def _weigh(self, stretches: np.ndarray) -> np.ndarray | None:
         if not self.balance:
             return None
-        cells = ClassCombinations(self.attributes, self.balance)
-        weights = weigh_cells(np.array(self.survey.cells, np.int64))
-        found = [cells.find(self._read_stretch(int(each), list(self.balance))) for each in stretches]
+        cells = ClassCombinations(self.data.attributes, self.balance)
+        weights = weigh_cells(np.array(self.survey.cells, np.int64), self.balance_power)
+        found = [cells.find(self._read_stretch(int(each), list(cells.columns))) for each in stretches]
         return weigh_rows(np.concatenate(found), weights)
 
     def _read_stretch(self, stretch: int, columns: list[str]) -> pa.Table:

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 # Every operation has numbers of its own, so that a new one does not change the draws of the others.
-_OPERATIONS = ("crop", "flip", "color", "blur", "rain", "fog")
+_OPERATIONS = ("crop", "flip", "color", "blur", "rain", "fog", "policy", "erasing")
 _MOST_DRAWS = 64
 
 

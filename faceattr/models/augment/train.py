@@ -24,7 +24,9 @@ class TrainTransform:
         self.augmentation = augmentation or Augmentation()
         self._plain = EvalTransform(preprocessing)
         self._crop = RandomCrop(preprocessing, self.augmentation)
-        self._look = RandomLooks(preprocessing.size_px, self.augmentation)
+        # After normalisation this colour is 0.
+        fill = [round(255 * each) for each in preprocessing.mean]
+        self._look = RandomLooks(preprocessing.size_px, self.augmentation, fill)
 
     def __call__(self, images: Sequence[Tensor], *, seeds: Sequence[int]) -> Tensor:
         """Returns one random view of each image, on the CPU.
@@ -49,7 +51,7 @@ class TrainTransform:
         return self._crop(images, seeds)
 
     def finish(self, views: Tensor, *, seeds: Sequence[int]) -> Tensor:
-        """Changes colours, blurs, adds rain and fog: the other half, on the device of the views.
+        """Changes colours, blurs, adds rain and fog, applies a policy, erases: the other half, on the views' device.
 
         Args:
             views: uint8 [n, 3, S, S] from `crop`.

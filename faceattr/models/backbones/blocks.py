@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.preprocessing import Preprocessing
+from faceattr.models.backbones.recompute import recompute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ class Backbone(nn.Module, ABC):
         num_features: length of the pooled features.
         preprocessing: image preprocessing that it expects.
         frozen_depth: number of leading blocks that do not train; set by `faceattr.models.freezing.freeze`.
+        frozen_norms: whether no batch norm trains; set by `faceattr.models.backbones.modes`.
+        recomputes: whether gradients compute the activations inside of blocks again; set there too.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Backbone(nn.Module, ABC):
         self.num_features = num_features
         self.preprocessing = preprocessing
         self.frozen_depth = 0
+        self.frozen_norms = False
+        self.recomputes = False
 
     @property
     def num_blocks(self) -> int:
@@ -125,10 +130,19 @@ class Backbone(nn.Module, ABC):
                     "ResNet, VisionTransformer, VGG, InceptionV3 and CLIPVisionModel can; split it at 0 or at 'all'"
                 )
             return self.run_whole(x)
+        recomputes = self.recomputes and self.training and torch.is_grad_enabled()
         for block in self.blocks[start:stop]:
-            for step in block.steps:
-                x = self.run_step(attrgetter(step)(self.module), x)
+            x = recompute(self._norms_of(block), self._run_block, block, x) if recomputes else self._run_block(block, x)
         return self.pool(x) if stop == self.num_blocks else x
+
+    def _norms_of(self, block: Block) -> list[nn.Module]:
+        steps = [attrgetter(step)(self.module) for step in block.steps]
+        return [norm for step in steps if isinstance(step, nn.Module) for norm in _find_batch_norms(step)]
+
+    def _run_block(self, block: Block, x: Tensor) -> Tensor:
+        for step in block.steps:
+            x = self.run_step(attrgetter(step)(self.module), x)
+        return x
 
     def run_from(self, x: Tensor, start: int) -> Tensor:
         """Runs the blocks from boundary `start` to the pooled features; frozen blocks run without gradients."""
@@ -162,12 +176,16 @@ class Backbone(nn.Module, ABC):
         return self
 
     def hold_frozen(self) -> None:
-        """Sets the frozen blocks to eval mode."""
+        """Sets the frozen blocks and norms to eval mode."""
         if self.frozen_depth == self.num_blocks:
             self.module.eval()
             return
-        for module in self.frozen_modules():
+        for module in [*self.frozen_modules(), *(self.batch_norms() if self.frozen_norms else ())]:
             module.eval()
+
+    def batch_norms(self) -> list[nn.Module]:
+        """Returns the batch norms of all blocks."""
+        return _find_batch_norms(self.module)
 
     def frozen_modules(self) -> list[nn.Module]:
         """Returns the modules that belong entirely to frozen blocks."""
@@ -182,3 +200,7 @@ class Backbone(nn.Module, ABC):
             if frozen:
                 found.append(module)
         return found
+
+
+def _find_batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]

@@ -7,6 +7,7 @@ confusion_matrices.png  precision_recall.png  reliability.png  sample_grid.png (
 differences.parquet        comparison with a second model
 test_labels.txt  submission.csv
 model/                     the model with the thresholds and calibration of this evaluation
+verification.json          figures of the pairs of --pairs
 evaluation.json            written last: config, fingerprint, fitted settings, every figure
 """
 
@@ -44,6 +45,7 @@ OWN_KEYS = frozenset(
         "sample_grid.png",
         "test_labels.txt",
         "submission.csv",
+        "verification.json",
         "model/model.safetensors",
         "model/config.json",
     ]

@@ -110,9 +110,10 @@ class FeatureFeed:
         self._val_rows = own_val_rows(inputs.surveys["val"], rank=rank, world_size=world_size)
         self._weights = None
         if settings.balance:
-            cells = ClassCombinations(attributes, settings.balance)
-            counts = np.array(self._survey.cells, np.int64)
-            self._weights = weigh_rows(cells.find(train_labels), weigh_cells(counts))
+            cells = ClassCombinations(inputs.data.attributes, settings.balance)
+            weights = weigh_cells(np.array(self._survey.cells, np.int64), settings.balance_power)
+            rows = pa.concat_tables(inputs.data.iter_split("train", cells.columns))
+            self._weights = weigh_rows(cells.find(rows), weights)
 
     @property
     def num_batches(self) -> int:

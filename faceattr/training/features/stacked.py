@@ -15,6 +15,7 @@ from torch.func import stack_module_state
 from torch.nn import functional
 
 from faceattr.config.fit import OptimConfig
+from faceattr.models.heads import CosineLinear, cosines
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
@@ -55,6 +56,9 @@ class StackedHeads(nn.Module):
         for prefix, layer in self._layers[name]:
             if isinstance(layer, nn.Linear):
                 x = _linear(x, weights[f"{name}_head{prefix}.weight"], weights[f"{name}_head{prefix}.bias"])
+            elif isinstance(layer, CosineLinear):
+                with torch.autocast(x.device.type, enabled=False):
+                    x = layer.scale * cosines(x.float(), weights[f"{name}_head{prefix}.weight"])
             elif isinstance(layer, nn.Dropout):
                 x = x * functional.dropout(torch.ones_like(x[0]), layer.p, self.training)
             else:

@@ -26,7 +26,15 @@ from faceattr.models.schedules import Stage, stage_at
 from faceattr.training.loop.compiled import CompiledNetwork
 from faceattr.training.loop.epoch import train_epoch, validate, validation_figures
 from faceattr.training.loop.forward import Forward
-from faceattr.training.loop.optim import Schedule, build_ema, build_optimizer, build_scaler, load_optimizer_state
+from faceattr.training.loop.optim import (
+    Schedule,
+    build_ema,
+    build_optimizer,
+    build_scaler,
+    build_swa,
+    load_optimizer_state,
+    update_swa,
+)
 from faceattr.training.loop.ranks import Ranks, average_buffers
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord, FitResult, Report, TrainingState
@@ -150,7 +158,7 @@ class _Training:
         freeze(model, self._stages[0].freeze_depth)
         # Only the suffix moves: the frozen prefix stays where it is.
         network(model).to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its stubs
-        self._ema = build_ema(model, optim)
+        self._ema, self._swa = build_ema(model, optim), build_swa(model, optim)
         self._fingerprint = compute_fingerprint(
             config,
             list(self._stages),
@@ -188,6 +196,8 @@ class _Training:
         if self._ranks.world_size > 1:
             averaged = [self._model] if self._ema is None else [self._model, self._ema.module]
             average_buffers(averaged, self._ranks.reduce)
+        if self._swa is not None:
+            update_swa(self._swa, self._model, self._config.optim, epoch=self.epoch, epochs=self._num_epochs)
         started_s = time.perf_counter()
         figures = validate(
             self._wrap(self._judged),
@@ -212,8 +222,8 @@ class _Training:
     def _start_stage(self, stage: int) -> None:
         config, depth, lr = self._config, self._stages[stage].freeze_depth, self._stages[stage].lr
         freeze(self._model, depth)
-        if self._ema is not None:
-            freeze(self._ema.module, depth)
+        if self._average is not None:
+            freeze(self._average, depth)
         self._selection.start_stage()
         optimizer = build_optimizer(
             self._model,
@@ -246,7 +256,13 @@ class _Training:
 
     @property
     def _judged(self) -> MultiAttributeModel:
-        return self._model if self._ema is None else self._ema.module
+        return self._model if self._average is None else self._average
+
+    @property
+    def _average(self) -> MultiAttributeModel | None:
+        average = next((each.module for each in (self._ema, self._swa) if each is not None), None)
+        assert average is None or isinstance(average, MultiAttributeModel)
+        return average
 
     def _metrics(self) -> Metrics:
         return Metrics(self._model.attributes, self._model.thresholds)
@@ -263,7 +279,7 @@ class _Training:
             schedule=self._step.parts.schedule.state_dict(),
             scaler=self._scaler.state_dict(),
             weighting=self._weighting.training_state(),
-            ema=None if self._ema is None else self._ema.module.state_dict(),
+            ema=None if self._average is None else self._average.state_dict(),
             selection=self._selection.state_dict(),
             history=self._history,
         )
@@ -278,8 +294,8 @@ class _Training:
             )
         self.epoch, self._num_steps = state.epoch, state.num_steps
         self._model.load_state_dict(dict(state.model))
-        if self._ema is not None and state.ema is not None:
-            self._ema.module.load_state_dict(dict(state.ema))
+        if self._average is not None and state.ema is not None:
+            self._average.load_state_dict(dict(state.ema))
         self._weighting.load_training_state(state.weighting)
         self._start_stage(stage_at(self._stages, state.epoch - 1))
         load_optimizer_state(self._step.parts.optimizer, state.optimizer)

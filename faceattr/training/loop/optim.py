@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule, moving average of the weights, and loss scaling."""
+"""Optimizer, learning-rate schedule, averages of the weights, and loss scaling."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
 
 from faceattr.config import Precision
 from faceattr.config.fit import OptimConfig
@@ -153,6 +154,28 @@ def build_ema(model: MultiAttributeModel, config: OptimConfig) -> ModelEmaV3 | N
     if config.ema_decay is None:
         return None
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
+
+
+def build_swa(model: MultiAttributeModel, config: OptimConfig) -> AveragedModel | None:
+    """Builds the plain average of weights and batch-norm statistics over the last epochs; None if not configured."""
+    return AveragedModel(model, use_buffers=True) if config.swa_epochs else None
+
+
+def update_swa(
+    average: AveragedModel, model: MultiAttributeModel, config: OptimConfig, *, epoch: int, epochs: int
+) -> None:
+    """Adds the weights at the end of an epoch to the average; before the last `swa_epochs` it follows the model.
+
+    Args:
+        average: the average, from `build_swa`.
+        model: the model at the end of the epoch.
+        config: settings.
+        epoch: which epoch, from 0.
+        epochs: number of epochs of the training.
+    """
+    # The count follows from the epoch, so that a resumed training needs no more than the averaged weights.
+    average.n_averaged.fill_(max(0, epoch - (epochs - config.swa_epochs)))
+    average.update_parameters(model)
 
 
 def build_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:

@@ -24,7 +24,7 @@ class TrainingState:
         model: state dict of the model.
         best: state dict of the best epoch, as it was validated (the moving average if there is one).
         optimizer: state dict of the optimizer; likewise `schedule`, `scaler` and `weighting`.
-        ema: state dict of the moving average; None without one.
+        ema: state dict of the moving or plain average of the weights; None without one.
         selection: the best epoch, its value, and the number of epochs since then.
         history: records of the finished epochs.
     """

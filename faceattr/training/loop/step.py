@@ -88,8 +88,7 @@ class TrainStep:
         present = denominators > 0
         shares = torch.zeros(len(denominators), device=device)
         for index, batch in enumerate(batches):
-            alpha = self._config.mixup_alpha
-            blend = draw_blend(len(batch), alpha, device) if alpha else None
+            blend = draw_blend(batch.inputs, self._config, device)
             with self._gradients_synced(index == len(batches) - 1):
                 share = self._losses(parts.network, batch, blend, denominators)
                 total = parts.weighting(share, present, reduce=ranks.reduce, world_size=ranks.world_size)

@@ -9,6 +9,7 @@ Both are 0 in rows without a label, so the loss equals the loss of the labelled 
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import assert_never
 
 import torch
@@ -22,6 +23,7 @@ from faceattr.config.fit import ClassWeighting, LossConfig
 from faceattr.models.heads import NUM_YEARS, AgeOutput
 from faceattr.training.age import spread_ages, years_within
 from faceattr.training.losses.class_weights import WeightKind, compute_class_weights, compute_pos_weight
+from faceattr.training.losses.ordinal import compute_ordinal_scale, ordinal_cross_entropy
 from faceattr.training.targets import Targets
 
 # Priors are divisors of losses. Without this bound an attribute with nearly equal labels would dominate the others.
@@ -124,13 +126,23 @@ class ClassLoss(AttributeLoss):
     exact    -w_y log p_y                          as torch.nn.CrossEntropyLoss, including label smoothing
     soft     -sum_c w_c s_c log p_c
     coarse   -w log sum_{c possible} p_c           marginal likelihood; w is the mean weight of these classes
+
+    Of classes in an order, -log p_c is replaced by the loss of `faceattr.training.losses.ordinal`.
     """
 
     class_weights: Tensor
 
-    def __init__(self, config: LossConfig, num_classes: int, class_weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: LossConfig,
+        num_classes: int,
+        class_weights: Tensor | None = None,
+        *,
+        ordinal_scale: float | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
+        self._ordinal_scale = ordinal_scale
         self.register_buffer("class_weights", torch.ones(num_classes) if class_weights is None else class_weights)
 
     def weights(self, targets: Targets) -> Tensor:
@@ -167,6 +179,10 @@ class ClassLoss(AttributeLoss):
         return targets.score if self.config.soft_labels else None
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self._ordinal_scale is not None:
+            smoothing = self.config.label_smoothing
+            losses = ordinal_cross_entropy(logits, target, weight=self.class_weights, label_smoothing=smoothing)
+            return self._ordinal_scale * losses
         return functional.cross_entropy(
             logits, target, weight=self.class_weights, label_smoothing=self.config.label_smoothing, reduction="none"
         )
@@ -241,7 +257,10 @@ def build_attribute_loss(
         counts: [C], number of labels by class, as `LabelTotals` counts them.
         age_output: output of an age attribute's head.
     """
-    weighed = attribute.name in (config.class_weighted or (attribute.name,))
+    weighed = attribute.name in (config.class_weighted or (attribute.name,)) and not config.adjustment_of(
+        attribute.name
+    )
+    config = replace(config, label_smoothing=config.smoothing_of(attribute.name))
     kind = _WEIGHT_KINDS.get(config.class_weights) if weighed else None
     ratio = config.max_class_weight
     match attribute.kind:
@@ -254,5 +273,6 @@ def build_attribute_loss(
             return AgeLoss(config, age_output)
         case "multiclass" | "identity":
             weights = None if kind is None else compute_class_weights(counts, kind, max_ratio=ratio)
-            return ClassLoss(config, len(attribute.classes), weights)
+            scale = compute_ordinal_scale(counts) if attribute.name in config.ordinal else None
+            return ClassLoss(config, len(attribute.classes), weights, ordinal_scale=scale)
     assert_never(attribute.kind)

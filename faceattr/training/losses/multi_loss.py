@@ -21,6 +21,8 @@ from faceattr.errors import ConfigError
 from faceattr.models.heads import HeadConfig
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.losses.attribute_loss import AttributeLoss, build_attribute_loss
+from faceattr.training.losses.logit_adjustment import AdjustedLoss, compute_adjustment
+from faceattr.training.losses.margin import MarginLoss
 from faceattr.training.targets import Targets
 
 
@@ -84,10 +86,18 @@ def build_objective(
         counts: attribute name -> number of training labels by class, from `LabelTotals`.
 
     Raises:
-        ConfigError: the config names an attribute that the model does not have, all weights are 0, or an attribute
-            has no label.
+        ConfigError: the config names an attribute that the model does not have or that the setting does not fit, all
+            weights are 0, or an attribute has no label.
     """
-    losses, priors = {}, []
+    weights = compute_loss_weights(attributes.names, config)
+    _check_classes(attributes, config)
+    if config.arcface_margin and not any(each.is_person for each in attributes.attributes):
+        raise ConfigError(
+            f"--loss.arcface-margin {config.arcface_margin:g}: expected an identity among the attributes, found "
+            f"{', '.join(attributes.names)}"
+        )
+    losses: dict[str, AttributeLoss] = {}
+    priors = []
     for attribute in attributes.attributes:
         count = counts[attribute.name]
         if not count.sum() > 0:
@@ -96,12 +106,19 @@ def build_objective(
             )
         head = heads[attribute.name]
         loss = build_attribute_loss(attribute, config, count, age_output=head.age_output)
+        if config.arcface_margin and attribute.is_person:
+            _check_cosines(attribute.name, head, config)
+            persons = len(attribute.classes)
+            loss = MarginLoss(loss, margin=config.arcface_margin, scale=config.arcface_scale, num_classes=persons)
+        factor = config.adjustment_of(attribute.name) if attribute.has_classes else 0.0
+        if factor:
+            ratio = config.max_class_weight
+            shift = compute_adjustment(count, factor, is_yes_no=attribute.is_yes_no, max_ratio=ratio)
+            loss = AdjustedLoss(loss, shift)
         losses[attribute.name] = loss
         divided = config.normalise and (config.normalised == "all" or not loss.is_entropy)
         priors.append(loss.compute_prior(count) if divided else 1.0)
-    return MultiAttributeLoss(
-        losses, loss_weights=compute_loss_weights(attributes.names, config), priors=torch.tensor(priors)
-    )
+    return MultiAttributeLoss(losses, loss_weights=weights, priors=torch.tensor(priors))
 
 
 def compute_loss_weights(names: tuple[str, ...], config: LossConfig) -> Tensor:
@@ -114,6 +131,9 @@ def compute_loss_weights(names: tuple[str, ...], config: LossConfig) -> Tensor:
         ("loss.main", [] if config.main is None else [config.main]),
         ("loss.weights", list(config.weights)),
         ("loss.class-weighted", list(config.class_weighted)),
+        ("loss.logit-adjusted", list(config.logit_adjusted)),
+        ("loss.attribute-smoothing", list(config.attribute_smoothing)),
+        ("loss.ordinal", list(config.ordinal)),
     ):
         unknown = [name for name in named if name not in names]
         if unknown:
@@ -125,6 +145,36 @@ def compute_loss_weights(names: tuple[str, ...], config: LossConfig) -> Tensor:
     if not weights.sum() > 0:
         raise ConfigError("--loss.weights: expected at least one attribute with a weight above 0, found none")
     return weights
+
+
+def _check_cosines(name: str, head: HeadConfig, config: LossConfig) -> None:
+    """Raises ConfigError unless ArcFace can learn the identity attribute `name` with this head."""
+    if head.cosine_scale != config.arcface_scale:
+        raise ConfigError(
+            f"--loss.arcface-scale {config.arcface_scale:g}: the head of {name!r} has the scale {head.cosine_scale}; a "
+            "--model.checkpoint keeps the heads it was trained with, so choose its scale, or no margin for a plain head"
+        )
+    if config.adjustment_of(name):
+        raise ConfigError(
+            f"--loss.logit-adjustment: {name!r} has --loss.arcface-margin, which needs its cosines as they are; name "
+            "the other attributes by --loss.logit-adjusted"
+        )
+
+
+def _check_classes(attributes: AttributeSet, config: LossConfig) -> None:
+    """Raises ConfigError if a setting that needs classes names an attribute without them."""
+    fitting = {each.name for each in attributes.attributes if each.has_classes}
+    ordered = {each.name for each in attributes.attributes if each.has_class_figures}
+    for key, named, allowed, words in (
+        ("loss.logit-adjusted", config.logit_adjusted, fitting, "attributes with classes"),
+        ("loss.attribute-smoothing", tuple(config.attribute_smoothing), fitting, "attributes with classes"),
+        ("loss.ordinal", config.ordinal, ordered, "attributes with several classes in an order"),
+    ):
+        wrong = [name for name in named if name not in allowed]
+        if wrong:
+            raise ConfigError(
+                f"--{key}: expected {words} ({', '.join(sorted(allowed)) or 'there are none'}), found {wrong}"
+            )
 
 
 def initialise_heads(
@@ -145,6 +195,8 @@ def initialise_heads(
         names: attributes with new heads; by default all.
     """
     for name in objective.names if names is None else names:
+        if model.head_configs[name].cosine_scale is not None:
+            continue
         last = [module for module in model.head(name).modules() if isinstance(module, nn.Linear)][-1]
         with torch.no_grad():
             last.bias.copy_(objective.loss_of(name).constant_outputs(counts[name]))

@@ -11,6 +11,8 @@ from faceattr.evaluation.decisions import decide_labels
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.images.actors.model_thread import ModelThread
 
+_EMBEDDING = "embedding"
+
 
 class PredictActor:
     """Scores blocks of images. One actor per GPU, or per fraction of one.
@@ -46,20 +48,30 @@ class OutputActor:
 
     Args:
         build_predictor: builds the predictor in this process.
+        embed: whether to add `embedding` too.
     """
 
-    def __init__(self, build_predictor: ActorRecipe) -> None:
+    def __init__(self, build_predictor: ActorRecipe, embed: bool = False) -> None:
         self._thread: ModelThread[Any] = ModelThread(build_predictor)
+        self._embed = embed
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Returns the rows with outputs; rows with a status other than ok have null outputs."""
         predictor = self._thread.model
-        good, values = self._thread.score(rows, predictor.size_px, predictor.kept_outputs)
+        good, values = self._thread.score(rows, predictor.size_px, self._compute)
         table = rows.drop_columns(["pixels"])
         for attribute in predictor.model.attributes.attributes:
             for field in output_columns(attribute):
                 table = table.append_column(field, _to_column(values[field.name], good, len(rows), field.type))
+        if self._embed:
+            kind = pa.list_(pa.float32())
+            table = table.append_column(_EMBEDDING, _to_column(values[_EMBEDDING], good, len(rows), kind))
         return table
+
+    def _compute(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        predictor = self._thread.model
+        kept: dict[str, np.ndarray] = predictor.kept_outputs(pixels)
+        return {**kept, _EMBEDDING: predictor.embed(pixels)} if self._embed else kept
 
 
 def _to_column(values: np.ndarray | None, good: np.ndarray, num_rows: int, kind: pa.DataType) -> pa.Array:
