@@ -224,7 +224,8 @@ class TrainConfig:
             f"less than --optim.epochs ({epochs}), which counts both stages",
         )
         # Checks that need several groups.
-        FitConfig(loss=self.loss, optim=OptimConfig(accumulation=self.optim.accumulation))
+        optim = OptimConfig(accumulation=self.optim.accumulation, mixup_alpha=self.optim.mixup_alpha)
+        FitConfig(loss=self.loss, optim=optim)
 
     @property
     def fit(self) -> FitConfig:

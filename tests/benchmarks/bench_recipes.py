@@ -11,6 +11,7 @@ systems   from random weights: the recipes of the five replaced systems, each at
 labels    damaged training labels (`VARIANTS` in `recipe_sets.py`): Adam at 3e-3 and our defaults. Of doubtful labels
           ours learn the scores, or the labels alone; of missing ones also the complete rows alone, as the peer does
 trained   from weights learnt on the other set: our defaults and the former ones
+distil    drawn faces, labelled by a blunt teacher (`recipe_distil.py`): the teacher, and our ways to learn from it
 
 Needs no Ray. Runs that are in --output already are not done again, so a stopped benchmark goes on; `--budget-s` ends it
 in time and says what is missing.
@@ -34,12 +35,13 @@ from typing import Any
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.recipe_distil import STUDENTS, TEACHER_PX, prepare_teacher
 from tests.benchmarks.recipe_plain import SYSTEMS
 from tests.benchmarks.recipe_runs import BEFORE, Run, train
-from tests.benchmarks.recipe_sets import VARIANTS, prepare_drawn, prepare_fairface
+from tests.benchmarks.recipe_sets import VARIANTS, load_image_set, prepare_drawn, prepare_fairface
 
 PLAIN = ("plain 1e-4", "plain 3e-3")
-SECTIONS = ("scratch", "systems", "labels", "trained")
+SECTIONS = ("scratch", "systems", "labels", "trained", "distil")
 
 
 def list_runs(given: argparse.Namespace, sets: dict[str, Path]) -> Iterator[tuple[str, str, Run]]:
@@ -47,48 +49,80 @@ def list_runs(given: argparse.Namespace, sets: dict[str, Path]) -> Iterator[tupl
     ours: dict[str, dict[str, Any]] = {} if given.no_ours else {"ours": {}}
     for text in given.also:
         ours[f"ours [{text}]"] = dict(_read_setting(each) for each in text.split())
-    for epochs, seed, name in itertools.product(given.epochs, range(given.seeds), sets):
-        plain = Run(
-            recipe="plain 3e-3",
-            data=sets[name],
-            epochs=epochs,
-            seed=seed,
-            backbone=given.backbone,
-            size_px=given.size,
-            device=given.device,
-            settings={},
-        )
-        if "scratch" in given.sections:
-            for recipe in given.plain:
-                yield "scratch", name, replace(plain, recipe=recipe)
-            for recipe, settings in ours.items():
-                yield "scratch", name, replace(plain, recipe=recipe, settings=settings)
-        if "systems" in given.sections:
-            for system, rate in itertools.product(SYSTEMS, given.rates):
-                yield "systems", name, replace(plain, recipe=system if rate == "own" else f"{system} at {rate}")
-        if "labels" in given.sections:
-            for run in _damaged(plain, ours):
-                yield "labels", name, run
-        if "trained" in given.sections and epochs == given.epochs[0]:
-            (other,) = [each for each in sets if each != name]
-            start = given.scratch / f"start-{other}"
-            for recipe, settings in ({"before": BEFORE} | ours).items():
-                yield "trained", name, replace(plain, recipe=recipe, settings=settings, checkpoint=start)
+    basic = Run(
+        recipe="plain 3e-3",
+        data=given.scratch,
+        epochs=1,
+        seed=0,
+        backbone=given.backbone,
+        size_px=given.size,
+        device=given.device,
+        settings={},
+        num_train=given.num_train,
+    )
+    for epochs, seed in itertools.product(given.epochs, range(given.seeds)):
+        for name, path in sets.items():
+            run = replace(basic, data=path, epochs=epochs, seed=seed)
+            others = [given.scratch / f"start-{each}" for each in sets if each != name]
+            for section, runs in (
+                ("scratch", _scratch(run, given.plain, ours)),
+                ("systems", _systems(run, given.rates)),
+                ("labels", _damaged(run, ours)),
+                ("trained", _trained(run, others, ours)),
+            ):
+                if section in given.sections:
+                    yield from ((section, name, each) for each in runs)
+        if "distil" in given.sections:
+            run = replace(basic, data=_distil_set(given), epochs=epochs, seed=seed, teacher=_teacher(given, seed))
+            yield from (("distil", "drawn", replace(run, recipe=each)) for each in ("teacher", *STUDENTS))
 
 
-def _damaged(plain: Run, ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
-    """Yields the runs on damaged labels, those that have a score by their hard labels first."""
-    for variant in VARIANTS:
-        run = replace(plain, variant=variant)
-        if run.variant == "as given":
+def _scratch(run: Run, plain: list[str], ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
+    yield from (replace(run, recipe=each) for each in plain)
+    yield from (replace(run, recipe=each, settings=settings) for each, settings in ours.items())
+
+
+def _systems(run: Run, rates: list[str]) -> Iterator[Run]:
+    for system, rate in itertools.product(SYSTEMS, rates):
+        yield replace(run, recipe=system if rate == "own" else f"{system} at {rate}")
+
+
+def _damaged(run: Run, ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
+    for name, variant in VARIANTS.items():
+        if name == "as given":
             continue
-        yield run
+        damaged = replace(run, variant=name)
+        yield damaged
         for recipe, settings in ours.items():
-            if VARIANTS[variant].doubt:
-                yield replace(run, recipe=f"{recipe}, hard", settings=settings | {"loss.soft_labels": False})
-            if VARIANTS[variant].missing:
-                yield replace(run, recipe=f"{recipe}, complete rows", settings=settings, complete=True)
-            yield replace(run, recipe=recipe, settings=settings)
+            if variant.doubt:
+                yield replace(damaged, recipe=f"{recipe}, hard", settings=settings | {"loss.soft_labels": False})
+            if variant.missing:
+                yield replace(damaged, recipe=f"{recipe}, complete rows", settings=settings, complete=True)
+            yield replace(damaged, recipe=recipe, settings=settings)
+
+
+def _trained(run: Run, starts: list[Path], ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
+    for start, (recipe, settings) in itertools.product(starts, ({"before": BEFORE} | ours).items()):
+        yield replace(run, recipe=recipe, settings=settings, checkpoint=start)
+
+
+def _distil_set(given: argparse.Namespace) -> Path:
+    return given.scratch / "distil"
+
+
+def _teacher(given: argparse.Namespace, seed: int) -> Path:
+    return given.scratch / f"teacher-{seed}.pt"
+
+
+def make_teachers(given: argparse.Namespace) -> None:
+    """Draws faces in the size of the teachers, and has each label them."""
+    path = _distil_set(given)
+    if not path.exists():
+        prepare_drawn(path, TEACHER_PX, given.processes, drawn_px=160)
+    data = load_image_set(path)
+    for seed in range(given.seeds):
+        if not _teacher(given, seed).exists():
+            prepare_teacher(_teacher(given, seed), data, seed=seed)
 
 
 def _read_setting(text: str) -> tuple[str, Any]:
@@ -182,6 +216,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="test_resnet")
     parser.add_argument("--size", type=int, default=64, help="side that the network sees, px")
     parser.add_argument("--stored", type=int, default=80, help="side of the images in memory, px")
+    parser.add_argument("--num-train", type=int, help="training images of each set, the first ones; all by default")
     parser.add_argument("--epochs", type=int, nargs="+", default=[6, 20])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
@@ -203,6 +238,8 @@ def main() -> None:
         sets["drawn"] = path if path.exists() else prepare_drawn(path, given.stored, given.processes)
     if "trained" in given.sections:
         make_starts(given, sets)
+    if "distil" in given.sections:
+        make_teachers(given)
     run_all(given, sets)
     show(given.output)
 

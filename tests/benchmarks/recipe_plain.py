@@ -107,7 +107,8 @@ def train_plain(
     """Trains on the rows that have all labels, and returns the figures of the best epoch."""
     data = keep_complete_rows(data)
     torch.manual_seed(seed)
-    network = _Network(recipe, data, backbone, Normalise(preprocessing)).to(device)
+    network = _Network(recipe, data, backbone, Normalise(preprocessing))
+    network.to(device, memory_format=torch.channels_last)  # the same numbers, sooner
     plain = EvalTransform(preprocessing)
     stored = data.images["train"]
     ready = plain(stored)
@@ -160,7 +161,7 @@ class _Network(nn.Module):
         self.heads = nn.ModuleDict({name: _build_head(recipe, width, size) for name, size in sizes.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.backbone(self.normalise(images))
+        features = self.backbone(self.normalise(images).contiguous(memory_format=torch.channels_last))
         return {name: self.heads[name](features) for name in self.names}
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ that its own default rule keeps, the peers at the one with the best mean macro F
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from faceattr.training.loop.ranks import Ranks
 from faceattr.training.losses.class_weights import LabelTotals
 from faceattr.training.recipe import resolve_recipe
 from faceattr.training.targets import Batch, Targets
+from tests.benchmarks.recipe_distil import STUDENTS, learn_from, read_teacher_figures
 from tests.benchmarks.recipe_judge import Figures, judge
 from tests.benchmarks.recipe_plain import find_recipe, train_plain
 from tests.benchmarks.recipe_sets import UNKNOWN, VARIANTS, ImageSet, keep_complete_rows, load_image_set, vary
@@ -48,16 +49,19 @@ class Run:
     """What to train.
 
     Attributes:
-        recipe: `ours` or `before`, settings in brackets after it, or the name of a peer's recipe.
+        recipe: `ours` or `before`, settings in brackets after it, or the name of a peer's recipe; with a teacher, a
+            name of `STUDENTS`, or `teacher`, which is judged itself.
         data: folder of an image set.
         epochs: passes.
         seed: of weights, order and views.
         backbone: timm name.
         size_px: side that the network sees.
+        num_train: number of training images, the first ones; None: all.
         device: that it runs on.
         settings: keys of the train config that differ from the defaults.
         variant: what happens to the training labels, of `VARIANTS`.
         complete: whether the rows that lack a label are dropped; the peers always drop them.
+        teacher: labels of a teacher, which take the place of the set's own.
         checkpoint: a model folder to go on from.
         keep: where the model is saved.
     """
@@ -70,8 +74,10 @@ class Run:
     size_px: int
     device: str
     settings: Mapping[str, Any]
+    num_train: int | None = None
     variant: str = "as given"
     complete: bool = False
+    teacher: Path | None = None
     checkpoint: Path | None = None
     keep: Path | None = None
 
@@ -79,7 +85,13 @@ class Run:
 def train(run: Run) -> Figures:
     """Trains, and returns the figures of the validation rows."""
     torch.set_num_threads(1)
-    data = vary(load_image_set(run.data), VARIANTS[run.variant], seed=run.seed)
+    data = load_image_set(run.data, num_train=run.num_train)
+    if run.teacher is not None:
+        if run.recipe == "teacher":
+            return read_teacher_figures(data, run.teacher)
+        student = STUDENTS[run.recipe]
+        return train_ours(replace(run, settings=student.settings), learn_from(data, run.teacher, student))
+    data = vary(data, VARIANTS[run.variant], seed=run.seed)
     if run.recipe.startswith(("ours", "before")):
         return train_ours(run, keep_complete_rows(data) if run.complete else data)
     return train_plain(

@@ -82,13 +82,14 @@ VARIANTS = {
 }
 
 
-def load_image_set(path: Path) -> ImageSet:
-    """Reads what `prepare` wrote."""
+def load_image_set(path: Path, *, num_train: int | None = None) -> ImageSet:
+    """Reads what `prepare` wrote, with the first `num_train` training images, by default all."""
     about = json.loads((path / "about.json").read_text())
     images, labels = {}, {}
     for split in ("train", "val"):
-        images[split] = torch.from_numpy(np.load(path / f"{split}.npy"))
-        labels[split] = {name: torch.tensor(values) for name, values in about["labels"][split].items()}
+        rows = slice(num_train if split == "train" else None)
+        images[split] = torch.from_numpy(np.load(path / f"{split}.npy"))[rows]
+        labels[split] = {name: torch.tensor(values)[rows] for name, values in about["labels"][split].items()}
     classes = {name: tuple(names) for name, names in about["classes"].items()}
     return ImageSet(classes=classes, images=images, labels=labels)
 
@@ -151,11 +152,13 @@ def prepare_fairface(folder: Path, source: Path, side_px: int) -> Path:
     return prepare(folder, paths, labels, side_px)
 
 
-def prepare_drawn(folder: Path, side_px: int, processes: int) -> Path:
+def prepare_drawn(folder: Path, side_px: int, processes: int, *, drawn_px: int | None = None) -> Path:
+    """Draws faces with sides of `drawn_px` (by default of `side_px`) and prepares them."""
+    size_px = drawn_px or side_px
     paths, labels = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         for seed, (split, count) in enumerate(_NUM_DRAWN.items()):
-            truth = write_faces(Path(scratch) / split, count, 7_000_000 + seed, size_px=side_px, processes=processes)
+            truth = write_faces(Path(scratch) / split, count, 7_000_000 + seed, size_px=size_px, processes=processes)
             with truth.open(newline="") as file:
                 rows = list(csv.DictReader(file))
             paths[split] = [truth.parent / row["image_path"] for row in rows]

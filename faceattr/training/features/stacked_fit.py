@@ -61,6 +61,7 @@ def why_not_stacked(config: FitConfig) -> str | None:
         # float16 needs loss scaling, whose skipped steps would be common to all trials.
         (optim.precision != "float16", f"--optim.precision {optim.precision}"),
         (not optim.mixup_alpha, "--optim.mixup-alpha"),
+        (not config.loss.consistency, "--loss.consistency"),
         (config.loss.weighting == "constant", f"--loss.weighting {config.loss.weighting}"),
     ):
         if not holds:
