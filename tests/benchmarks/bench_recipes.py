@@ -35,7 +35,7 @@ from typing import Any
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.benchmarks.recipe_distil import STUDENTS, TEACHER_PX, prepare_teacher
+from tests.benchmarks.recipe_distil import STUDENTS, TEACHER_PX, TEACHERS, prepare_teacher
 from tests.benchmarks.recipe_plain import SYSTEMS
 from tests.benchmarks.recipe_runs import BEFORE, Run, train
 from tests.benchmarks.recipe_sets import VARIANTS, load_image_set, prepare_drawn, prepare_fairface
@@ -73,8 +73,9 @@ def list_runs(given: argparse.Namespace, sets: dict[str, Path]) -> Iterator[tupl
                 if section in given.sections:
                     yield from ((section, name, each) for each in runs)
         if "distil" in given.sections:
-            run = replace(basic, data=_distil_set(given), epochs=epochs, seed=seed, teacher=_teacher(given, seed))
-            yield from (("distil", "drawn", replace(run, recipe=each)) for each in ("teacher", *STUDENTS))
+            for kind, student in itertools.product(given.teachers, ("teacher", *STUDENTS)):
+                run = replace(basic, data=_distil_set(given), epochs=epochs, seed=seed, recipe=student)
+                yield "distil", f"drawn, {kind}", replace(run, teacher=_teacher(given, kind, seed))
 
 
 def _scratch(run: Run, plain: list[str], ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
@@ -110,8 +111,8 @@ def _distil_set(given: argparse.Namespace) -> Path:
     return given.scratch / "distil"
 
 
-def _teacher(given: argparse.Namespace, seed: int) -> Path:
-    return given.scratch / f"teacher-{seed}.pt"
+def _teacher(given: argparse.Namespace, kind: str, seed: int) -> Path:
+    return given.scratch / f"teacher-{kind}-{seed}.pt"
 
 
 def make_teachers(given: argparse.Namespace) -> None:
@@ -120,9 +121,10 @@ def make_teachers(given: argparse.Namespace) -> None:
     if not path.exists():
         prepare_drawn(path, TEACHER_PX, given.processes, drawn_px=160)
     data = load_image_set(path)
-    for seed in range(given.seeds):
-        if not _teacher(given, seed).exists():
-            prepare_teacher(_teacher(given, seed), data, seed=seed)
+    for seed, kind in itertools.product(range(given.seeds), given.teachers):
+        path = _teacher(given, kind, seed)
+        if not path.exists():
+            prepare_teacher(path, data, kind=kind, seed=seed)
 
 
 def _read_setting(text: str) -> tuple[str, Any]:
@@ -224,6 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--plain", nargs="*", choices=PLAIN, default=PLAIN, help="plain recipes; none: ours alone")
     parser.add_argument("--rates", nargs="+", default=["own", "3e-3"], help="rates of the systems' recipes")
+    parser.add_argument("--teachers", nargs="+", choices=tuple(TEACHERS), default=list(TEACHERS), help="for distil")
     parser.add_argument("--no-ours", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)

@@ -1,10 +1,15 @@
-"""Labels of a blunt teacher for `bench_recipes.py --sections distil`: the tiny BLIP with noise on its weights.
+"""Labels of a blunt teacher for `bench_recipes.py --sections distil`: the tiny BLIP, blunted in one of two ways.
 
-To every tensor of the checkpoint Gaussian noise is added, scaled by the tensor's own standard deviation and by one
-factor, which is bisected until the macro F1 of the labels of the first 500 faces is 0.85. Each seed has noise, and so a
-teacher, of its own. It is asked the questions of the set `clear_face`, three paraphrases an attribute, and labels the
-training and the validation rows. Students never see the truth: their best epoch is chosen by the teacher's labels, and
-only the final figures are of the truth.
+scores    to the log-odds of every answer Gaussian noise is added, a part that the paraphrases of a question share and
+          an equal part of its own: errors without a system
+weights   to every tensor of the checkpoint Gaussian noise is added, scaled by the tensor's standard deviation; such a
+          teacher leans to one answer, so the threshold of each attribute is set so that it says yes as often as is true
+          of the audited faces, as one would do with a small audited sample: errors that the image decides
+
+The noise's factor is bisected until the macro F1 of the labels of the first 500 faces, the audited ones, is 0.85. Each
+seed has a teacher of its own. It is asked the questions of the set `clear_face`, three paraphrases an attribute, and
+labels the training and the validation rows. Students never see the truth: their best epoch is chosen by the teacher's
+labels, and only the final figures are of the truth.
 """
 
 import shutil
@@ -30,7 +35,12 @@ TEACHER_PX = 96
 TARGET_F1 = 0.85
 _AUDITED = 500
 _BISECTIONS = 8
+TEACHERS = {"scores": 16.0, "weights": 4.0}
+"""Way to blunt a teacher -> the largest factor of its noise."""
+_PARAPHRASES = 3
 _WEIGHTS = "model.safetensors"
+Columns = dict[str, tuple[Tensor, Tensor, Tensor]]
+"""Attribute -> score, mass, and mass times agreement, float32 [n] each."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +99,42 @@ def read_teacher_figures(data: ImageSet, teacher: Path) -> Figures:
     return judge({name: (score - 0.5)[:, None] for name, (score, _, _) in found.items()}, data)
 
 
-def prepare_teacher(path: Path, data: ImageSet, *, seed: int) -> Path:
+def prepare_teacher(path: Path, data: ImageSet, *, kind: str, seed: int) -> Path:
     """Blunts a teacher and stores its labels; `data` has images of TEACHER_PX."""
     folder = path.with_suffix("")
     tensors = load_file(_copy_checkpoint(folder) / _WEIGHTS)
-    low, high = 0.0, 1.0
-    audited = replace(
-        data,
-        images={"val": data.images["train"][:_AUDITED]},
-        labels={"val": {name: values[:_AUDITED] for name, values in data.labels["train"].items()}},
-    )
+    truth = {name: values[:_AUDITED] for name, values in data.labels["train"].items()}
+    audited = replace(data, images={"val": data.images["train"][:_AUDITED]}, labels={"val": truth})
+    low, high = 0.0, TEACHERS[kind]
     for _ in range(_BISECTIONS):
         factor = (low + high) / 2
-        _write_noisy(folder, tensors, factor=factor, seed=seed)
-        columns = _ask(folder, audited.images["val"])
+        if kind == "weights":
+            _write_noisy(folder, tensors, factor=factor, seed=seed)
+        noise = factor if kind == "scores" else 0.0
+        columns = _ask(folder, audited.images["val"], noise=noise, seed=seed)
+        cuts = {name: _find_cut(columns[name][0], truth[name]) if kind == "weights" else 0.5 for name in columns}
+        columns = _recentre(columns, cuts)
         figures = judge({name: (each[0] - 0.5)[:, None] for name, each in columns.items()}, audited)
         low, high = (factor, high) if mean_f1(figures) > TARGET_F1 else (low, factor)
-    labels = {split: _ask(folder, images) for split, images in data.images.items()}
-    torch.save({"factor": factor, "labels": labels}, path)
+    labels = {}
+    for number, (split, images) in enumerate(data.images.items()):
+        labels[split] = _recentre(_ask(folder, images, noise=noise, seed=seed + 1000 * number), cuts)
+    torch.save({"factor": factor, "cuts": cuts, "labels": labels}, path)
     return path
+
+
+def _find_cut(score: Tensor, truth: Tensor) -> float:
+    """Returns the score that as many rows reach as are truly yes."""
+    return float(score.double().quantile(1 - truth.double().mean()))
+
+
+def _recentre(columns: Columns, cuts: Mapping[str, float]) -> Columns:
+    """Moves the log-odds of scores so that 0.5 is the threshold, as pack.py does."""
+    moved = {}
+    for name, (score, mass, agreeing_mass) in columns.items():
+        yes, no = score.double() * (1 - cuts[name]), (1 - score.double()) * cuts[name]
+        moved[name] = (yes / (yes + no).clamp(min=1e-300)).float(), mass, agreeing_mass
+    return moved
 
 
 def _copy_checkpoint(folder: Path) -> Path:
@@ -124,15 +151,27 @@ def _write_noisy(folder: Path, tensors: Mapping[str, Tensor], *, factor: float, 
     save_file(noisy, folder / _WEIGHTS, metadata={"format": "pt"})
 
 
-def _ask(folder: Path, images: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Returns attribute -> score, mass, and mass times agreement, float32 [n] each, for uint8 [n, 3, 96, 96]."""
+def _ask(folder: Path, images: Tensor, *, noise: float, seed: int) -> Columns:
+    """Asks the checkpoint in a folder about uint8 [n, 3, 96, 96]."""
     questions = load_question_set("clear_face")
     scorer = BlipScorer(load_blip(str(folder)), questions.vqa_questions(), device="cpu")
     pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
     likelihoods = np.concatenate([scorer.score(part) for part in np.array_split(pixels, max(1, len(pixels) // 256))])
+    likelihoods = _disturb(likelihoods, noise=noise, seed=seed)
     plain = questions.compute_labels(likelihoods)
     agreeing = replace(questions, weighs_agreement=True).compute_labels(likelihoods)
     return {name: _to_tensors(plain[name], agreeing[name]) for name in plain}
+
+
+def _disturb(likelihoods: np.ndarray, *, noise: float, seed: int) -> np.ndarray:
+    """Adds noise to the log-odds of yes; the mass of each question stays what it was."""
+    answers = likelihoods.reshape(len(likelihoods), -1, _PARAPHRASES, 2)
+    rng = np.random.default_rng(seed)
+    shared, own = rng.normal(size=answers.shape[:2])[..., None], rng.normal(size=answers.shape[:3])
+    moved = answers.astype(np.float64)
+    moved[..., 1] += noise * (shared + own)
+    moved += np.logaddexp.reduce(answers, axis=-1, keepdims=True) - np.logaddexp.reduce(moved, axis=-1, keepdims=True)
+    return moved.reshape(likelihoods.shape).astype(np.float32)
 
 
 def _to_tensors(plain: AttributeLabels, agreeing: AttributeLabels) -> tuple[Tensor, Tensor, Tensor]:

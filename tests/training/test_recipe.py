@@ -126,7 +126,7 @@ def test_what_is_given_stays():
 
 
 def test_a_run_goes_on_with_what_it_began_with():
-    old = {name: {**asdict(RANDOM)[name], **values} for name, values in BEFORE.items()}
+    old = {name: {**list_deciding(RANDOM)[name], **values} for name, values in BEFORE.items()}
     del old["loss"]["normalised"], old["augment"]["aspect"]  # fields that did not exist then
     config = resolve(begun=old).config
     assert {name: getattr(config.optim, name) for name in BEFORE["optim"]} == BEFORE["optim"]
