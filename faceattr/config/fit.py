@@ -12,6 +12,7 @@ from faceattr.config.checks import check, check_choice, flag_name
 
 Weighting = Literal["constant", "uncertainty", "dwa", "famo"]
 BinaryLossName = Literal["bce", "asymmetric", "focal"]
+RobustLossName = Literal["off", "generalised", "symmetric"]
 ClassWeighting = Literal["auto", "none", "root", "balanced", "effective"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
@@ -85,6 +86,20 @@ class LossConfig:
     """Learn from scores where the data have them, else from labels. Off: learn from labels only."""
     confidence_gamma: float = 1.0
     """A row with a binary score p has the weight |2p - 1| ** gamma; 0 weighs all rows alike."""
+    abstained: Literal["score", "unlabelled"] = field(default="score", metadata={"before": "score"})
+    """What is learnt where the labelling model abstained: its `score`, or nothing (`unlabelled`), as for images without
+    a label."""
+    robust: RobustLossName = field(default="off", metadata={"before": "off"})
+    """A loss that wrong labels disturb less, in place of cross entropy (not for ages): `generalised` cross entropy
+    (Zhang & Sabuncu 2018) or `symmetric` cross entropy (Wang et al. 2019)."""
+    robust_q: float = field(default=0.7, metadata={"before": 0.7})
+    """generalised: exponent in (0, 1]; near 0 it is the cross entropy, at 1 the absolute error, which learns most
+    slowly and resists most."""
+    symmetric_weights: tuple[float, float] = field(default=(0.1, 1.0), metadata={"before": (0.1, 1.0)})
+    """symmetric: weights of the cross entropy and of the reversed one."""
+    consistency: float = field(default=0.0, metadata={"before": 0.0})
+    """Weight of a loss that asks for the same scores on a second view of each image, labelled or not. It doubles the
+    time of a step. 0: off."""
     age_sigma_years: float = 2.0
     """Standard deviation of the soft label of an exact age, in years, for heads that predict a distribution."""
 
@@ -93,7 +108,7 @@ class LossConfig:
         check_choice("loss.binary", self.binary, BinaryLossName)
         check(self.normalised in ("auto", "units", "all"), "loss.normalised", self.normalised, "auto, units or all")
         check_choice("loss.class-weights", self.class_weights, ClassWeighting)
-        for name in ("label_weight", "aux_weight", "confidence_gamma", "focal_gamma"):
+        for name in ("label_weight", "aux_weight", "confidence_gamma", "focal_gamma", "consistency"):
             check(getattr(self, name) >= 0, f"loss.{flag_name(name)}", getattr(self, name), "0 or more")
         for name in ("weighting_lr", "dwa_temperature", "age_sigma_years"):
             check(getattr(self, name) > 0, f"loss.{flag_name(name)}", getattr(self, name), "more than 0")
@@ -105,6 +120,23 @@ class LossConfig:
         margin, scale = self.arcface_margin, self.arcface_scale
         check(0 <= margin < math.pi / 2, "loss.arcface-margin", margin, "at least 0 and below half of pi, 1.57")
         check(scale > 0, "loss.arcface-scale", scale, "more than 0")
+        check_choice("loss.robust", self.robust, RobustLossName)
+        check(
+            self.robust == "off" or self.binary == "bce",
+            "loss.robust",
+            self.robust,
+            f"off with --loss.binary {self.binary}; a robust loss takes the place of bce",
+        )
+        check(
+            self.robust == "off" or not self.ordinal,
+            "loss.robust",
+            self.robust,
+            "off with --loss.ordinal, which has a loss of its own",
+        )
+        check(0 < self.robust_q <= 1, "loss.robust-q", self.robust_q, "more than 0, at most 1")
+        check(min(self.symmetric_weights) >= 0, "loss.symmetric-weights", self.symmetric_weights, "0 or more")
+        check(max(self.symmetric_weights) > 0, "loss.symmetric-weights", self.symmetric_weights, "one above 0")
+        check(self.abstained in ("score", "unlabelled"), "loss.abstained", self.abstained, "score or unlabelled")
         check(self.max_class_weight >= 1, "loss.max-class-weight", self.max_class_weight, "1 or more")
         check(0 <= self.label_smoothing < 1, "loss.label-smoothing", self.label_smoothing, "at least 0 and below 1")
         for name, share in self.attribute_smoothing.items():
@@ -272,6 +304,12 @@ class FitConfig:
             "optim.accumulation",
             self.optim.accumulation,
             f"1, since --loss.weighting {self.loss.weighting} balances the losses of whole steps",
+        )
+        check(
+            not (self.loss.consistency and self.optim.mixes_images),
+            "loss.consistency",
+            self.loss.consistency,
+            "0 with --optim.mixup-alpha: an image that is blended with another has no scores of its own",
         )
 
 

@@ -35,6 +35,9 @@ class LabelConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the packed engine's network with torch.compile: 8 % faster on an H200 after 32 s. `auto` does it on a GPU
     if an actor has more than 1.1 million images to label. Scores move as with another batch size."""
+    agreement: bool = False
+    """Multiply the mass of a score by how far the paraphrases of its question agree, so that training gives less weight
+    to scores that depend on the wording. Labels and scores stay the same."""
     root: str | None = None
     """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None

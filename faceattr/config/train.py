@@ -250,7 +250,11 @@ class TrainConfig:
             norm,
             "train or frozen without --workers.use-gpu, since torch shares statistics between GPUs only",
         )
-        FitConfig(loss=self.loss, optim=OptimConfig(accumulation=self.optim.accumulation))
+        given = self.optim
+        optim = OptimConfig(
+            accumulation=given.accumulation, mixup_alpha=given.mixup_alpha, cutmix_alpha=given.cutmix_alpha
+        )
+        FitConfig(loss=self.loss, optim=optim)
 
     @property
     def fit(self) -> FitConfig:

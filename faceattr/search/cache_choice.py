@@ -4,7 +4,8 @@
     otherwise       one cache, at the shallowest of the space's freeze depths where at least a quarter of a training
                     step is saved and the cache is not larger than allowed; deeper trials read it too
     never           where images change before the boundary: augmentation (unless a number of random views is cached)
-                    mixup and CutMix; or where the space searches what the frozen blocks compute
+                    mixup and CutMix; where the loss compares two views of an image; or where the space searches what
+                    the frozen blocks compute
 
 The keys of a cache are computed again in every trial, so a trial whose frozen blocks differ does not find it.
 """
@@ -138,11 +139,13 @@ def all_cached(space: Space, base: TrainConfig, facts: BackboneCuts, plan: Cache
         for key, own in (("optim.mixup_alpha", base.optim.mixup_alpha), ("optim.cutmix_alpha", base.optim.cutmix_alpha))
         for alpha in space.possible(key) or (own,)
     ]
+    consistencies = space.possible("loss.consistency") or (base.loss.consistency,)
     return (
         bool(plan.boundaries)
         and min(depths) >= plan.boundaries[0]
         and all(plan.num_views if strength else plan.plain for strength in strengths)
         and not any(mixes)
+        and not any(consistencies)
     )
 
 
@@ -182,6 +185,8 @@ def choose_cache(
         return plan.notes[0] if plan.notes else "no cache"
     if config.optim.mixes_images:
         return "mixup changes images" if config.optim.mixup_alpha else "CutMix changes images"
+    if config.loss.consistency:
+        return "the consistency loss needs other views of the images"
     if config.augment.strength and not plan.num_views:
         return "augmentation changes images"
     if not config.augment.strength and not plan.plain:

@@ -8,7 +8,13 @@ again, so that one paraphrase with a certain `no` outweighs several uncertain on
     mass  = exp( mean_k log sum_c p(answer_c | question_k) )
 
 `score` is P(yes) for a binary attribute and one probability per class for a multiclass one; `mass` is the total
-probability that the model gave to those answers.
+probability that the model gave to those answers. If asked for, it is multiplied by how far the paraphrases agree:
+
+    agreement = max(0, 1 - 2 s)
+    s ** 2    = mean_k 1/2 sum_c (p_kc - mean_k p_kc) ** 2,   p_kc = softmax_c( log p(answer_c | question_k) )
+
+For a binary attribute s is the standard deviation of P(yes) over the paraphrases, so that the agreement is 0 if half of
+them are certain of yes and half of no.
 """
 
 import re
@@ -86,7 +92,7 @@ class AttributeLabels(NamedTuple):
         label: int64 [n], class index, undefined where `unknown`.
         unknown: bool [n], whether the score is in the abstain band.
         score: float32 [n] P(yes), or [n, classes] for a multiclass attribute.
-        mass: float32 [n], total probability of the answers.
+        mass: float32 [n], total probability of the answers, times the agreement of the paraphrases if asked for.
     """
 
     label: np.ndarray
@@ -97,11 +103,19 @@ class AttributeLabels(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionSet:
-    """Everything that is asked in one run, in column order."""
+    """Everything that is asked in one run, in column order.
+
+    Attributes:
+        name: name of the set.
+        asked: attributes with their questions.
+        derived: rules over them.
+        weighs_agreement: whether `mass` is multiplied by the agreement of the paraphrases.
+    """
 
     name: str
     asked: tuple[AskedAttribute, ...]
     derived: tuple[DerivedAttribute, ...] = ()
+    weighs_agreement: bool = False
 
     @property
     def attributes(self) -> AttributeSet:
@@ -138,6 +152,8 @@ class QuestionSet:
                 for asked in self.asked
             },
             "derived": {rule.name: rule.rule for rule in self.derived},
+            # Left out of runs that do not choose it, as of those that could not.
+            **({"agreement": True} if self.weighs_agreement else {}),
         }
 
     @classmethod
@@ -172,17 +188,20 @@ class QuestionSet:
             num_questions, num_answers = len(asked.questions), len(asked.answers)
             stop = start + num_questions * num_answers
             block = log_likelihoods[:, start:stop].reshape(-1, num_questions, num_answers).astype(np.float64)
-            labels[asked.attribute.name] = _label(asked, block)
+            labels[asked.attribute.name] = _label(asked, block, weighs_agreement=self.weighs_agreement)
             start = stop
         return labels
 
 
-def _label(asked: AskedAttribute, log_likelihoods: np.ndarray) -> AttributeLabels:
+def _label(asked: AskedAttribute, log_likelihoods: np.ndarray, *, weighs_agreement: bool) -> AttributeLabels:
     # Inverted questions were asked with reversed answers, so the last axis is already in class order.
     log_mass = _logsumexp(log_likelihoods)  # [n, questions]
-    mean = (log_likelihoods - log_mass[..., None]).mean(axis=1)  # [n, classes]
+    log_shares = log_likelihoods - log_mass[..., None]  # [n, questions, classes]
+    mean = log_shares.mean(axis=1)  # [n, classes]
     probabilities = np.exp(mean - _logsumexp(mean)[:, None]).astype(np.float32)
     mass = np.exp(log_mass.mean(axis=1)).astype(np.float32)
+    if weighs_agreement:
+        mass = mass * _agreement(np.exp(log_shares)).astype(np.float32)
     if asked.attribute.is_yes_no:
         score = probabilities[:, 1]
         label = score >= asked.threshold
@@ -193,6 +212,12 @@ def _label(asked: AskedAttribute, log_likelihoods: np.ndarray) -> AttributeLabel
         label = probabilities.argmax(axis=1)
         unknown = probabilities.max(axis=1) < (asked.abstain[0] if asked.abstain else 0.0)
     return AttributeLabels(label=label.astype(np.int64), unknown=unknown, score=score, mass=mass)
+
+
+def _agreement(shares: np.ndarray) -> np.ndarray:
+    """Returns [n], from 0 to 1, for probabilities [n, questions, classes]; see the module."""
+    variance = shares.var(axis=1).sum(axis=1) / 2
+    return np.maximum(0.0, 1 - 2 * np.sqrt(variance))
 
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:

@@ -1,16 +1,23 @@
-"""Our defaults against the plain recipe: macro F1 and accuracy, mean and spread over seeds.
+"""Our defaults against the recipes of the systems that we replace: macro F1 and accuracy, mean and spread over seeds.
 
 python tests/benchmarks/bench_recipes.py --fairface FOLDER --output results.jsonl
 python tests/benchmarks/bench_recipes.py --fairface FOLDER --output results.jsonl --device cuda --processes 16
 
-Sections (`--sections`): `scratch` trains from random weights by Adam at 1e-4 and at 3e-3 (batch 32, plain sum of
-losses, no augmentation) and by our defaults; `trained` starts from weights learnt on the other set, by our defaults
-and by the former ones. Needs no Ray. Runs that are in --output already are not done again, so a stopped benchmark goes
-on; `--budget-s` ends it in time and says what is missing.
+Sections (`--sections`), at equal epochs, network, images and split:
+
+scratch   from random weights: our defaults, and Adam at 1e-4 and at 3e-3 (batch 32, sum of losses, no augmentation)
+systems   from random weights: the recipes of the five replaced systems, each at its own rate and at 3e-3; what stands
+          in for their published weights is said in `recipe_plain.py`
+labels    damaged training labels (`VARIANTS` in `recipe_sets.py`): Adam at 3e-3 and our defaults. Of doubtful labels
+          ours learn the scores, or the labels alone; of missing ones also the complete rows alone, as the peer does
+trained   from weights learnt on the other set: our defaults and the former ones
+distil    drawn faces, labelled by a blunt teacher (`recipe_distil.py`): the teacher, and our ways to learn from it
+
+Needs no Ray. Runs that are in --output already are not done again, so a stopped benchmark goes on; `--budget-s` ends it
+in time and says what is missing.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import multiprocessing
@@ -21,82 +28,103 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from faceattr.demo.faces import write_faces
+from tests.benchmarks.recipe_distil import STUDENTS, TEACHER_PX, TEACHERS, prepare_teacher
+from tests.benchmarks.recipe_plain import SYSTEMS
 from tests.benchmarks.recipe_runs import BEFORE, Run, train
+from tests.benchmarks.recipe_sets import VARIANTS, load_image_set, prepare_drawn, prepare_fairface
 
-NUM_DRAWN = {"train": 4_000, "val": 1_000}
-FAIRFACE_COLUMNS = {"age_group": "age", "gender": "gender", "race": "race"}
-DRAWN = ("hat", "glasses", "facial_hair")
 PLAIN = ("plain 1e-4", "plain 3e-3")
-
-
-def prepare(folder: Path, paths: dict[str, list[Path]], labels: dict[str, dict[str, list[str]]], side_px: int) -> Path:
-    """Decodes and shrinks once; all runs read the same arrays."""
-    folder.mkdir(parents=True)
-    classes = {name: sorted({*labels["train"][name], *labels["val"][name]}) for name in labels["train"]}
-    for split, files in paths.items():
-        pixels = np.empty((len(files), 3, side_px, side_px), np.uint8)
-        for number, path in enumerate(files):
-            with Image.open(path) as image:
-                small = image.convert("RGB").resize((side_px, side_px), Image.Resampling.BICUBIC)
-            pixels[number] = np.asarray(small).transpose(2, 0, 1)
-        np.save(folder / f"{split}.npy", pixels)
-    indices = {
-        split: {name: [classes[name].index(value) for value in values] for name, values in columns.items()}
-        for split, columns in labels.items()
-    }
-    (folder / "about.json").write_text(json.dumps({"classes": classes, "labels": indices}))
-    return folder
-
-
-def prepare_fairface(folder: Path, source: Path, side_px: int) -> Path:
-    paths, labels = {}, {}
-    for split in ("train", "val"):
-        with (source / f"fairface_label_{split}.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        paths[split] = [source / row["file"] for row in rows]
-        labels[split] = {name: [row[column] for row in rows] for name, column in FAIRFACE_COLUMNS.items()}
-    return prepare(folder, paths, labels, side_px)
-
-
-def prepare_drawn(folder: Path, side_px: int, processes: int) -> Path:
-    paths, labels = {}, {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for seed, (split, count) in enumerate(NUM_DRAWN.items()):
-            truth = write_faces(Path(scratch) / split, count, 7_000_000 + seed, size_px=side_px, processes=processes)
-            with truth.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            paths[split] = [truth.parent / row["image_path"] for row in rows]
-            labels[split] = {name: [("no", "yes")[int(row[name])] for row in rows] for name in DRAWN}
-        return prepare(folder, paths, labels, side_px)
+SECTIONS = ("scratch", "systems", "labels", "trained", "distil")
 
 
 def list_runs(given: argparse.Namespace, sets: dict[str, Path]) -> Iterator[tuple[str, str, Run]]:
     """(section, name of the set, run), the quick ones first."""
-    variants: dict[str, dict[str, Any]] = {} if given.no_ours else {"ours": {}}
+    ours: dict[str, dict[str, Any]] = {} if given.no_ours else {"ours": {}}
     for text in given.also:
-        variants[f"ours [{text}]"] = dict(_read_setting(each) for each in text.split())
-    for epochs, seed, name in itertools.product(given.epochs, range(given.seeds), sets):
-        shared = {"data": sets[name], "seed": seed, "backbone": given.backbone, "size_px": given.size}
-        shared |= {"device": given.device}
-        if "scratch" in given.sections:
-            for recipe in given.plain:
-                yield "scratch", name, Run(recipe=recipe, epochs=epochs, settings={}, **shared)
-            for recipe, settings in variants.items():
-                yield "scratch", name, Run(recipe=recipe, epochs=epochs, settings=settings, **shared)
-        if "trained" in given.sections and epochs == given.epochs[0]:
-            (other,) = [each for each in sets if each != name]
-            start = given.scratch / f"start-{other}"
-            for recipe, settings in ({"before": BEFORE} | variants).items():
-                yield "trained", name, Run(recipe=recipe, epochs=epochs, settings=settings, checkpoint=start, **shared)
+        ours[f"ours [{text}]"] = dict(_read_setting(each) for each in text.split())
+    basic = Run(
+        recipe="plain 3e-3",
+        data=given.scratch,
+        epochs=1,
+        seed=0,
+        backbone=given.backbone,
+        size_px=given.size,
+        device=given.device,
+        settings={},
+        num_train=given.num_train,
+    )
+    for epochs, seed in itertools.product(given.epochs, range(given.seeds)):
+        for name, path in sets.items():
+            run = replace(basic, data=path, epochs=epochs, seed=seed)
+            others = [given.scratch / f"start-{each}" for each in sets if each != name]
+            for section, runs in (
+                ("scratch", _scratch(run, given.plain, ours)),
+                ("systems", _systems(run, given.rates)),
+                ("labels", _damaged(run, ours)),
+                ("trained", _trained(run, others, ours)),
+            ):
+                if section in given.sections:
+                    yield from ((section, name, each) for each in runs)
+        if "distil" in given.sections:
+            for kind, student in itertools.product(given.teachers, ("teacher", *STUDENTS)):
+                run = replace(basic, data=_distil_set(given), epochs=epochs, seed=seed, recipe=student)
+                yield "distil", f"drawn, {kind}", replace(run, teacher=_teacher(given, kind, seed))
+
+
+def _scratch(run: Run, plain: list[str], ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
+    yield from (replace(run, recipe=each) for each in plain)
+    yield from (replace(run, recipe=each, settings=settings) for each, settings in ours.items())
+
+
+def _systems(run: Run, rates: list[str]) -> Iterator[Run]:
+    for system, rate in itertools.product(SYSTEMS, rates):
+        yield replace(run, recipe=system if rate == "own" else f"{system} at {rate}")
+
+
+def _damaged(run: Run, ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
+    for name, variant in VARIANTS.items():
+        if name == "as given":
+            continue
+        damaged = replace(run, variant=name)
+        yield damaged
+        for recipe, settings in ours.items():
+            if variant.doubt:
+                yield replace(damaged, recipe=f"{recipe}, hard", settings=settings | {"loss.soft_labels": False})
+            if variant.missing:
+                yield replace(damaged, recipe=f"{recipe}, complete rows", settings=settings, complete=True)
+            yield replace(damaged, recipe=recipe, settings=settings)
+
+
+def _trained(run: Run, starts: list[Path], ours: dict[str, dict[str, Any]]) -> Iterator[Run]:
+    for start, (recipe, settings) in itertools.product(starts, ({"before": BEFORE} | ours).items()):
+        yield replace(run, recipe=recipe, settings=settings, checkpoint=start)
+
+
+def _distil_set(given: argparse.Namespace) -> Path:
+    return given.scratch / "distil"
+
+
+def _teacher(given: argparse.Namespace, kind: str, seed: int) -> Path:
+    return given.scratch / f"teacher-{kind}-{seed}.pt"
+
+
+def make_teachers(given: argparse.Namespace) -> None:
+    """Draws faces in the size of the teachers, and has each label them."""
+    path = _distil_set(given)
+    if not path.exists():
+        prepare_drawn(path, TEACHER_PX, given.processes, drawn_px=160)
+    data = load_image_set(path)
+    for seed, kind in itertools.product(range(given.seeds), given.teachers):
+        path = _teacher(given, kind, seed)
+        if not path.exists():
+            prepare_teacher(path, data, kind=kind, seed=seed)
 
 
 def _read_setting(text: str) -> tuple[str, Any]:
@@ -130,7 +158,8 @@ def run_all(given: argparse.Namespace, sets: dict[str, Path]) -> None:
     done = {_key(each) for each in read_results(given.output)}
     todo = []
     for section, name, run in list_runs(given, sets):
-        about = {"section": section, "set": name, "epochs": run.epochs, "recipe": run.recipe, "seed": run.seed}
+        about = {"section": section, "set": name, "epochs": run.epochs, "labels": run.variant, "recipe": run.recipe}
+        about |= {"seed": run.seed}
         if _key(about) not in done:
             todo.append((about, run))
     pending: dict[Future[Any], dict[str, Any]] = {}
@@ -145,13 +174,15 @@ def run_all(given: argparse.Namespace, sets: dict[str, Path]) -> None:
                 with given.output.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 means = {name: round(each["macro_f1"], 3) for name, each in result["figures"].items()}
-                print(*(result[key] for key in ("section", "set", "epochs", "recipe", "seed")), means, flush=True)
+                print(*_key(result), means, flush=True)
     if todo:
         print(f"--budget-s {given.budget_s:g} is over: {len(todo)} runs are missing; the same command does them")
 
 
 def _key(result: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(result[name] for name in ("section", "set", "epochs", "recipe", "seed"))
+    # Results from before labels were damaged do not name their labels.
+    labelled = {"labels": "as given"} | result
+    return tuple(labelled[name] for name in ("section", "set", "epochs", "labels", "recipe", "seed"))
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -162,17 +193,17 @@ def show(path: Path) -> None:
     """The table: macro F1, mean and spread (largest less smallest) over seeds, and mean accuracy."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for result in read_results(path):
-        groups[_key(result)[:4]].append(result["figures"])
-    print("\n| start | set | epochs | recipe | seeds | macro F1, mean ± spread (accuracy) |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for (section, name, epochs, recipe), figures in sorted(groups.items(), key=lambda item: item[0]):
+        groups[_key(result)[:5]].append(result["figures"])
+    print("\n| section | set | epochs | labels | recipe | seeds | macro F1, mean ± spread (accuracy) |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for (*about, recipe), figures in sorted(groups.items(), key=lambda item: item[0]):
         cells = []
         for attribute in figures[0]:
             values = [each[attribute]["macro_f1"] for each in figures]
             accuracy = statistics.mean(each[attribute]["accuracy"] for each in figures)
             spread = max(values) - min(values)
             cells.append(f"{attribute} {statistics.mean(values):.3f} ± {spread:.3f} ({accuracy:.3f})")
-        print(f"| {section} | {name} | {epochs} | {recipe} | {len(figures)} | {'; '.join(cells)} |")
+        print(f"| {' | '.join(map(str, about))} | {recipe} | {len(figures)} | {'; '.join(cells)} |")
 
 
 def main() -> None:
@@ -182,17 +213,20 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="results, one JSON line a run")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "bench-recipes")
-    parser.add_argument("--sections", nargs="+", choices=("scratch", "trained"), default=["scratch"])
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=["scratch"])
     parser.add_argument("--sets", nargs="+", choices=("fairface", "drawn"), default=["fairface", "drawn"])
     parser.add_argument("--backbone", default="test_resnet")
     parser.add_argument("--size", type=int, default=64, help="side that the network sees, px")
     parser.add_argument("--stored", type=int, default=80, help="side of the images in memory, px")
+    parser.add_argument("--num-train", type=int, help="training images of each set, the first ones; all by default")
     parser.add_argument("--epochs", type=int, nargs="+", default=[6, 20])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--also", nargs="*", default=[], help="more settings of ours: 'optim.lr=0.003 feed.batch_size=32'"
     )
     parser.add_argument("--plain", nargs="*", choices=PLAIN, default=PLAIN, help="plain recipes; none: ours alone")
+    parser.add_argument("--rates", nargs="+", default=["own", "3e-3"], help="rates of the systems' recipes")
+    parser.add_argument("--teachers", nargs="+", choices=tuple(TEACHERS), default=list(TEACHERS), help="for distil")
     parser.add_argument("--no-ours", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
@@ -207,6 +241,8 @@ def main() -> None:
         sets["drawn"] = path if path.exists() else prepare_drawn(path, given.stored, given.processes)
     if "trained" in given.sections:
         make_starts(given, sets)
+    if "distil" in given.sections:
+        make_teachers(given)
     run_all(given, sets)
     show(given.output)
 

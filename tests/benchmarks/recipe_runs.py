@@ -1,35 +1,35 @@
-"""One training of `bench_recipes.py`: the plain recipe, or ours with its defaults, on images that are in memory.
+"""One training of `bench_recipes.py`: a peer's recipe (`recipe_plain.py`), or ours with its defaults, in memory.
 
-Both see the same images, network and split, and are judged by scikit-learn on the validation rows at their best epoch:
-ours at the one that its own default rule keeps, the plain recipe at the one with the best mean macro F1.
+All see the same images, network and split, and are judged on the validation rows at their best epoch: ours at the one
+that its own default rule keeps, the peers at the one with the best mean macro F1.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import timm
 import torch
-from sklearn.metrics import accuracy_score, f1_score
-from torch import Tensor, nn
+from torch import Tensor
 
-from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config.overrides import override
 from faceattr.config.train import ModelConfig, TrainConfig
 from faceattr.models.augment.draws import image_seed
 from faceattr.models.augment.train import TrainTransform
+from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, Normalise
 from faceattr.training.assembly import build_model, build_stages
 from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.ranks import Ranks
+from faceattr.training.losses.class_weights import LabelTotals
 from faceattr.training.recipe import resolve_recipe
 from faceattr.training.targets import Batch, Targets
+from tests.benchmarks.recipe_distil import STUDENTS, learn_from, read_teacher_figures
+from tests.benchmarks.recipe_judge import Figures, judge
+from tests.benchmarks.recipe_plain import find_recipe, train_plain
+from tests.benchmarks.recipe_sets import UNKNOWN, VARIANTS, ImageSet, keep_complete_rows, load_image_set, vary
 
-PLAIN_BATCH = 32
 # What `pipelines/train.py` did without flags before recipes were chosen by the start.
 BEFORE = {
     "optim.lr": 1e-4,
@@ -45,56 +45,23 @@ BEFORE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSet:
-    """Images and labels of two splits.
-
-    Attributes:
-        classes: attribute -> names of its classes.
-        images: split -> uint8 [n, 3, H, W].
-        labels: split -> attribute -> int64 [n].
-    """
-
-    classes: Mapping[str, tuple[str, ...]]
-    images: Mapping[str, Tensor]
-    labels: Mapping[str, Mapping[str, Tensor]]
-
-    @property
-    def attributes(self) -> AttributeSet:
-        """As the product sees them: two classes named no and yes are binary."""
-        return AttributeSet(
-            attributes=tuple(
-                Attribute(name=name)
-                if classes == ("no", "yes")
-                else Attribute(name=name, kind="multiclass", classes=classes)
-                for name, classes in self.classes.items()
-            )
-        )
-
-
-def load_image_set(path: Path) -> ImageSet:
-    """Reads what `bench_recipes.py` prepared; pixels stay on disk until they are used."""
-    about = json.loads((path / "about.json").read_text())
-    images, labels = {}, {}
-    for split in ("train", "val"):
-        images[split] = torch.from_numpy(np.load(path / f"{split}.npy"))
-        labels[split] = {name: torch.tensor(values) for name, values in about["labels"][split].items()}
-    classes = {name: tuple(names) for name, names in about["classes"].items()}
-    return ImageSet(classes=classes, images=images, labels=labels)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Run:
     """What to train.
 
     Attributes:
-        recipe: `plain LR`, `ours`, `before`, or `ours` and settings in brackets.
+        recipe: `ours` or `before`, settings in brackets after it, or the name of a peer's recipe; with a teacher, a
+            name of `STUDENTS`, or `teacher`, which is judged itself.
         data: folder of an image set.
         epochs: passes.
         seed: of weights, order and views.
         backbone: timm name.
         size_px: side that the network sees.
+        num_train: number of training images, the first ones; None: all.
         device: that it runs on.
         settings: keys of the train config that differ from the defaults.
+        variant: what happens to the training labels, of `VARIANTS`.
+        complete: whether the rows that lack a label are dropped; the peers always drop them.
+        teacher: labels of a teacher, which take the place of the set's own.
         checkpoint: a model folder to go on from.
         keep: where the model is saved.
     """
@@ -107,69 +74,38 @@ class Run:
     size_px: int
     device: str
     settings: Mapping[str, Any]
+    num_train: int | None = None
+    variant: str = "as given"
+    complete: bool = False
+    teacher: Path | None = None
     checkpoint: Path | None = None
     keep: Path | None = None
 
 
-def train(run: Run) -> dict[str, dict[str, float]]:
-    """Trains, and returns attribute -> macro_f1, accuracy on the validation rows."""
+def train(run: Run) -> Figures:
+    """Trains, and returns the figures of the validation rows."""
     torch.set_num_threads(1)
-    data = load_image_set(run.data)
-    if run.recipe.startswith("plain"):
-        return _train_plain(run, data, lr=float(run.recipe.split()[1]))
-    return _train_ours(run, data)
-
-
-def _judge(outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    figures = {}
-    for name, values in outputs.items():
-        predicted = (values[:, 0] > 0).long() if values.shape[1] == 1 else values.argmax(1)
-        truth = labels[name].numpy()
-        figures[name] = {
-            "macro_f1": float(f1_score(truth, predicted.numpy(), average="macro", zero_division=0)),
-            "accuracy": float(accuracy_score(truth, predicted.numpy())),
-        }
-    return figures
-
-
-def _train_plain(run: Run, data: ImageSet, *, lr: float) -> dict[str, dict[str, float]]:
-    """Adam at one rate, the sum of cross entropies, no augmentation: what one writes first."""
-    torch.manual_seed(run.seed)
-    device = torch.device(run.device)
-    backbone = timm.create_model(run.backbone, pretrained=False, num_classes=0)
-    heads = nn.ModuleDict(
-        {name: nn.Linear(backbone.num_features, len(classes)) for name, classes in data.classes.items()}
+    data = load_image_set(run.data, num_train=run.num_train)
+    if run.teacher is not None:
+        if run.recipe == "teacher":
+            return read_teacher_figures(data, run.teacher)
+        student = STUDENTS[run.recipe]
+        return train_ours(replace(run, settings=student.settings), learn_from(data, run.teacher, student))
+    data = vary(data, VARIANTS[run.variant], seed=run.seed)
+    if run.recipe.startswith(("ours", "before")):
+        return train_ours(run, keep_complete_rows(data) if run.complete else data)
+    return train_plain(
+        find_recipe(run.recipe),
+        data,
+        _build_preprocessing(run, data),
+        backbone=run.backbone,
+        epochs=run.epochs,
+        seed=run.seed,
+        device=torch.device(run.device),
     )
-    network = nn.ModuleDict({"backbone": backbone, "heads": heads}).to(device)
-    preprocessing = _build_preprocessing(run, data)
-    plain, normalise = EvalTransform(preprocessing), Normalise(preprocessing).to(device)
-    images = {split: plain(images).to(device) for split, images in data.images.items()}
-    labels = {name: values.to(device) for name, values in data.labels["train"].items()}
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    best: dict[str, dict[str, float]] = {}
-    for _ in range(run.epochs):
-        network.train()
-        for rows in torch.randperm(len(images["train"])).to(device).split(PLAIN_BATCH):
-            features = backbone(normalise(images["train"][rows]))
-            loss = torch.stack(
-                [nn.functional.cross_entropy(heads[name](features), labels[name][rows]) for name in heads]
-            ).sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        network.eval()
-        with torch.no_grad():
-            features = torch.cat([backbone(normalise(part)) for part in images["val"].split(500)])
-            figures = _judge({name: heads[name](features).cpu() for name in heads}, data.labels["val"])
-        best = max((best, figures), key=_mean_f1)
-    return best
 
 
-def _mean_f1(figures: Mapping[str, Mapping[str, float]]) -> float:
-    return sum(each["macro_f1"] for each in figures.values())
-
-
-def _build_preprocessing(run: Run, data: ImageSet) -> Any:
+def _build_preprocessing(run: Run, data: ImageSet) -> Preprocessing:
     config = TrainConfig(
         data=("memory",),
         output="memory",
@@ -178,7 +114,7 @@ def _build_preprocessing(run: Run, data: ImageSet) -> Any:
     return build_model(config, data.attributes, counts=_count(data)).backbone.preprocessing
 
 
-def _train_ours(run: Run, data: ImageSet) -> dict[str, dict[str, float]]:
+def train_ours(run: Run, data: ImageSet) -> Figures:
     """Our `fit` with what `pipelines/train.py` would choose, but for the way the images come."""
     given = TrainConfig(
         data=("memory",),
@@ -216,7 +152,7 @@ def _train_ours(run: Run, data: ImageSet) -> dict[str, dict[str, float]]:
         for batch in feed.val_batches():
             for name, values in model(normalise(batch.inputs.to(device))).items():
                 outputs[name].append(values.float().cpu())
-    return _judge({name: torch.cat(values) for name, values in outputs.items()}, data.labels["val"])
+    return judge({name: torch.cat(values) for name, values in outputs.items()}, data)
 
 
 class _Feed:
@@ -225,6 +161,7 @@ class _Feed:
         self._data, self._batch_size, self._seed = data, batch_size, config.seed
         self._view = TrainTransform(preprocessing, config.augmentation)
         self._val = EvalTransform(preprocessing)(data.images["val"])
+        self._all = {split: _read_targets(data, split) for split in data.labels}
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         images = self._data.images["train"]
@@ -240,20 +177,25 @@ class _Feed:
             yield Batch(inputs=self._val[rows], targets=self._targets("val", rows))
 
     def _targets(self, split: str, rows: Tensor) -> dict[str, Targets]:
-        found = {}
-        for name, values in self._data.labels[split].items():
-            value = values[rows]
-            is_binary = self._data.classes[name] == ("no", "yes")
-            found[name] = Targets(
-                value=value.float() if is_binary else value,
-                known=torch.ones(len(rows), dtype=torch.bool),
-                weight=torch.ones(len(rows)),
-            )
-        return found
+        return {name: each.take(rows) for name, each in self._all[split].items()}
+
+
+def _read_targets(data: ImageSet, split: str) -> dict[str, Targets]:
+    """As `faceattr.training.targets` reads them from a table."""
+    scores, weights = data.scores.get(split, {}), data.weights.get(split, {})
+    found = {}
+    for name, values in data.labels[split].items():
+        value = values.clamp(min=0)
+        found[name] = Targets(
+            value=value.float() if data.is_binary(name) else value,
+            known=values != UNKNOWN,
+            weight=weights.get(name, torch.ones(len(values))),
+            score=scores.get(name),
+        )
+    return found
 
 
 def _count(data: ImageSet) -> dict[str, Tensor]:
-    return {
-        name: torch.bincount(values, minlength=len(data.classes[name])).double()
-        for name, values in data.labels["train"].items()
-    }
+    totals = LabelTotals(data.attributes)
+    totals.add(_read_targets(data, "train"))
+    return totals.counts

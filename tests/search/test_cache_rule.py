@@ -111,6 +111,7 @@ def test_what_a_trial_reads():
     assert "before the cached boundary" in choose({"freeze.depth": 0})
     assert "mixup" in choose({"freeze.depth": 3, "optim.mixup_alpha": 0.2})
     assert "CutMix" in choose({"freeze.depth": 3, "optim.cutmix_alpha": 1.0})
+    assert "consistency" in choose({"freeze.depth": 3, "loss.consistency": 0.2})
     assert "augmentation" in choose({"freeze.depth": 3, "augment.strength": 0.5})
     assert choose({"freeze.depth": 3}, fingerprint="other").val != use.val
     viewed = choose({"freeze.depth": 3, "augment.strength": 0.5}, replace(caches, num_views=2))

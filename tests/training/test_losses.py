@@ -125,6 +125,8 @@ CASES = {
     "binary": (BinaryLoss(PLAIN), 1, binary([1, None, 0, None, 1])),
     "asymmetric": (BinaryLoss(LossConfig(binary="asymmetric")), 1, binary([1, None, 0, None, 1])),
     "focal": (BinaryLoss(LossConfig(binary="focal")), 1, binary([1, None, 0, None, 1])),
+    "generalised": (BinaryLoss(LossConfig(robust="generalised")), 1, binary([1, None, 0, None, 1])),
+    "symmetric": (ClassLoss(LossConfig(robust="symmetric"), 3), 3, classes([1, None, {0, 2}, None, 2], 3)),
     "soft": (BinaryLoss(PLAIN), 1, binary([1, None, 0, None, 1], score=[0.9, None, 0.2, None, None])),
     "class": (ClassLoss(PLAIN, 3), 3, classes([1, None, {0, 2}, None, 2], 3)),
     "years": (AgeLoss(PLAIN, "regression"), 1, ages([30, None, (20, 30), None, 7])),

@@ -1,5 +1,7 @@
 """Answer likelihoods to scores and labels, with numbers worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,33 @@ def test_a_paraphrase_that_is_sure_outweighs_two_that_waver():
     assert found.label.tolist() == [0]
     # Cube root of 2.25 / 999 is 0.1311; as a probability 0.1311 / 1.1311.
     assert found.score == pytest.approx([0.1159], abs=5e-5)
+
+
+def test_paraphrases_that_disagree_have_less_mass():
+    two = asked(questions=("one?", "two?"))
+    rows = np.log(np.array([[0.2, 0.2, 0.01, 0.09], [0.1, 0.3, 0.2, 0.6], [1.0, 1e-12, 1e-12, 1.0]], np.float32))
+    plain = QuestionSet(name="test", asked=(two,)).compute_labels(rows)["hat"]
+    weighed = QuestionSet(name="test", asked=(two,), weighs_agreement=True).compute_labels(rows)["hat"]
+    # P(yes) of the two: 0.5 and 0.9, a deviation of 0.2; twice 0.75; 0 and 1.
+    assert weighed.mass == pytest.approx(plain.mass * [0.6, 1.0, 0.0], abs=1e-6)
+    assert weighed.mass[0] == pytest.approx(0.2 * 0.6)
+    for name in ("label", "score", "unknown"):
+        assert getattr(weighed, name).tolist() == getattr(plain, name).tolist()
+    assert weighed.mass.dtype == np.float32
+
+
+def test_the_deviation_of_several_classes_is_that_of_their_probabilities():
+    hair = replace(asked_hair(), questions=("one?", "two?"), inverted=(False, False))
+    rows = np.log(np.array([[0.6, 0.2, 0.2, 0.2, 0.6, 0.2]], np.float32))
+    mass = QuestionSet(name="test", asked=(hair,), weighs_agreement=True).compute_labels(rows)["hair"].mass
+    # Each of the first two classes is 0.2 from its mean: variance (0.04 + 0.04) / 2, deviation 0.2.
+    assert mass == pytest.approx([0.6])
+
+
+def test_agreement_is_part_of_what_decides_a_label_if_chosen():
+    plain = QuestionSet(name="test", asked=(asked(),))
+    assert "agreement" not in plain.to_json()
+    assert replace(plain, weighs_agreement=True).to_json() == plain.to_json() | {"agreement": True}
 
 
 def test_an_inverted_question_is_asked_with_its_answers_reversed():

@@ -1,6 +1,6 @@
 """The label run: images in a store -> BLIP VQA actors -> a published table of labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -102,7 +102,7 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
         ConfigError, ModelError: the command cannot run as given.
         StorageError: the output store cannot be accessed.
     """
-    questions = load_question_set(config.attributes)
+    questions = replace(load_question_set(config.attributes), weighs_agreement=config.agreement)
     sensitive = questions.sensitive_questions()
     if sensitive and config.allow_sensitive is None:
         raise ConfigError(

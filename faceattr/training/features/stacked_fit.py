@@ -63,6 +63,7 @@ def why_not_stacked(config: FitConfig) -> str | None:
         (not optim.mixup_alpha, "--optim.mixup-alpha"),
         (not optim.cutmix_alpha, "--optim.cutmix-alpha"),
         (not optim.swa_epochs, "--optim.swa-epochs"),
+        (not config.loss.consistency, "--loss.consistency"),
         (config.loss.weighting == "constant", f"--loss.weighting {config.loss.weighting}"),
     ):
         if not holds:

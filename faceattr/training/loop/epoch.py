@@ -126,9 +126,10 @@ def train_epoch(
             if seen[-2] < ranks.world_size:
                 break
             denominators = seen[:-2]
-            log.add(step([on_device(batch.device) for batch in taken], denominators), denominators)
+            in_step = round(float(seen[-1]))
+            log.add(step([on_device(each.device) for each in taken], denominators, num_images=in_step), denominators)
             num_steps += 1
-            num_images += round(float(seen[-1]))
+            num_images += in_step
     log.check()
     if not num_steps:
         raise RunError(f"epoch {epoch}: a worker got no batch; use fewer workers, smaller batches, or more data")

@@ -16,6 +16,7 @@ from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.mixup import Blend, draw_blend
 from faceattr.training.loop.optim import Schedule
 from faceattr.training.loop.ranks import Ranks
+from faceattr.training.losses.consistency import Consistency
 from faceattr.training.losses.multi_loss import MultiAttributeLoss
 from faceattr.training.losses.weighting import LossWeighting
 from faceattr.training.targets import Batch
@@ -34,6 +35,7 @@ class TrainedParts:
         schedule: learning-rate schedule of the optimizer.
         scaler: loss scaling for float16.
         ema: moving average of the model, or None.
+        consistency: loss between two views of an image, or None.
     """
 
     model: MultiAttributeModel
@@ -44,6 +46,7 @@ class TrainedParts:
     schedule: Schedule
     scaler: torch.amp.GradScaler
     ema: ModelEmaV3 | None
+    consistency: Consistency | None = None
 
 
 class TrainStep:
@@ -72,12 +75,13 @@ class TrainStep:
         self._ranks = ranks
         self.num_steps = num_steps
 
-    def __call__(self, batches: Sequence[Batch], denominators: Tensor) -> Tensor:
+    def __call__(self, batches: Sequence[Batch], denominators: Tensor, *, num_images: int) -> Tensor:
         """Takes one step on the sum of the batches.
 
         Args:
             batches: batches of this rank, on the device; at least one.
             denominators: float64 [A], `sum_weights` summed over the batches of all ranks.
+            num_images: number of images in the batches of all ranks.
 
         Returns:
             float32 [A] on the device: this rank's share of each loss, before the step.
@@ -90,8 +94,13 @@ class TrainStep:
         for index, batch in enumerate(batches):
             blend = draw_blend(batch.inputs, self._config, device)
             with self._gradients_synced(index == len(batches) - 1):
-                share = self._losses(parts.network, batch, blend, denominators)
+                if parts.consistency is None:
+                    share, extra = self._losses(parts.network, batch, blend, denominators), None
+                else:
+                    share, extra = self._consistent_losses(parts.consistency, batch, denominators, num_images)
                 total = parts.weighting(share, present, reduce=ranks.reduce, world_size=ranks.world_size)
+                if extra is not None:
+                    total = total + extra * ranks.world_size
                 parts.scaler.scale(total).backward()
             shares += share.detach()
         self._finish()
@@ -120,6 +129,19 @@ class TrainStep:
             return self.parts.objective(self._forward(network, inputs), batch.targets, denominators)
         outputs = self._forward(network, blend.inputs(inputs))
         return blend.losses(self.parts.objective, outputs, batch.targets, denominators)
+
+    def _consistent_losses(
+        self, consistency: Consistency, batch: Batch, denominators: Tensor, num_images: int
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the losses [A] of a batch, and its share of the consistency loss, from one pass over both views."""
+        both = torch.cat([batch.inputs, consistency.draw_views(batch.inputs)])
+        outputs = self._forward(self.parts.network, self._forward.prepare(both))
+        own = {name: each[: len(batch)] for name, each in outputs.items()}
+        others = {name: each[len(batch) :] for name, each in outputs.items()}
+        objective = self.parts.objective
+        loss_weights = dict(zip(objective.names, objective.loss_weights, strict=True))
+        extra = consistency.weight / num_images * consistency(own, others, loss_weights)
+        return objective(own, batch.targets, denominators), extra
 
     def _gradients_synced(self, synced: bool) -> contextlib.AbstractContextManager[None]:
         """Makes DDP sum gradients over ranks once per step, in the last batch."""

@@ -24,6 +24,8 @@ from faceattr.models.heads import NUM_YEARS, AgeOutput
 from faceattr.training.age import spread_ages, years_within
 from faceattr.training.losses.class_weights import WeightKind, compute_class_weights, compute_pos_weight
 from faceattr.training.losses.ordinal import compute_ordinal_scale, ordinal_cross_entropy
+from faceattr.training.losses.robust import compute_robust_loss, compute_robust_marginal
+from faceattr.training.losses.soft_labels import learnt_scores, weigh_scores
 from faceattr.training.targets import Targets
 
 # Priors are divisors of losses. Without this bound an attribute with nearly equal labels would dominate the others.
@@ -66,9 +68,9 @@ class AttributeLoss(nn.Module, ABC):
 
 
 class BinaryLoss(AttributeLoss):
-    """Cross entropy of one logit, or its asymmetric (timm) or focal (torchvision) variant.
+    """Cross entropy of one logit, or its asymmetric (timm), focal (torchvision) or robust variant.
 
-    If there is a score p, it is the target, and its weight is mass * |2p - 1| ** gamma. `pos_weight` multiplies the
+    If there is a score, it is the target, with a weight of `weigh_scores`. `pos_weight` multiplies the
     loss term of the positive class, as in `torch.nn.BCEWithLogitsLoss`; the focal loss has its alpha instead.
     """
 
@@ -86,17 +88,21 @@ class BinaryLoss(AttributeLoss):
     def weights(self, targets: Targets) -> Tensor:
         """See the base class."""
         known = targets.known.float()
-        if targets.score is None or not self.config.soft_labels:
-            return known
-        confidence = targets.weight * (2 * targets.score - 1).abs() ** self.config.confidence_gamma
-        return torch.where(targets.score.isnan(), known, confidence)
+        score = learnt_scores(targets, self.config)
+        return known if score is None else torch.where(score.isnan(), known, weigh_scores(targets, score, self.config))
 
     def losses(self, outputs: Tensor, targets: Targets) -> Tensor:
         """See the base class."""
         config, logits = self.config, outputs.float()[:, 0]
         target = targets.value
-        if targets.score is not None and config.soft_labels:
-            target = torch.where(targets.score.isnan(), target, targets.score)
+        score = learnt_scores(targets, config)
+        if score is not None:
+            target = torch.where(score.isnan(), target, score)
+        if config.robust != "off":
+            log_p = torch.stack([functional.logsigmoid(-logits), functional.logsigmoid(logits)], 1)
+            class_weights = torch.stack([torch.ones_like(self.pos_weight), self.pos_weight])
+            loss = compute_robust_loss(log_p, torch.stack([1 - target, target], 1), class_weights, config)
+            return loss * self.weights(targets)
         target = target * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
         match config.binary:
             case "bce":
@@ -121,7 +127,7 @@ class BinaryLoss(AttributeLoss):
 
 
 class ClassLoss(AttributeLoss):
-    """Cross entropy over classes, for multiclass and identity attributes.
+    """Cross entropy over classes, or its robust variant, for multiclass and identity attributes.
 
     exact    -w_y log p_y                          as torch.nn.CrossEntropyLoss, including label smoothing
     soft     -sum_c w_c s_c log p_c
@@ -151,9 +157,9 @@ class ClassLoss(AttributeLoss):
         if targets.coarse is not None:
             possible = targets.coarse.float()
             weights = weights + possible @ self.class_weights / possible.sum(1).clamp(min=1)
-        score = self._scores(targets)
+        score = learnt_scores(targets, self.config)
         if score is not None:
-            soft = targets.weight * (score.nan_to_num() @ self.class_weights)
+            soft = weigh_scores(targets, score, self.config) * (score.nan_to_num() @ self.class_weights)
             weights = torch.where(score.isnan().any(1), weights, soft)
         return weights
 
@@ -165,24 +171,24 @@ class ClassLoss(AttributeLoss):
             is_coarse = targets.coarse.any(1)
             # In the other rows all classes are possible, which gives 0 and a finite gradient.
             impossible = ~targets.coarse & is_coarse[:, None]
-            marginal = -logits.log_softmax(1).masked_fill(impossible, -torch.inf).logsumexp(1)
+            log_marginal = logits.log_softmax(1).masked_fill(impossible, -torch.inf).logsumexp(1)
+            marginal = compute_robust_marginal(log_marginal, self.config)
             possible = targets.coarse.float()
             weight = possible @ self.class_weights / possible.sum(1).clamp(min=1)
             losses = losses + torch.where(is_coarse, marginal * weight, 0)
-        score = self._scores(targets)
+        score = learnt_scores(targets, self.config)
         if score is not None:
-            soft = targets.weight * self._cross_entropy(logits, score.nan_to_num())
+            soft = weigh_scores(targets, score, self.config) * self._cross_entropy(logits, score.nan_to_num())
             losses = torch.where(score.isnan().any(1), losses, soft)
         return losses
-
-    def _scores(self, targets: Targets) -> Tensor | None:
-        return targets.score if self.config.soft_labels else None
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         if self._ordinal_scale is not None:
             smoothing = self.config.label_smoothing
             losses = ordinal_cross_entropy(logits, target, weight=self.class_weights, label_smoothing=smoothing)
             return self._ordinal_scale * losses
+        if self.config.robust != "off":
+            return compute_robust_loss(logits.log_softmax(1), target, self.class_weights, self.config)
         return functional.cross_entropy(
             logits, target, weight=self.class_weights, label_smoothing=self.config.label_smoothing, reduction="none"
         )
