@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from faceattr.config import ImageLimitsConfig, PrecisionChoice
 from faceattr.data.images.decode import decode_image, describe_too_large
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.devices import resolve_device
 from faceattr.errors import ImageError, ModelError, StorageError
 from faceattr.evaluation.scores import Scores, keep_outputs
+from faceattr.inference.faces import process_face_finder
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.resize import resize_for
@@ -37,6 +39,7 @@ class Predictor:
         model: the model in evaluation mode, on `device`.
         device: where the model runs.
         batch_size: number of images in a forward pass; halved if the device runs out of memory.
+        faces: which part of an image the model is shown; None for all of it.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Predictor:
         batch_size: int | None = None,
         precision: PrecisionChoice = "auto",
         limits: ImageLimitsConfig | None = None,
+        faces: FaceView | Literal["model"] | None = "model",
     ) -> None:
         """Moves the model to the device.
 
@@ -56,6 +60,8 @@ class Predictor:
             batch_size: number of images in a forward pass; by default 64 on a GPU, 16 on a CPU.
             precision: dtype of the network's computation, see `faceattr.precision`; scores are always float32.
             limits: limits on encoded images.
+            faces: which part of an image the model is shown, None for all of it; `model` for the same as in its
+                training. Images that are given as pixels of faces, to `predict_images`, are shown whole.
 
         Raises:
             ConfigError: the device does not exist.
@@ -65,6 +71,7 @@ class Predictor:
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # not in its stubs
         self.batch_size = batch_size or (64 if self.device.type == "cuda" else 16)
         self._limits = limits or ImageLimitsConfig()
+        self.faces = model.faces if faces == "model" else faces
         preprocessing = model.backbone.preprocessing
         self._compute = Forward(preprocessing, precision=precision, device=self.device)
         self._compute_exactly = (
@@ -178,6 +185,8 @@ class Predictor:
     def _load(self, image: ImageSource, transform: Callable[[np.ndarray], Tensor] | None) -> np.ndarray | ImageError:
         try:
             rgb = load_rgb(image, self._limits)
+            if self.faces is not None:
+                rgb = process_face_finder(self.faces).find(rgb).pixels
         except ImageError as error:
             return error
         if transform is not None:
