@@ -47,6 +47,8 @@ RESERVED_NAMES = frozenset(
         "sha256",
         "width_px",
         "height_px",
+        "face_box",
+        "face_score",
         "status",
         "error",
         "num_bytes",

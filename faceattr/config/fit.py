@@ -309,7 +309,7 @@ class FitConfig:
             not (self.loss.consistency and self.optim.mixes_images),
             "loss.consistency",
             self.loss.consistency,
-            "0 with --optim.mixup-alpha: an image that is blended with another has no scores of its own",
+            "0 with --optim.mixup-alpha and --optim.cutmix-alpha: an image made of two has no scores of its own",
         )
 
 

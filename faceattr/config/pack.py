@@ -5,7 +5,15 @@ from typing import Literal
 
 from faceattr.config.checks import check
 from faceattr.config.flags import check_each_once
-from faceattr.config.shared import DecodeConfig, RayConfig, StorageConfig
+from faceattr.config.shared import (
+    DEFAULT_MARGIN,
+    MAX_MARGIN,
+    DecodeConfig,
+    FacesChoice,
+    MissingFace,
+    RayConfig,
+    StorageConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +112,15 @@ class PackConfig:
     jpeg_quality: int | None = None
     """JPEG quality of re-encoded images, 1 to 100. Without --short-side-px, images keep their size but are re-encoded.
     Default: 92."""
+    faces: FacesChoice = "none"
+    """What is packed of an image: `none` packs all of it, `crop` the square around its largest face, `align` the same
+    turned upright by its eyes, nose and mouth (extra `faces`). Crops are re-encoded. A model that is trained on the run
+    records this, and predicts the same part of an image."""
+    faces_margin: float = DEFAULT_MARGIN
+    """Margin that --faces keeps on every side of a face, as a share of the face's size; 0.4 leaves room for hats and
+    beards."""
+    faces_missing: MissingFace = "reject"
+    """What becomes of an image without a face: `reject` it with the reason no_face, or pack the `whole` image."""
     limit: int | None = None
     """Pack only the first LIMIT images."""
     max_error_share: float = 0.05
@@ -134,5 +151,7 @@ class PackConfig:
         quality = self.jpeg_quality
         check(quality is None or 1 <= quality <= 100, "jpeg-quality", quality, "between 1 and 100")
         check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        margin = self.faces_margin
+        check(0 <= margin <= MAX_MARGIN, "faces-margin", margin, f"between 0 and {MAX_MARGIN:g}")
         check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
         check(1 <= self.shard_mb <= 1024, "shard-mb", self.shard_mb, "between 1 and 1024")

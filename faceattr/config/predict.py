@@ -1,9 +1,17 @@
 """The config of `pipelines/predict.py`."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from faceattr.config.checks import check
-from faceattr.config.shared import DecodeConfig, PrecisionChoice, RayConfig, StorageConfig, WorkersConfig
+from faceattr.config.shared import (
+    MAX_MARGIN,
+    DecodeConfig,
+    PrecisionChoice,
+    RayConfig,
+    StorageConfig,
+    WorkersConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,15 @@ class PredictConfig:
     flip: bool = False
     """Predict from the mean of the outputs for each image and for its mirror image (test-time augmentation), which
     takes twice as long. Evaluate the model with it too, for thresholds and calibration that fit."""
+    faces: Literal["model", "none", "crop", "align"] = "model"
+    """What the model is shown of an image: `model` the same as in its training, or, whatever that was, `none` all of
+    it, `crop` its largest face, `align` the same turned upright (extra `faces`). A choice that differs from the
+    training is warned of."""
+    faces_margin: float | None = None
+    """Margin on every side of a face, as a share of the face's size. Default: the model's, else 0.4."""
+    faces_missing: Literal["model", "reject", "whole"] = "model"
+    """What becomes of an image without a face: `reject` it with the reason no_face, or show the `whole` image. `model`:
+    as in its training."""
     root: str | None = None
     """Folder that relative paths of a manifest are relative to. Default: the manifest's folder."""
     bytes_column: str | None = None
@@ -49,4 +66,6 @@ class PredictConfig:
             check(bool(getattr(self, name)), name, getattr(self, name), "an address")
         check(self.labels != "", "labels", self.labels, "an address")
         check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        margin = self.faces_margin
+        check(margin is None or 0 <= margin <= MAX_MARGIN, "faces-margin", margin, f"between 0 and {MAX_MARGIN:g}")
         check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")

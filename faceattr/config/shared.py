@@ -10,6 +10,11 @@ PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16"]
 """A precision, or `auto`: that of the device, by `faceattr.precision`."""
 # Pillow's default limit against decompression bombs; above it Pillow issues a DecompressionBombWarning.
 MAX_PIXELS = 89_478_485
+FacesChoice = Literal["none", "crop", "align"]
+MissingFace = Literal["reject", "whole"]
+DEFAULT_MARGIN = 0.4
+"""Share of a face's longer side that is kept on every side: hair, hats and beards are outside the detector's box."""
+MAX_MARGIN = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ class ModelConfig:
 
     backbone: str = "resnet18"
     """Name of a timm model (resnet50, vit_base_patch16_224.augreg_in21k, vit_base_patch16_clip_quickgelu_224.openai),
-    `hf:` followed by the name of a CLIP model, or a local folder that contains one."""
+    `hf:` followed by the name of a vision model of transformers (CLIP, SigLIP, DINOv2, DINOv3, ConvNeXt and others), a
+    local folder that contains one, or a file of CLIP weights in OpenAI's layout, such as FaRL's."""
     pretrained: bool = True
     """Start from the backbone's published weights. Off: from random weights."""
     image_size: int | None = None
@@ -32,7 +33,8 @@ class ModelConfig:
     in (0, 1]. `backbone`: the value the weights were published with, often 0.875, which cuts hats and beards off images
     of single faces. auto: 1; a --model.checkpoint keeps its own value."""
     args: Mapping[str, str] = field(default_factory=dict)
-    """Further arguments of timm's constructor, as name and value: drop_path_rate 0.1."""
+    """Further arguments of timm's constructor, as name and value: drop_path_rate 0.1. For a file of CLIP weights:
+    hidden_act gelu, if they were not trained with QuickGELU."""
     batch_norm: BatchNormMode = field(default="train", metadata={"before": "train"})
     """What the backbone's batch norms do in training. `frozen`: they keep their statistics and weights, for small
     batches and weights that are trained already; `sync`: the workers share the statistics of a batch, on GPUs only."""

@@ -51,6 +51,10 @@ _TAIL = (
     pa.field("error", pa.string()),
 )
 
+FACE_FIELDS = (pa.field("face_box", pa.list_(pa.int32())), pa.field("face_score", pa.float32()))
+"""Columns of a run with `--faces`: left, top, right and bottom of the face in px of the upright image, and the score of
+the detector; null for an image without a face."""
+
 # Metadata of a label column: its class names in a published table, the whole attribute as JSON in a packed one.
 _CLASSES_KEY = b"classes"
 ATTRIBUTE_KEY = b"attribute"

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.formats.json_text import encode_json
+from faceattr.data.images.face_view import describe_faces
 from faceattr.errors import ConfigError, ModelError
 from faceattr.evaluation.decisions import decide_labels, truth_table
 from faceattr.evaluation.scores import Scores
@@ -136,10 +137,12 @@ def describe_model(model: MultiAttributeModel, *, input_type: InputType, opset: 
     shape = ["n", size, size, 3] if input_type == "uint8" else ["n", 3, size, size]
     steps = [
         "decode to RGB, apply the EXIF orientation",
-        "resize with antialiasing, crop_mode `squash` both sides, `center` the shorter one, to "
+        "resize with antialiasing, crop_mode `squash` both sides, else the shorter one, to "
         "floor(size_px / crop_fraction)",
-        "crop the central square of size_px",
+        "crop the central square of size_px; for crop_mode `center_down` its corner is rounded down, else to even",
     ]
+    if model.faces is not None:
+        steps.insert(1, f"show {describe_faces(model.faces)}, as pipelines/pack.py --faces {model.faces.mode} does")
     if input_type == "float":
         steps.append("(x / 255 - mean) / std in float32, channels first")
     return {

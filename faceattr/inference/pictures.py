@@ -10,7 +10,7 @@ from PIL import Image
 
 from faceattr.config import ImageLimitsConfig
 from faceattr.errors import ConfigError, ImageError, escape
-from faceattr.inference.detect import Detector, crop_face
+from faceattr.inference.faces import FaceFinder
 from faceattr.inference.folder import find_namesakes, place_beside
 from faceattr.inference.prediction import Prediction
 from faceattr.inference.predictor import Predictor, load_rgb
@@ -110,16 +110,16 @@ class Pictures:
             problem = _save(partial(self._draw_prediction, path, found), target)
             yield Picture(path=path, prediction=found, not_drawn=problem, saved=None if problem else target)
 
-    def find_faces(self, predictor: Predictor, detector: Detector, *, margin: float) -> Iterator[Picture]:
-        """Yields the faces of each picture, cropped with a margin and scored; saves each picture as out_<name>."""
+    def find_faces(self, predictor: Predictor, finder: FaceFinder) -> Iterator[Picture]:
+        """Yields the faces of each picture, cropped or aligned and scored; saves each picture as out_<name>."""
         for path in self.paths:
             try:
                 image = load_rgb(path, self.limits)
             except ImageError as error:
                 yield Picture(path=path, error=str(error))
                 continue
-            faces = detector.detect(image)
-            predictions = predictor.predict_images([crop_face(image, face, margin) for face in faces])
+            faces = finder.detect(image)
+            predictions = predictor.predict_images([finder.show(image, face) for face in faces])
             found = [FoundFace(face, each) for face, each in zip(faces, predictions, strict=True)]
             target = place_beside(path, self.root, self.output, prefix="out_")
             problem = _save(partial(draw_faces, image, found, confidence=self.confidence), target)

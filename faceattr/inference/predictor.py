@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from faceattr.config import ImageLimitsConfig, PrecisionChoice
 from faceattr.data.images.decode import decode_image, describe_too_large
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.stores.local_files import read_regular_file
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError
 from faceattr.devices import resolve_device
 from faceattr.errors import ImageError, ModelError, StorageError
 from faceattr.evaluation.scores import Scores, keep_outputs
+from faceattr.inference.faces import process_face_finder
 from faceattr.inference.prediction import Prediction, read_predictions
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.resize import resize_for
@@ -39,6 +41,7 @@ class Predictor:
         model: the model in evaluation mode, on `device`.
         device: where the model runs.
         batch_size: number of images in a forward pass; halved if the device runs out of memory.
+        faces: which part of an image the model is shown; None for all of it.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Predictor:
         precision: PrecisionChoice = "auto",
         limits: ImageLimitsConfig | None = None,
         flip: bool = False,
+        faces: FaceView | Literal["model"] | None = "model",
     ) -> None:
         """Moves the model to the device.
 
@@ -60,6 +64,8 @@ class Predictor:
             precision: dtype of the network's computation, see `faceattr.precision`; scores are always float32.
             limits: limits on encoded images.
             flip: whether outputs are the mean for an image and its mirror image, which takes twice as long.
+            faces: which part of an image the model is shown, None for all of it; `model` for the same as in its
+                training. Images that are given as pixels of faces, to `predict_images`, are shown whole.
 
         Raises:
             ConfigError: the device does not exist.
@@ -70,6 +76,7 @@ class Predictor:
         self.batch_size = batch_size or (64 if self.device.type == "cuda" else 16)
         self._limits = limits or ImageLimitsConfig()
         self._flip = flip
+        self.faces = model.faces if faces == "model" else faces
         preprocessing = model.backbone.preprocessing
         self._compute = Forward(preprocessing, precision=precision, device=self.device)
         self._compute_exactly = (
@@ -188,6 +195,8 @@ class Predictor:
     def _load(self, image: ImageSource, transform: Callable[[np.ndarray], Tensor] | None) -> np.ndarray | ImageError:
         try:
             rgb = load_rgb(image, self._limits)
+            if self.faces is not None:
+                rgb = process_face_finder(self.faces).find(rgb).pixels
         except ImageError as error:
             return error
         if transform is not None:

@@ -11,10 +11,18 @@ from typing import Any
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import StorageConfig
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.model_folders import find_hub_commit, locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.models.saved_config import CONFIG_FILE, MODEL_FILES, find_weights, parse_attributes, read_model_json
+from faceattr.models.saved_config import (
+    CONFIG_FILE,
+    MODEL_FILES,
+    find_weights,
+    parse_attributes,
+    read_faces,
+    read_model_json,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,7 @@ class SavedModelInfo:
         thresholds: binary attribute -> threshold of its score.
         calibration: attribute -> fitted calibration settings.
         backbone: name of its backbone.
+        faces: which part of an image it was trained on; None for all of it.
     """
 
     folder: Path
@@ -40,6 +49,7 @@ class SavedModelInfo:
     thresholds: Mapping[str, float]
     calibration: Mapping[str, Mapping[str, Any]]
     backbone: str
+    faces: FaceView | None = None
 
 
 def inspect_saved_model(
@@ -64,6 +74,7 @@ def inspect_saved_model(
             thresholds=dict(content["thresholds"]),
             calibration=dict(content["calibration"]),
             backbone=str(content["backbone"]["name"]),
+            faces=read_faces(content),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: damaged: {type(error).__name__} {error}") from error

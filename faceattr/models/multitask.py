@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import StorageConfig
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone
@@ -29,6 +30,7 @@ class MultiAttributeModel(nn.Module):
         head_configs: attribute name -> shape of its head.
         thresholds: binary or derived attribute -> threshold of its score; saved with the model.
         calibration: attribute -> JSON settings; saved with the model.
+        faces: which part of an image it is trained on, None for all of it; saved with the model.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class MultiAttributeModel(nn.Module):
         heads: str | Mapping[str, HeadConfig] = "linear",
         thresholds: Mapping[str, float] | None = None,
         calibration: Mapping[str, Mapping[str, Any]] | None = None,
+        faces: FaceView | None = None,
     ) -> None:
         """Builds heads with random weights on a backbone.
 
@@ -48,6 +51,7 @@ class MultiAttributeModel(nn.Module):
             heads: a name of `HEAD_PRESETS`, or attribute name -> head shape.
             thresholds: see the class docstring.
             calibration: see the class docstring.
+            faces: see the class docstring.
 
         Raises:
             ConfigError: a head is missing or invalid.
@@ -68,6 +72,7 @@ class MultiAttributeModel(nn.Module):
         )
         self.thresholds = dict(thresholds or {})
         self.calibration = {name: dict(values) for name, values in (calibration or {}).items()}
+        self.faces = faces
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the outputs per attribute, in the order of `attributes`.
@@ -107,6 +112,7 @@ class MultiAttributeModel(nn.Module):
             heads=self.head_configs,
             thresholds=self.thresholds,
             calibration=self.calibration,
+            faces=self.faces,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -150,6 +156,7 @@ class MultiAttributeModel(nn.Module):
             heads=config.heads,
             thresholds=config.thresholds,
             calibration=config.calibration,
+            faces=config.faces,
         )
         load_exactly(model, read_safetensors(weights), str(weights))
         return model.eval()

@@ -7,7 +7,8 @@
  "attributes": [{"name", "kind", "classes"}],      classes in index order
  "derived": [{"name", "rule"}],
  "heads": {attribute: {"hidden", "activation", "dropout", "age_output"}},
- "thresholds": {attribute: score}, "calibration": {attribute: {...}}}
+ "thresholds": {attribute: score}, "calibration": {attribute: {...}},
+ "faces": {"mode", "margin", "missing"}}           what the training images showed; absent for whole images
 """
 
 import json
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.images.face_view import FaceView
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import BackboneConfig
 from faceattr.models.backbones.preprocessing import Preprocessing
@@ -34,6 +36,7 @@ from faceattr.models.saved_config import (
     MODEL_TYPE,
     WEIGHTS_FILE,
     parse_attributes,
+    read_faces,
     read_model_json,
 )
 from faceattr.version import __version__
@@ -53,6 +56,7 @@ class SavedModelConfig:
         thresholds: binary or derived attribute -> threshold of its score, in [0, 1].
         calibration: attribute -> JSON settings fitted by `faceattr.evaluation`.
         library_versions: library name -> version that wrote the model.
+        faces: which part of an image the model was trained on; None for all of it.
     """
 
     backbone: BackboneConfig
@@ -62,6 +66,7 @@ class SavedModelConfig:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     library_versions: Mapping[str, str] = field(default_factory=dict)
+    faces: FaceView | None = None
 
     def __post_init__(self) -> None:
         check_heads(self.attributes, self.heads)
@@ -102,6 +107,8 @@ def write_model(folder: Path, config: SavedModelConfig, tensors: Mapping[str, Te
         "thresholds": dict(config.thresholds),
         "calibration": {name: dict(values) for name, values in config.calibration.items()},
     }
+    if config.faces is not None:
+        content["faces"] = config.faces.to_dict()
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -169,4 +176,5 @@ def _parse(content: Mapping[str, Any]) -> SavedModelConfig:
         thresholds=content["thresholds"],
         calibration=content["calibration"],
         library_versions=content["library_versions"],
+        faces=read_faces(content),
     )

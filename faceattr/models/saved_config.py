@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+from faceattr.data.images.face_view import FaceView
 from faceattr.errors import ModelError
 from faceattr.version import __version__
 
@@ -61,6 +62,11 @@ def find_weights(folder: Path) -> Path:
         pickled = f"; {', '.join(found)} is a pickle, which can run code and is not loaded" if found else ""
         raise ModelError(f"{folder}: found no {WEIGHTS_FILE}{pickled}; save the model again with save_pretrained")
     return path
+
+
+def read_faces(content: Mapping[str, Any]) -> FaceView | None:
+    """Returns which part of an image a model was trained on; None for all of it."""
+    return FaceView.from_dict(content["faces"]) if content.get("faces") is not None else None
 
 
 def parse_attributes(content: Mapping[str, Any]) -> AttributeSet:

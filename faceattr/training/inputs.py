@@ -48,4 +48,6 @@ class TrainingInputs:
         Raises:
             ConfigError, ModelError: the backbone, a head or the checkpoint is not available or does not fit the data.
         """
-        return build_model(config, self.attributes, counts=self.counts, pretrained=pretrained, storage=self.storage)
+        model = build_model(config, self.attributes, counts=self.counts, pretrained=pretrained, storage=self.storage)
+        model.faces = self.data.faces
+        return model

@@ -25,9 +25,11 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.data.formats.integrity import REMEDY, check_footer, check_whole
 from faceattr.data.formats.json_files import damage_named, describe_cause
-from faceattr.data.label_columns import label_fields, read_attributes
+from faceattr.data.images.face_view import FaceView
+from faceattr.data.label_columns import FACE_FIELDS, label_fields, read_attributes
 from faceattr.data.packed.label_counts import COUNT_SCHEMA
 from faceattr.data.packed.splits import SPLITS
+from faceattr.data.packed.views import read_shared_view
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import RUN_KEY, Manifest, RunRecord, read_manifest, read_record
@@ -64,9 +66,10 @@ def split_of_shard(plan: Plan, shard: int) -> str:
     return plan.section_of(shard).name.removeprefix(SECTION_PREFIX)
 
 
-def packed_schema(attributes: AttributeSet, scored: frozenset[str] = frozenset()) -> pa.Schema:
-    """Returns the schema of a packed run's shards; `scored` names the attributes with soft scores."""
-    return pa.schema([*IMAGE_FIELDS, *_all_label_fields(attributes, scored), *STATUS_FIELDS])
+def packed_schema(attributes: AttributeSet, scored: frozenset[str] = frozenset(), *, faces: bool = False) -> pa.Schema:
+    """Returns the schema of a packed run's shards: `scored` attributes have soft scores, `faces` were searched for."""
+    labels = _all_label_fields(attributes, scored)
+    return pa.schema([*IMAGE_FIELDS, *labels, *(FACE_FIELDS if faces else ()), *STATUS_FIELDS])
 
 
 def _all_label_fields(attributes: AttributeSet, scored: frozenset[str]) -> list[pa.Field]:
@@ -104,6 +107,7 @@ class PackedData:
         fingerprint: hash of the runs' content, independent of the order in which they were given.
         label_counts: columns split, attribute, class, count; coarse labels as `a|b`, ages by decade, `unknown`.
         storage: how the runs are reached.
+        faces: what the runs hold of their images; None for all of it.
     """
 
     uris: tuple[str, ...]
@@ -113,6 +117,7 @@ class PackedData:
     fingerprint: str
     label_counts: pa.Table
     storage: StorageConfig
+    faces: FaceView | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -196,7 +201,7 @@ def open_packed(
 
     Raises:
         ConfigError: one is not a packed run or not published, a needed split is empty, or an attribute is defined
-            differently in two of them.
+            differently in two of them, or they hold different parts of their images.
     """
     storage = storage or StorageConfig()
     if not uris:
@@ -218,6 +223,7 @@ def open_packed(
         fingerprint=_fingerprint(runs),
         label_counts=_add_counts([run.label_counts for run in runs]),
         storage=storage,
+        faces=read_shared_view([(run.uri, run.record) for run in runs]),
     )
 
 

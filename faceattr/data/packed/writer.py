@@ -14,7 +14,7 @@ import pyarrow.csv
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.formats.integrity import hash_bytes
-from faceattr.data.label_columns import read_attributes
+from faceattr.data.label_columns import FACE_FIELDS, read_attributes
 from faceattr.data.packed.label_counts import LabelCounts
 from faceattr.data.packed.reader import (
     FOLDER,
@@ -24,6 +24,7 @@ from faceattr.data.packed.reader import (
     label_counts_key,
     split_of_shard,
 )
+from faceattr.data.packed.views import read_face_view
 from faceattr.data.runs.commit import OK, CheckShards
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.version import Manifest, RunRecord, RunVersion
@@ -48,7 +49,8 @@ def split_section(split: str) -> str:
 def open_packed_version(store: Store, record: RunRecord, *, retry_failed: bool = False) -> RunVersion:
     """Opens the version of a packed run that a command works on."""
     labels = list(record.carried_schema)[len(PLANNED_FIELDS) + 1 :]
-    schema = pa.schema([*IMAGE_FIELDS, *labels, *STATUS_FIELDS])
+    faces = () if read_face_view(record) is None else FACE_FIELDS
+    schema = pa.schema([*IMAGE_FIELDS, *labels, *faces, *STATUS_FIELDS])
     return RunVersion(store, record, schema, retry_failed=retry_failed, folder=FOLDER)
 
 

@@ -1,6 +1,7 @@
 """The evaluation: packed rows -> model actors -> figures; fitted on validation, judged on test, once."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -15,6 +16,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.config import EvalConfig
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.pair_lists import ImagePair, read_pairs
+from faceattr.data.images.face_view import describe_other_view
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.layouts.label_list import detect_layout
@@ -45,6 +47,7 @@ from faceattr.reports.tables.evaluation import (
 from faceattr.reports.tables.performance import write_performance_report
 from faceattr.reports.tables.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
 
+logger = logging.getLogger(__name__)
 FIT_SPLIT = "val"
 # The sample grid is left out of the page, which may be passed on.
 _PICTURE_TITLES = {
@@ -112,9 +115,12 @@ def prepare_eval_job(config: EvalConfig) -> EvalJob:
     second = inspect_saved_model(config.compare, storage=storage) if config.compare is not None else None
     needs = ("val", "test") if config.split == "test" else (config.split,)
     packed = open_packed(config.data, storage, needs=needs)
-    for each in (model, second):
+    for source, each in ((config.model, model), (config.compare, second)):
         if each is not None:
             _check_attributes(each, packed)
+            warning = describe_other_view(each.faces, packed.faces)
+            if warning is not None:
+                logger.warning("%s: %s", source, warning)
     read_groups(packed.schema.empty_table(), _by_name(packed.attributes), config.groups)
     layout = PLAIN_LAYOUT
     if config.label_list is not None:

@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from faceattr.config import ImageLimitsConfig
 from faceattr.data.images.decoder import process_decoder
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.runs.commit import OK
 from faceattr.errors import ImageError
+from faceattr.inference.detect import Face
+from faceattr.inference.faces import face_columns, process_face_finder
 from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.images.read import append_columns
@@ -44,12 +47,14 @@ class Resizer:
 class DecodeImages:
     """Rows with `data` -> rows with `pixels`: uint8 RGB [size_px, size_px, 3] as fixed-size binary, zeros for bad rows.
 
-    Images are decoded in a disposable child process; resizing is the model's own.
+    Images are decoded in a disposable child process; resizing is the model's own. With `faces`, the model sees that
+    view of an image, and rows have the columns of `faceattr.data.label_columns.FACE_FIELDS`.
     """
 
     limits: ImageLimitsConfig
     timeout_s: float
     resizer: Resizer
+    faces: FaceView | None = None
     table_bytes: int = _TABLE_BYTES
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
@@ -65,6 +70,8 @@ class DecodeImages:
         status, error = rows["status"].to_pylist(), rows["error"].to_pylist()
         sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(rows)
         pixels = np.zeros((len(rows), size, size, 3), np.uint8)
+        found: list[Face | None] = [None] * len(rows)
+        finder = None if self.faces is None else process_face_finder(self.faces)
         readable = [place for place, value in enumerate(status) if value == OK]
         for places, encoded in _decode_batches(readable, rows["data"]):
             for place, decoded in zip(places, decoder.decode_each(encoded), strict=True):
@@ -72,7 +79,15 @@ class DecodeImages:
                     status[place], error[place] = decoded.reason, decoded.detail
                     continue
                 sizes[place] = decoded.shape[1], decoded.shape[0]
-                pixels[place] = resize(decoded)
+                view = decoded
+                if finder is not None:
+                    try:
+                        seen = finder.find(decoded)
+                    except ImageError as fault:
+                        status[place], error[place] = fault.reason, fault.detail
+                        continue
+                    view, found[place] = seen.pixels, seen.face
+                pixels[place] = resize(view)
         reach("decoder", "first block")
         kept = rows.drop_columns(["data", "status", "error"])
         return append_columns(
@@ -82,6 +97,7 @@ class DecodeImages:
             status=pa.array(status),
             error=pa.array(error, pa.string()),
             pixels=pixels_to_arrow(pixels),
+            **({} if self.faces is None else face_columns(found)),
         )
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import ray.data
 
 from faceattr.config import ImageLimitsConfig, StorageConfig
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.runs.pending import PendingShards
 from faceattr.jobs.cluster.blocks import bundle_rows, split_blocks
 from faceattr.jobs.cluster.session import ActorLayout
@@ -39,6 +40,7 @@ class ImageStream:
         limits: limits on the size of an image.
         decode_timeout_s: longest time for one image, in seconds.
         resizer: converts decoded images to the model's input size.
+        faces: which part of an image the model is shown; None for all of it.
     """
 
     run_uri: str
@@ -48,6 +50,7 @@ class ImageStream:
     limits: ImageLimitsConfig
     decode_timeout_s: float
     resizer: Resizer
+    faces: FaceView | None = None
 
 
 def stream_rows(
@@ -78,7 +81,7 @@ def stream_rows(
     parts = work.plan.parts_with(work.pending)
     listed = ray.data.from_items([{"part": index} for index in parts], override_num_blocks=len(parts))
     dataset = _read(listed, work, images, block_rows).map_batches(
-        DecodeImages(images.limits, images.decode_timeout_s, images.resizer),
+        DecodeImages(images.limits, images.decode_timeout_s, images.resizer, images.faces),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=DECODE_CPUS,

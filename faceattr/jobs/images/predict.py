@@ -13,12 +13,15 @@ import pyarrow as pa
 
 from faceattr.attributes import AttributeSet
 from faceattr.config import PrecisionChoice, PredictConfig, StorageConfig
+from faceattr.data.images.face_view import FaceView, choose_view, describe_faces, describe_other_view
 from faceattr.data.model_folders import absolute_name
 from faceattr.data.runs.run_attributes import describe_attributes, read_run_attributes
 from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
 from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
+from faceattr.inference.detect import detector_version
+from faceattr.inference.faces import FaceFinder
 from faceattr.jobs.cluster.machines.gpus import find_cluster_precision
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.cluster.session import ActorLayout, plan_actors, ray_session, stop_on_sigterm
@@ -71,10 +74,20 @@ class PredictJob(ImageJob):
         return model_resizer(self.model)
 
     @property
+    def faces(self) -> FaceView | None:
+        """See `ImageJob`."""
+        config = self.config
+        return choose_view(
+            self.model.faces, faces=config.faces, margin=config.faces_margin, missing=config.faces_missing
+        )
+
+    @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines the rows of the run."""
+        faces = {} if self.faces is None else {"faces": {"view": self.faces.to_dict(), **detector_version()}}
         return {
             **self.input_fingerprint,
+            **faces,
             "weights": self.model.weights_id,
             "attributes": describe_attributes(self.model.attributes),
             "precision": self.config.precision,
@@ -86,7 +99,9 @@ class PredictJob(ImageJob):
     @property
     def notes(self) -> dict[str, Any]:
         """Further information for readers of the run."""
+        seen = {} if self.faces is None else {"faces": describe_faces(self.faces)}
         return {
+            **seen,
             "model": self.config.model,
             "revision": self.model.revision,
             "thresholds": dict(self.model.thresholds),
@@ -96,7 +111,8 @@ class PredictJob(ImageJob):
     @property
     def task(self) -> str:
         """See `ImageJob`."""
-        return f"{self.config.model} predicts {', '.join(self.attributes.names)}, in {self.config.precision}"
+        seen = "" if self.faces is None else f", of {describe_faces(self.faces)}"
+        return f"{self.config.model} predicts {', '.join(self.attributes.names)}, in {self.config.precision}{seen}"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
@@ -154,6 +170,11 @@ def prepare_predict_job(config: PredictConfig) -> PredictJob:
     if record is not None and config.precision == "auto":
         config = replace(config, precision=record.fingerprint.get("precision", "float32"))
     job = PredictJob(config=config, model=model, storage=storage, output=output, labels=labels)
+    if job.faces is not None:
+        FaceFinder(job.faces)  # the extra is installed, or the command ends here
+    warning = describe_other_view(model.faces, job.faces)
+    if warning is not None:
+        logger.warning("%s", warning)
     check_output(job)
     return job
 
@@ -197,4 +218,9 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
 def summarise_predictions(job: PredictJob, manifest: Manifest) -> str:
     """Returns the text that the user reads at the end."""
     text = summarise_run(job, manifest, "predicted", report_key(manifest.version))
-    return f"{text}\ncomputed in {job.config.precision}{', mean with mirror images' if job.config.flip else ''}"
+    warning = describe_other_view(job.model.faces, job.faces)
+    mirrored = ", mean with mirror images" if job.config.flip else ""
+    lines = [text, f"computed in {job.config.precision}{mirrored}"]
+    if job.faces is not None or warning is not None:
+        lines.append(f"shown    {describe_faces(job.faces)}")
+    return "\n".join([*lines, *([f"WARNING: {warning}"] if warning is not None else [])])

@@ -16,10 +16,11 @@ import pyarrow as pa
 import faceattr
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig, PredictConfig, StorageConfig
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
-from faceattr.data.label_columns import label_schema
+from faceattr.data.label_columns import FACE_FIELDS, label_schema
 from faceattr.data.relabel import relabel
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.pending import PendingShards
@@ -80,6 +81,11 @@ class ImageJob(ABC):
         """The function that resizes decoded images to the model's input size."""
 
     @property
+    def faces(self) -> FaceView | None:
+        """Which part of an image the model is shown; None for all of it."""
+        return None
+
+    @property
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines the rows of the run."""
@@ -131,7 +137,7 @@ def open_images(job: ImageJob) -> ImageInput:
         config.images,
         root=config.root,
         storage=job.storage,
-        reserved=label_schema(job.attributes).names,
+        reserved=label_schema(job.attributes, () if job.faces is None else FACE_FIELDS).names,
         bytes_column=config.bytes_column,
     )
 
@@ -163,7 +169,8 @@ def begin_run(job: ImageJob) -> RunRecord:
 
 def open_version(job: ImageJob, record: RunRecord) -> RunVersion:
     """Opens the version of the run that this command works on."""
-    schema = label_schema(job.attributes, record.carried_schema)
+    faces = () if job.faces is None else FACE_FIELDS
+    schema = label_schema(job.attributes, [*faces, *record.carried_schema])
     return RunVersion(job.output, record, schema, retry_failed=job.config.retry_failed)
 
 
@@ -219,6 +226,7 @@ def _stream(
             limits=config.decode,
             decode_timeout_s=config.decode.timeout_s,
             resizer=job.resizer,
+            faces=job.faces,
         ),
         actor=actor,
         actor_kwargs=actor_kwargs,

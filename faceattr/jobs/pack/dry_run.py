@@ -65,7 +65,9 @@ def _measure(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> tuple[fl
     row = pa.field("row", pa.int64(), nullable=False)
     scan_schema = pa.schema([row, *ROW_FIELDS, *fields, *STATUS_FIELDS])
     hash_images = HashImages(ReadPlaces(gathered.places, job.storage, job.limits), scan_schema)
-    pack = job.pack_images(gathered.places, packed_schema(labels.attributes, labels.scored))
+    pack = job.pack_images(
+        gathered.places, packed_schema(labels.attributes, labels.scored, faces=job.faces is not None)
+    )
     hash_s, pack_s, packed = ray.get(ray.remote(num_cpus=1)(_time_stages).remote(hash_images, pack, rows))
     bad = packed.filter(pc.not_equal(packed["status"], "ok"))
     reasons = {each["values"]: each["counts"] for each in bad["status"].value_counts().to_pylist()}

@@ -10,6 +10,7 @@ import pyarrow as pa
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.audit.threshold_file import read_thresholds
 from faceattr.config import ImageLimitsConfig, PackConfig, StorageConfig
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.packed.plan import SplitRules
 from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.selection import SelectionCounts, select_labels
@@ -21,6 +22,8 @@ from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.addresses import resolve_address, resolve_distinct
 from faceattr.data.stores.open import open_output, open_store
 from faceattr.data.stores.store import Store
+from faceattr.inference.detect import detector_version
+from faceattr.inference.faces import FaceFinder
 from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
 
 # Increased by hand when a change of the code can change a row of a packed run.
@@ -52,6 +55,14 @@ class PackJob:
     thresholds: Mapping[str, Decision] = field(default_factory=dict)
 
     @property
+    def faces(self) -> FaceView | None:
+        """What is packed of an image; None for all of it."""
+        config = self.config
+        if config.faces == "none":
+            return None
+        return FaceView(mode=config.faces, margin=config.faces_margin, missing=config.faces_missing)
+
+    @property
     def source_fingerprint(self) -> dict[str, Any]:
         """What determines which images and labels there are."""
         config, found = self.config, self.thresholds
@@ -70,8 +81,11 @@ class PackJob:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines the rows of the run."""
+        view = self.faces
+        faces = {} if view is None else {"faces": {"view": view.to_dict(), **detector_version()}}
         return {
             **self.source_fingerprint,
+            **faces,
             "splits": asdict(self.config.splits),
             "conflicts": self.config.conflicts,
             "encoding": asdict(self.encoding),
@@ -113,7 +127,7 @@ class PackJob:
     def encoding(self) -> Encoding:
         """How images are stored."""
         quality = self.config.jpeg_quality
-        if quality is None and self.config.short_side_px is not None:
+        if quality is None and (self.config.short_side_px is not None or self.faces is not None):
             quality = _DEFAULT_QUALITY
         return Encoding(short_side_px=self.config.short_side_px, quality=quality)
 
@@ -140,7 +154,7 @@ class PackJob:
     def pack_images(self, places: Iterable[ImagePlace], schema: pa.Schema) -> PackImages:
         """Returns the stage that makes packed rows of plan rows."""
         read = ReadPlaces(tuple(places), self.storage, self.limits)
-        return PackImages(read, self.config.decode.timeout_s, self.encoding, schema)
+        return PackImages(read, self.config.decode.timeout_s, self.encoding, schema, self.faces)
 
 
 def prepare_pack_job(config: PackConfig) -> PackJob:
@@ -162,6 +176,8 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
         selection=None,
         thresholds=_read_thresholds(config),
     )
+    if job.faces is not None:
+        FaceFinder(job.faces)  # the extra is installed, or the command ends here
     record = read_record(output)
     if record is not None:
         check_fingerprint(output, record, kind=PACK_KIND, fingerprint=job.fingerprint)

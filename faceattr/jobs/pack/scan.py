@@ -220,7 +220,7 @@ def _every_other(table: pa.Table) -> pa.Table:
 def pack_sample(job: PackJob, gathered: GatheredLabels, rows: pa.Table) -> pa.Table:
     """Packs a few rows in this process."""
     labels = gathered.labels
-    schema = packed_schema(labels.attributes, labels.scored)
+    schema = packed_schema(labels.attributes, labels.scored, faces=job.faces is not None)
     if not len(rows):
         return schema.empty_table()
     known = rows.filter(pc.is_valid(rows["sha256"]))

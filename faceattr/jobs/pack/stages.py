@@ -12,9 +12,12 @@ from PIL import Image
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.images.decode import Pixels
 from faceattr.data.images.decoder import process_decoder
+from faceattr.data.images.face_view import FaceView
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ImageError
+from faceattr.inference.detect import Face
+from faceattr.inference.faces import face_columns, process_face_finder
 from faceattr.jobs.images.read import ReadImages
 
 # Statuses in addition to `faceattr.data.images.decode.REASONS`.
@@ -104,9 +107,10 @@ class PackImages:
     timeout_s: float
     encoding: Encoding
     schema: pa.Schema
+    faces: FaceView | None = None
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads, checks and encodes rows; yields them in another order."""
+        """Reads, checks, crops if asked and encodes rows; yields them in another order."""
         planned = dict(zip(rows["row"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
         for found in self.read(rows.drop_columns(["sha256"])):
             yield self._pack(found, planned)
@@ -120,6 +124,8 @@ class PackImages:
                 status[place], error[place] = (LATE, _LATE_TEXT) if late else (CHANGED, _CHANGED_TEXT)
         images: list[bytes | None] = [None] * len(found)
         sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(found)
+        found_faces: list[Face | None] = [None] * len(found)
+        finder = None if self.faces is None else process_face_finder(self.faces)
         decoder = process_decoder(self.read.limits, deadline_s=self.timeout_s)
         good = [place for place, value in enumerate(status) if value == OK]
         for start in range(0, len(good), _DECODE_IMAGES):
@@ -129,14 +135,24 @@ class PackImages:
                 if isinstance(decoded, ImageError):
                     status[place], error[place] = decoded.reason, decoded.detail
                     continue
-                images[place], sizes[place] = self.encoding.encode(decoded, data)
-        return self._table(found, images, sizes, status, error)
+                pixels = decoded
+                if finder is not None:
+                    try:
+                        seen = finder.find(decoded)
+                    except ImageError as fault:
+                        status[place], error[place] = fault.reason, fault.detail
+                        continue
+                    pixels, found_faces[place] = seen.pixels, seen.face
+                images[place], sizes[place] = self.encoding.encode(pixels, data)
+        return self._table(found, images, sizes, found_faces, status=status, error=error)
 
     def _table(
         self,
         found: pa.Table,
         images: Sequence[bytes | None],
         sizes: Sequence[tuple[int | None, int | None]],
+        faces: Sequence[Face | None],
+        *,
         status: Sequence[str],
         error: Sequence[str | None],
     ) -> pa.Table:
@@ -146,6 +162,7 @@ class PackImages:
             "height_px": pa.array([height for _, height in sizes], pa.int32()),
             "status": pa.array(status),
             "error": pa.array(error, pa.string()),
+            **face_columns(faces),
         }
         columns = [made[name] if name in made else found[name] for name in self.schema.names]
         return pa.table(columns, schema=self.schema)
