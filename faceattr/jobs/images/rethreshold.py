@@ -9,7 +9,6 @@ from faceattr.attributes import AttributeSet
 from faceattr.audit.threshold_file import read_thresholds
 from faceattr.config import LabelConfig
 from faceattr.data.formats.parquet import decode_table
-from faceattr.data.label_columns import label_schema
 from faceattr.data.relabel import relabel
 from faceattr.data.runs.commit import commit_shard, read_ahead, read_file, shard_key
 from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
@@ -43,7 +42,8 @@ def rethreshold(config: LabelConfig) -> str:
     standing = read_decisions(record, base)
     if all(standing.get(name, Decision()) == each for name, each in wanted.items()):
         return f"nothing to do: version {base.version} has these thresholds"
-    schema = label_schema(attributes, record.carried_schema)
+    first = base.files[0]
+    schema = decode_table(read_file(store, first), join_uri(store.uri, first.key)).schema
     with drive(store):
         version = RunVersion(store, record, schema, decisions={name: asdict(each) for name, each in wanted.items()})
         changed = _relabel_all(version, base, attributes, wanted)
