@@ -1,4 +1,4 @@
-"""`faceattr export labels`: a published label run as a file that other tools read."""
+"""`faceattr export labels`: a published label run as a file that other tools read, whole or in part."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,23 +7,46 @@ from typing import Literal
 import tyro
 
 from faceattr.config import StorageConfig
-from faceattr.data.exports import describe_export, export_labels, write_conflicts
+from faceattr.data.exchange.formats import TOOLS
+from faceattr.data.exchange.run_tasks import read_run_tasks
+from faceattr.data.exchange.tasks import ExchangeFormat, check_can_be_chosen
+from faceattr.data.exports import (
+    describe_export,
+    export_labels,
+    read_label_record,
+    select_run_attributes,
+    write_conflicts,
+)
+from faceattr.data.row_filter import RowFilter
 from faceattr.data.stores.addresses import local_path
 from faceattr.data.stores.local_files import make_parent
 from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
+from faceattr.errors import ConfigError
 from faceattr.logs import say
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportLabels:
-    """Writes a published label run as CSV or JSON: image_path, the attributes, the derived attributes."""
+    """Writes a published label run as CSV or JSON, or as tasks with the model's predictions for a labelling tool.
+
+    A row of CSV or JSON has image_path, the attributes and the derived attributes.
+    """
 
     run: tyro.conf.Positional[str]
     """Run folder: a local path or s3://bucket/prefix."""
-    format: Literal["csv", "json"] = "csv"
-    """Format of the file."""
+    format: Literal["csv", "json"] | ExchangeFormat = "csv"
+    """Format of the file. Answers that people give in a labelling tool come back by `faceattr import judgements`."""
     output: Path | None = None
-    """File to write. Default: labels.csv or labels.json in the current folder."""
+    """File to write, for FiftyOne a folder. Default: labels.csv, labels.json, tasks.json (Label Studio),
+    annotations.xml (CVAT) or fiftyone in the current folder."""
+    attributes: tuple[str, ...] = ()
+    """Attributes to write. Default: all."""
+    where: str | None = None
+    """Which rows to write, such as "0.3 < hat_score < 0.7 and glasses is not None". Default: all. It names columns of
+    the label table; the score of an attribute with several classes stands for its largest."""
+    limit: int | None = None
+    """Most rows to write. Default: all."""
     class_names: bool = False
     """Write labels of attributes with several classes as class names, not as class indices."""
     scores: bool = False
@@ -31,20 +54,44 @@ class ExportLabels:
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
-        """Exports, and compares label columns that the run's input manifest had with the labels."""
-        path = local_path(self.output or f"labels.{self.format}", "--output")
+        """Exports; for csv and json, compares label columns that the run's input manifest had with the labels."""
+        where = None if self.where is None else RowFilter(self.where)
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: expected 1 or more")
+        store = open_store(self.run, self.storage)
+        match self.format:
+            case "csv" | "json":
+                return self._export_table(store, self.format, where)
+            case _:
+                return self._export_tasks(store, self.format, where)
+
+    def _export_table(self, store: Store, export_format: Literal["csv", "json"], where: RowFilter | None) -> int:
+        path = local_path(self.output or f"labels.{export_format}", "--output")
         make_parent(path, "--output")
-        options = self.storage
         summary = export_labels(
-            open_store(self.run, options),
+            store,
             path,
-            export_format=self.format,
+            export_format=export_format,
             class_names=self.class_names,
             scores=self.scores,
-            verify=options.verify,
+            names=self.attributes,
+            where=where,
+            limit=self.limit,
+            verify=self.storage.verify,
         )
         conflicts_path = path.with_name(f"{path.stem}.conflicts.csv") if summary.num_compared else None
         if conflicts_path:
             write_conflicts(conflicts_path, summary)
         say(describe_export(summary, path, conflicts_path))
+        return 0
+
+    def _export_tasks(self, store: Store, tool_name: ExchangeFormat, where: RowFilter | None) -> int:
+        if self.class_names or self.scores:
+            raise ConfigError(f"--class-names and --scores are for csv and json; --format {tool_name} has both")
+        tool = TOOLS[tool_name]
+        path = local_path(self.output or tool.usual_name, "--output")
+        attributes = select_run_attributes(read_label_record(store), self.attributes)
+        chosen = check_can_be_chosen(attributes.values())
+        tasks = read_run_tasks(store, attributes, where=where, limit=self.limit, verify=self.storage.verify)
+        say(f"wrote {tool.write(path, tasks, chosen):,} images to {path}")
         return 0

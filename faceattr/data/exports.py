@@ -6,9 +6,8 @@ Texts in a CSV that a spreadsheet would run as formulas are neutralised; see `fa
 """
 
 import csv
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,11 @@ from faceattr.attributes import Attribute
 from faceattr.data.formats.csv_cells import neutralise
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.label_columns import score_names
+from faceattr.data.row_filter import RowFilter
 from faceattr.data.runs.run_attributes import read_run_attributes, scored_attributes
-from faceattr.data.runs.version import read_published, read_record
+from faceattr.data.runs.version import RunRecord, read_published, read_record
+from faceattr.data.sources.options import near_hint
+from faceattr.data.stores.local_files import new_text_file
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 
@@ -52,6 +54,9 @@ def export_labels(
     export_format: ExportFormat,
     class_names: bool = False,
     scores: bool = False,
+    names: Sequence[str] = (),
+    where: RowFilter | None = None,
+    limit: int | None = None,
     verify: bool = True,
 ) -> ExportSummary:
     """Writes `image_path`, the attributes and the derived attributes of a published label run.
@@ -65,15 +70,17 @@ def export_labels(
         export_format: format of the file.
         class_names: whether labels of several classes are written as class names instead of class indices.
         scores: whether `<name>_score` is written too, and `<name>_score_<class>` for several classes.
+        names: attributes to write; empty for all.
+        where: which rows are written; None for all.
+        limit: most rows that are written; None for all.
         verify: see `read_published`.
 
     Raises:
-        ConfigError: the folder contains no published label run.
+        ConfigError: the folder contains no published label run, or the run has no such attribute or column.
     """
-    record = read_record(store)
-    if record is None or record.kind not in ("label", "prediction"):
-        raise ConfigError(f"{store.uri} holds no label run (no run.json of one); give the --output of one")
-    attributes, scored = read_run_attributes(record), scored_attributes(record) if scores else {}
+    record = read_label_record(store)
+    attributes = select_run_attributes(record, names)
+    scored = {name: each for name, each in scored_attributes(record).items() if scores and name in attributes}
     names = list(attributes)
     values = {name: _read_label(attributes[name], class_names) for name in names}
     for attribute in scored.values():
@@ -82,9 +89,9 @@ def export_labels(
     summary = ExportSummary(num_compared=dict.fromkeys(given, 0), unreadable=dict.fromkeys(given, 0))
     columns = ["image_id", *names, *(f"{name}_score" for name in scored if scored[name].has_score)]
     columns += [f"given_{name}" for name in given]
-    with _new_file(path) as file:
+    with new_text_file(path) as file:
         write_row, finish = _open_writer(file, export_format, list(values))
-        for row in _rows(store, columns, verify=verify):
+        for row in read_run_rows(store, columns, where=where, limit=limit, verify=verify):
             write_row({"image_path": row["image_id"], **{name: read(row) for name, read in values.items()}})
             summary.num_rows += 1
             for name in given:
@@ -95,30 +102,10 @@ def export_labels(
 
 def write_conflicts(path: Path, summary: ExportSummary) -> None:
     """Writes the rows in which a given label and ours differ."""
-    with _new_file(path) as file:
+    with new_text_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(("image_path", "attribute", "given", "derived"))
         writer.writerows([neutralise(value) for value in row] for row in summary.conflicts)
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[TextIO]:
-    """Opens a text file that appears under its name once it is complete; missing parent folders are created.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            yield file
-        temporary.replace(path)
-    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # the folder above may be a file
-            temporary.unlink(missing_ok=True)
 
 
 def _read_label(attribute: Attribute, class_names: bool) -> _Read:
@@ -138,9 +125,64 @@ def _read_score(column: str, place: int | None, row: dict[str, Any]) -> Any:
     return row[column] if place is None or row[column] is None else row[column][place]
 
 
-def _rows(store: Store, columns: list[str], *, verify: bool) -> Iterator[dict[str, Any]]:
-    for table in read_published(store, columns, verify=verify):
-        yield from table.select(columns).to_pylist()
+def read_label_record(store: Store) -> RunRecord:
+    """Returns the record of a label or prediction run.
+
+    Raises:
+        ConfigError: the folder contains none.
+    """
+    record = read_record(store)
+    if record is None or record.kind not in ("label", "prediction"):
+        raise ConfigError(f"{store.uri} holds no label run (no run.json of one); give the --output of one")
+    return record
+
+
+def select_run_attributes(record: RunRecord, names: Sequence[str]) -> dict[str, Attribute]:
+    """Returns attributes of a run by name, derived ones included, in the run's order.
+
+    Args:
+        record: the run.
+        names: attributes to keep; empty for all.
+
+    Raises:
+        ConfigError: the run has no such attribute.
+    """
+    found = read_run_attributes(record)
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise ConfigError(f"--attributes: the run has no {unknown[0]!r}; it has {', '.join(found)}")
+    return {name: each for name, each in found.items() if not names or name in names}
+
+
+def read_run_rows(
+    store: Store, columns: Sequence[str], *, where: RowFilter | None, limit: int | None, verify: bool
+) -> Iterator[dict[str, Any]]:
+    """Yields published rows in row order, as dictionaries of `columns`.
+
+    Args:
+        store: the run folder.
+        columns: columns to yield.
+        where: which rows; None for all.
+        limit: most rows; None for all.
+        verify: see `read_published`.
+
+    Raises:
+        ConfigError: nothing is published here, or `where` does not fit the table.
+        RunError: a file is damaged.
+    """
+    left = sys.maxsize if limit is None else limit
+    names = where.names if where else ()
+    if names:
+        known = next(read_published(store, verify=verify)).column_names
+        lacking = [name for name in names if name not in known]
+        if lacking:
+            raise ConfigError(f"--where: there is no column {lacking[0]!r}; {near_hint(lacking[0], known)}")
+    for table in read_published(store, [*dict.fromkeys([*columns, *names])], verify=verify):
+        rows = (where.select(table) if where else table).select(list(columns)).slice(0, left)
+        yield from rows.to_pylist()
+        left -= len(rows)
+        if not left:
+            return
 
 
 def _open_writer(

@@ -3,8 +3,11 @@
 import errno
 import os
 import stat
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError, RefusedObjectError
 from faceattr.errors import ConfigError, StorageError
@@ -105,3 +108,23 @@ def make_parent(path: Path, flag: str) -> None:
         raise ConfigError(f"{flag} {path}: expected a file name, found a folder")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"{flag} {path}: the folder {path.parent} cannot be written")
+
+
+@contextmanager
+def new_text_file(path: Path) -> Iterator[TextIO]:
+    """Opens a text file that appears under its name once it is complete; missing parent folders are created.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        temporary.replace(path)
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):  # the folder above may be a file
+            temporary.unlink(missing_ok=True)
