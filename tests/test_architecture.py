@@ -185,6 +185,7 @@ def test_the_wheel_exposes_faceattr_alone(tmp_path):
         "faceattr/demo/assets/tiny-blip/model.safetensors",
         "faceattr/vqa/sets/clear_face.yaml",
         "faceattr/reports/templates/label_report.html",
+        "faceattr/audit/review/page/review.js",
     ):
         assert needed in names
 

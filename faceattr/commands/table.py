@@ -43,7 +43,22 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         ("export", "labels"),
         "faceattr.commands.export_labels:ExportLabels",
-        "Writes a published label run as CSV or JSON.",
+        "Writes a published label run as CSV or JSON, or for Label Studio, CVAT or FiftyOne.",
+    ),
+    Command(
+        ("import", "judgements"),
+        "faceattr.commands.import_judgements:ImportJudgements",
+        "Reads people's answers from Label Studio, CVAT or FiftyOne.",
+    ),
+    Command(
+        ("audit", "review"),
+        "faceattr.commands.audit.review:AuditReview",
+        "Opens a page on which people judge an audit's images.",
+    ),
+    Command(
+        ("audit", "export"),
+        "faceattr.commands.audit.export:AuditExport",
+        "Writes an audit's sample for Label Studio, CVAT or FiftyOne.",
     ),
     Command(
         ("audit", "sample"),
