@@ -1,6 +1,6 @@
 """`faceattr import judgements`: what people answered in Label Studio, CVAT or FiftyOne."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
@@ -8,7 +8,6 @@ import tyro
 from faceattr.audit.folder import AUDIT_KEY, read_sample
 from faceattr.audit.judgements import JUDGEMENTS_KEY, append_judgements, read_judgements
 from faceattr.audit.review.other_tools import match_answers
-from faceattr.config import StorageConfig
 from faceattr.data.exchange.formats import TOOLS
 from faceattr.data.exchange.label_tables import LABEL_TABLE_ENDINGS, LastAnswers, keep_last_answers, write_label_table
 from faceattr.data.exchange.tasks import ExchangeFormat
@@ -33,7 +32,6 @@ class ImportJudgements:
     for each image, a column for each attribute, for `pipelines/pack.py --source table`."""
     reviewer: str | None = None
     """Name for answers whose file does not say who gave them, as CVAT's and FiftyOne's do not. Default: the tool's."""
-    storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
         """Reads the export and says what became of its answers."""

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from faceattr.attributes import Attribute
-from faceattr.data.exchange.tasks import Answer, ImageTask, Prediction, choices_of
+from faceattr.data.exchange.tasks import Answer, ImageTask, PredictedClass, choices_of
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.local_files import new_text_file
 from faceattr.errors import ConfigError
@@ -47,7 +47,7 @@ def _name_image(task: ImageTask) -> str:
     return str(PurePosixPath(task.image_id).with_suffix(""))
 
 
-def _encode_target(prediction: Prediction) -> dict[str, Any]:
+def _encode_target(prediction: PredictedClass) -> dict[str, Any]:
     score = {} if prediction.confidence is None else {"confidence": prediction.confidence}
     return {"label": prediction.label, **score}
 

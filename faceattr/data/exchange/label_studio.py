@@ -20,7 +20,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from faceattr.attributes import Attribute
-from faceattr.data.exchange.tasks import Answer, ImageTask, Prediction, choices_of
+from faceattr.data.exchange.tasks import Answer, ImageTask, PredictedClass, choices_of
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.local_files import new_text_file
 from faceattr.errors import ConfigError
@@ -73,7 +73,7 @@ def _encode_task(task: ImageTask, attributes: tuple[Attribute, ...]) -> dict[str
     return encoded
 
 
-def _encode_prediction(attribute: Attribute, prediction: Prediction) -> dict[str, Any]:
+def _encode_prediction(attribute: Attribute, prediction: PredictedClass) -> dict[str, Any]:
     score = {} if prediction.confidence is None else {"score": prediction.confidence}
     value = {"choices": [attribute.classes[prediction.label]]}
     return {"from_name": attribute.name, "to_name": "image", "type": "choices", "value": value, **score}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from faceattr.attributes import Attribute
-from faceattr.data.exchange.tasks import ImageTask, Prediction
+from faceattr.data.exchange.tasks import ImageTask, PredictedClass
 from faceattr.data.exports import read_label_record, read_run_rows
 from faceattr.data.row_filter import RowFilter
 from faceattr.data.runs.commit import OK
@@ -61,7 +61,7 @@ def check_are_files(bytes_column: str | None, where: str) -> None:
 def _build_task(row: Mapping[str, Any], attributes: Mapping[str, Attribute], scored: list[str]) -> ImageTask:
     scores = {name: row[f"{name}_score"] for name in scored}
     predictions = {
-        name: Prediction(label=row[name], confidence=confidence_of(attribute, row[name], scores.get(name)))
+        name: PredictedClass(label=row[name], confidence=confidence_of(attribute, row[name], scores.get(name)))
         for name, attribute in attributes.items()
         if row[name] is not None
     }

@@ -16,7 +16,7 @@ CANNOT_TELL = "cannot tell"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class PredictedClass:
     """What a model says of one attribute of an image.
 
     Attributes:
@@ -43,7 +43,7 @@ class ImageTask:
     image_id: str
     uri: str
     size_px: tuple[int, int] | None = None
-    predictions: dict[str, Prediction] = field(default_factory=dict)
+    predictions: dict[str, PredictedClass] = field(default_factory=dict)
     facts: dict[str, float | int | str | None] = field(default_factory=dict)
 
 

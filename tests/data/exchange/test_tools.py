@@ -9,7 +9,7 @@ import pytest
 from faceattr.attributes import Attribute
 from faceattr.data.exchange.formats import TOOLS
 from faceattr.data.exchange.label_tables import keep_last_answers
-from faceattr.data.exchange.tasks import Answer, ImageTask, Prediction, check_can_be_chosen
+from faceattr.data.exchange.tasks import Answer, ImageTask, PredictedClass, check_can_be_chosen
 from faceattr.errors import ConfigError
 
 HAT = Attribute(name="hat")
@@ -19,7 +19,7 @@ TASKS = [
         image_id='a "1"/b.jpg',
         uri="s3://faces/a/b.jpg",
         size_px=(40, 30),
-        predictions={"hat": Prediction(label=1, confidence=0.75), "hair": Prediction(label=0, confidence=0.5)},
+        predictions={"hat": PredictedClass(label=1, confidence=0.75), "hair": PredictedClass(label=0, confidence=0.5)},
         facts={"row": 7, "hat_score": 0.75},
     ),
     ImageTask(image_id="c d.png", uri="/faces/c d.png"),
