@@ -31,9 +31,10 @@ from faceattr.config import StorageConfig
 from faceattr.data.model_folders import locate_folder
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES, SEED_004_CLASSES
 from faceattr.errors import ModelError
-from faceattr.models.backbones.from_transformers import read_clip_preprocessing, wrap_clip_tower
+from faceattr.models.backbones.from_transformers import wrap_tower
 from faceattr.models.backbones.names import build_backbone
 from faceattr.models.backbones.preprocessing import Preprocessing
+from faceattr.models.backbones.towers.processors import read_preprocessing
 from faceattr.models.heads import HeadConfig, head_configs
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.weights import load_exactly, read_state_dict
@@ -121,13 +122,13 @@ def load_fairface_clip(
     )
     has_processor = any((path.parent / name).is_file() for name in _PROCESSOR_FILES)
     preprocessing = (
-        read_clip_preprocessing(path.parent)
+        read_preprocessing(path.parent, is_clip=True)
         if has_processor
         else Preprocessing(size_px=size, mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD)
     )
     attributes = AttributeSet(attributes=tuple(FACE_ATTRIBUTES[name] for name in FAIRFACE_CLIP_HEADS.values()))
     name = f"hf:openai/clip-vit-{'large' if width == 1024 else 'base'}-patch{patch}"
-    model = MultiAttributeModel(wrap_clip_tower(tower, name=name, preprocessing=preprocessing), attributes)
+    model = MultiAttributeModel(wrap_tower(tower, name=name, preprocessing=preprocessing), attributes)
     load_exactly(model, tensors, str(path))
     return model.eval()
 

@@ -33,6 +33,18 @@ class Normalise(nn.Module):
         return (images.float() / 255 - self.mean) / self.deviation
 
 
+class _CropDown(nn.Module):
+    """Crops the central square; its corner is rounded down, where `CenterCrop` rounds a half to the even number."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, images: Tensor) -> Tensor:
+        top, left = ((length - self.side) // 2 for length in images.shape[-2:])
+        return images[..., top : top + self.side, left : left + self.side]
+
+
 class EvalTransform(nn.Module):
     """Resize and central crop, as in the backbone's training."""
 
@@ -45,12 +57,16 @@ class EvalTransform(nn.Module):
             interpolation=InterpolationMode(preprocessing.interpolation),
             antialias=True,
         )
-        self.crop = v2.CenterCrop(preprocessing.size_px)
+        self.crop = (
+            _CropDown(preprocessing.size_px)
+            if preprocessing.crop_mode == "center_down"
+            else v2.CenterCrop(preprocessing.size_px)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Resizes and crops uint8 [..., 3, H, W] -> uint8 [..., 3, S, S]."""
         check_pixels(images)
-        if self.preprocessing.crop_mode == "center":
+        if self.preprocessing.crop_mode != "squash":
             images = _without_far_ends(images)
         return self.crop(self.resize(images))
 

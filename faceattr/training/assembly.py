@@ -15,7 +15,7 @@ from faceattr.config.train import ModelConfig, TrainConfig
 from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.modes import set_batch_norm, set_recompute
-from faceattr.models.backbones.names import build_backbone, built_name
+from faceattr.models.backbones.names import build_backbone, built_name, defined_arguments
 from faceattr.models.freezing import freeze, resolve_depth
 from faceattr.models.heads import HeadConfig, head_configs
 from faceattr.models.multitask import MultiAttributeModel
@@ -138,15 +138,17 @@ def _set_crop(model: MultiAttributeModel, fraction: float | str) -> None:
 
 
 def renamed_backbone(settings: ModelConfig) -> dict[str, str]:
-    """Returns a fingerprint entry if the backbone that is built differs from its configured name, else nothing.
+    """Returns fingerprint entries if the backbone that is built differs from its configured name, else nothing.
 
-    Older versions built the named backbone. The entry makes their runs differ from new ones, so that they are not
-    resumed with another activation.
+    Older versions built the named backbone. The entries make their runs differ from new ones, so that they are not
+    resumed with another activation or another pooling.
     """
     if settings.checkpoint is not None:
         return {}
     built = built_name(settings.backbone)
-    return {} if built == settings.backbone else {"backbone_with_quickgelu": built}
+    found = {} if built == settings.backbone else {"backbone_with_quickgelu": built}
+    defined = defined_arguments(settings.backbone).items()
+    return found | {f"backbone_{name}": value for name, value in defined if name not in settings.args}
 
 
 def _read_argument(value: str) -> Any:

@@ -25,9 +25,11 @@ from tests.stores import upload_folder
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "vgg"])
 def test_features_are_those_of_timm(family):
     backbone = build(family, None).eval()
-    _, args, size = FAMILIES[family]
+    _, _, size = FAMILIES[family]
     sized = {"img_size": size} if "vit" in family else {}
-    reference = timm.create_model(backbone.config.name, pretrained=False, num_classes=0, **args, **sized).eval()
+    reference = timm.create_model(
+        backbone.config.name, pretrained=False, num_classes=0, **backbone.config.args, **sized
+    ).eval()
     reference.load_state_dict(backbone.module.state_dict())
     images = images_for(backbone)
     features = backbone(images)
@@ -61,7 +63,7 @@ def test_vgg_blocks_keep_a_norm_with_its_convolution():
 
 
 def test_another_timm_family_runs_as_a_whole():
-    backbone = build_backbone("test_convnext", pretrained=False, image_size=32).eval()
+    backbone = build_backbone("test_nfnet", pretrained=False, image_size=32).eval()
     images = images_for(backbone)
     torch.testing.assert_close(backbone(images), backbone.module(images), rtol=0, atol=0)
     assert backbone.num_blocks > 3
@@ -87,6 +89,24 @@ def test_preprocessing_refuses_what_it_cannot_do():
         Preprocessing(size_px=8, mean=(0, 0, 0), std=(1, 1, 1), crop_fraction=0)
     with pytest.raises(ModelError, match="expected the keys"):
         Preprocessing.from_dict({"size_px": 8})
+
+
+def test_dinov3_of_timm_gives_the_class_token_unless_told_otherwise():
+    torch.manual_seed(0)
+    args = FAMILIES["vit_dinov3"][1]
+    token = build_backbone("vit_small_patch16_dinov3", pretrained=False, image_size=32, args=args).eval()
+    images = images_for(token)
+    features = token.module.forward_features(images)
+    torch.testing.assert_close(token(images), features[:, 0])
+    assert token.config.args == {"global_pool": "token", **args}
+    mean = build_backbone(
+        "vit_small_patch16_dinov3", pretrained=False, image_size=32, args={**args, "global_pool": "avg"}
+    )
+    assert mean.config.args["global_pool"] == "avg"
+    # A model of an earlier version was saved without the argument, and averages.
+    old = restore_backbone(replace(token.config, args=args), token.preprocessing).eval()
+    old.load_state_dict(token.state_dict())
+    torch.testing.assert_close(old(images), features[:, 5:].mean(1))  # after the class token and four registers
 
 
 def test_unknown_names_get_near_ones():
@@ -188,7 +208,7 @@ def test_damaged_clip_folders(tmp_path):
 
     cases = [
         ("no_config", lambda folder: (folder / "config.json").unlink(), "found no config.json"),
-        ("bert", set_config("config.json", model_type="bert"), "found 'bert'"),
+        ("bert", set_config("config.json", model_type="bert"), "no vision tower for the model_type 'bert'.*dinov2"),
         ("ours", set_config("config.json", model_type="faceattr"), "MultiAttributeModel.from_pretrained"),
         ("no_processor", lambda folder: (folder / "preprocessor_config.json").unlink(), "no preprocessor_config.json"),
         ("no_weights", lambda folder: (folder / "model.safetensors").unlink(), "Pickled weights"),

@@ -8,7 +8,7 @@ from faceattr.models.lora.adapters import apply_lora
 from faceattr.models.multitask import MultiAttributeModel
 from tests.models.tiny import ATTRIBUTES, FAMILIES, assert_same_outputs, build_model, images_for
 
-READS = {"vit", "vit_clip", "clip"}
+READS = {"vit", "vit_clip", "vit_registers", "clip"}
 # LayerScale, q and k norms, a norm on the attention's output and dropped paths have their place in it too.
 TRAITS = {"depth": 2, "init_values": 0.5, "qk_norm": True, "scale_attn_norm": True, "drop_path_rate": 0.4}
 

@@ -28,6 +28,12 @@ FAMILIES = {
         {"depth": 2, "embed_dim": 32, "num_heads": 2},
         32,
     ),
+    "vit_registers": ("vit_small_patch14_reg4_dinov2", {"depth": 2, "embed_dim": 32, "num_heads": 2}, 28),
+    "vit_siglip": ("vit_base_patch16_siglip_224", {"depth": 2, "embed_dim": 32, "num_heads": 2}, 32),
+    "vit_dinov3": ("vit_small_patch16_dinov3", {"depth": 2, "embed_dim": 32, "num_heads": 2}, 32),
+    "vit_eva": ("eva02_tiny_patch14_224", {"depth": 2, "embed_dim": 32, "num_heads": 2}, 28),
+    "convnext": ("test_convnext", {}, 32),
+    "efficientnet_v2": ("efficientnetv2_s", {"channel_multiplier": 0.125, "depth_multiplier": 0.25}, 32),
     "vgg": ("vgg11_bn", {"mlp_ratio": 0.01}, 32),
     "inception": ("inception_v3", {}, 75),
 }

@@ -26,7 +26,8 @@ class BackboneConfig:
         name: name as given to `build_backbone`.
         image_size: side of the images in px.
         args: further arguments of timm's constructor.
-        hf_config: settings of a transformers `CLIPVisionConfig`; None for timm.
+        hf_config: settings of a vision tower of transformers, with its `model_type`; without one it is a
+            `CLIPVisionConfig`. None for timm.
     """
 
     name: str
@@ -126,22 +127,26 @@ class Backbone(nn.Module, ABC):
         if not self.can_split:
             if (start, stop) != (0, self.num_blocks):
                 raise ConfigError(
-                    f"backbone {self.config.name!r} ({type(self.module).__name__}) cannot be run in parts, only "
-                    "ResNet, VisionTransformer, VGG, InceptionV3 and CLIPVisionModel can; split it at 0 or at 'all'"
+                    f"backbone {self.config.name!r} ({type(self.module).__name__}) cannot be run in parts, since the "
+                    "order of its layers is not known here; split it at 0 or at 'all'"
                 )
             return self.run_whole(x)
+        context = self.step_context(x)
         recomputes = self.recomputes and self.training and torch.is_grad_enabled()
         for block in self.blocks[start:stop]:
-            x = recompute(self._norms_of(block), self._run_block, block, x) if recomputes else self._run_block(block, x)
+            if recomputes:
+                x = recompute(self._norms_of(block), self._run_block, block, x, context)
+            else:
+                x = self._run_block(block, x, context)
         return self.pool(x) if stop == self.num_blocks else x
 
     def _norms_of(self, block: Block) -> list[nn.Module]:
         steps = [attrgetter(step)(self.module) for step in block.steps]
         return [norm for step in steps if isinstance(step, nn.Module) for norm in _find_batch_norms(step)]
 
-    def _run_block(self, block: Block, x: Tensor) -> Tensor:
+    def _run_block(self, block: Block, x: Tensor, context: Any) -> Tensor:
         for step in block.steps:
-            x = self.run_step(attrgetter(step)(self.module), x)
+            x = self.run_step(attrgetter(step)(self.module), x, context)
         return x
 
     def run_from(self, x: Tensor, start: int) -> Tensor:
@@ -153,8 +158,14 @@ class Backbone(nn.Module, ABC):
             x = self.run(x, start, frozen)
         return self.run(x, frozen, self.num_blocks)
 
-    def run_step(self, step: Any, x: Tensor) -> Tensor:
-        """Runs one step of a block."""
+    def step_context(self, x: Tensor) -> Any:
+        """Returns what layers take in addition to their input, such as rotary positions; computed once a `run`."""
+        del x
+        return None
+
+    def run_step(self, step: Any, x: Tensor, context: Any) -> Tensor:
+        """Runs one step of a block; `context` is what `step_context` returned."""
+        del context
         return step(x)
 
     def run_whole(self, x: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ def reads_class_token(backbone: Backbone) -> bool:
 
 
 def _is_clip(backbone: Backbone) -> bool:
-    """Whether it is a CLIP tower of transformers."""
-    return backbone.config.hf_config is not None
+    """Whether it is a CLIP tower of transformers: the one kind whose settings have no model_type."""
+    return backbone.config.hf_config is not None and "model_type" not in backbone.config.hf_config
 
 
 def _run_last(backbone: Backbone, tokens: Tensor) -> Tensor:

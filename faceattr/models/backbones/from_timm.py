@@ -6,17 +6,17 @@ from typing import Any
 
 import timm
 from huggingface_hub.errors import HfHubHTTPError
-from timm.models import group_parameters
+from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from timm.models.inception_v3 import InceptionV3
-from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from faceattr.data.model_folders import OFFLINE_REMEDY
 from faceattr.errors import ConfigError, ModelError
-from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
+from faceattr.models.backbones.blocks import Backbone, BackboneConfig
 from faceattr.models.backbones.preprocessing import Preprocessing
+from faceattr.models.backbones.timm_chains import find_timm_blocks
 
 # Inception v3 needs images of at least this side; the other families work with feature maps of one pixel.
 _INCEPTION_MIN_PX = 75
@@ -39,6 +39,28 @@ class TimmBackbone(Backbone):
         """Returns timm's list: position embeddings, class tokens and the like."""
         listed = getattr(self.module, "no_weight_decay", None)
         return set(listed()) if listed else set()
+
+
+class EvaBackbone(TimmBackbone):
+    """A transformer of timm whose layers take rotary positions: EVA-02, DINOv3. See `Backbone`."""
+
+    def step_context(self, x: Tensor) -> Any:
+        """Returns the rotary positions, or None; in training timm moves and scales DINOv3's at random."""
+        del x
+        rope = self.module.rope
+        if rope is None:
+            return None
+        if hasattr(rope, "feat_shape") and not self.module.dynamic_img_size:
+            return rope.get_embed()
+        side = self.config.image_size // self.module.patch_embed.patch_size[0]
+        return rope.get_embed(shape=(side, side))
+
+    def run_step(self, step: Any, x: Tensor, context: Any) -> Tensor:
+        """Runs one step of a block; the step that adds absolute positions returns the rotary ones as well."""
+        if isinstance(step, EvaBlock | EvaBlockPostNorm):
+            return step(x, rope=context)
+        found = step(x)
+        return found[0] if isinstance(found, tuple) else found
 
 
 def build_timm_backbone(
@@ -66,10 +88,11 @@ def build_timm_backbone(
     _check_size(name, module, size)
     if isinstance(module, VGG):
         _drop_fully_connected(module)
-    return TimmBackbone(
+    family = EvaBackbone if isinstance(module, Eva) else TimmBackbone
+    return family(
         module,
         config=BackboneConfig(name=name, image_size=size, args=dict(args or {})),
-        blocks=_find_blocks(module),
+        blocks=find_timm_blocks(module),
         num_features=module.num_features if isinstance(module, VGG) else module.head_hidden_size,
         preprocessing=Preprocessing(
             size_px=size,
@@ -153,12 +176,13 @@ def _create(name: str, *, pretrained: bool, image_size: int | None, args: dict[s
 
 
 def _check_size(name: str, module: Any, size: int) -> None:
-    if isinstance(module, VisionTransformer):
+    is_transformer = isinstance(module, VisionTransformer | Eva)
+    if is_transformer:
         patch = module.patch_embed.patch_size[0]
         if size % patch:
             raise ConfigError(f"backbone {name!r}: image_size {size} is not a multiple of its patch of {patch} px")
     least = _INCEPTION_MIN_PX if isinstance(module, InceptionV3) else 32
-    if size < least and not isinstance(module, VisionTransformer):
+    if size < least and not is_transformer:
         raise ConfigError(f"backbone {name!r}: image_size {size} is too small; it takes {least} px and more")
 
 
@@ -167,66 +191,3 @@ def _drop_fully_connected(module: Any) -> None:
     module.pre_logits = nn.Identity()
     module.head = type(module.head)(module.num_features, 0, pool_type="avg")
     module.head_hidden_size = module.num_features
-
-
-def _find_blocks(module: Any) -> tuple[Block, ...]:
-    """Returns blocks with steps if the forward pass is known to be a chain, else timm's parameter groups."""
-    for family, find in _CHAINS.items():
-        # A subclass may run its layers differently.
-        if isinstance(module, family) and type(module).forward_features is family.forward_features:
-            return find(module)
-    return _group_blocks(module)
-
-
-def _group_blocks(module: Any) -> tuple[Block, ...]:
-    """Returns blocks that own one timm parameter group each, and can only be run together."""
-    group_of = group_parameters(module, module.group_matcher(coarse=False), reverse=True)
-    owns: dict[int, dict[str, None]] = {group: {} for group in sorted(set(group_of.values()))}
-    for name, group in group_of.items():
-        holder = name.rpartition(".")[0]
-        # A layer is assigned as a whole, so that it keeps its batch-norm statistics, which are not parameters.
-        beside = {other for key, other in group_of.items() if key.rpartition(".")[0] == holder}
-        owns[group][holder if holder and beside == {group} else name] = None
-    return tuple(Block(f"group{group}", (), tuple(names)) for group, names in owns.items())
-
-
-def _resnet_blocks(module: Any) -> tuple[Block, ...]:
-    stem = ("conv1", "bn1", "act1", "maxpool")
-    layers = [f"layer{stage}.{i}" for stage in range(1, 5) for i in range(len(getattr(module, f"layer{stage}")))]
-    return (Block("stem", stem, stem), *(Block(name, (name,), (name,)) for name in layers))
-
-
-def _vit_blocks(module: Any) -> tuple[Block, ...]:
-    # Class, register and distillation tokens and positions are parameters of the model itself.
-    embeddings = [name for name, _ in module.named_parameters(recurse=False)]
-    stem = Block(
-        "stem",
-        ("patch_embed", "_pos_embed", "patch_drop", "norm_pre"),
-        ("patch_embed", *embeddings, "pos_drop", "patch_drop", "norm_pre"),
-    )
-    names = [f"blocks.{i}" for i in range(len(module.blocks))]
-    last = Block(names[-1], (names[-1], "norm"), (names[-1], "norm"))
-    return (stem, *(Block(name, (name,), (name,)) for name in names[:-1]), last)
-
-
-def _vgg_blocks(module: Any) -> tuple[Block, ...]:
-    """Returns one block per convolution, with the norm, activation and pooling after it."""
-    starts = [i for i, layer in enumerate(module.features) if isinstance(layer, nn.Conv2d)]
-    ends = [*starts[1:], len(module.features)]
-    chains = [tuple(f"features.{i}" for i in range(a, b)) for a, b in zip(starts, ends, strict=True)]
-    return tuple(Block("stem" if i == 0 else chain[0], chain, chain) for i, chain in enumerate(chains))
-
-
-def _inception_blocks(module: Any) -> tuple[Block, ...]:
-    names = list(module.layer_names)
-    stem, second = tuple(names[:4]), tuple(names[4:7])
-    rest = (Block(name, (name,), (name,)) for name in names[7:])
-    return (Block("stem", stem, stem), Block(second[0], second, second), *rest)
-
-
-_CHAINS: dict[Any, Any] = {
-    ResNet: _resnet_blocks,
-    VisionTransformer: _vit_blocks,
-    VGG: _vgg_blocks,
-    InceptionV3: _inception_blocks,
-}

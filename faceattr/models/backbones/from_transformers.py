@@ -1,6 +1,10 @@
-"""Backbones from transformers: CLIP's vision tower, from a hub id or a folder, also from a complete CLIP model."""
+"""Backbones from transformers: the vision tower of a checkpoint, from a hub id or a folder.
 
-import json
+The checkpoint may be the tower alone, a classifier on it, or a model of images and text. `towers/kinds.py` says which
+kinds there are, `towers/processors.py` how images are prepared, `towers/openai_clip.py` reads CLIP weights in OpenAI's
+layout.
+"""
+
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,189 +14,254 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPVisionConfig, CLIPVisionModel
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+from transformers import PreTrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from faceattr.config import StorageConfig
-from faceattr.data.checkpoint_files import WEIGHT_PATTERNS, clean_config, find_weight_files
+from faceattr.data.checkpoint_files import WEIGHT_PATTERNS, find_weight_files
 from faceattr.data.model_folders import locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import Backbone, BackboneConfig, Block
-from faceattr.models.backbones.preprocessing import Interpolation, Preprocessing
-
-_CONFIG_PATTERNS = ("config.json", "preprocessor_config.json", "processor_config.json")
-# Classes named in the configs of a converted checkpoint.
-_CLASSES = ("CLIPVisionModel", "CLIPImageProcessor")
-# Tensors of a complete CLIP model that are not in the vision tower.
-_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-# PIL's resampling codes, as image processors store them.
-_RESAMPLING: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-# Settings of transformers' CLIPVisionConfig that determine the tower; the rest is metadata and is not kept.
-_CONFIG_KEYS = (
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"),
-    *("hidden_act", "layer_norm_eps", "attention_dropout"),
+from faceattr.models.backbones.chains import chain_blocks
+from faceattr.models.backbones.preprocessing import Preprocessing
+from faceattr.models.backbones.towers.configs import (
+    POOLER_KEY,
+    build_tower_config,
+    create_tower,
+    describe_shape,
+    read_tower_config,
+    shape_keys,
+    takes_pooler,
+    tower_class,
 )
+from faceattr.models.backbones.towers.kinds import CLIP_KIND, TOWERS, Tower
+from faceattr.models.backbones.towers.openai_clip import WEIGHT_FILES, build_openai_tower, find_openai_weights
+from faceattr.models.backbones.towers.processors import PROCESSOR_FILES, read_preprocessing
+
+_CONFIG_PATTERNS = ("config.json", *PROCESSOR_FILES)
+# Tensors of a complete model that are not in the vision tower.
+_OTHERS = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias", "classifier.")
+# Settings with the number of pooled features, or with that of each stage.
+_WIDTHS = ("hidden_dim", "hidden_sizes", "hidden_size")
 
 
-class ClipBackbone(Backbone):
-    """The vision tower of CLIP; its features are the normalised class token. See `Backbone`."""
+class TowerBackbone(Backbone):
+    """The vision tower of a checkpoint of transformers; its features are the pooled output that it defines.
 
-    def run_step(self, step: Any, x: Tensor) -> Tensor:
-        """Runs one step of a block; an encoder layer also takes a mask, which images do not have."""
-        return step(x, None) if isinstance(step, CLIPEncoderLayer) else step(x)
+    Attributes:
+        tower: how it runs its layers; None for a kind that only runs as a whole.
+    """
+
+    tower: Tower | None = None
+
+    def step_context(self, x: Tensor) -> dict[str, Any]:
+        """Returns the rotary positions of an image, if the layers take them; DINOv3 varies them in training."""
+        if self.tower is None or not self.tower.rotary:
+            return {}
+        size = self.config.image_size
+        return {"position_embeddings": getattr(self.module, self.tower.rotary)(x.new_empty(1, 3, size, size))}
+
+    def run_step(self, step: Any, x: Tensor, context: dict[str, Any]) -> Tensor:
+        """Runs one step of a block; a transformer's layer also takes a mask, which images do not have."""
+        return step(x, None, **context) if isinstance(step, GradientCheckpointingLayer) else step(x)
+
+    def run_whole(self, x: Tensor) -> Tensor:
+        """Returns transformers' `pooler_output`, [n, num_features]."""
+        return _pooled(self.module, x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """Returns the normalised class token: `pooler_output` of transformers."""
-        return self.module.post_layernorm(x[:, 0, :])
+        """Returns what transformers' `pooler_output` is."""
+        assert self.tower is not None
+        return self.tower.pool(self.module, x)
 
     def no_weight_decay(self) -> set[str]:
-        """Returns the embeddings, as timm does for its own CLIP towers."""
-        return {"embeddings.class_embedding", "embeddings.position_embedding.weight"}
+        """Returns class, register and distillation tokens and position embeddings, as timm does for its towers."""
+        parameters = self.module.named_parameters()
+        return {name for name, _ in parameters if "position_embedding" in name or name.endswith(_EMBEDDINGS)}
 
 
-def build_clip_backbone(
-    source: str, *, pretrained: bool, image_size: int | None, name: str, storage: StorageConfig | None = None
-) -> ClipBackbone:
-    """Builds the vision tower of a CLIP model in transformers' layout.
+_EMBEDDINGS = ("class_embedding", "cls_token", "register_tokens", "distillation_token", "probe")
+
+
+def build_tower_backbone(
+    source: str,
+    *,
+    pretrained: bool,
+    image_size: int | None,
+    name: str,
+    args: Mapping[str, Any],
+    storage: StorageConfig | None = None,
+) -> TowerBackbone:
+    """Builds the vision tower of a checkpoint in transformers' layout, or of CLIP weights in OpenAI's.
 
     Args:
-        source: local folder, hub id or URI.
+        source: local folder, hub id or URI; or a local file of CLIP weights.
         pretrained: False reads the architecture from `config.json` and leaves the weights random.
-        image_size: side in px; if it differs from the checkpoint's, the position embeddings are interpolated once.
+        image_size: side in px; a table of position embeddings for another size is interpolated once.
         name: name given by the user, for messages and to be stored.
+        args: further arguments, for CLIP weights alone; see `build_openai_tower`.
         storage: how object storage is reached, where the source is a URI.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, is not a CLIP model, is incomplete, or cannot take this size.
+        ConfigError, ModelError: it cannot be found, has no vision tower, is incomplete, or cannot take this size.
     """
-    patterns = (*_CONFIG_PATTERNS, *WEIGHT_PATTERNS) if pretrained else _CONFIG_PATTERNS
-    folder = locate_folder(source, patterns=patterns, storage=storage)
-    vision = _read_config(folder)
-    preprocessing = read_clip_preprocessing(folder)
-    module = _load_tower(folder, vision) if pretrained else CLIPVisionModel(vision)
-    if image_size is not None and image_size != vision.image_size:
-        _resize_positions(module, image_size, name)
+    weights = _find_clip_weights(source, storage)
+    if weights is not None:
+        folder = weights.parent
+        module, preprocessing = build_openai_tower(weights, pretrained=pretrained, args=args, name=name)
+    else:
+        if args:
+            raise ConfigError(f"backbone {name!r}: model arguments ({sorted(args)}) are for timm models only")
+        patterns = (*_CONFIG_PATTERNS, *WEIGHT_PATTERNS) if pretrained else _CONFIG_PATTERNS
+        folder = locate_folder(source, patterns=patterns, storage=storage)
+        module = _read_tower(folder, pretrained=pretrained)
+        preprocessing = read_preprocessing(folder, is_clip=module.config.model_type == CLIP_KIND)
+    if image_size is not None:
         preprocessing = replace(preprocessing, size_px=image_size)
-    if preprocessing.size_px != module.config.image_size:
-        raise ModelError(
-            f"{folder}: the model takes images of {module.config.image_size} px, its image processor makes "
-            f"{preprocessing.size_px} px; correct crop_size in preprocessor_config.json"
-        )
-    return wrap_clip_tower(module, name=name, preprocessing=preprocessing)
+    _fit_size(module, preprocessing.size_px, name, folder, asked=image_size is not None)
+    return wrap_tower(module, name=name, preprocessing=preprocessing)
 
 
-def restore_clip_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> ClipBackbone:
+def _find_clip_weights(source: str, storage: StorageConfig | None) -> Path | None:
+    """Returns the file of weights, if the source is one, or a folder with one and without a config.json."""
+    if Path(source).expanduser().is_file():
+        return Path(source).expanduser()
+    try:
+        folder = locate_folder(source, patterns=_CONFIG_PATTERNS, storage=storage)
+    except ConfigError:  # behind a URI there may be a file of weights and nothing else
+        folder = locate_folder(source, patterns=(*_CONFIG_PATTERNS, *WEIGHT_FILES), storage=storage)
+    if (folder / "config.json").is_file():
+        return None
+    return find_openai_weights(locate_folder(source, patterns=(*_CONFIG_PATTERNS, *WEIGHT_FILES), storage=storage))
+
+
+def _read_tower(folder: Path, *, pretrained: bool) -> Any:
+    config, settings = read_tower_config(folder)
+    if pretrained:
+        return _load_tower(folder, config).float()
+    tower = tower_class(config).__name__
+    return create_tower(config, pooler=tower in (settings.get("architectures") or [tower]))
+
+
+def restore_tower_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> TowerBackbone:
     """Builds the tower that `config` describes with random weights, without files or network."""
     if config.hf_config is None:
         raise ModelError(f"backbone {config.name!r}: its config has no hf_config")
+    kind = str(config.hf_config.get("model_type", CLIP_KIND))
+    kept = build_tower_config(kind, {}, f"backbone {config.name!r}")
     # A model's config may come from an untrusted source: only the tower's shape is read from it.
-    shape = {key: value for key, value in config.hf_config.items() if key in _CONFIG_KEYS}
-    module = CLIPVisionModel(CLIPVisionConfig(**shape))
-    return wrap_clip_tower(module, name=config.name, preprocessing=preprocessing)
+    shape = {key: value for key, value in config.hf_config.items() if key in shape_keys(kept)}
+    module = create_tower(type(kept)(**shape), pooler=bool(config.hf_config.get(POOLER_KEY, True)))
+    return wrap_tower(module, name=config.name, preprocessing=preprocessing)
 
 
-def wrap_clip_tower(module: Any, *, name: str, preprocessing: Preprocessing) -> ClipBackbone:
-    """Wraps a `CLIPVisionModel` as a backbone."""
-    stem = ("embeddings", "pre_layrnorm")
-    layers = [f"encoder.layers.{i}" for i in range(len(module.encoder.layers))]
-    owns: list[tuple[str, ...]] = [(layer,) for layer in layers]
-    owns[-1] = (layers[-1], "post_layernorm")
-    settings = module.config.to_dict()
-    return ClipBackbone(
+def wrap_tower(module: Any, *, name: str, preprocessing: Preprocessing) -> TowerBackbone:
+    """Wraps a vision tower of transformers as a backbone.
+
+    Raises:
+        ModelError: it defines no pooled output.
+    """
+    kind = module.config.model_type
+    tower = TOWERS.get(kind)
+    _set_aside_masks(module)
+    size = preprocessing.size_px
+    blocks = _group_layers(module) if tower is None else chain_blocks(module, tower.chain)
+    backbone = TowerBackbone(
         module,
-        config=BackboneConfig(
-            name=name,
-            image_size=module.config.image_size,
-            hf_config={key: settings[key] for key in _CONFIG_KEYS},
-        ),
-        blocks=(
-            Block("stem", stem, stem),
-            *(Block(layer, (layer,), own) for layer, own in zip(layers, owns, strict=True)),
-        ),
-        num_features=module.config.hidden_size,
+        config=BackboneConfig(name=name, image_size=size, hf_config=describe_shape(module)),
+        blocks=blocks,
+        num_features=_count_features(module, tower, size, name),
         preprocessing=preprocessing,
+    )
+    backbone.tower = tower
+    return backbone
+
+
+def _count_features(module: Any, tower: Tower | None, size: int, name: str) -> int:
+    if tower is None:
+        with torch.no_grad():
+            was_training = module.training
+            try:
+                return _pooled(module.eval(), torch.zeros(1, 3, size, size)).shape[1]
+            except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+                why = f"an image of {size} px: {type(error).__name__}: {error}"
+                raise ModelError(_describe_unpooled(name, module, why)) from error
+            finally:
+                module.train(was_training)
+    if getattr(module, "use_head", True) is False:  # SigLIP without its pooling
+        raise ModelError(_describe_unpooled(name, module, "its config says vision_use_head false"))
+    config = module.config
+    if takes_pooler(type(module)) and module.pooler is not None:
+        return int(config.pooler_output_size)
+    width = next(getattr(config, key) for key in _WIDTHS if hasattr(config, key))
+    return int(width[-1] if isinstance(width, list | tuple) else width)
+
+
+def _describe_unpooled(name: str, module: Any, why: object) -> str:
+    return (
+        f"backbone {name!r}: {type(module).__name__} of transformers defines no pooled output for an image ({why}). "
+        f"Known kinds of vision tower are {', '.join(TOWERS)}, and those whose output has pooler_output"
     )
 
 
-def read_clip_preprocessing(folder: Path) -> Preprocessing:
-    """Reads the settings of the image processor that is saved with a CLIP model.
+def _pooled(module: Any, images: Tensor) -> Tensor:
+    pooled = module(pixel_values=images).pooler_output
+    if not isinstance(pooled, Tensor):
+        raise ValueError("pooler_output is missing")
+    return pooled.flatten(1)
 
-    Raises:
-        ModelError: there is none, or it does something other than resize, central crop and normalise.
+
+def _group_layers(module: nn.Module) -> tuple[Block, ...]:
+    """Returns blocks that can be frozen one by one, and only run together: the stem, then each layer or stage.
+
+    The layers are the outermost list of modules with the most parameters. What comes before it is the stem, and what
+    comes after it belongs to the last block.
     """
-    path = next((folder / name for name in _CONFIG_PATTERNS[1:] if (folder / name).is_file()), None)
-    if path is None:
-        raise ModelError(
-            f"{folder}: found no preprocessor_config.json, which says how images are resized and normalised; save it "
-            "there with `CLIPImageProcessor(...).save_pretrained(folder)`"
-        )
-    settings = _read_json(path)
-    settings = settings.get("image_processor", settings)
-    try:
-        size, crop = _side(settings["size"]), _side(settings["crop_size"])
-        resample = _RESAMPLING[settings["resample"]]
-        mean, std = tuple(settings["image_mean"]), tuple(settings["image_std"])
-    except (KeyError, TypeError) as error:
-        raise ModelError(
-            f"{path}: expected size, crop_size, resample, image_mean and image_std of a CLIPImageProcessor with a "
-            f"nearest, bilinear or bicubic resize; {type(error).__name__} at {error}"
-        ) from error
-    for switch in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
-        if settings.get(switch) is False:
-            raise ModelError(f"{path}: {switch} is false; only the usual CLIP steps are reproduced here")
-    return Preprocessing(size_px=crop, mean=mean, std=std, interpolation=resample, crop_fraction=crop / size)
+    lists = [(name, each) for name, each in module.named_modules() if isinstance(each, nn.ModuleList) and len(each) > 1]
+    if not lists:
+        return (Block("whole", (), tuple(name for name, _ in module.named_children())),)
+    sizes = {name: sum(parameter.numel() for parameter in each.parameters()) for name, each in lists}
+    name, layers = max(lists, key=lambda found: (sizes[found[0]], -len(found[0])))
+    names = [key for key, _ in module.named_parameters()]
+    first = next(place for place, key in enumerate(names) if key.startswith(f"{name}."))
+    buffers = [key for key, _ in module.named_buffers() if key.rpartition(".")[0] in _holders(names[:first])]
+    stem = Block("stem", (), (*names[:first], *buffers))
+    return (stem, *(Block(f"{name}.{i}", (), (f"{name}.{i}",)) for i in range(len(layers))))
 
 
-def _side(size: Any) -> int:
-    """Returns the side in the forms that image processors save: 224, {shortest_edge}, {height, width}."""
-    if isinstance(size, Mapping):
-        if "shortest_edge" in size:
-            return int(size["shortest_edge"])
-        if size["height"] != size["width"]:
-            raise KeyError(f"a size that is not square: {dict(size)}")
-        return int(size["height"])
-    return int(size)
+def _holders(names: list[str]) -> set[str]:
+    return {name.rpartition(".")[0] for name in names}
 
 
-def _read_config(folder: Path) -> CLIPVisionConfig:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(f"{folder}: expected a CLIP model's folder, found no config.json in it")
-    settings = clean_config(_read_json(path), path)
-    match settings.get("model_type"):
-        case "clip_vision_model":
-            return CLIPVisionConfig.from_dict(settings)
-        case "clip":
-            return CLIPConfig.from_dict(settings).vision_config
-        case found:
-            remedy = "; load it with MultiAttributeModel.from_pretrained" if found == "faceattr" else ""
-            raise ModelError(
-                f"{path}: expected model_type clip or clip_vision_model, found {found!r} "
-                f"(architectures {settings.get('architectures')}){remedy}"
-            )
+def _set_aside_masks(module: nn.Module) -> None:
+    """Makes the tokens of masked patches buffers: no image has such patches, so they would never get a gradient."""
+    for name, parameter in list(module.named_parameters()):
+        holder, _, leaf = name.rpartition(".")
+        if leaf == "mask_token":
+            owner = module.get_submodule(holder)
+            delattr(owner, leaf)
+            owner.register_buffer(leaf, parameter.detach().clone())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
-def _load_tower(folder: Path, config: CLIPVisionConfig) -> Any:
+def _load_tower(folder: Path, config: PreTrainedConfig) -> Any:
     # Config and tensors are read here, because given a folder transformers would load any file that its configs name.
+    tower = tower_class(config)
+    classes = (tower.__name__, "CLIPImageProcessor" if config.model_type == CLIP_KIND else "AutoImageProcessor")
     try:
         tensors = {
             name: tensor
-            for path in find_weight_files(folder, classes=_CLASSES)
+            for path in find_weight_files(folder, classes=classes)
             for name, tensor in load_file(path).items()
-            if not name.startswith(_TEXT)
+            if not name.startswith(_OTHERS)
         }
-        model, info = CLIPVisionModel.from_pretrained(
-            None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+        has_pooler = any("pooler." in name for name in tensors)
+        model, info = tower.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **({POOLER_KEY: has_pooler} if takes_pooler(tower) else {}),
         )
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the weights cannot be loaded: {error}") from error
@@ -206,17 +275,39 @@ def _load_tower(folder: Path, config: CLIPVisionConfig) -> Any:
     return model
 
 
-def _resize_positions(module: Any, image_size: int, name: str) -> None:
+def _fit_size(module: Any, size: int, name: str, folder: Path, *, asked: bool) -> None:
+    """Makes a tower take images of this size, or raises an error."""
+    config = module.config
+    tower = TOWERS.get(config.model_type)
+    if tower is None or tower.sizes == "any":  # without a row, `wrap_tower` tries the size
+        return
+    sizes, patch, own = tower.sizes, config.patch_size, config.image_size
+    if asked and size % patch:
+        raise ConfigError(f"backbone {name!r}: image_size {size} is not a multiple of its patch of {patch} px")
+    if sizes == "patches" or size == own:
+        return
+    if not asked:
+        raise ModelError(
+            f"{folder}: the model takes images of {own} px, its image processor makes {size} px; correct the size in "
+            "preprocessor_config.json"
+        )
+    if sizes == "own":
+        raise ConfigError(
+            f"backbone {name!r}: image_size {size}: a {config.model_type} of transformers takes images of {own} px "
+            "alone; leave the size out, or use timm's model of the same weights"
+        )
+    _resize_positions(module, size)
+
+
+def _resize_positions(module: Any, image_size: int) -> None:
     """Interpolates the position embeddings as transformers does on each call with `interpolate_pos_encoding`."""
     embeddings = module.embeddings
-    patch = module.config.patch_size
-    if image_size % patch:
-        raise ConfigError(f"backbone {name!r}: image_size {image_size} is not a multiple of its patch of {patch} px")
-    num_patches = (image_size // patch) ** 2
+    num_patches = (image_size // module.config.patch_size) ** 2
+    num_positions = num_patches + hasattr(embeddings, "class_embedding")
     with torch.no_grad():
-        tokens = embeddings.class_embedding.expand(1, num_patches + 1, -1)
+        tokens = embeddings.position_embedding.weight.new_empty(1, num_positions, module.config.hidden_size)
         table = embeddings.interpolate_pos_encoding(tokens, image_size, image_size)[0]
     embeddings.position_embedding = nn.Embedding.from_pretrained(table.clone(), freeze=False)
     embeddings.position_ids = torch.arange(len(table)).expand((1, -1))
-    embeddings.num_patches, embeddings.num_positions = num_patches, num_patches + 1
+    embeddings.num_patches, embeddings.num_positions = num_patches, num_positions
     embeddings.image_size = module.config.image_size = image_size

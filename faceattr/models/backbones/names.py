@@ -2,7 +2,8 @@
 
 resnet50, vit_base_patch16_224.augreg_in21k, vgg16, inception_v3    timm, with or without a weights tag
 vit_large_patch14_clip_quickgelu_224.openai                         timm's CLIP
-hf:openai/clip-vit-large-patch14, hf:s3://bucket/folder, ./folder   transformers' CLIPVisionModel
+hf:facebook/dinov2-base, hf:s3://bucket/folder, ./folder            a vision tower of transformers
+./FaRL-Base-Patch16.pth, or a folder with such a file alone         CLIP weights in OpenAI's layout
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,11 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 __all__ = ["Backbone", "BackboneConfig", "Block", "build_backbone", "built_name", "restore_backbone"]
 
 HF_PREFIX = "hf:"
-"""Prefix of the name of a CLIP model."""
+"""Prefix of the name of a checkpoint of transformers, or of CLIP weights."""
+
+# Part of a timm name -> arguments with which timm builds what the checkpoint defines. DINOv3's features are its class
+# token; timm would average the patches.
+_DEFINED: dict[str, dict[str, Any]] = {"_dinov3": {"global_pool": "token"}}
 
 
 def build_backbone(
@@ -34,12 +39,12 @@ def build_backbone(
     """Builds an image network without a classifier, in training mode, float32, on the CPU.
 
     Args:
-        name: a timm model, `hf:` followed by a hub id, folder or URI of a CLIP model, or a local folder. If a timm
-            model and a folder have the same name, the timm model is built; `./name` is the folder. The config of the
-            backbone stores the name that is built; see `built_name`.
+        name: a timm model; `hf:` followed by a hub id, folder or URI of a checkpoint of transformers; a local folder;
+            or a file of CLIP weights. If a timm model and a folder have the same name, the timm model is built;
+            `./name` is the folder. The config of the backbone stores the name that is built; see `built_name`.
         pretrained: whether to download or read weights; otherwise they are random.
         image_size: side of the images in px; by default the model's own.
-        args: further arguments of timm's constructor, JSON values only.
+        args: further arguments of timm's constructor, JSON values only; for CLIP weights, `hidden_act`.
         storage: how object storage is reached, where the source is a URI.
 
     Raises:
@@ -50,18 +55,23 @@ def build_backbone(
         raise ConfigError(f"backbone {name!r}: image_size is {image_size}; expected a side in px")
     if is_timm_name(name):
         check_timm_name(name, pretrained=pretrained)
-        return build_timm_backbone(native_name(name), pretrained=pretrained, image_size=image_size, args=args)
-    if args:
-        raise ConfigError(f"backbone {name!r}: model arguments ({sorted(args)}) are for timm models only")
-    from faceattr.models.backbones.from_transformers import build_clip_backbone  # noqa: PLC0415 - late: transformers
+        chosen = {**defined_arguments(name), **(args or {})}
+        return build_timm_backbone(native_name(name), pretrained=pretrained, image_size=image_size, args=chosen)
+    from faceattr.models.backbones.from_transformers import build_tower_backbone  # noqa: PLC0415 - late: transformers
 
-    return build_clip_backbone(
+    return build_tower_backbone(
         name.removeprefix(HF_PREFIX),
         pretrained=pretrained,
         image_size=image_size,
         name=name,
+        args=args or {},
         storage=storage,
     )
+
+
+def defined_arguments(name: str) -> dict[str, Any]:
+    """Returns the arguments with which timm computes the features that the checkpoint of this name defines."""
+    return next((dict(args) for part, args in _DEFINED.items() if is_timm_name(name) and part in name), {})
 
 
 def built_name(name: str) -> str:
@@ -77,9 +87,9 @@ def built_name(name: str) -> str:
 
 
 def is_timm_name(name: str) -> bool:
-    """Whether a backbone's name denotes a timm model, known or unknown, rather than a CLIP model."""
+    """Whether a backbone's name denotes a timm model, known or unknown, rather than a checkpoint of transformers."""
     is_hf = name.startswith(HF_PREFIX)
-    return not is_hf and (timm.is_model(name) or not Path(name).expanduser().is_dir())
+    return not is_hf and (timm.is_model(name) or not Path(name).expanduser().exists())
 
 
 def restore_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> Backbone:
@@ -91,9 +101,9 @@ def restore_backbone(config: BackboneConfig, preprocessing: Preprocessing) -> Ba
         ConfigError, ModelError: the installed version of timm or transformers cannot build it.
     """
     if config.hf_config is not None:
-        from faceattr.models.backbones.from_transformers import restore_clip_backbone  # noqa: PLC0415 - as above
+        from faceattr.models.backbones.from_transformers import restore_tower_backbone  # noqa: PLC0415 - as above
 
-        return restore_clip_backbone(config, preprocessing)
+        return restore_tower_backbone(config, preprocessing)
     backbone = build_timm_backbone(config.name, pretrained=False, image_size=config.image_size, args=config.args)
     backbone.preprocessing = preprocessing
     return backbone

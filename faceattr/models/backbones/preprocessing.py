@@ -7,8 +7,8 @@ from typing import Any, Literal, cast, get_args
 
 from faceattr.errors import ModelError
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
-CropMode = Literal["center", "squash"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "nearest-exact"]
+CropMode = Literal["center", "squash", "center_down"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Preprocessing:
         std: standard deviation per RGB channel, in the same units.
         interpolation: interpolation of the resize, which is antialiased.
         crop_mode: `center` resizes the shorter side and keeps the aspect ratio, `squash` resizes both sides.
+            `center_down` is `center` whose crop begins half a pixel earlier where it cannot be in the very middle, as
+            the image processors of transformers crop; `center` rounds as torchvision and timm do.
         crop_fraction: S over the resized side, in (0, 1]; the resized image is cropped to the central square.
     """
 

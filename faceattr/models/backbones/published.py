@@ -36,7 +36,7 @@ def check_published_weights(name: str) -> None:
         _check_timm(name)
         return
     source = name.removeprefix(HF_PREFIX)
-    if is_hub_id(source) and not Path(source).expanduser().is_dir():
+    if is_hub_id(source) and not Path(source).expanduser().exists():
         _check_hub(name, source, None, (_SAFE, _SHARDED))
 
 

@@ -5,17 +5,14 @@ from collections.abc import Sequence
 from peft import LoraConfig, inject_adapter_in_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from transformers import CLIPVisionModel
 
 from faceattr.errors import ConfigError
 from faceattr.models.backbones.blocks import Backbone
+from faceattr.models.backbones.from_transformers import TowerBackbone
 from faceattr.models.lora.merging import has_lora
 
-# The attention projections of each family.
-_TARGETS: dict[type[nn.Module], tuple[str, ...]] = {
-    VisionTransformer: ("attn.qkv", "attn.proj"),
-    CLIPVisionModel: ("q_proj", "k_proj", "v_proj", "out_proj"),
-}
+# The attention projections of timm's families; the towers of transformers have theirs in `towers/kinds.py`.
+_TARGETS: dict[type[nn.Module], tuple[str, ...]] = {VisionTransformer: ("attn.qkv", "attn.proj")}
 
 
 def apply_lora(
@@ -80,6 +77,8 @@ def _default_targets(backbone: Backbone) -> tuple[str, ...]:
     for family, endings in _TARGETS.items():
         if isinstance(backbone.module, family):
             return endings
+    if isinstance(backbone, TowerBackbone) and backbone.tower is not None and backbone.tower.adapted:
+        return backbone.tower.adapted
     raise ConfigError(
         f"LoRA: {backbone.config.name} ({type(backbone.module).__name__}) has no default target layers, only vision "
         "transformers do; name its linear layers in `targets`"
