@@ -104,6 +104,7 @@ LATE_IMPORTS_ALLOWED = {
     "faceattr/commands/predict.py",
     "faceattr/jobs/images/label.py",
     "faceattr/jobs/images/predict.py",
+    "faceattr/jobs/images/rethreshold.py",
     "faceattr/jobs/search/finish.py",
     "faceattr/jobs/train/report.py",
     "faceattr/jobs/train/worker.py",

@@ -184,6 +184,7 @@ KIND_FILES = {
 }
 # Files in which `.kind` is that of something else: file -> of what. Words for kinds of attribute are refused there too.
 OTHER_KINDS = {
+    "audit/scored_table.py": "a run",
     "commands/status.py": "a run",
     "data/exports.py": "a run",
     "data/packed/reader.py": "a run",
@@ -194,6 +195,7 @@ OTHER_KINDS = {
     "data/sources/layouts/table.py": "a column of a foreign table, as the user's entry has it; one is `score`",
     "jobs/cluster/metrics.py": "a gauge",
     "jobs/images/predict.py": "a run",
+    "jobs/images/rethreshold.py": "a run",
     "jobs/images/run.py": "an input of images",
     "jobs/search/job.py": "a run",
     "jobs/train/run.py": "a run",

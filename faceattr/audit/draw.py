@@ -14,7 +14,7 @@ import pyarrow as pa
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.audit.folder import SAMPLE_SCHEMA, SCORES_SCHEMA, AuditedAttribute, Stratum
 from faceattr.audit.scored_table import ScoredTable, read_scores
-from faceattr.audit.strata import ScoreHistogram, StrataPlan, place, plan_strata
+from faceattr.audit.strata import ScoreHistogram, StrataPlan, find_stratum, plan_strata
 from faceattr.data.runs.run_attributes import Decision
 from faceattr.errors import ConfigError
 
@@ -98,7 +98,7 @@ def draw_sample(
         for name, attribute in table.attributes.items():
             scores, known = read_scores(rows, attribute)
             priority = _mix(rows["row"].to_numpy().astype(np.uint64) ^ keys[name])
-            stratum = np.where(known, place(scores, plans[name].edges), -1)
+            stratum = np.where(known, find_stratum(scores, plans[name].edges), -1)
             for index, taker in enumerate(takers[name]):
                 here = np.flatnonzero(stratum == index)
                 taker.add(rows, here, priority[here], scores[here])

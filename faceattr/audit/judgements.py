@@ -14,11 +14,11 @@ from pathlib import Path
 from faceattr.data.formats.json_files import decode_fields, decode_versioned, encode_versioned
 from faceattr.data.stores.store import MissingObjectError, Store
 
-JUDGEMENTS_KEY = "judgements.jsonl"
+ANSWERS_KEY = "judgements.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class ReviewerAnswer:
     """One answer.
 
     Attributes:
@@ -34,7 +34,7 @@ class Judgement:
     time_s: float
 
 
-def append_judgements(path: Path, judgements: Iterable[Judgement]) -> None:
+def append_judgements(path: Path, judgements: Iterable[ReviewerAnswer]) -> None:
     """Appends lines and waits until the disk has them, so that no answer is lost when the process is killed.
 
     Several processes may append to one log.
@@ -56,7 +56,7 @@ def append_judgements(path: Path, judgements: Iterable[Judgement]) -> None:
         os.fsync(file.fileno())
 
 
-def decode_judgements(data: bytes, where: str) -> list[Judgement]:
+def decode_judgements(data: bytes, where: str) -> list[ReviewerAnswer]:
     """Returns the answers in the order in which they were given.
 
     Args:
@@ -75,19 +75,19 @@ def decode_judgements(data: bytes, where: str) -> list[Judgement]:
         if not line.endswith(b"}"):  # cut off: the object's end is the last byte of every whole line
             continue
         place = f"{where}, line {number},"
-        found.append(decode_fields(Judgement, decode_versioned(line, place), place))
+        found.append(decode_fields(ReviewerAnswer, decode_versioned(line, place), place))
     return found
 
 
-def read_judgements(store: Store) -> list[Judgement]:
+def read_judgements(store: Store) -> list[ReviewerAnswer]:
     """Returns the answers of an audit folder in the order in which they were given; see `decode_judgements`."""
     try:
-        data = store.get(JUDGEMENTS_KEY)
+        data = store.get(ANSWERS_KEY)
     except MissingObjectError:
         return []
-    return decode_judgements(data, f"{store.uri}/{JUDGEMENTS_KEY}")
+    return decode_judgements(data, f"{store.uri}/{ANSWERS_KEY}")
 
 
-def standing_judgements(judgements: Iterable[Judgement]) -> dict[tuple[str, int], Judgement]:
+def standing_judgements(judgements: Iterable[ReviewerAnswer]) -> dict[tuple[str, int], ReviewerAnswer]:
     """Returns (reviewer, item) -> the last answer, in the order in which items were first judged."""
     return {(each.reviewer, each.item): each for each in judgements}

@@ -11,7 +11,7 @@ from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.audit.choose import CalibrationMap, MapMethod, choose_decision, fit_map
 from faceattr.audit.estimates import Estimate, curve, estimate_binary
 from faceattr.audit.folder import Sample
-from faceattr.audit.judgements import Judgement
+from faceattr.audit.judgements import ReviewerAnswer
 from faceattr.audit.verdicts import AttributeVerdicts, ReviewerAgreement, compare_reviewers, gather_verdicts, settle
 from faceattr.config.evaluate import Criterion
 from faceattr.data.formats.json_files import encode_versioned
@@ -103,7 +103,7 @@ class AuditResult:
 
 def judge(
     sample: Sample,
-    judgements: Sequence[Judgement],
+    judgements: Sequence[ReviewerAnswer],
     criterion: Criterion | Literal["prevalence"],
     *,
     method: MapMethod = "platt",

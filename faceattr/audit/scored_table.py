@@ -68,7 +68,7 @@ def open_scored_table(address: str, storage: StorageConfig, names: tuple[str, ..
     unknown = [name for name in names if name not in usable]
     if unknown or not usable:
         raise ConfigError(
-            f"{address} has no class scores of {', '.join(unknown) or 'any attribute'}; it has those of: "
+            f"{address} has no class scores of {', '.join(unknown) or 'any attribute'}; it has scores of: "
             f"{', '.join(usable) or 'none'}"
         )
     chosen = {name: usable[name] for name in names or usable}

@@ -3,7 +3,7 @@
 Rows differ in what a judgement of them tells. A row that is scored 0.999 is almost surely a yes; one at the threshold
 may be either. With shares p of positives, the variance of an estimated count is smallest if a stratum of N rows gets a
 share of the sample in proportion to N * sqrt(p (1 - p)) (Neyman 1934). p is unknown before anyone has judged, so the
-score stands in for it: its odds are divided by those of the threshold, as in `recentre_scores`, and it is kept within
+score stands in for it: its odds are divided by the threshold's odds, as in `recentre_scores`, and it is kept within
 `SHARE_RANGE`, because models are surer than they should be. Strata are cut so that each holds an equal part of that
 sum, and all get the same number of draws.
 
@@ -42,7 +42,7 @@ class ScoreHistogram:
 
     def add(self, scores: np.ndarray) -> None:
         """Counts scores, float [n] in [0, 1]."""
-        self.counts += np.bincount(place(scores, self.edges), minlength=len(self.counts))
+        self.counts += np.bincount(find_stratum(scores, self.edges), minlength=len(self.counts))
 
     @property
     def expected_shares(self) -> np.ndarray:
@@ -77,7 +77,7 @@ def expected_share(scores: np.ndarray, threshold: float) -> np.ndarray:
     return np.clip(share, *SHARE_RANGE)
 
 
-def place(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def find_stratum(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Returns the index of the half-open range of each score, int64 [n]; a score of 1 is in the last range."""
     return np.clip(np.searchsorted(edges, scores.astype(np.float64), side="right") - 1, 0, len(edges) - 2)
 

@@ -11,12 +11,12 @@ from sklearn.metrics import cohen_kappa_score
 
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.audit.folder import AuditedAttribute, Sample
-from faceattr.audit.judgements import Judgement, standing_judgements
+from faceattr.audit.judgements import ReviewerAnswer, standing_judgements
 from faceattr.audit.posterior import JudgedItems
 from faceattr.errors import RunError
 
 
-def settle(judgements: Iterable[Judgement]) -> dict[int, int | None]:
+def settle(judgements: Iterable[ReviewerAnswer]) -> dict[int, int | None]:
     """Returns item -> the answer of most reviewers; None if most cannot tell, or if two answers have equally many."""
     answers: dict[int, Counter[int | None]] = defaultdict(Counter)
     for (_, item), judgement in standing_judgements(judgements).items():
@@ -47,7 +47,7 @@ class ReviewerAgreement:
     kappa: float
 
 
-def compare_reviewers(sample: Sample, judgements: Iterable[Judgement]) -> Iterator[ReviewerAgreement]:
+def compare_reviewers(sample: Sample, judgements: Iterable[ReviewerAnswer]) -> Iterator[ReviewerAgreement]:
     """Yields the agreement of each pair of reviewers who share items, attribute by attribute."""
     standing = standing_judgements(judgements)
     attribute_of = dict(zip(sample.items["item"].to_pylist(), sample.items["attribute"].to_pylist(), strict=True))

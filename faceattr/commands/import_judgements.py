@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from faceattr.audit.folder import AUDIT_KEY, read_sample
-from faceattr.audit.judgements import JUDGEMENTS_KEY, append_judgements, read_judgements
+from faceattr.audit.judgements import ANSWERS_KEY, append_judgements, read_judgements
 from faceattr.audit.review.other_tools import match_answers
 from faceattr.data.exchange.formats import TOOLS
 from faceattr.data.exchange.label_tables import LABEL_TABLE_ENDINGS, LastAnswers, keep_last_answers, write_label_table
@@ -62,7 +62,7 @@ class ImportJudgements:
         store = LocalStore(folder)
         sample = read_sample(store)
         matched = match_answers(sample, read_judgements(store), found.answers, self.reviewer or self.format)
-        append_judgements(folder / JUDGEMENTS_KEY, matched.judgements)
+        append_judgements(folder / ANSWERS_KEY, matched.judgements)
         who = sorted({each.reviewer for each in matched.judgements})
         say(
             f"added {len(matched.judgements):,} judgements" + (f" of {', '.join(who)}" if who else "") + f" to {folder}"

@@ -62,12 +62,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         ("audit", "sample"),
-        "faceattr.commands.audit_sample:AuditSample",
+        "faceattr.commands.audit.sample:AuditSample",
         "Draws the images of which people judge the labels.",
     ),
     Command(
         ("audit", "apply"),
-        "faceattr.commands.audit_apply:AuditApply",
+        "faceattr.commands.audit.apply:AuditApply",
         "Estimates how right labels are from judgements, and chooses thresholds.",
     ),
     Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from faceattr.audit.folder import read_sample
-from faceattr.audit.judgements import JUDGEMENTS_KEY, Judgement, append_judgements
+from faceattr.audit.judgements import ANSWERS_KEY, ReviewerAnswer, append_judgements
 from faceattr.audit.result import RESULT_KEY
 from faceattr.data.stores.open import open_store
 from faceattr.demo.side_by_side import Quality
@@ -24,7 +24,7 @@ def judge_by_truth(folder: Path, truth: pa.Table) -> int:
     answers = {row["image_path"]: row for row in truth.to_pylist()}
     items = read_sample(open_store(str(folder))).items.to_pylist()
     judgements = [
-        Judgement(
+        ReviewerAnswer(
             item=each["item"],
             answer=answers[each["image_id"].rpartition("/")[2]][each["attribute"]],
             reviewer="truth",
@@ -32,7 +32,7 @@ def judge_by_truth(folder: Path, truth: pa.Table) -> int:
         )
         for each in items
     ]
-    append_judgements(folder / JUDGEMENTS_KEY, judgements)
+    append_judgements(folder / ANSWERS_KEY, judgements)
     return len(judgements)
 
 

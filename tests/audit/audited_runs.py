@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from faceattr.audit.folder import Sample, read_sample
-from faceattr.audit.judgements import JUDGEMENTS_KEY, Judgement, append_judgements
+from faceattr.audit.judgements import ANSWERS_KEY, ReviewerAnswer, append_judgements
 from faceattr.data.stores.open import open_store
 from tests.label_runs import write_label_run
 
@@ -37,8 +37,10 @@ def judge_all(folder: Path, truth: dict[str, np.ndarray], reviewer: str = "ann")
     """Judges every item of an audit folder by the truth."""
     sample = read_sample(open_store(str(folder)))
     answers = [
-        Judgement(item=each["item"], answer=int(truth[each["attribute"]][each["row"]]), reviewer=reviewer, time_s=0.0)
+        ReviewerAnswer(
+            item=each["item"], answer=int(truth[each["attribute"]][each["row"]]), reviewer=reviewer, time_s=0.0
+        )
         for each in sample.items.to_pylist()
     ]
-    append_judgements(folder / JUDGEMENTS_KEY, answers)
+    append_judgements(folder / ANSWERS_KEY, answers)
     return sample

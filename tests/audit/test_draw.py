@@ -84,7 +84,7 @@ def test_a_table_without_scores_or_addresses_is_refused(tmp_path, run):
     pq.write_table(pa.table({"name": ["a"], "hat_score": [1.0]}), tmp_path / "unnamed.parquet")
     with pytest.raises(ConfigError, match="neither a column uri nor image_path"):
         open_scored_table(str(tmp_path / "unnamed.parquet"), StorageConfig())
-    with pytest.raises(ConfigError, match="no class scores of beard; it has those of: hat, rare"):
+    with pytest.raises(ConfigError, match="no class scores of beard; it has scores of: hat, rare"):
         open_scored_table(run[0], StorageConfig(), ("beard",))
     with pytest.raises(ConfigError, match="no label or prediction run"):
         open_scored_table(str(tmp_path), StorageConfig())

@@ -1,12 +1,12 @@
 import pytest
 
-from faceattr.audit.judgements import Judgement, append_judgements, decode_judgements, standing_judgements
+from faceattr.audit.judgements import ReviewerAnswer, append_judgements, decode_judgements, standing_judgements
 from faceattr.audit.verdicts import settle
 from faceattr.errors import RunError
 
 
 def said(item, answer, reviewer="ann"):
-    return Judgement(item=item, answer=answer, reviewer=reviewer, time_s=1.5)
+    return ReviewerAnswer(item=item, answer=answer, reviewer=reviewer, time_s=1.5)
 
 
 def test_answers_are_appended_and_the_last_one_counts(tmp_path):

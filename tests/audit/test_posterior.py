@@ -4,7 +4,7 @@ from scipy.stats import beta
 
 from faceattr.audit.estimates import estimate_binary
 from faceattr.audit.posterior import JudgedItems, complete
-from faceattr.audit.strata import ScoreHistogram, place, plan_strata
+from faceattr.audit.strata import ScoreHistogram, find_stratum, plan_strata
 from faceattr.data.runs.run_attributes import Decision
 from tests.audit.audited_runs import draw_scores
 
@@ -78,7 +78,7 @@ def covered(truth, scores, draws, repetitions):
     histogram = ScoreHistogram(0.5)
     histogram.add(scores)
     plan = plan_strata(histogram, draws)
-    stratum, said = place(scores, plan.edges), scores >= 0.5
+    stratum, said = find_stratum(scores, plan.edges), scores >= 0.5
     both = (truth & said).sum()
     exact = {
         "precision": both / said.sum(),

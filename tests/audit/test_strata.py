@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from faceattr.audit.strata import ScoreHistogram, expected_share, place, plan_strata
+from faceattr.audit.strata import ScoreHistogram, expected_share, find_stratum, plan_strata
 
 
 def histogram(scores, threshold=0.5):
@@ -32,7 +32,7 @@ def test_strata_cover_all_scores_and_both_sides_get_half_of_the_draws():
     assert plan.edges[-1] == 1
     assert (np.diff(plan.edges) > 0).all()
     assert 0.5 in plan.edges
-    assert np.bincount(place(scores.astype(np.float32), plan.edges), minlength=len(plan.num_rows)).tolist() == (
+    assert np.bincount(find_stratum(scores.astype(np.float32), plan.edges), minlength=len(plan.num_rows)).tolist() == (
         plan.num_rows.tolist()
     )
     cut = plan.edges.tolist().index(0.5)

@@ -4,7 +4,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from faceattr.audit.draw import count_scores, describe_scores, draw_sample
 from faceattr.audit.folder import Audit, Sample
-from faceattr.audit.judgements import Judgement
+from faceattr.audit.judgements import ReviewerAnswer
 from faceattr.audit.scored_table import open_scored_table
 from faceattr.audit.verdicts import compare_reviewers, gather_verdicts
 from faceattr.config import StorageConfig
@@ -57,7 +57,7 @@ def test_too_few_judgements_are_refused(sample):
 def test_reviewers_are_compared_on_what_both_could_tell(sample):
     answers = {"ann": [1, 0, 1, 1, None, 0], "bob": [1, 1, 1, 0, 1, None], "eve": [1]}
     log = [
-        Judgement(item=item, answer=answer, reviewer=name, time_s=0.0)
+        ReviewerAnswer(item=item, answer=answer, reviewer=name, time_s=0.0)
         for name, given in answers.items()
         for item, answer in enumerate(given)
     ]

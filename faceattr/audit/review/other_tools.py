@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from faceattr.attributes import Attribute
 from faceattr.audit.folder import Sample
-from faceattr.audit.judgements import Judgement, standing_judgements
+from faceattr.audit.judgements import ReviewerAnswer, standing_judgements
 from faceattr.data.exchange.run_tasks import check_are_files
 from faceattr.data.exchange.tasks import CANNOT_TELL, Answer, ImageTask
 from faceattr.data.stores.keys import join_uri
@@ -52,13 +52,13 @@ class ImportedJudgements:
         num_foreign: answers about images, or attributes of images, that are not in the sample.
     """
 
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[ReviewerAnswer, ...]
     num_known: int
     num_foreign: int
 
 
 def match_answers(
-    sample: Sample, logged: Iterable[Judgement], answers: Iterable[Answer], reviewer: str
+    sample: Sample, logged: Iterable[ReviewerAnswer], answers: Iterable[Answer], reviewer: str
 ) -> ImportedJudgements:
     """Finds the items that answers are about.
 
@@ -73,7 +73,7 @@ def match_answers(
     """
     items = _name_items(sample)
     standing = standing_judgements(logged)
-    judgements, num_known, num_foreign = list[Judgement](), 0, 0
+    judgements, num_known, num_foreign = list[ReviewerAnswer](), 0, 0
     for each in answers:
         found = items.get((each.attribute, each.image), set())
         if len(found) != 1:  # none, or a name without extension that two images share
@@ -87,7 +87,7 @@ def match_answers(
             num_known += 1
             continue
         time_s = time.time() if each.time_s is None else each.time_s
-        judgements.append(Judgement(item=item, answer=answer, reviewer=who, time_s=time_s))
+        judgements.append(ReviewerAnswer(item=item, answer=answer, reviewer=who, time_s=time_s))
     return ImportedJudgements(judgements=tuple(judgements), num_known=num_known, num_foreign=num_foreign)
 
 

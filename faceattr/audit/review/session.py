@@ -13,8 +13,8 @@ from typing import Any
 from faceattr.attributes import Attribute
 from faceattr.audit.folder import AUDIT_KEY, SAMPLE_KEY, AuditedAttribute, read_sample
 from faceattr.audit.judgements import (
-    JUDGEMENTS_KEY,
-    Judgement,
+    ANSWERS_KEY,
+    ReviewerAnswer,
     append_judgements,
     read_judgements,
     standing_judgements,
@@ -52,7 +52,7 @@ class ReviewSession:
 
     def __init__(self, folder: Path) -> None:
         self.store = LocalStore(folder)
-        self.log = folder / JUDGEMENTS_KEY
+        self.log = folder / ANSWERS_KEY
         self.sample = read_sample(self.store)
         self.audit_id = hashlib.sha256(self.store.get(AUDIT_KEY) + self.store.get(SAMPLE_KEY)).hexdigest()[:16]
         self._rows = self.sample.items.to_pylist()
@@ -126,7 +126,7 @@ class ReviewSession:
         if answer is not None and (type(answer) is not int or not 0 <= answer < len(classes)):
             raise ConfigError(f"item {item}: expected null or 0 to {len(classes) - 1}, found the answer {answer!r}")
         name = check_reviewer(reviewer)
-        append_judgements(self.log, [Judgement(item=item, answer=answer, reviewer=name, time_s=time.time())])
+        append_judgements(self.log, [ReviewerAnswer(item=item, answer=answer, reviewer=name, time_s=time.time())])
         return self._describe_table(item)
 
     @property

@@ -94,7 +94,7 @@ class Manifest:
         status_counts: rows by status.
         files: files to read, in row order.
         hashes: sha256 of the other files that readers rely on, by key; empty in manifests of earlier versions.
-        decisions: attribute -> threshold and abstain band of the labels, where they differ from those of run.json; see
+        decisions: attribute -> threshold and abstain band of the labels, where they differ from run.json; see
             `faceattr.data.runs.run_attributes.Decision`.
     """
 

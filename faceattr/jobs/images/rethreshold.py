@@ -18,7 +18,6 @@ from faceattr.data.stores.open import open_output
 from faceattr.data.table_checks import fit_schema
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.session import drive
-from faceattr.reports.label import LabelStatistics, write_label_report
 from faceattr.vqa.questions import QuestionSet
 
 
@@ -31,6 +30,8 @@ def rethreshold(config: LabelConfig) -> str:
     Raises:
         ConfigError: there is no published run, or the thresholds do not fit it.
     """
+    from faceattr.reports.label import LabelStatistics, write_label_report  # noqa: PLC0415 - late: it draws
+
     run, thresholds = config.rethreshold or "", config.thresholds or ""
     store = open_output(run, config.storage)
     record, base = read_record(store), read_manifest(store)

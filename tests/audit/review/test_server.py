@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from faceattr.audit.judgements import Judgement, append_judgements, read_judgements
+from faceattr.audit.judgements import ReviewerAnswer, append_judgements, read_judgements
 from faceattr.audit.review.access import check_access
 from faceattr.audit.review.session import ReviewSession
 from faceattr.cli import main as faceattr
@@ -421,7 +421,7 @@ def test_answers_survive_a_killed_server_and_ctrl_c_ends_it_well(audit):
 
 def test_two_servers_see_each_others_answers(audit):
     async def scenario(client, origin):
-        append_judgements(audit / "judgements.jsonl", [Judgement(item=2, answer=0, reviewer="ann", time_s=1.0)])
+        append_judgements(audit / "judgements.jsonl", [ReviewerAnswer(item=2, answer=0, reviewer="ann", time_s=1.0)])
         async with client.get("/api/review?reviewer=ann") as answer:
             return [each[:2] for each in (await answer.json())["answers"]]
 

@@ -63,7 +63,7 @@ def read_label_run(
 
     Args:
         store: the run folder.
-        options: `attributes` selects among those of the run.
+        options: `attributes` selects among the run's attributes.
         thresholds: attribute -> decision by which it is labelled again; attributes that the run lacks are ignored.
         verify: see `read_published`.
     """
