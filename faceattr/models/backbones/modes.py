@@ -40,7 +40,7 @@ def set_recompute(backbone: Backbone) -> None:
     can = hasattr(backbone.module, "set_grad_checkpointing") and not backbone.batch_norms()
     if not can:
         raise ConfigError(
-            f"--workers.recompute: {backbone.config.name} ({type(backbone.module).__name__}) cannot; ResNet, "
-            "VisionTransformer, VGG, InceptionV3, CLIPVisionModel and timm's models without batch norm can"
+            f"--workers.recompute: {backbone.config.name} ({type(backbone.module).__name__}) cannot; "
+            "networks that run in blocks (see --freeze.depth) and timm's models without batch norm can"
         )
     backbone.module.set_grad_checkpointing(True)
