@@ -163,11 +163,7 @@ def _judge_binary(
     points = low[np.unique(np.linspace(0, len(low) - 1, _CURVE_POINTS).astype(int))]
     bands = curve(items, points, seed=seed)
     return AttributeResult(
-        attribute=audited.attribute,
-        num_judged=len(verdicts.answer),
-        num_unsure=verdicts.num_unsure,
-        num_left=verdicts.num_left,
-        before=audited.decision,
+        **_count(verdicts),
         figures=estimate_binary(items, audited.decision, seed=seed),
         after=after,
         figures_after={} if after is None else estimate_binary(items, after, seed=seed),
@@ -198,17 +194,24 @@ def _judge_classes(
         except RunError as error:
             note = str(error)
     return AttributeResult(
-        attribute=audited.attribute,
-        num_judged=len(verdicts.answer),
-        num_unsure=verdicts.num_unsure,
-        num_left=verdicts.num_left,
-        before=audited.decision,
+        **_count(verdicts),
         figures=_class_figures(verdicts, audited.decision, seed),
         after=after,
         figures_after={} if after is None else _class_figures(verdicts, after, seed),
         calibration=calibration,
         note=note,
     )
+
+
+def _count(verdicts: AttributeVerdicts) -> dict[str, Any]:
+    """Returns the fields of a result that say what was judged."""
+    return {
+        "attribute": verdicts.audited.attribute,
+        "num_judged": len(verdicts.answer),
+        "num_unsure": verdicts.num_unsure,
+        "num_left": verdicts.num_left,
+        "before": verdicts.audited.decision,
+    }
 
 
 def _class_figures(verdicts: AttributeVerdicts, decision: Decision, seed: int) -> dict[str, Estimate]:

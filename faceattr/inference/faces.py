@@ -4,7 +4,7 @@ Packing and prediction share this, so that a model is shown in use what it was t
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,30 @@ class FaceFinder:
     def detect(self, image: np.ndarray) -> list[Face]:
         """Returns all faces of an image; see `Detector`."""
         return self._detector.detect(image)
+
+
+def view_each(
+    decoded: Iterable[np.ndarray | ImageError], view: FaceView | None
+) -> Iterator[tuple[np.ndarray | None, SeenFace | ImageError]]:
+    """Yields each image, None if it could not be decoded, with what a model sees of it or why it sees nothing.
+
+    Args:
+        decoded: RGB uint8 [H, W, 3], or the reason why an image could not be decoded.
+        view: how a face is shown; None shows all of every image.
+
+    Raises:
+        ConfigError: as `FaceFinder` does.
+    """
+    finder = None if view is None else process_face_finder(view)
+    for image in decoded:
+        if isinstance(image, ImageError):
+            yield None, image
+            continue
+        try:
+            seen: SeenFace | ImageError = SeenFace(image, None) if finder is None else finder.find(image)
+        except ImageError as fault:
+            seen = fault
+        yield image, seen
 
 
 def face_columns(faces: Sequence[Face | None]) -> dict[str, pa.Array]:

@@ -8,7 +8,7 @@ from faceattr.errors import ConfigError
 from faceattr.models.backbones.names import build_backbone
 from faceattr.models.freezing import describe_trainable, freeze, resolve_depth, split_at
 from faceattr.models.multitask import MultiAttributeModel
-from tests.models.tiny import ATTRIBUTES, FAMILIES, assert_same_outputs, build_model, images_for
+from tests.models.tiny import ATTRIBUTES, FAMILIES, assert_same_outputs, assert_split_is_exact, build_model, images_for
 
 ALL_FAMILIES = [*FAMILIES, "clip"]
 
@@ -121,13 +121,7 @@ def test_split_is_exact_at_every_boundary(family, clip_folder):
     _take_statistics(model)
     freeze(model, "all")
     model.eval()
-    images = images_for(model.backbone)
-    with torch.no_grad():
-        wanted = model(images)
-        for depth in range(model.backbone.num_blocks + 1):
-            prefix, suffix = split_at(model, depth)
-            assert_same_outputs(suffix(prefix(images)), wanted)
-    assert prefix(images).shape == (2, model.backbone.num_features)
+    assert_split_is_exact(model)
 
 
 @pytest.mark.parametrize("family", ["resnet", "vit", "vgg", "clip"])

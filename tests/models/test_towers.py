@@ -14,11 +14,11 @@ from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import BackboneConfig
 from faceattr.models.backbones.names import build_backbone, restore_backbone
 from faceattr.models.backbones.towers.processors import read_preprocessing
-from faceattr.models.freezing import freeze, split_at
+from faceattr.models.freezing import freeze
 from faceattr.models.lora.adapters import apply_lora
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.transforms import EvalTransform, Normalise
-from tests.models.tiny import ATTRIBUTES, assert_same_outputs, images_for
+from tests.models.tiny import ATTRIBUTES, assert_same_outputs, assert_split_is_exact, images_for
 from tests.models.tower_folders import CHAINS, SHAPE, SQUARE, WHOLE, reference_features, save_tower
 
 KINDS = [*CHAINS, *WHOLE]
@@ -68,13 +68,7 @@ def test_split_is_exact_at_every_boundary(folders, kind):
     model = build_model(folders, kind)
     freeze(model, "all")
     model.eval()
-    images = images_for(model.backbone)
-    with torch.no_grad():
-        wanted = model(images)
-        for depth in range(model.backbone.num_blocks + 1):
-            prefix, suffix = split_at(model, depth)
-            assert_same_outputs(suffix(prefix(images)), wanted)
-    assert prefix(images).shape == (2, model.backbone.num_features)
+    assert_split_is_exact(model)
 
 
 @pytest.mark.parametrize("kind", KINDS)

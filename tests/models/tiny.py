@@ -7,6 +7,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionCo
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 from faceattr.models.backbones.names import build_backbone
+from faceattr.models.freezing import split_at
 from faceattr.models.multitask import MultiAttributeModel
 
 VISION = {
@@ -90,3 +91,14 @@ def assert_same_outputs(found, wanted, **tolerance):
         # An ill-conditioned model gives NaN on one CPU and a number on another; either shows nothing.
         assert torch.isfinite(value).all(), name
         torch.testing.assert_close(found[name], value, **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+def assert_split_is_exact(model: MultiAttributeModel) -> None:
+    """Checks at every boundary of a frozen model that the two parts give what the whole gives."""
+    images = images_for(model.backbone)
+    with torch.no_grad():
+        wanted = model(images)
+        for depth in range(model.backbone.num_blocks + 1):
+            prefix, suffix = split_at(model, depth)
+            assert_same_outputs(suffix(prefix(images)), wanted)
+    assert prefix(images).shape == (2, model.backbone.num_features)

@@ -14,7 +14,7 @@ from faceattr.data.images.face_view import FaceView
 from faceattr.data.runs.commit import OK
 from faceattr.errors import ImageError
 from faceattr.inference.detect import Face
-from faceattr.inference.faces import face_columns, process_face_finder
+from faceattr.inference.faces import face_columns, view_each
 from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.images.read import append_columns
@@ -71,23 +71,16 @@ class DecodeImages:
         sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(rows)
         pixels = np.zeros((len(rows), size, size, 3), np.uint8)
         found: list[Face | None] = [None] * len(rows)
-        finder = None if self.faces is None else process_face_finder(self.faces)
         readable = [place for place, value in enumerate(status) if value == OK]
         for places, encoded in _decode_batches(readable, rows["data"]):
-            for place, decoded in zip(places, decoder.decode_each(encoded), strict=True):
-                if isinstance(decoded, ImageError):
-                    status[place], error[place] = decoded.reason, decoded.detail
+            views = view_each(decoder.decode_each(encoded), self.faces)
+            for place, (decoded, seen) in zip(places, views, strict=True):
+                if decoded is not None:
+                    sizes[place] = decoded.shape[1], decoded.shape[0]
+                if isinstance(seen, ImageError):
+                    status[place], error[place] = seen.reason, seen.detail
                     continue
-                sizes[place] = decoded.shape[1], decoded.shape[0]
-                view = decoded
-                if finder is not None:
-                    try:
-                        seen = finder.find(decoded)
-                    except ImageError as fault:
-                        status[place], error[place] = fault.reason, fault.detail
-                        continue
-                    view, found[place] = seen.pixels, seen.face
-                pixels[place] = resize(view)
+                pixels[place], found[place] = resize(seen.pixels), seen.face
         reach("decoder", "first block")
         kept = rows.drop_columns(["data", "status", "error"])
         return append_columns(

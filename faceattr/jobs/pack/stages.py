@@ -17,7 +17,7 @@ from faceattr.data.runs.commit import OK
 from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ImageError
 from faceattr.inference.detect import Face
-from faceattr.inference.faces import face_columns, process_face_finder
+from faceattr.inference.faces import face_columns, view_each
 from faceattr.jobs.images.read import ReadImages
 
 # Statuses in addition to `faceattr.data.images.decode.REASONS`.
@@ -125,25 +125,18 @@ class PackImages:
         images: list[bytes | None] = [None] * len(found)
         sizes: list[tuple[int | None, int | None]] = [(None, None)] * len(found)
         found_faces: list[Face | None] = [None] * len(found)
-        finder = None if self.faces is None else process_face_finder(self.faces)
         decoder = process_decoder(self.read.limits, deadline_s=self.timeout_s)
         good = [place for place, value in enumerate(status) if value == OK]
         for start in range(0, len(good), _DECODE_IMAGES):
             places = good[start : start + _DECODE_IMAGES]
             encoded = [found["data"][place].as_py() for place in places]
-            for place, data, decoded in zip(places, encoded, decoder.decode_each(encoded), strict=True):
-                if isinstance(decoded, ImageError):
-                    status[place], error[place] = decoded.reason, decoded.detail
+            views = view_each(decoder.decode_each(encoded), self.faces)
+            for place, data, (_, seen) in zip(places, encoded, views, strict=True):
+                if isinstance(seen, ImageError):
+                    status[place], error[place] = seen.reason, seen.detail
                     continue
-                pixels = decoded
-                if finder is not None:
-                    try:
-                        seen = finder.find(decoded)
-                    except ImageError as fault:
-                        status[place], error[place] = fault.reason, fault.detail
-                        continue
-                    pixels, found_faces[place] = seen.pixels, seen.face
-                images[place], sizes[place] = self.encoding.encode(pixels, data)
+                found_faces[place] = seen.face
+                images[place], sizes[place] = self.encoding.encode(seen.pixels, data)
         return self._table(found, images, sizes, found_faces, status=status, error=error)
 
     def _table(

@@ -1,6 +1,8 @@
-"""Review servers for tests: in this process, and as the command that a user starts."""
+"""Review servers for tests, in this process and as the command that a user starts, and pictures for them."""
 
+import asyncio
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -8,7 +10,9 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
+from PIL import Image
 
 from faceattr.audit.review.access import Access
 from faceattr.audit.review.pictures import ItemPictures
@@ -48,3 +52,24 @@ def run_review(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+def encode_colour(colour: str, *, size: tuple[int, int] = (40, 20), orientation: int = 1, kind: str = "JPEG") -> bytes:
+    """A picture whose left half is of the colour and whose right half is black."""
+    picture = Image.new("RGB", size, "black")
+    picture.paste(colour, (0, 0, size[0] // 2, size[1]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    picture.save(stream, kind, exif=exif.tobytes())
+    return stream.getvalue()
+
+
+def ask(folder, scenario, **options):
+    """Runs `scenario(client)` against a server; the client's addresses are relative, and its POSTs say their origin."""
+
+    async def run():
+        async with serve_audit(folder, **options) as address, aiohttp.ClientSession(address) as client:
+            return await scenario(client, {"Origin": address})
+
+    return asyncio.run(run())

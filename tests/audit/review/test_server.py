@@ -1,20 +1,14 @@
-"""The review server by its protocol: what is hidden, what is kept, who is refused, and which picture is sent."""
+"""The review server by its protocol: what is hidden, what is kept, and who is refused."""
 
 import asyncio
-import io
 import json
 import logging
 import re
 import signal
 from importlib.resources import files
-from pathlib import Path
 
 import aiohttp
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from faceattr.audit.judgements import ReviewerAnswer, append_judgements, read_judgements
 from faceattr.audit.review.access import check_access
@@ -22,50 +16,10 @@ from faceattr.audit.review.session import ReviewSession
 from faceattr.cli import main as faceattr
 from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
-from tests.audit.audits import HAIR, HAT, write_audit
-from tests.audit.review.servers import run_review, serve_audit
-from tests.stores import upload_folder
+from tests.audit.audits import write_audit
+from tests.audit.review.servers import ask, run_review
 
 TOKEN = "correct-horse-battery"
-
-
-def encode_colour(colour: str, *, size: tuple[int, int] = (40, 20), orientation: int = 1, kind: str = "JPEG") -> bytes:
-    """A picture whose left half is of the colour and whose right half is black."""
-    picture = Image.new("RGB", size, "black")
-    picture.paste(colour, (0, 0, size[0] // 2, size[1]))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stream = io.BytesIO()
-    picture.save(stream, kind, exif=exif.tobytes())
-    return stream.getvalue()
-
-
-@pytest.fixture
-def audit(tmp_path: Path) -> Path:
-    """Three items of `hat`, one of `hair`; the second image is cut off, the last is missing."""
-    root = tmp_path / "images"
-    root.mkdir()
-    (root / "hat_yes.jpg").write_bytes(encode_colour("red", orientation=6))
-    (root / "cut.jpg").write_bytes(encode_colour("blue")[:300])
-    (root / "c.png").write_bytes(encode_colour("lime", kind="PNG"))
-    items = [
-        {"image_id": "hat_yes.jpg", "score": 0.75, "label": 1},
-        {"image_id": "cut.jpg"},
-        {"image_id": "c.png", "label": None, "score": None},
-        {"image_id": "gone.jpg", "attribute": "hair", "label": 2, "score": 0.5},
-    ]
-    write_audit(tmp_path / "audit", items, root=root, attributes=(HAT, HAIR))
-    return tmp_path / "audit"
-
-
-def ask(folder, scenario, **options):
-    """Runs `scenario(client)` against a server; the client's addresses are relative, and its POSTs say their origin."""
-
-    async def run():
-        async with serve_audit(folder, **options) as address, aiohttp.ClientSession(address) as client:
-            return await scenario(client, {"Origin": address})
-
-    return asyncio.run(run())
 
 
 def judgement(folder, **changes):
@@ -298,86 +252,6 @@ def test_the_page_loads_nothing_from_elsewhere_and_has_no_code_in_its_text():
         assert "//" not in re.sub(r"^\s*//.*$|[^:]// .*$", "", text, flags=re.MULTILINE), each.name  # no address
         if each.name.endswith(".html"):
             assert re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=", text) == [], each.name
-
-
-def read_picture(client_bytes: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(client_bytes)) as picture:
-        assert picture.format == "JPEG"
-        return np.asarray(picture.convert("RGB")).astype(int)
-
-
-def fetch_pictures(folder, *items):
-    async def scenario(client, origin):
-        found = []
-        for item in items:
-            async with client.get(f"/api/pictures/{item}") as answer:
-                found.append((answer.status, await answer.read()))
-        return found
-
-    return ask(folder, scenario)
-
-
-def test_pictures_are_upright_and_bad_images_are_told(audit):
-    turned, cut, plain, gone, none = fetch_pictures(audit, 0, 1, 2, 3, 4)
-    assert (turned[0], plain[0]) == (200, 200)
-    pixels = read_picture(turned[1])
-    # Stored 40 x 20 with the red half at the left; orientation 6 is shown turned clockwise: red at the top.
-    assert pixels.shape == (40, 20, 3)
-    assert np.abs(pixels[:15] - [255, 0, 0]).max() < 30
-    assert np.abs(pixels[25:]).max() < 30
-    assert np.abs(read_picture(plain[1])[:, :15] - [0, 255, 0]).max() < 30
-    assert cut[0] == 422
-    assert json.loads(cut[1])["reason"] == "truncated"
-    assert (gone[0], json.loads(gone[1])) == (422, {"reason": "missing", "detail": "there is no such object"})
-    assert none[0] == 400
-
-
-def test_large_pictures_are_sent_smaller(tmp_path):
-    (tmp_path / "a.png").write_bytes(encode_colour("red", size=(3_000, 1_500), kind="PNG"))
-    write_audit(tmp_path / "audit", [{"image_id": "a.png"}], root=tmp_path)
-    ((status, data),) = fetch_pictures(tmp_path / "audit", 0)
-    assert status == 200
-    assert read_picture(data).shape == (1_024, 2_048, 3)
-
-
-def test_pictures_in_parquet_files_and_copies_in_the_folder(tmp_path):
-    colours = ["red", "lime", "blue"]
-    pq.write_table(pa.table({"image": [encode_colour(each) for each in colours]}), tmp_path / "packed.parquet")
-    folder = tmp_path / "audit"
-    (folder / "images").mkdir(parents=True)
-    (folder / "images" / "x.jpg").write_bytes(encode_colour("white"))
-    packed = {"uri": f"{tmp_path}/packed.parquet"}
-    items = [
-        {"image_id": "2", "source_row": 2, **packed},
-        {"image_id": "1", "source_row": 1, **packed},
-        {"image_id": "0", "source_row": 0, "copy": "images/x.jpg", **packed},
-        {"image_id": "9", "source_row": 0, "copy": "images/gone.jpg", **packed},
-    ]
-    write_audit(folder, items, root=tmp_path, bytes_column="image")
-    *found, (status, problem) = fetch_pictures(folder, 0, 1, 2, 3)
-    colours = [read_picture(data)[:, :15].mean((0, 1)) for _, data in found]
-    assert np.allclose(colours, [[0, 0, 255], [0, 255, 0], [255, 255, 255]], atol=12)
-    assert (status, json.loads(problem)["reason"]) == (422, "missing")
-
-
-def test_pictures_come_from_the_bucket_through_the_server(s3_uri, tmp_path):
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "a.jpg").write_bytes(encode_colour("red"))
-    upload_folder(source, s3_uri)
-    write_audit(tmp_path / "audit", [{"image_id": "a.jpg"}, {"image_id": "none.jpg"}], root=s3_uri)
-    (status, data), (other, problem) = fetch_pictures(tmp_path / "audit", 0, 1)
-    assert (status, other) == (200, 422)
-    assert np.abs(read_picture(data)[:, :15] - [255, 0, 0]).max() < 30
-    assert json.loads(problem)["reason"] == "missing"
-
-
-def test_an_outage_is_no_bad_image(tmp_path):
-    items = [{"image_id": "a", "uri": f"{tmp_path}/gone.parquet", "source_row": 0}]
-    write_audit(tmp_path / "audit", items, root=tmp_path, bytes_column="image")
-    ((status, problem),) = fetch_pictures(tmp_path / "audit", 0)
-    assert status == 503
-    assert "gone.parquet" in json.loads(problem)["error"]
 
 
 def test_folders_that_cannot_be_reviewed(tmp_path, capsys):
