@@ -7,12 +7,14 @@ import shlex
 import subprocess
 import sys
 
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
 from faceattr.cli import main as faceattr
 from faceattr.cli import parse_config
 from faceattr.demo.faces import write_faces
+from faceattr.demo.reviewer import judge_by_truth
 from faceattr.training.presets import PRESETS_FOLDER
 from tests.documents import ROOT, SCRIPTS
 from tests.documents import commands as commands_of
@@ -29,7 +31,8 @@ def commands() -> list[list[str]]:
 
 def test_every_command_is_of_a_kind_that_a_test_below_runs():
     known = {("make", "demo"), ("make", "test"), (".", ".venv/bin/activate"), ("ray", "job")}
-    known |= {("python", script) for script in SCRIPTS} | {("faceattr", each) for each in ("export", "predict", "plan")}
+    known |= {("python", script) for script in SCRIPTS}
+    known |= {("faceattr", each) for each in ("audit", "export", "plan", "predict")}
     for words in commands():
         assert tuple(words[:2]) in known, words
 
@@ -75,10 +78,14 @@ REPLACED = {"pipelines/label.py": ("--model", "tiny"), "tune/search.py": ("--num
 def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
     """Every command for one machine, as it stands, one after the other, on drawn faces."""
     monkeypatch.chdir(tmp_path)
-    write_faces(tmp_path / "photos", _NUM_FACES, 3_000_000)
+    truth = pyarrow.csv.read_csv(write_faces(tmp_path / "photos", _NUM_FACES, 3_000_000))
     for words in commands():
         script = words[1] if words[0] == "python" else None
-        if script and "--config" not in words and "--resume" not in words:
+        if words[:3] == ["faceattr", "audit", "review"]:
+            judge_by_truth(tmp_path / words[3], truth)  # in place of a person at the page
+        elif script and "--rethreshold" in words:
+            assert runpy.run_path(str(ROOT / script))["main"](words[2:]) == 0, words
+        elif script and "--config" not in words and "--resume" not in words:
             arguments = [*words[2:], *shlex.split(SMALL.get(script, ""))]
             if script in REPLACED:
                 flag, value = REPLACED[script]
@@ -88,6 +95,7 @@ def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
             assert faceattr(words[1:]) == 0, words
     shown = capsys.readouterr().out
     assert f"published version 1: {_NUM_FACES} rows" in shown
+    assert f"published version 2: {_NUM_FACES} rows" in shown
     rows = list(csv.DictReader((tmp_path / "labels.csv").open()))
     assert list(rows[0]) == ["image_path", "hat", "glasses", "facial_hair", "label"]
     assert len(rows) == _NUM_FACES
