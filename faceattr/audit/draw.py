@@ -110,8 +110,7 @@ def draw_sample(
         )
         for name, attribute in table.attributes.items()
     ]
-    parts = [part for each in attributes for part in _items(each, takers[each.attribute.name])]
-    items = pa.concat_tables(parts)
+    items = pa.concat_tables(_items(each, takers[each.attribute.name]) for each in attributes)
     items = items.set_column(0, SAMPLE_SCHEMA.field("item"), pa.array(np.arange(len(items)), pa.int32()))
     return attributes, items
 
@@ -145,27 +144,28 @@ class _Lowest:
         self.rows, self.priority, self.scores = self.rows.take(pa.array(kept)), self.priority[kept], self.scores[kept]
 
 
-def _items(audited: AuditedAttribute, takers: Sequence[_Lowest]) -> Iterator[pa.Table]:
-    """Yields the items of an attribute, one table in the order of their priorities."""
+def _items(audited: AuditedAttribute, takers: Sequence[_Lowest]) -> pa.Table:
+    """Returns the items of an attribute in random order."""
     parts, priorities = [], []
     for index, (stratum, taker) in enumerate(zip(audited.strata, takers, strict=True)):
         if taker.rows is not None:
             probability = stratum.num_sampled / stratum.num_rows
-            parts.append(_describe_items(audited.attribute, taker, index, probability))
+            parts.append(_describe_items(audited.attribute, taker.rows, taker.scores, index, probability))
             priorities.append(taker.priority)
+    # Mixed again: the priorities of a stratum with few of its rows in the sample are the lower ones.
     order = np.argsort(_mix(np.concatenate(priorities)), kind="stable")
-    yield pa.concat_tables(parts).take(pa.array(order))
+    return pa.concat_tables(parts).take(pa.array(order))
 
 
-def _describe_items(attribute: Attribute, taker: _Lowest, stratum: int, probability: float) -> pa.Table:
-    rows = taker.rows
-    assert rows is not None
+def _describe_items(
+    attribute: Attribute, rows: pa.Table, scores: np.ndarray, stratum: int, probability: float
+) -> pa.Table:
     count = len(rows)
     columns = {
         "item": pa.array(np.zeros(count), pa.int32()),
         "attribute": pa.array([attribute.name] * count),
         **{name: rows[name] for name in _COPIED},
-        "score": pa.array(taker.scores, pa.float32()),
+        "score": pa.array(scores, pa.float32()),
         "label": rows[attribute.name].cast(pa.int32()),
         "reason": pa.array([_DRAW] * count),
         "stratum": pa.array([stratum] * count, pa.int16()),

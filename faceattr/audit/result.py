@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.audit.choose import CalibrationMap, MapMethod, choose_decision, fit_map
@@ -231,7 +231,7 @@ def _class_figures(verdicts: AttributeVerdicts, decision: Decision, seed: int) -
 
 
 def _scores(sample: Sample, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    table = sample.scores.filter(pa.array(np.equal(sample.scores["attribute"].to_pylist(), name)))
+    table = sample.scores.filter(pc.equal(sample.scores["attribute"], name))
     return table["low"].to_numpy(), table["high"].to_numpy(), table["num_rows"].to_numpy()
 
 

@@ -5,7 +5,7 @@ A Parquet file needs `uri` or `image_path`, and `<name>_score` columns with P(ye
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +72,7 @@ def open_scored_table(address: str, storage: StorageConfig, names: tuple[str, ..
             f"{', '.join(usable) or 'none'}"
         )
     chosen = {name: usable[name] for name in names or usable}
-    return ScoredTable(**{**vars(table), "attributes": chosen})
+    return replace(table, attributes=chosen)
 
 
 def read_scores(table: pa.Table, attribute: Attribute) -> tuple[np.ndarray, np.ndarray]:

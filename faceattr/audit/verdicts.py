@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 from sklearn.metrics import cohen_kappa_score
 
 from faceattr.attributes import DEFAULT_THRESHOLD
@@ -118,8 +118,7 @@ def gather_verdicts(sample: Sample, name: str, settled: dict[int, int | None]) -
         RunError: too few items were judged to say anything.
     """
     audited = sample.audit[name]
-    items = sample.items.filter(pa.array(np.equal(sample.items["attribute"].to_pylist(), name)))
-    items = items.filter(items["stratum"].is_valid())
+    items = sample.items.filter(pc.and_(pc.equal(sample.items["attribute"], name), sample.items["stratum"].is_valid()))
     numbers = items["item"].to_pylist()
     stratum = items["stratum"].to_numpy().astype(np.int64)
     judged = np.array([number in settled for number in numbers], bool)

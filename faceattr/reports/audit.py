@@ -3,8 +3,7 @@
 import math
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from faceattr.audit.estimates import Estimate
 from faceattr.audit.folder import Sample
@@ -34,7 +33,7 @@ def render_audit_report(sample: Sample, result: AuditResult) -> str:
 
 def _describe(sample: Sample, result: AttributeResult) -> dict[str, Any]:
     name = result.attribute.name
-    scores = sample.scores.filter(pa.array(np.equal(sample.scores["attribute"].to_pylist(), name)))
+    scores = sample.scores.filter(pc.equal(sample.scores["attribute"], name))
     thresholds = {}
     if result.attribute.has_threshold:
         thresholds["now"] = result.before.threshold

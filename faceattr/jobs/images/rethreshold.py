@@ -1,9 +1,9 @@
 """Publishes a run's table again with other thresholds: a new version, made from the scores, without the model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from faceattr.attributes import AttributeSet
 from faceattr.audit.threshold_file import read_thresholds
@@ -69,12 +69,10 @@ def _relabel_all(
         key = shard_key(version.folder, version.record.plan, shard)
         commit_shard(version.store, key, fit_schema(after, version.schema, key))
         for name in decisions:
-            changed[name] += sum(_differences(before[name], after[name]))
+            # Unknown is a value of its own here; a class index is never negative.
+            old, new = (table[name].fill_null(-1) for table in (before, after))
+            changed[name] += pc.sum(pc.not_equal(old, new)).as_py() or 0
     return changed
-
-
-def _differences(before: pa.ChunkedArray, after: pa.ChunkedArray) -> Iterator[bool]:
-    return (old != new for old, new in zip(before.to_pylist(), after.to_pylist(), strict=True))
 
 
 def _describe(decision: Decision) -> str:
