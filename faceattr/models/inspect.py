@@ -14,7 +14,16 @@ from faceattr.config import StorageConfig
 from faceattr.data.model_folders import find_hub_commit, locate_folder
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.preprocessing import Preprocessing
-from faceattr.models.saved_config import CONFIG_FILE, MODEL_FILES, find_weights, parse_attributes, read_model_json
+from faceattr.models.saved_config import (
+    CONFIG_FILE,
+    MODEL_FILES,
+    UnfinishedModel,
+    find_weights,
+    parse_attributes,
+    parse_unfinished,
+    read_model_json,
+    read_whole_model,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +39,7 @@ class SavedModelInfo:
         thresholds: binary attribute -> threshold of its score.
         calibration: attribute -> fitted calibration settings.
         backbone: name of its backbone.
+        unfinished: what a training says of its best model so far; None for a finished model.
     """
 
     folder: Path
@@ -40,6 +50,7 @@ class SavedModelInfo:
     thresholds: Mapping[str, float]
     calibration: Mapping[str, Mapping[str, Any]]
     backbone: str
+    unfinished: UnfinishedModel | None = None
 
 
 def inspect_saved_model(
@@ -50,7 +61,12 @@ def inspect_saved_model(
     Raises:
         ConfigError, ModelError: the model cannot be found, or was not saved by faceattr.
     """
-    folder = locate_folder(model, patterns=MODEL_FILES, revision=revision, storage=storage)
+    return read_whole_model(
+        lambda: locate_folder(model, patterns=MODEL_FILES, revision=revision, storage=storage), _describe_folder
+    )
+
+
+def _describe_folder(folder: Path) -> SavedModelInfo:
     content = read_model_json(folder)
     weights = find_weights(folder)
     path = folder / CONFIG_FILE
@@ -64,6 +80,7 @@ def inspect_saved_model(
             thresholds=dict(content["thresholds"]),
             calibration=dict(content["calibration"]),
             backbone=str(content["backbone"]["name"]),
+            unfinished=parse_unfinished(content),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: damaged: {type(error).__name__} {error}") from error

@@ -7,7 +7,8 @@
  "attributes": [{"name", "kind", "classes"}],      classes in index order
  "derived": [{"name", "rule"}],
  "heads": {attribute: {"hidden", "activation", "dropout", "age_output"}},
- "thresholds": {attribute: score}, "calibration": {attribute: {...}}}
+ "thresholds": {attribute: score}, "calibration": {attribute: {...}},
+ "unfinished": {"weights_id", "epoch", "num_epochs"}}      only in the best model so far of a training that goes on
 """
 
 import json
@@ -33,7 +34,10 @@ from faceattr.models.saved_config import (
     MODEL_SCHEMA_VERSION,
     MODEL_TYPE,
     WEIGHTS_FILE,
+    WEIGHTS_ID,
+    UnfinishedModel,
     parse_attributes,
+    parse_unfinished,
     read_model_json,
 )
 from faceattr.version import __version__
@@ -53,6 +57,7 @@ class SavedModelConfig:
         thresholds: binary or derived attribute -> threshold of its score, in [0, 1].
         calibration: attribute -> JSON settings fitted by `faceattr.evaluation`.
         library_versions: library name -> version that wrote the model.
+        unfinished: what a training says of its best model so far; None for a finished model.
     """
 
     backbone: BackboneConfig
@@ -62,6 +67,7 @@ class SavedModelConfig:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     library_versions: Mapping[str, str] = field(default_factory=dict)
+    unfinished: UnfinishedModel | None = None
 
     def __post_init__(self) -> None:
         check_heads(self.attributes, self.heads)
@@ -102,13 +108,17 @@ def write_model(folder: Path, config: SavedModelConfig, tensors: Mapping[str, Te
         "thresholds": dict(config.thresholds),
         "calibration": {name: dict(values) for name, values in config.calibration.items()},
     }
+    metadata = {"format": "pt"}
+    if config.unfinished is not None:
+        content["unfinished"] = asdict(config.unfinished)
+        metadata[WEIGHTS_ID] = config.unfinished.weights_id
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{folder}: the model's config has a value that JSON cannot hold: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{WEIGHTS_FILE}.partial"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata={"format": "pt"})
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
     os.replace(partial, folder / WEIGHTS_FILE)
     partial = folder / f".{CONFIG_FILE}.partial"
     partial.write_text(text, encoding="utf-8")
@@ -169,4 +179,5 @@ def _parse(content: Mapping[str, Any]) -> SavedModelConfig:
         thresholds=content["thresholds"],
         calibration=content["calibration"],
         library_versions=content["library_versions"],
+        unfinished=parse_unfinished(content),
     )
