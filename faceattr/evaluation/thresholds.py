@@ -4,7 +4,7 @@ Every threshold that changes a prediction is tried, so a chosen threshold is opt
 optimistic: `cross_fit` evaluates each half of the rows with the threshold chosen on the other half.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.metrics import confusion_matrix_at_thresholds
@@ -21,10 +21,12 @@ class CrossFit:
     Attributes:
         value: criterion over all rows, each judged with the threshold of the other half.
         threshold: threshold chosen on all rows, in [0, 1] for scores in [0, 1].
+        said: bool [n], what the thresholds of the other halves say about each row, in the order given.
     """
 
     value: float
     threshold: float
+    said: np.ndarray = field(compare=False, repr=False)
 
 
 def choose_threshold(labels: np.ndarray, scores: np.ndarray, criterion: Criterion) -> float:
@@ -51,7 +53,7 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, criterion: Criterio
     else:
         counts = np.stack([no_right, no_wrong, yes_wrong, yes_right], 1)
         thresholds = _between(np.append(cuts[1:], 0.0), cuts)
-    values = _values(counts, criterion)
+    values = criterion_values(counts, criterion)
     if criterion.name == "precision_at_recall":
         reached = counts[:, 3] / (counts[:, 2] + counts[:, 3]) >= criterion.min_recall
         values = np.where(reached, values, -np.inf)
@@ -66,7 +68,7 @@ def criterion_value(labels: np.ndarray, scores: np.ndarray, threshold: float, cr
         RunError: all labels are equal, or a score is not in [0, 1].
     """
     scores = _check(labels, scores)
-    return float(_values(_count(labels, scores >= threshold)[None], criterion)[0])
+    return float(criterion_values(_count(labels, scores >= threshold)[None], criterion)[0])
 
 
 def cross_fit(labels: np.ndarray, scores: np.ndarray, criterion: Criterion, seed: int) -> CrossFit:
@@ -87,8 +89,9 @@ def cross_fit(labels: np.ndarray, scores: np.ndarray, criterion: Criterion, seed
     said = np.zeros(len(labels), bool)
     for others, rows in StratifiedKFold(2, shuffle=True, random_state=seed).split(scores, labels):
         said[rows] = scores[rows] >= choose_threshold(labels[others], scores[others], criterion)
-    value = float(_values(_count(labels, said)[None], criterion)[0])
-    return CrossFit(value=value, threshold=choose_threshold(labels, scores, criterion))
+    value = float(criterion_values(_count(labels, said)[None], criterion)[0])
+    threshold = choose_threshold(labels, scores, criterion)
+    return CrossFit(value=value, threshold=threshold, said=said[np.argsort(order)])
 
 
 def _check(labels: np.ndarray, scores: np.ndarray, *, least: int = 1) -> np.ndarray:
@@ -113,8 +116,10 @@ def _count(labels: np.ndarray, said: np.ndarray) -> np.ndarray:
     return np.array([(~yes & ~said).sum(), (~yes & said).sum(), (yes & ~said).sum(), (yes & said).sum()])
 
 
-def _values(counts: np.ndarray, criterion: Criterion) -> np.ndarray:
-    """Returns the criterion of each row of counts [m, 4], in the order of `_count`."""
+def criterion_values(counts: np.ndarray, criterion: Criterion) -> np.ndarray:
+    """Returns the criterion of each row of counts [m, 4]: true negatives, false positives, false negatives, true
+    positives. NaN where it is undefined.
+    """
     true_no, false_yes, false_no, true_yes = counts.T.astype(np.float64)
     recall = true_yes / (true_yes + false_no)
     match criterion.name:
