@@ -280,7 +280,8 @@ def beats(one, other):
 @pytest.mark.usefixtures("ray_local")
 def test_halving_by_bounds_stops_what_learns_nothing(packed, tmp_path):
     space = "optim.epochs: 6\nfreeze.depth: all\noptim.lr: {choice: [3e-2, 1e-9]}"
-    flags = ["--algorithm", "random", "--seed", "3", "--num-samples", "6", "--trials.stack", "off"]
+    # This seed draws a good rate, two that learn nothing, and the good one again.
+    flags = ["--algorithm", "random", "--seed", "1", "--num-samples", "4", "--trials.stack", "off"]
     flags += ["--trials.max-concurrent", "1", "--stop.rule", "bounds", "--stop.grace-epochs", "2"]
     job, record, plan = begin(packed, tmp_path, space, *flags)
     trials, _ = run_all(job, record, plan)
@@ -288,8 +289,9 @@ def test_halving_by_bounds_stops_what_learns_nothing(packed, tmp_path):
         assert len(each.bounds) == len(each.history)
         assert each.bounds[-1][0] <= each.history[-1] <= each.bounds[-1][1]
         assert len(each.judgement.draws) == 200
-    stopped = {each.values["optim.lr"] for each in trials if each.status == "stopped"}
-    assert stopped <= {1e-9}
+    assert [each.number for each in trials if each.status == "stopped"] == [1, 2]
+    assert {each.num_epochs for each in trials if each.status == "stopped"} == {2}
+    assert {each.values["optim.lr"] for each in trials[1:3]} == {1e-9}
 
 
 def test_halving_remembers_the_trials_of_the_session_before():

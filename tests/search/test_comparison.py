@@ -229,8 +229,10 @@ def test_trials_are_compared_on_the_same_images():
     # Stopped and failed trials, and those of an earlier version, are not said to be tied.
     others = [replace(crossed, number=3, status="stopped"), trial(4, 0.6), trial(5, None, status="failed")]
     assert find_ties(best, [best, parallel, crossed, *others]) == [crossed]
-    assert "t0002 (behind by less than 1.96 standard errors" in describe_ties(best, [best, parallel, crossed, *others])
-    assert describe_ties(best, [best, parallel]).startswith("every other finished trial is behind by more than 1.96")
+    told = describe_ties(best, [best, parallel, crossed, *others])
+    assert told.startswith("t0002 cannot be told apart from t0000 on these validation images: behind by less than 1.96")
+    alone = describe_ties(best, [best, parallel])
+    assert alone == "every finished trial is behind t0000 by more than 1.96 standard errors of the difference"
     assert pytest.approx(1.959964) == QUANTILE
 
 

@@ -39,7 +39,7 @@ SETTINGS_KEY = "train.yaml"
 TEST_KEY = "test.json"
 SEARCH_REPORT_KEY = "report.html"
 # Keys of the train config that say where and how a command runs, not what is trained.
-_NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
+_NOT_KEPT = ("output", "preset", "dry_run", "resume_from", "resume_at", "storage", "ray")
 
 
 def finish_search(

@@ -117,7 +117,7 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
         num_samples=job.num_samples,
         round_size=(min(whole, max(8, job.num_samples // 4)) if learns else whole) if stacks else 1,
         learns=learns,
-        stack_key=_stack_key(job, plan),
+        stack_key=_stack_key(job, plan, stacks=config.trials.stack == "auto"),
     )
     _run_queue(job, plan, work, job.output, config.stop)
     return list(work.ordered())
@@ -141,29 +141,33 @@ def repeat_best(job: SearchJob, plan: SearchPlan, trials: Sequence[TrialRecord])
     for number, values in wanted.items():
         if number not in begun:
             begin_trial(store, number, values)
-    queue = TrialQueue(
-        store, None, num_samples=len(wanted), round_size=1, learns=False, stack_key=_stack_key(job, plan)
-    )
-    _run_queue(job, plan, queue, store, StopConfig(enabled=False))
+    # One by one: a stack reads cached features, and with another seed random weights and cached views are other ones.
+    alone = _stack_key(job, plan, stacks=False)
+    queue = TrialQueue(store, None, num_samples=len(wanted), round_size=1, learns=False, stack_key=alone)
+    model = job.base.model
+    is_cached = (model.pretrained or model.checkpoint is not None) and not job.config.features.views
+    _run_queue(job, plan, queue, store, StopConfig(enabled=False), may_be_cached=is_cached)
     return gather_repeats(settings, trials, queue.records)
 
 
-def _stack_key(job: SearchJob, plan: SearchPlan) -> Callable[[int, Mapping[str, Any]], str | None]:
+def _stack_key(job: SearchJob, plan: SearchPlan, *, stacks: bool) -> Callable[[int, Mapping[str, Any]], str | None]:
     def key(number: int, values: Mapping[str, Any]) -> str | None:
         config = plan.config_of(number, values)
-        return stack_key(config, job.facts, plan.caches) if job.config.trials.stack == "auto" else None
+        return stack_key(config, job.facts, plan.caches) if stacks else None
 
     return key
 
 
-def _run_queue(job: SearchJob, plan: SearchPlan, work: TrialQueue, store: Store, stop: StopConfig) -> None:
+def _run_queue(
+    job: SearchJob, plan: SearchPlan, work: TrialQueue, store: Store, stop: StopConfig, *, may_be_cached: bool = True
+) -> None:
     if not work.is_over:
-        concurrent = _count_concurrent(job, plan)
+        concurrent = _count_concurrent(job, plan, may_be_cached=may_be_cached)
         plan = replace(plan, num_concurrent=min(concurrent or 1, work.num_samples))
         run_trials(plan, work, store, stop=stop, max_concurrent=concurrent)
 
 
-def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
+def _count_concurrent(job: SearchJob, plan: SearchPlan, *, may_be_cached: bool) -> int | None:
     """Limits the trials that run at the same time, if they need more than Tune counts: own workers, or decoding tasks.
 
     Without room for these, all trials would wait for ever. None: Tune's own count is right.
@@ -172,7 +176,8 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
         ConfigError: there is not enough room.
     """
     trials, workers, feed = job.config.trials, job.base.workers, job.base.feed
-    cached, grouped = all_cached(job.space, job.base, job.facts, plan.caches), workers.num_workers > 1
+    cached = may_be_cached and all_cached(job.space, job.base, job.facts, plan.caches)
+    grouped = workers.num_workers > 1
     if cached and not grouped:
         return trials.max_concurrent
     asked = {"CPU": trials.cpus, "GPU": trials.gpus}

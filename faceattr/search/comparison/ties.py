@@ -74,10 +74,12 @@ def describe_ties(best: TrialRecord, trials: Sequence[TrialRecord]) -> str:
     """Returns a sentence on the trials that cannot be told apart from the best one."""
     tied = find_ties(best, trials)
     if not tied:
-        return f"every other finished trial is behind by more than {QUANTILE:.2f} standard errors of the difference"
+        return (
+            f"every finished trial is behind {best.name} by more than {QUANTILE:.2f} standard errors of the difference"
+        )
     shown = ", ".join(trial.name for trial in tied[:_MOST_SHOWN])
     more = f" and {len(tied) - _MOST_SHOWN} more" if len(tied) > _MOST_SHOWN else ""
     return (
-        f"cannot be told apart from it on these validation images: {shown}{more} (behind by less than {QUANTILE:.2f} "
-        "standard errors of the difference); --repeat.top trains the best ones with more seeds"
+        f"{shown}{more} cannot be told apart from {best.name} on these validation images: behind by less than "
+        f"{QUANTILE:.2f} standard errors of the difference (--repeat.top trains the best ones with more seeds)"
     )
