@@ -26,7 +26,7 @@ from faceattr.data.stores.addresses import check_no_credentials
 from faceattr.data.stores.patience import leave_on
 from faceattr.errors import ConfigError, FaceattrError, escape
 from faceattr.interrupt import STOPPED
-from faceattr.layers import Setting, find_preset, read_settings
+from faceattr.layers import Setting, find_preset, read_recorded, read_settings
 from faceattr.logs import configure_logging
 from faceattr.timeline import log_timeline, note
 
@@ -146,7 +146,8 @@ def parse_config(
         config_class: a frozen dataclass.
         argv: words of the command line.
         description: text at the top of the help.
-        presets: folder of YAML files; `--preset NAME` reads one of them, which the file and the flags override.
+        presets: folder of YAML files; `--preset NAME` reads one of them, which the file and the flags override. All of
+            them override the settings of the run that `--resume-from` names.
 
     Raises:
         ConfigError: a key of the file is unknown, or a value is out of range.
@@ -170,6 +171,12 @@ def parse_config(
         if named and named[0] != "None":
             source = f"--preset {named[0]}"
             layers.append((source, read_settings(config_class, find_preset(presets, named[0]), source)))
+    if any(flag == "resume-from" for flag, _, _ in list_flags(config_class)):
+        earlier = _value_of("resume-from", rest, layers)
+        if earlier is not None:
+            source = f"--resume-from {earlier}"
+            endpoint_url = _value_of("storage.endpoint-url", rest, layers)
+            layers.append((source, read_recorded(config_class, earlier, source, endpoint_url=endpoint_url)))
     words = list(rest)
     kinds = {flag: kind for flag, _, kind in list_flags(config_class)}
     given = {name_flag(word, kinds) for word in rest if word.startswith("--")}
@@ -184,6 +191,17 @@ def parse_config(
         given |= {each.flag for each in layer}
     note = "--config FILE: a YAML file with any of these settings; flags override it."
     return tyro.cli(config_class, args=words, description="\n\n".join(filter(None, [description, note])))
+
+
+def _value_of(flag: str, words: Sequence[str], layers: Sequence[tuple[str, list[Setting]]]) -> str | None:
+    """Returns the value of a flag that takes one, from the words or else the first layer that has it."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == f"--{flag}":
+            found = value if equals else _word_behind(words[place:], word, "a value")
+            return None if found == "None" else found
+    values = [each.words[0].partition("=")[2] for _, layer in layers for each in layer if each.flag == flag]
+    return values[0] if values and values[0] != "None" else None
 
 
 def _split_file_flag(word: str) -> list[str]:

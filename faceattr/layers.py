@@ -1,4 +1,6 @@
-"""YAML files and presets as flags that precede the user's own, so that one piece of code parses and checks both."""
+"""YAML files, presets and the settings of earlier runs as flags that precede the user's own, so that one piece of code
+parses and checks all.
+"""
 
 import dataclasses
 import difflib
@@ -8,13 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from faceattr.config import StorageConfig
 from faceattr.config.flags import flag_kind
+from faceattr.config.overrides import dump_config
+from faceattr.data.runs.version import RUN_KEY, read_record
 from faceattr.data.stores.addresses import normalise_address
 from faceattr.data.stores.keys import split_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError
 from faceattr.yaml_files import load_yaml
+
+_OF_ONE_RUN = ("output", "preset", "dry_run", "resume_from", "resume_at")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,41 @@ def read_settings(config_class: type, path: str, source: str) -> list[Setting]:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
     # Every scalar stays text and is parsed like a flag (1e-4 is a number, `no` is a word).
     return list(_flatten(config_class, load_yaml(text, source, typed=False), source, ""))
+
+
+def read_recorded(config_class: type, run: str, source: str, *, endpoint_url: str | None = None) -> list[Setting]:
+    """Reads the settings with which a run began, without those that name its folder or end before the work starts.
+
+    Args:
+        config_class: the config of the run's command.
+        run: its folder: a local path or an address in object storage.
+        source: name of the folder in messages.
+        endpoint_url: S3 endpoint, if it is not that of the environment.
+
+    Raises:
+        ConfigError: the folder holds no run, or one with an unknown setting.
+    """
+    record = read_record(open_store(run, StorageConfig(endpoint_url=endpoint_url)))
+    if record is None:
+        raise ConfigError(f"{source}: holds no run: no {RUN_KEY}; give the --output of a pipeline")
+    content = _with_earlier_values(config_class, record.config)
+    content = {name: value for name, value in content.items() if name not in _OF_ONE_RUN}
+    # Absolute, while the config may have names that were relative to another folder.
+    content["data"] = record.source.get("data", content.get("data"))
+    text = dump_config(content)
+    return list(_flatten(config_class, load_yaml(text, source, typed=False), source, ""))
+
+
+def _with_earlier_values(config_class: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the fields that the run's version did not have yet, with the values that it behaved by."""
+    found = dict(content)
+    hints = typing.get_type_hints(config_class)
+    for each in dataclasses.fields(config_class):
+        if each.name not in found and "before" in each.metadata:
+            found[each.name] = each.metadata["before"]
+        elif dataclasses.is_dataclass(hints[each.name]) and each.name in found:
+            found[each.name] = _with_earlier_values(typing.cast(type, hints[each.name]), found[each.name])
+    return found
 
 
 def find_preset(presets: Path, name: str) -> str:

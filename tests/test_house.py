@@ -199,6 +199,7 @@ OTHER_KINDS = {
     "jobs/images/run.py": "an input of images",
     "jobs/search/job.py": "a run",
     "jobs/train/run.py": "a run",
+    "training/lineage/origin.py": "a run",
     "watch/metrics.py": "a gauge",
 }
 KINDS = set(get_args(AttributeKind))

@@ -45,7 +45,8 @@ def _run_trials(job: search_job.SearchJob) -> int:
         if plan.caches.boundaries:
             say(f"computed activations of {search.fill_caches(job, plan):,} images")
         trials = search.run_search(job, plan)
-        say(finish_search(job, record, plan, trials))
+        repeats = search.repeat_best(job, plan, trials)
+        say(finish_search(job, record, plan, trials, repeats))
     return 0
 
 

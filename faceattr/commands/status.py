@@ -83,6 +83,11 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
         lines.append(f"rejected   {_describe_rejects(status.rejects)}")
     if status.metrics is not None:
         lines += _describe_epoch(status.metrics)
+    if status.unfinished is not None:
+        epoch, num_epochs = status.unfinished["epoch"], status.unfinished["num_epochs"]
+        lines.append(f"model      unfinished: the best so far, of epoch {epoch} of {num_epochs}; it can be used")
+    if status.resumed_from is not None:
+        lines.append(f"start      after epoch {status.resumed_from['epoch']} of {status.resumed_from['uri']}")
     if status.kind == "search":
         lines += _describe_trials(trials)
     if status.versions:

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
-from faceattr.config.checks import check
+from faceattr.config.checks import check, check_choice
 from faceattr.config.evaluate import Criterion, CriterionName
 from faceattr.config.flags import check_each_once
 
 Algorithm = Literal["tpe", "random"]
+StopRule = Literal["rank", "bounds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +63,38 @@ class StopConfig:
 
     enabled: bool = True
     """Stop weak trials early. Trials that train as one stack are never stopped, since they cost next to nothing."""
-    grace_epochs: int = 1
-    """Epochs that every trial gets."""
+    grace_epochs: int | Literal["auto"] = "auto"
+    """Epochs that every trial gets. auto: the square root of the epochs, but one epoch after the warm-up and after the
+    first of two stages; a search that began with another number keeps it."""
     reduction: int = 3
     """Of the trials that reach a rung, one in REDUCTION continues; the next rung has REDUCTION times as many epochs."""
+    rule: StopRule = field(default="rank", metadata={"before": "rank"})
+    """`rank` stops a trial whose objective is below that of the best one in REDUCTION. `bounds` stops it only if the
+    upper bound of its objective is below the lower bound of theirs (95 % intervals over resampled validation images),
+    which costs more epochs where trials are close."""
 
     def __post_init__(self) -> None:
-        check(self.grace_epochs >= 1, "stop.grace-epochs", self.grace_epochs, "1 or more")
+        grace = self.grace_epochs
+        check(grace == "auto" or grace >= 1, "stop.grace-epochs", grace, "1 or more, or auto")
+        check_choice("stop.rule", self.rule, StopRule)
         check(self.reduction >= 2, "stop.reduction", self.reduction, "2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatConfig:
+    """Repeats of the best trials with other seeds: the winner is then the one with the best mean."""
+
+    top: int = 0
+    """How many of the best trials are repeated; 0: none."""
+    seeds: int = 3
+    """Seeds of each of them, the one that it was drawn with included."""
+
+    def __post_init__(self) -> None:
+        check(self.top >= 0, "repeat.top", self.top, "0 or more")
+        check(self.seeds >= 2, "repeat.seeds", self.seeds, "2 or more, since one is that of the trial itself")
+
+
+NO_REPEATS = RepeatConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +183,7 @@ class SearchConfig:
     """Check everything, show the space and the plan, and stop."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     stop: StopConfig = field(default_factory=StopConfig)
+    repeat: RepeatConfig = field(default=NO_REPEATS, metadata={"before": NO_REPEATS})
     trials: TrialsConfig = field(default_factory=TrialsConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -13,6 +13,7 @@ from faceattr.config.flags import check_each_once
 KEPT_THRESHOLDS = ThresholdConfig(criterion="keep")
 CompileChoice = Literal["auto", "on", "off"]
 BatchNormMode = Literal["train", "frozen", "sync"]
+ResumePlace = Literal["last", "best"]
 HeadPreset = Literal["linear", "mlp", "utkface_vit", "celeba4"]
 
 
@@ -200,6 +201,13 @@ class TrainConfig:
     """Model folder: a local path or s3://bucket/prefix."""
     preset: str | None = None
     """Name of predefined settings; a --config file and flags override them. Each replaced system has a preset."""
+    resume_from: str | None = field(default=None, metadata={"before": None})
+    """Model folder of another training that stopped, failed, diverged or finished: start from its last good checkpoint,
+    with its settings as far as flags, --config and --preset give no others. Attributes and network stay; its epochs
+    count in --optim.epochs. It is recorded in run.json, and has to exist until the new training has finished. To resume
+    with the same settings, repeat the command instead."""
+    resume_at: ResumePlace = field(default="last", metadata={"before": "last"})
+    """Which checkpoint of --resume-from: the `last` one, or that of the `best` epoch, if the last epochs are spoilt."""
     attributes: tuple[str, ...] = ()
     """Attributes to learn. Default: all attributes of the data."""
     seed: int = 42
@@ -224,6 +232,8 @@ class TrainConfig:
         check(bool(self.data) and all(self.data), "data", self.data, "at least one address")
         check(bool(self.output), "output", self.output, "an address")
         check(self.seed >= 0, "seed", self.seed, "0 or more")
+        check(self.resume_from != "", "resume-from", self.resume_from, "an address")
+        check_choice("resume-at", self.resume_at, ResumePlace)
         for key, names in (
             ("data", self.data),
             ("attributes", self.attributes),

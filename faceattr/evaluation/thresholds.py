@@ -4,7 +4,7 @@ Every threshold that changes a prediction is tried, so a chosen threshold is opt
 optimistic: `cross_fit` evaluates each half of the rows with the threshold chosen on the other half.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.metrics import confusion_matrix_at_thresholds
@@ -21,10 +21,12 @@ class CrossFit:
     Attributes:
         value: criterion over all rows, each judged with the threshold of the other half.
         threshold: threshold chosen on all rows, in [0, 1] for scores in [0, 1].
+        said: bool [n], what the thresholds of the other halves say about each row, in the order given.
     """
 
     value: float
     threshold: float
+    said: np.ndarray = field(compare=False, repr=False)
 
 
 def choose_threshold(labels: np.ndarray, scores: np.ndarray, criterion: Criterion) -> float:
@@ -88,7 +90,8 @@ def cross_fit(labels: np.ndarray, scores: np.ndarray, criterion: Criterion, seed
     for others, rows in StratifiedKFold(2, shuffle=True, random_state=seed).split(scores, labels):
         said[rows] = scores[rows] >= choose_threshold(labels[others], scores[others], criterion)
     value = float(criterion_values(_count(labels, said)[None], criterion)[0])
-    return CrossFit(value=value, threshold=choose_threshold(labels, scores, criterion))
+    threshold = choose_threshold(labels, scores, criterion)
+    return CrossFit(value=value, threshold=threshold, said=said[np.argsort(order)])
 
 
 def _check(labels: np.ndarray, scores: np.ndarray, *, least: int = 1) -> np.ndarray:
@@ -118,7 +121,7 @@ def criterion_values(counts: np.ndarray, criterion: Criterion) -> np.ndarray:
 
     Args:
         counts: [m, 4], true negatives, false positives, false negatives, true positives; fractions if expected.
-        criterion: the criterion.
+        criterion: the criterion; NaN where it is undefined.
     """
     true_no, false_yes, false_no, true_yes = counts.T.astype(np.float64)
     recall = true_yes / (true_yes + false_no)

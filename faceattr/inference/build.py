@@ -46,4 +46,6 @@ def build_predictor(
             "storage or a pinned --revision, so that every node loads the same files."
         )
     loaded = MultiAttributeModel.from_pretrained(facts.folder)
+    if loaded.unfinished != facts.unfinished:
+        raise ModelError(f"{model}: a training has replaced it meanwhile; run the command again when that has ended")
     return Predictor(loaded, device=given_device(on_gpu), batch_size=batch_size, precision=precision, flip=flip)

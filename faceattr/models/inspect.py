@@ -18,10 +18,13 @@ from faceattr.models.backbones.preprocessing import Preprocessing
 from faceattr.models.saved_config import (
     CONFIG_FILE,
     MODEL_FILES,
+    UnfinishedModel,
     find_weights,
     parse_attributes,
+    parse_unfinished,
     read_faces,
     read_model_json,
+    read_whole_model,
 )
 
 
@@ -39,6 +42,7 @@ class SavedModelInfo:
         calibration: attribute -> fitted calibration settings.
         backbone: name of its backbone.
         faces: which part of an image it was trained on; None for all of it.
+        unfinished: what a training says of its best model so far; None for a finished model.
     """
 
     folder: Path
@@ -50,6 +54,7 @@ class SavedModelInfo:
     calibration: Mapping[str, Mapping[str, Any]]
     backbone: str
     faces: FaceView | None = None
+    unfinished: UnfinishedModel | None = None
 
 
 def inspect_saved_model(
@@ -60,7 +65,12 @@ def inspect_saved_model(
     Raises:
         ConfigError, ModelError: the model cannot be found, or was not saved by faceattr.
     """
-    folder = locate_folder(model, patterns=MODEL_FILES, revision=revision, storage=storage)
+    return read_whole_model(
+        lambda: locate_folder(model, patterns=MODEL_FILES, revision=revision, storage=storage), _describe_folder
+    )
+
+
+def _describe_folder(folder: Path) -> SavedModelInfo:
     content = read_model_json(folder)
     weights = find_weights(folder)
     path = folder / CONFIG_FILE
@@ -75,6 +85,7 @@ def inspect_saved_model(
             calibration=dict(content["calibration"]),
             backbone=str(content["backbone"]["name"]),
             faces=read_faces(content),
+            unfinished=parse_unfinished(content),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: damaged: {type(error).__name__} {error}") from error

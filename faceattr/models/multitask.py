@@ -16,7 +16,7 @@ from faceattr.models.backbones.names import restore_backbone
 from faceattr.models.heads import HeadConfig, build_head, head_configs
 from faceattr.models.lora.merging import merged_copy
 from faceattr.models.saved import SavedModelConfig, check_attributes, check_heads, read_config, write_model
-from faceattr.models.saved_config import MODEL_FILES, find_weights
+from faceattr.models.saved_config import MODEL_FILES, UnfinishedModel, find_weights, read_whole_model
 from faceattr.models.weights import load_exactly, read_safetensors
 
 
@@ -31,7 +31,10 @@ class MultiAttributeModel(nn.Module):
         thresholds: binary or derived attribute -> threshold of its score; saved with the model.
         calibration: attribute -> JSON settings; saved with the model.
         faces: which part of an image it is trained on, None for all of it; saved with the model.
+        unfinished: what a training says of its best model so far, if this one was loaded before its end; else None.
     """
+
+    unfinished: UnfinishedModel | None
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class MultiAttributeModel(nn.Module):
         self.thresholds = dict(thresholds or {})
         self.calibration = {name: dict(values) for name, values in (calibration or {}).items()}
         self.faces = faces
+        self.unfinished = None
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the outputs per attribute, in the order of `attributes`.
@@ -113,6 +117,7 @@ class MultiAttributeModel(nn.Module):
             thresholds=self.thresholds,
             calibration=self.calibration,
             faces=self.faces,
+            unfinished=self.unfinished,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -145,21 +150,27 @@ class MultiAttributeModel(nn.Module):
         Raises:
             ConfigError, ModelError: the source cannot be found, was not saved by faceattr, or its attributes differ.
         """
-        folder = locate_folder(source, patterns=MODEL_FILES, revision=revision, storage=storage)
-        config = read_config(folder)
-        if expected is not None:
-            check_attributes(config.attributes, expected, str(folder))
-        weights = find_weights(folder)
-        model = cls(
-            restore_backbone(config.backbone, config.preprocessing),
-            config.attributes,
-            heads=config.heads,
-            thresholds=config.thresholds,
-            calibration=config.calibration,
-            faces=config.faces,
+
+        def load(folder: Path) -> MultiAttributeModel:
+            config = read_config(folder)
+            if expected is not None:
+                check_attributes(config.attributes, expected, str(folder))
+            weights = find_weights(folder)
+            model = cls(
+                restore_backbone(config.backbone, config.preprocessing),
+                config.attributes,
+                heads=config.heads,
+                thresholds=config.thresholds,
+                calibration=config.calibration,
+                faces=config.faces,
+            )
+            load_exactly(model, read_safetensors(weights), str(weights))
+            model.unfinished = config.unfinished
+            return model.eval()
+
+        return read_whole_model(
+            lambda: locate_folder(source, patterns=MODEL_FILES, revision=revision, storage=storage), load
         )
-        load_exactly(model, read_safetensors(weights), str(weights))
-        return model.eval()
 
 
 def head_key(name: str) -> str:

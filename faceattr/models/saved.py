@@ -9,6 +9,7 @@
  "heads": {attribute: {"hidden", "activation", "dropout", "age_output"}},
  "thresholds": {attribute: score}, "calibration": {attribute: {...}},
  "faces": {"mode", "margin", "missing"}}           what the training images showed; absent for whole images
+ "unfinished": {"weights_id", "epoch", "num_epochs"}}      only in the best model so far of a training that goes on
 """
 
 import json
@@ -35,7 +36,10 @@ from faceattr.models.saved_config import (
     MODEL_SCHEMA_VERSION,
     MODEL_TYPE,
     WEIGHTS_FILE,
+    WEIGHTS_ID,
+    UnfinishedModel,
     parse_attributes,
+    parse_unfinished,
     read_faces,
     read_model_json,
 )
@@ -57,6 +61,7 @@ class SavedModelConfig:
         calibration: attribute -> JSON settings fitted by `faceattr.evaluation`.
         library_versions: library name -> version that wrote the model.
         faces: which part of an image the model was trained on; None for all of it.
+        unfinished: what a training says of its best model so far; None for a finished model.
     """
 
     backbone: BackboneConfig
@@ -67,6 +72,7 @@ class SavedModelConfig:
     calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     library_versions: Mapping[str, str] = field(default_factory=dict)
     faces: FaceView | None = None
+    unfinished: UnfinishedModel | None = None
 
     def __post_init__(self) -> None:
         check_heads(self.attributes, self.heads)
@@ -109,13 +115,17 @@ def write_model(folder: Path, config: SavedModelConfig, tensors: Mapping[str, Te
     }
     if config.faces is not None:
         content["faces"] = config.faces.to_dict()
+    metadata = {"format": "pt"}
+    if config.unfinished is not None:
+        content["unfinished"] = asdict(config.unfinished)
+        metadata[WEIGHTS_ID] = config.unfinished.weights_id
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{folder}: the model's config has a value that JSON cannot hold: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{WEIGHTS_FILE}.partial"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata={"format": "pt"})
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
     os.replace(partial, folder / WEIGHTS_FILE)
     partial = folder / f".{CONFIG_FILE}.partial"
     partial.write_text(text, encoding="utf-8")
@@ -177,4 +187,5 @@ def _parse(content: Mapping[str, Any]) -> SavedModelConfig:
         calibration=content["calibration"],
         library_versions=content["library_versions"],
         faces=read_faces(content),
+        unfinished=parse_unfinished(content),
     )

@@ -6,7 +6,11 @@ from typing import Any
 from faceattr.data.runs.version import RunRecord
 from faceattr.reports.pages import render_page
 from faceattr.reports.plots.pictures import to_data_uri
-from faceattr.reports.plots.search import draw_coordinates, draw_front, draw_histories, draw_importances, find_front
+from faceattr.reports.plots.search import draw_coordinates, draw_front, draw_histories, draw_importances
+from faceattr.search.comparison.draws import NUM_RESAMPLES
+from faceattr.search.comparison.front import find_front
+from faceattr.search.comparison.repeats import RepeatedTrial
+from faceattr.search.comparison.ties import QUANTILE, compare_trials, describe_ties, find_ties
 from faceattr.search.records import TrialRecord
 from faceattr.search.sampler import compute_importances
 from faceattr.search.space import Space
@@ -23,6 +27,9 @@ def render_search_report(
     notes: Sequence[str],
     test: Mapping[str, Any] | None,
     best_config: str,
+    num_val: int,
+    repeats: Sequence[RepeatedTrial] = (),
+    kept_front: bool = False,
 ) -> str:
     """Renders the page as a single HTML file with embedded plots.
 
@@ -34,9 +41,14 @@ def render_search_report(
         notes: decisions about caches.
         test: figures of the best trial on the test split, if there is one.
         best_config: settings of the best trial as YAML.
+        num_val: number of validation images.
+        repeats: trials that were repeated with other seeds, the winner first.
+        kept_front: whether the models of the front are kept.
     """
     judged = [trial for trial in trials if trial.judgement is not None]
     ranked = sorted(judged, key=lambda each: -each.judgement.objective)  # type: ignore[union-attr]
+    ranked.sort(key=lambda each: each.number != best.number)  # the winner first, also if its mean decided
+    assert best.judgement is not None
     importances = compute_importances(space, trials)
     with_auxiliary = [trial for trial in judged if trial.judgement and trial.judgement.auxiliary is not None]
     return render_page(
@@ -50,6 +62,14 @@ def render_search_report(
             status: sum(trial.status == status for trial in trials) for status in ("finished", "stopped", "failed")
         },
         best=best,
+        differences={each.number: compare_trials(best.judgement, each.judgement) for each in judged if each.judgement},
+        tied={each.number for each in find_ties(best, trials)},
+        ties=describe_ties(best, trials) if best.judgement.draws else None,
+        quantile=QUANTILE,
+        num_resamples=NUM_RESAMPLES,
+        num_val=num_val,
+        repeats=repeats,
+        kept_front=kept_front,
         notes=notes,
         test=test,
         best_config=best_config,

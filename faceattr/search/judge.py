@@ -24,13 +24,16 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config.evaluate import Criterion
 from faceattr.config.search import ObjectiveConfig
 from faceattr.errors import ConfigError, RunError
-from faceattr.evaluation.thresholds import criterion_value, cross_fit
+from faceattr.evaluation.thresholds import CrossFit, criterion_value, cross_fit
+from faceattr.search.comparison.draws import Resamples, draw_binary, draw_figure, draw_resamples
 from faceattr.search.records import Judgement
 from faceattr.training.metrics import Metrics, judging_figures
 from faceattr.training.targets import Targets
 
 logger = logging.getLogger(__name__)
 _LEAST_LABELS = 2
+# Of the draws, as they are stored: far below their standard error.
+_DECIMALS = 6
 
 
 class Judge:
@@ -57,39 +60,66 @@ class Judge:
         self._settings, self._seed = settings, seed
         self.criterion: Criterion = settings.to_criterion()
 
-    def judge(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets]) -> Judgement:
+    def draw_resamples(self, num_rows: int, clusters: np.ndarray | None) -> Resamples:
+        """Draws the resamples of validation for all trials; see `faceattr.search.comparison.draws`."""
+        return draw_resamples(num_rows, clusters, seed=self._seed)
+
+    def judge(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Targets], resamples: Resamples | None = None
+    ) -> Judgement:
         """Judges a model by its outputs.
 
         Args:
             outputs: attribute name -> float32 [n, outputs] on the CPU, of all validation rows.
             targets: attribute name -> labels of the same rows.
+            resamples: resamples of the rows, for the judgement's draws.
 
         Raises:
             RunError: the main attribute, or every attribute, has too few labels in validation.
         """
         values: dict[str, float] = {}
         thresholds: dict[str, float] = {}
+        draws: dict[str, np.ndarray] = {}
         for attribute in self.attributes.attributes:
             name = attribute.name
             if attribute.has_threshold:
-                found = self._judge_binary(outputs[name], targets[name])
-                if found is not None:
-                    values[name], thresholds[name] = found
+                known = targets[name].known
+                labels = targets[name].value[known].numpy().astype(np.int64)
+                found = self._judge_binary(outputs[name][known], labels)
+                if found is None:
+                    continue
+                values[name], thresholds[name] = found.value, found.threshold
+                if resamples is not None:
+                    rows = torch.nonzero(known)[:, 0].numpy()
+                    draws[name] = draw_binary(rows, labels, found.said, self.criterion, resamples)
             else:
-                value = self._judge_other(attribute, outputs[name], targets[name])
-                if math.isfinite(value):
-                    values[name] = value
+                figure, value = self._judge_other(attribute, outputs[name], targets[name])
+                if not math.isfinite(value):
+                    continue
+                values[name] = value
+                if resamples is not None:
+                    draws[name] = draw_figure(attribute, figure, outputs[name], targets[name], resamples)
         if not values or (self.main is not None and self.main not in values):
             raise RunError(self._describe_lack())
+        objective, auxiliary = self._combine(values)
+        return Judgement(
+            objective=float(objective),
+            auxiliary=None if auxiliary is None else float(auxiliary),
+            by_attribute=values,
+            thresholds=thresholds,
+            draws=tuple(np.round(self._combine(draws)[0], _DECIMALS).tolist()) if draws else (),
+        )
+
+    def _combine(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Returns the objective, and the mean over the auxiliary attributes or None, of numbers or arrays."""
         others = [value for name, value in values.items() if name != self.main]
         if self.main is None:
-            return Judgement(
-                objective=float(np.mean(others)), auxiliary=None, by_attribute=values, thresholds=thresholds
-            )
-        auxiliary = float(np.mean(others)) if others else None
-        share = 0.0 if auxiliary is None or self._settings.two else self._settings.auxiliary_weight
-        objective = (1 - share) * values[self.main] + share * (auxiliary or 0.0)
-        return Judgement(objective=objective, auxiliary=auxiliary, by_attribute=values, thresholds=thresholds)
+            return np.mean(others, axis=0), None
+        if not others:
+            return values[self.main], None
+        auxiliary = np.mean(others, axis=0)
+        share = 0.0 if self._settings.two else self._settings.auxiliary_weight
+        return (1 - share) * values[self.main] + share * auxiliary, auxiliary
 
     def check_labels(self, counts: Mapping[str, Mapping[str, int]], figures: Mapping[str, float]) -> None:
         """Refuses data whose validation labels are too few to judge any trial.
@@ -118,20 +148,18 @@ class Judge:
             "the split val, or choose another --objective.main"
         )
 
-    def _judge_binary(self, outputs: Tensor, targets: Targets) -> tuple[float, float] | None:
-        known = targets.known
-        labels = targets.value[known].numpy().astype(np.int64)
+    def _judge_binary(self, outputs: Tensor, labels: np.ndarray) -> CrossFit | None:
         if min(labels.sum(), len(labels) - labels.sum()) < _LEAST_LABELS:
             return None
-        found = cross_fit(labels, outputs[known, 0].float().sigmoid().numpy(), self.criterion, self._seed)
-        return found.value, found.threshold
+        return cross_fit(labels, outputs[:, 0].float().sigmoid().numpy(), self.criterion, self._seed)
 
-    def _judge_other(self, attribute: Attribute, outputs: Tensor, targets: Targets) -> float:
+    def _judge_other(self, attribute: Attribute, outputs: Tensor, targets: Targets) -> tuple[str, float]:
+        """Returns the name and the value of the first figure that is defined; NaN if none is."""
         metrics = Metrics(AttributeSet(attributes=(attribute,)))
         metrics.add({attribute.name: outputs}, {attribute.name: targets})
         figures = {key.partition("/")[2]: value for key, value in metrics.finish().items()}
-        found = [figures[name] for name in self.figures_of(attribute)]
-        return next((value for value in found if math.isfinite(value)), math.nan)
+        found = [(name, figures[name]) for name in self.figures_of(attribute)]
+        return next((each for each in found if math.isfinite(each[1])), ("", math.nan))
 
     def figures_of(self, attribute: Attribute) -> tuple[str, ...]:
         """Returns the figures that judge an attribute without threshold; the first that is defined counts."""

@@ -10,6 +10,7 @@ A search resumes from these files alone. The processes of trials report the same
 
 import json
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -24,6 +25,8 @@ from faceattr.search.distributions import Choice, RandInt
 from faceattr.search.space import Space
 
 TrialStatus = Literal["finished", "stopped", "failed"]
+# Version 2 has draws and bounds.
+_SCHEMA_VERSION = 2
 JUDGEMENTS_KEY = "progress.json"
 """Path in the folder of a trial's model."""
 _FOLDER = "trials/"
@@ -48,12 +51,26 @@ class Judgement:
         auxiliary: mean over all attributes but the main one; None without a main one or without others.
         by_attribute: attribute -> its figure.
         thresholds: binary attribute -> cut on its score, chosen on all of validation.
+        draws: the objective on resampled validation rows, the same rows for all trials (`comparison.draws`); empty in
+            records of earlier versions.
     """
 
     objective: float
     auxiliary: float | None
     by_attribute: Mapping[str, float]
     thresholds: Mapping[str, float]
+    draws: tuple[float, ...] = ()
+
+    @property
+    def standard_error(self) -> float:
+        """How much the objective depends on which images are in validation; NaN without draws."""
+        return deviate(self.draws)
+
+
+def deviate(draws: Sequence[float]) -> float:
+    """Returns the standard deviation of draws, without undefined ones; NaN of fewer than two."""
+    defined = [each for each in draws if math.isfinite(each)]
+    return statistics.stdev(defined) if len(defined) > 1 else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +86,7 @@ class TrialRecord:
         num_epochs: number of epochs that it trained.
         figures: validation figures of the best epoch, as in pipelines/train.py.
         history: objective of each judged epoch.
+        bounds: lower and upper bound of each of them; empty for stacks and in records of earlier versions.
         seconds: from start to end; for a stacked trial, its share.
         inputs: `images`, or `features before block 9` with a cache; and the reason.
         stacked: whether it trained in one process with others.
@@ -83,6 +101,7 @@ class TrialRecord:
     num_epochs: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
     history: tuple[float, ...] = ()
+    bounds: tuple[tuple[float, float], ...] = ()
     seconds: float = 0.0
     inputs: str = ""
     stacked: bool = False
@@ -125,7 +144,7 @@ def begin_trial(store: Store, number: int, values: Mapping[str, Any]) -> None:
 
 def end_trial(store: Store, record: TrialRecord) -> None:
     """Stores how a trial ended."""
-    store.put(f"{trial_folder(record.number)}/record.json", encode_versioned(asdict(record), indent=1))
+    store.put(f"{trial_folder(record.number)}/record.json", _encode(asdict(record)))
 
 
 def read_begun(store: Store) -> dict[int, dict[str, Any]]:
@@ -145,7 +164,7 @@ def read_records(store: Store) -> list[TrialRecord]:
 
 def save_judgements(store: Store, judgements: Sequence[Judgement]) -> None:
     """Stores the judgements of the epochs so far; `store` is the folder of the trial's model."""
-    store.put(JUDGEMENTS_KEY, encode_versioned({"judgements": [asdict(each) for each in judgements]}))
+    store.put(JUDGEMENTS_KEY, _encode({"judgements": [asdict(each) for each in judgements]}))
 
 
 def load_judgements(store: Store, num_epochs: int) -> list[Judgement]:
@@ -153,7 +172,7 @@ def load_judgements(store: Store, num_epochs: int) -> list[Judgement]:
     with damage_named(where := join_uri(store.uri, JUDGEMENTS_KEY)):
         data = store.get(JUDGEMENTS_KEY)
         # Before formats had versions, the file contained only the list.
-        found = json.loads(data) if data.startswith(b"[") else decode_versioned(data, where)["judgements"]
+        found = json.loads(data) if data.startswith(b"[") else _decode(data, where)["judgements"]
         return [_decode_judgement(each) for each in found[:num_epochs]]
 
 
@@ -163,7 +182,15 @@ def _keys(store: Store, name: str) -> list[str]:
 
 def _read(store: Store, key: str) -> TrialRecord:
     with damage_named(where := join_uri(store.uri, key)):
-        return _decode_record(decode_versioned(store.get(key), where))
+        return _decode_record(_decode(store.get(key), where))
+
+
+def _encode(value: Mapping[str, Any]) -> bytes:
+    return encode_versioned(value, version=_SCHEMA_VERSION)
+
+
+def _decode(data: bytes, where: str) -> dict[str, Any]:
+    return decode_versioned(data, where, version=_SCHEMA_VERSION)
 
 
 def _decode_record(value: dict[str, Any]) -> TrialRecord:
@@ -173,6 +200,7 @@ def _decode_record(value: dict[str, Any]) -> TrialRecord:
         **{
             **value,
             "history": tuple(map(_number_or_nan, value["history"])),
+            "bounds": tuple((_number_or_nan(low), _number_or_nan(high)) for low, high in value.get("bounds", ())),
             "figures": {name: _number_or_nan(each) for name, each in value["figures"].items()},
         },
         judgement=None if judgement is None else _decode_judgement(judgement),
@@ -182,7 +210,9 @@ def _decode_record(value: dict[str, Any]) -> TrialRecord:
 def _decode_judgement(value: Mapping[str, Any]) -> Judgement:
     """Decodes a judgement from its JSON values."""
     by_attribute = {name: _number_or_nan(each) for name, each in value["by_attribute"].items()}
-    return Judgement(**{**value, "objective": _number_or_nan(value["objective"]), "by_attribute": by_attribute})
+    draws = tuple(map(_number_or_nan, value.get("draws", ())))
+    numbers = {"objective": _number_or_nan(value["objective"]), "by_attribute": by_attribute, "draws": draws}
+    return Judgement(**{**value, **numbers})
 
 
 def _number_or_nan(value: float | None) -> float:
@@ -206,6 +236,7 @@ def tabulate(records: Iterable[TrialRecord], space: Space, attributes: Iterable[
         "trial": pa.array([record.name for record in rows], pa.string()),
         "status": pa.array([record.status for record in rows], pa.string()),
         "objective": pa.array([each and each.objective for each in judged], pa.float64()),
+        "standard_error": pa.array([_standard_error(each) for each in judged], pa.float64()),
         "auxiliary": pa.array([each and each.auxiliary for each in judged], pa.float64()),
         "best_epoch": pa.array([record.best_epoch if record.best_epoch >= 0 else None for record in rows], pa.int32()),
         "num_epochs": pa.array([record.num_epochs for record in rows], pa.int32()),
@@ -221,6 +252,11 @@ def tabulate(records: Iterable[TrialRecord], space: Space, attributes: Iterable[
         cuts = [each and each.thresholds.get(name) for each in judged]
         columns[f"threshold/{name}"] = pa.array(cuts, pa.float64())
     return pa.table(columns)
+
+
+def _standard_error(judgement: Judgement | None) -> float | None:
+    error = math.nan if judgement is None else judgement.standard_error
+    return None if math.isnan(error) else error
 
 
 def _setting_column(key: str, rows: list[TrialRecord], space: Space) -> pa.Array:

@@ -42,6 +42,10 @@ def build_base(config: SearchConfig, storage: StorageConfig) -> TrainConfig:
             base = override(base, values)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+    if base.resume_from is not None:
+        raise ConfigError(
+            "resume_from: a setting of one training; the trials of a search all start from the same model"
+        )
     if config.objective.main is not None and base.loss.main is None:
         base = override(base, {"loss.main": config.objective.main})
     return base

@@ -31,6 +31,8 @@ _NOT_SEARCHED = (
     "preset",
     "attributes",
     "dry_run",
+    "resume_from",
+    "resume_at",
     "feed.balance",
     "thresholds.",
     "storage.",

@@ -65,7 +65,7 @@ class TrialQueue:
     def __init__(
         self,
         store: Store,
-        sampler: Sampler,
+        sampler: Sampler | None,
         *,
         num_samples: int,
         round_size: int,
@@ -76,7 +76,8 @@ class TrialQueue:
 
         Args:
             store: folder of the search.
-            sampler: draws settings; is told the records of trials that have ended.
+            sampler: draws settings; is told the records of trials that have ended. None: only trials that have begun
+                are handed out.
             num_samples: number of trials of the search.
             round_size: number of trials that are drawn at a time.
             learns: whether the sampler needs all records of a round before the next is drawn.
@@ -99,7 +100,8 @@ class TrialQueue:
     @property
     def is_over(self) -> bool:
         """Whether every trial has ended."""
-        return not self._queue and not self._running and self._next >= self.num_samples
+        is_drawn = self._sampler is None or self._next >= self.num_samples
+        return not self._queue and not self._running and is_drawn
 
     @property
     def num_running(self) -> int:
@@ -113,7 +115,7 @@ class TrialQueue:
 
     def take(self) -> TrialGroup | None:
         """Returns the next group; None while it must wait, and once all are handed out."""
-        while not self._queue and self._next < self.num_samples:
+        while self._sampler is not None and not self._queue and self._next < self.num_samples:
             if self._learns and self._round_size > 1 and self._running:
                 return None
             stop = min(self._next + self._round_size, self.num_samples)
@@ -165,7 +167,8 @@ class TrialQueue:
         self._running.pop(record.number, None)
         self.records[record.number] = record
         end_trial(self._store, record)
-        self._sampler.tell(record)
+        if self._sampler is not None:
+            self._sampler.tell(record)
 
     def values_of(self, number: int) -> Mapping[str, Any]:
         """Returns the settings of a trial that was begun."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from faceattr.commands.status import describe_status
+from faceattr.data.runs.status import read_run_status
 from faceattr.data.stores.open import open_store
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.training.history import read_history
@@ -75,7 +77,8 @@ class Run:
         for record, wanted in zip(found, expected, strict=True):
             kept = {name: value for name, value in wanted.items() if name.startswith(("train/", "val/", "lr"))}
             assert {name: record[name] for name in kept} == pytest.approx(kept, rel=2e-2, abs=5e-3, nan_ok=True)
-        assert MultiAttributeModel.from_pretrained(self.output).attributes == ATTRIBUTES
+        model = MultiAttributeModel.from_pretrained(self.output)
+        assert (model.attributes, model.unfinished) == (ATTRIBUTES, None)
 
 
 def test_a_driver_that_is_killed_and_one_that_is_refused(world):
@@ -93,7 +96,13 @@ def test_a_driver_that_is_killed_and_one_that_is_refused(world):
     first.wait()
     done = len(run.history())
     assert 2 <= done < EPOCHS
-    assert not (run.output / "config.json").exists()
+    # The best model so far can be used, and says what it is.
+    model = MultiAttributeModel.from_pretrained(run.output)
+    assert model.unfinished is not None
+    assert 1 <= model.unfinished.epoch <= done + 1  # published before the figures of its epoch
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    status = describe_status("run", read_run_status(open_store(str(run.output))))
+    assert f"model      unfinished: the best so far, of epoch {model.unfinished.epoch} of {EPOCHS}" in status
     before = run.history()
 
     assert run.start().wait(600) == 0, run.log()

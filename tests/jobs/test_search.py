@@ -64,7 +64,7 @@ def begin(packed, folder, space, *flags, settings=()):
 def run_all(job, record, plan):
     search.fill_caches(job, plan)
     trials = search.run_search(job, plan)
-    return trials, finish_search(job, record, plan, trials)
+    return trials, finish_search(job, record, plan, trials, search.repeat_best(job, plan, trials))
 
 
 def train_one(plan, values, number=0):
@@ -220,6 +220,7 @@ freeze.schedule: {choice: [constant, gradual]}
 """
     # This seed draws gradual, gradual, a good rate, gradual, and two rates that learn nothing.
     flags = ["--algorithm", "random", "--seed", "7", "--num-samples", "6", "--trials.stack", "off"]
+    flags += ["--stop.grace-epochs", "1"]
     job, record, plan = begin(packed, tmp_path, space, *flags, "--trials.max-concurrent", "1", "--stop.reduction", "2")
     trials, _ = run_all(job, record, plan)
     failed = [trial for trial in trials if trial.status == "failed"]
@@ -234,6 +235,65 @@ freeze.schedule: {choice: [constant, gradual]}
     assert ray.available_resources()["CPU"] >= 1.0
 
 
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.usefixtures("ray_local")
+def test_a_front_keeps_its_models_and_the_best_are_repeated(packed, tmp_path):
+    flags = ["--num-samples", "6", "--algorithm", "random", "--objective.two"]
+    flags += ["--repeat.top", "2", "--repeat.seeds", "2"]
+    job, record, plan = begin(packed, tmp_path, HEADS, *flags)
+    trials, summary = run_all(job, record, plan)
+    output = tmp_path / "out"
+    front = [each for each in trials if not any(beats(other, each) for other in trials)]
+    assert {path.name for path in (output / "front").iterdir()} == {each.name for each in front}
+    for each in front:
+        model = MultiAttributeModel.from_pretrained(output / "front" / each.name)
+        assert model.thresholds == pytest.approx(each.judgement.thresholds)
+        settings = yaml.safe_load((output / "front" / each.name / "train.yaml").read_text())
+        assert settings["optim"]["lr"] == each.values["optim.lr"]
+
+    ranked = sorted(trials, key=lambda each: (-each.judgement.objective, each.number))[:2]
+    repeats = {each.number: each for each in read_records(LocalStore(output / "repeats"))}
+    assert sorted(repeats) == sorted(each.number for each in ranked)
+    assert all(each.values["seed"] == 43 for each in repeats.values())
+    means = {each.number: (each.judgement.objective + repeats[each.number].judgement.objective) / 2 for each in ranked}
+    winner = max(means, key=means.get)
+    assert json.loads((output / "best" / "trial.json").read_text())["trial"] == f"t{winner:04d}"
+    assert f"best t{winner:04d}" in summary
+    assert f"t{winner:04d}  mean {means[winner]:.4f} over 2 seeds" in summary
+    page = (output / "report.html").read_text()
+    assert "Repeated with other seeds" in page
+    assert "resamples of the 40 validation images" in page
+    # Repeated after its end, a search finds all that it needs in the folder, and trains nothing.
+    assert run_all(job, record, plan)[1] == summary
+    # Models of trials that may still win stay, others do not.
+    assert {path.parts[-3] for path in output.glob("trials/*/model/*")} == {each.name for each in ranked}
+
+
+def beats(one, other):
+    pairs = [(each.judgement.objective, each.judgement.auxiliary) for each in (one, other)]
+    return all(a >= b for a, b in zip(*pairs, strict=True)) and pairs[0] != pairs[1]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.usefixtures("ray_local")
+def test_halving_by_bounds_stops_what_learns_nothing(packed, tmp_path):
+    space = "optim.epochs: 6\nfreeze.depth: all\noptim.lr: {choice: [3e-2, 1e-9]}"
+    # This seed draws a good rate, two that learn nothing, and the good one again.
+    flags = ["--algorithm", "random", "--seed", "1", "--num-samples", "4", "--trials.stack", "off"]
+    flags += ["--trials.max-concurrent", "1", "--stop.rule", "bounds", "--stop.grace-epochs", "2"]
+    job, record, plan = begin(packed, tmp_path, space, *flags)
+    trials, _ = run_all(job, record, plan)
+    for each in trials:
+        assert len(each.bounds) == len(each.history)
+        assert each.bounds[-1][0] <= each.history[-1] <= each.bounds[-1][1]
+        assert len(each.judgement.draws) == 200
+    assert [each.number for each in trials if each.status == "stopped"] == [1, 2]
+    assert {each.num_epochs for each in trials if each.status == "stopped"} == {2}
+    assert {each.values["optim.lr"] for each in trials[1:3]} == {1e-9}
+
+
 def test_halving_remembers_the_trials_of_the_session_before():
     def past(number, objectives):
         judgement = Judgement(objective=0, auxiliary=None, by_attribute={}, thresholds={})
@@ -245,10 +305,10 @@ def test_halving_remembers_the_trials_of_the_session_before():
     # In the first epoch 0.4, 0.5 and 0.6: two thirds are below 0.533.
     records = [past(0, [0.5, 0.6, 0.7]), past(1, [0.6, 0.7, 0.8]), past(2, [0.4, 0.5, 0.6])]
     for objective, wanted in ((0.52, "STOP"), (0.55, "CONTINUE")):
-        scheduler = build_scheduler(StopConfig(), num_epochs=9, records=records)
+        scheduler = build_scheduler(StopConfig(grace_epochs=1), num_epochs=9, records=records)
         scheduler.on_trial_add(None, Trial)
         assert scheduler.on_trial_result(None, Trial, {"epoch": 1, "objective": objective}) == wanted
-    fresh = build_scheduler(StopConfig(), num_epochs=9)
+    fresh = build_scheduler(StopConfig(grace_epochs=1), num_epochs=9)
     fresh.on_trial_add(None, Trial)
     assert fresh.on_trial_result(None, Trial, {"epoch": 1, "objective": 0.1}) == "CONTINUE"
 

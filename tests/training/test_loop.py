@@ -237,7 +237,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_place():
 def test_an_undefined_metric_stops_with_its_name():
     attributes = AttributeSet(attributes=(HAT,))
     no_hats = Batch(inputs=VAL[0].inputs, targets={"hat": binary([0] * len(VAL[0]))})
-    with pytest.raises(RunError, match=r"'hat/auc' is nan"):
+    with pytest.raises(ConfigError, match=r"'hat/auc' is nan"):
         fit(
             build_toy(attributes),
             epochs(lambda epoch: iter(TRAIN), lambda: iter([no_hats])),

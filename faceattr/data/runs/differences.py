@@ -9,6 +9,11 @@ def describe_differences(there: Any, here: Any) -> list[str]:
     return [f"{key}: there {_brief(old)}, here {_brief(new)}" for key, old, new in _differences(there, here)]
 
 
+def differing_keys(there: Any, here: Any) -> list[str]:
+    """Returns the dotted keys whose values differ; both arguments are JSON values."""
+    return [key for key, _, _ in _differences(there, here)]
+
+
 def _differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in sorted({*there, *here}):

@@ -51,6 +51,8 @@ class RunStatus:
         metrics: last line of metrics.jsonl.
         versions: package versions at the start of the run.
         stop_reason: why the last driver stopped before its end, if it could tell.
+        unfinished: what a training says of its best model so far, by `faceattr.models.saved_config`.
+        resumed_from: the checkpoint from which a training started, by `faceattr.training.lineage.origin`.
     """
 
     kind: str | None
@@ -66,6 +68,8 @@ class RunStatus:
     versions: dict[str, str]
     stop_reason: str | None = None
     waited_for: WaitedFor | None = None
+    unfinished: dict[str, Any] | None = None
+    resumed_from: dict[str, Any] | None = None
 
 
 def read_run_status(
@@ -103,7 +107,11 @@ def read_run_status(
         plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
     shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
     rows = _rows_of(shards, plan)
-    state = _state(record, manifest is not None or _is_done(record.get("kind"), entries), driver)
+    model_key = _LAST_KEYS["train"]
+    has_model = record.get("kind") == "train" and model_key in entries
+    unfinished = _read_object(store, model_key).get("unfinished") if has_model else None
+    done = _is_done(record.get("kind"), entries) and unfinished is None
+    state = _state(record, manifest is not None or done, driver)
     return RunStatus(
         kind=record.get("kind"),
         state=state,
@@ -118,6 +126,8 @@ def read_run_status(
         versions=record.get("versions", {}),
         stop_reason=find_stop_reason(store) if state == "stopped" else None,
         waited_for=waited_for,
+        unfinished=unfinished,
+        resumed_from=record.get("notes", {}).get("resumed_from"),
     )
 
 

@@ -22,7 +22,7 @@ from faceattr.data.runs.commit import OK
 from faceattr.data.sources.layouts.label_list import detect_layout
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import Store
-from faceattr.errors import ConfigError
+from faceattr.errors import ConfigError, RunError
 from faceattr.evaluation.evaluate import Difference, Evaluation, Fitted, compare, evaluate, fit_on_validation
 from faceattr.evaluation.groups import read_groups
 from faceattr.evaluation.judged import check_disjoint
@@ -31,7 +31,7 @@ from faceattr.jobs.cluster.session import plan_actors
 from faceattr.jobs.evaluate.samples import draw_sample_grid
 from faceattr.jobs.evaluate.score import score_splits
 from faceattr.jobs.evaluate.verify import EMBEDDING, describe_verification, find_pairs, verify_pairs, write_verification
-from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
+from faceattr.models.inspect import SavedModelInfo, hash_files, inspect_saved_model
 from faceattr.models.saved_config import CONFIG_FILE, WEIGHTS_FILE
 from faceattr.reports.evaluation import render_report
 from faceattr.reports.model_card import write_model_card
@@ -195,6 +195,7 @@ def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Eval
     Raises:
         RunError: validation, training and test share an image, or nothing can be judged.
     """
+    _check_replaced(job.model)
     check_train_is_apart(job, _of_split(first, job.config.split))
     evaluation = _evaluate(job, first, job.model)
     differences: list[Difference] = []
@@ -204,6 +205,16 @@ def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Eval
         differences = compare(other, evaluation, resamples=bootstrap.resamples, seed=bootstrap.seed)
     _write(job, first, evaluation, differences)
     return evaluation
+
+
+def _check_replaced(model: SavedModelInfo) -> None:
+    """Refuses to write figures beside a model that is not the one that was judged."""
+    files = (model.folder / CONFIG_FILE, model.folder / WEIGHTS_FILE)
+    if model.unfinished is not None and hash_files(*files) != model.weights_id:
+        raise RunError(
+            f"{model.folder}: its training has replaced the model while it was evaluated; evaluate it after the "
+            "training has ended, or a copy of it"
+        )
 
 
 def check_train_is_apart(job: EvalJob, judged: pa.Table) -> None:

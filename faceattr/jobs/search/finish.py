@@ -1,5 +1,6 @@
 """The results of a search: table of trials, the winner's settings and model, its figures on test, the report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,9 @@ from faceattr.jobs.search.job import SearchJob
 from faceattr.jobs.train.feed import Feed, FeedPlan
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
+from faceattr.search.comparison.front import find_front
+from faceattr.search.comparison.repeats import RepeatedTrial, rank_finished
+from faceattr.search.comparison.ties import describe_ties
 from faceattr.search.judge import compute_final_figures
 from faceattr.search.records import TrialRecord, best_trial, tabulate, trial_folder
 from faceattr.training.loop.forward import Forward
@@ -30,14 +34,29 @@ from faceattr.training.loop.forward import Forward
 TRIALS_KEY = "trials.parquet"
 BEST_CONFIG_KEY = "best.yaml"
 BEST_FOLDER = "best"
+FRONT_FOLDER = "front"
+SETTINGS_KEY = "train.yaml"
 TEST_KEY = "test.json"
 SEARCH_REPORT_KEY = "report.html"
 # Keys of the train config that say where and how a command runs, not what is trained.
-_NOT_KEPT = ("output", "preset", "dry_run", "storage", "ray")
+_NOT_KEPT = ("output", "preset", "dry_run", "resume_from", "resume_at", "storage", "ray")
 
 
-def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: Sequence[TrialRecord]) -> str:
+def finish_search(
+    job: SearchJob,
+    record: RunRecord,
+    plan: SearchPlan,
+    trials: Sequence[TrialRecord],
+    repeats: Sequence[RepeatedTrial] = (),
+) -> str:
     """Writes all results, in an order that a killed driver can repeat; returns the text that the user reads last.
+
+    Args:
+        job: the search.
+        record: its record.
+        plan: what the trials knew.
+        trials: all trials.
+        repeats: trials that were repeated with other seeds, the winner first; without, the best objective wins.
 
     Raises:
         RunError: no trial finished.
@@ -46,17 +65,28 @@ def finish_search(job: SearchJob, record: RunRecord, plan: SearchPlan, trials: S
 
     output = job.output
     output.put(TRIALS_KEY, encode_table(tabulate(trials, job.space, job.attributes.names)))
-    best = best_trial(trials)
+    best = repeats[0].trial if repeats else best_trial(trials)
     if best is None or best.judgement is None:
         errors = sorted({trial.error for trial in trials if trial.error})
         raise RunError(f"no trial finished; {TRIALS_KEY} has their errors, such as: {errors[:1]}")
     config = describe_best(job, best)
     output.put(BEST_CONFIG_KEY, config.encode())
-    keep_best_model(job, best, trials)
+    keep_models(job, best, trials)
     test = evaluate_on_test(job, plan, best)
-    page = render_search_report(record, job.space, trials, best, notes=plan.caches.notes, test=test, best_config=config)
+    page = render_search_report(
+        record,
+        job.space,
+        trials,
+        best,
+        notes=plan.caches.notes,
+        test=test,
+        best_config=config,
+        num_val=plan.inputs.surveys["val"].stretches.total_rows,
+        repeats=repeats,
+        kept_front=job.config.objective.two,
+    )
     output.put(SEARCH_REPORT_KEY, page.encode())
-    return _summarise(job, best, trials, test)
+    return _summarise(job, best, trials, test, repeats)
 
 
 def describe_best(job: SearchJob, best: TrialRecord) -> str:
@@ -73,36 +103,52 @@ def describe_best(job: SearchJob, best: TrialRecord) -> str:
     )
 
 
-def keep_best_model(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord]) -> None:
-    """Copies the winner's model to `best/` and removes the models of the trials.
+def keep_models(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord]) -> None:
+    """Copies the winner's model to `best/` and, with two objectives, the models of the front to `front/`.
+
+    Then removes the models in the folders of the trials, except of those that may win by repeats later.
 
     Raises:
-        RunError: the winner's model is missing.
+        RunError: a model is missing.
     """
-    output, own = job.output, f"{trial_folder(best.number)}/{MODEL_FOLDER}"
-    # The config last, so that a folder with it is complete; and the trials' models only after it.
+    output = job.output
+    front = {f"{FRONT_FOLDER}/{trial.name}": trial for trial in find_front(trials)} if job.config.objective.two else {}
+    for folder, trial in {BEST_FOLDER: best, **front}.items():
+        _keep_model(output, folder, trial)
+    for folder, trial in front.items():
+        output.put(f"{folder}/{SETTINGS_KEY}", describe_best(job, trial).encode())
+    for key in [entry.key for entry in output.list(f"{FRONT_FOLDER}/")]:
+        if key.rpartition("/")[0] not in front:
+            output.delete(key)
+    needed = {trial.number for trial in rank_finished(trials)[: job.config.repeat.top]}
+    for trial in trials:
+        if trial.number not in needed:
+            for name in MODEL_FILES:
+                output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
+
+
+def _keep_model(output: Store, folder: str, trial: TrialRecord) -> None:
+    own = f"{trial_folder(trial.number)}/{MODEL_FOLDER}"
+    # The config last, so that a folder with it is complete.
     for name in sorted(MODEL_FILES, key=lambda each: each == CONFIG_FILE):
         try:
-            output.put(f"{BEST_FOLDER}/{name}", output.get(f"{own}/{name}"))
+            output.put(f"{folder}/{name}", output.get(f"{own}/{name}"))
         except MissingObjectError as error:
-            if _holds_best(job, best):
+            if _holds(output, folder, trial):
                 break
             raise RunError(
-                f"the model of the best trial, {best.name}, is gone from {join_uri(output.uri, own)}"
+                f"the model of the trial {trial.name}, for {folder}, is gone from {join_uri(output.uri, own)}"
             ) from error
-    output.put(f"{BEST_FOLDER}/trial.json", encode_versioned({"trial": best.name}))
-    for trial in trials:
-        for name in MODEL_FILES:
-            output.delete(f"{trial_folder(trial.number)}/{MODEL_FOLDER}/{name}")
+    output.put(f"{folder}/trial.json", encode_versioned({"trial": trial.name}))
 
 
 def _read_object(store: Store, key: str) -> dict[str, Any]:
     return decode_versioned(store.get(key), join_uri(store.uri, key))
 
 
-def _holds_best(job: SearchJob, best: TrialRecord) -> bool:
+def _holds(output: Store, folder: str, trial: TrialRecord) -> bool:
     try:
-        return bool(_read_object(job.output, f"{BEST_FOLDER}/trial.json").get("trial") == best.name)
+        return bool(_read_object(output, f"{folder}/trial.json").get("trial") == trial.name)
     except MissingObjectError:
         return False
 
@@ -164,14 +210,27 @@ def _judge_on_test(plan: SearchPlan) -> dict[str, Any]:
     return compute_final_figures(plan.judge, outputs, targets, model.thresholds)
 
 
-def _summarise(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord], test: dict[str, Any] | None) -> str:
+def _summarise(
+    job: SearchJob,
+    best: TrialRecord,
+    trials: Sequence[TrialRecord],
+    test: dict[str, Any] | None,
+    repeats: Sequence[RepeatedTrial],
+) -> str:
     judgement = best.judgement
     assert judgement is not None
     counts = ", ".join(
         f"{sum(trial.status == status for trial in trials)} {status}" for status in ("finished", "stopped", "failed")
     )
     settings = "\n".join(f"  {key} = {value}" for key, value in best.values.items())
-    lines = [f"{len(trials)} trials: {counts}", f"best {best.name}, objective {judgement.objective:.4f}", settings]
+    error = judgement.standard_error
+    shown_error = "" if math.isnan(error) else f", standard error {error:.4f}"
+    lines = [f"{len(trials)} trials: {counts}", f"best {best.name}, objective {judgement.objective:.4f}{shown_error}"]
+    if repeats:
+        lines += [f"  {each}" for each in repeats]
+    elif not math.isnan(error):
+        lines.append(f"  {describe_ties(best, trials)}")
+    lines.append(settings)
     if test is not None:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in test["by_attribute"].items() if value is not None)
         lines.append(f"on test, once: {shown}")
@@ -179,6 +238,11 @@ def _summarise(job: SearchJob, best: TrialRecord, trials: Sequence[TrialRecord],
     lines += [
         f"trials  {join_uri(uri, TRIALS_KEY)}",
         f"best    {join_uri(uri, BEST_CONFIG_KEY)}, model {join_uri(uri, BEST_FOLDER)}",
+        *(
+            [f"front   {join_uri(uri, FRONT_FOLDER)}, a model and its settings for each"]
+            if job.config.objective.two
+            else []
+        ),
         f"report  {join_uri(uri, SEARCH_REPORT_KEY)}",
     ]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -12,6 +13,7 @@ from faceattr.config.overrides import override
 from faceattr.config.search import FeaturesConfig, TrialsConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.stores.keys import join_uri
+from faceattr.evaluation.uncertainty.clusters import read_clusters
 from faceattr.jobs.cluster.machines.cores import CoreShare, share_cores
 from faceattr.jobs.search.fill_cache import FeatureSource
 from faceattr.jobs.train.feed import Feed, FeedPlan
@@ -19,6 +21,7 @@ from faceattr.models.backbones.class_token import ClassTokenSuffix, reads_class_
 from faceattr.models.freezing import Suffix
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.cache_choice import CachePlan, CacheUse, choose_cache
+from faceattr.search.comparison.draws import Resamples
 from faceattr.search.judge import Judge
 from faceattr.search.records import trial_folder
 from faceattr.training.features.cache import features_uri, open_features
@@ -37,7 +40,10 @@ class SearchPlan:
     Attributes:
         base: settings that the trials share.
         inputs: packed runs and what is known of them.
-        output_uri: folder of the search.
+        output_uri: folder of the search, with the caches.
+        trials_uri: folder of these trials: that of the search, or that of repeats.
+        keep: number of best trials whose model is kept until the end.
+        keep_front: whether the models of the Pareto front are kept too.
         judge: judge of the trials.
         caches: the caches that were filled.
         features: settings of the caches.
@@ -48,10 +54,13 @@ class SearchPlan:
     base: TrainConfig
     inputs: TrainingInputs
     output_uri: str
+    trials_uri: str
     judge: Judge
     caches: CachePlan
     features: FeaturesConfig
     trials: TrialsConfig
+    keep: int = 1
+    keep_front: bool = False
     num_concurrent: int = 1
 
     @property
@@ -65,13 +74,21 @@ class SearchPlan:
         Raises:
             ConfigError: the values cannot be combined.
         """
-        output = join_uri(self.output_uri, f"{trial_folder(number)}/{MODEL_FOLDER}")
+        output = join_uri(self.trials_uri, f"{trial_folder(number)}/{MODEL_FOLDER}")
         return override(self.base, {**values, "output": output})
 
     def val_targets(self) -> dict[str, Targets]:
         """Reads the labels of all validation rows, in order."""
         attributes = self.inputs.attributes
         return read_targets(read_labels(self.inputs.data, "val", attributes), attributes)
+
+    def val_resamples(self) -> Resamples:
+        """Draws the resamples of the validation rows, the same for all trials; rows of one group stay together."""
+        data = self.inputs.data
+        columns = [name for name in ("group", "sha256") if name in data.schema.names]
+        table = pa.concat_tables(data.iter_split("val", columns)) if columns else pa.table({})
+        num_rows = self.inputs.surveys["val"].stretches.total_rows
+        return self.judge.draw_resamples(num_rows, read_clusters(table) if columns else None)
 
 
 @dataclass(kw_only=True)

@@ -25,6 +25,7 @@ from faceattr.models.backbones.names import built_name
 from faceattr.models.backbones.published import check_published_weights
 from faceattr.search.backbone_cuts import BackboneCuts, measure_cuts
 from faceattr.search.cache_choice import CachePlan, plan_caches, possible_depths
+from faceattr.search.comparison.halving import choose_grace
 from faceattr.search.default_space import build_default_space
 from faceattr.search.judge import Judge
 from faceattr.search.records import read_begun
@@ -43,6 +44,7 @@ _DEFAULT_SAMPLES = 32
 _PACKAGES = ("ray", "optuna", "torch", "torchvision", "timm", "transformers", "pyarrow", "numpy", "scikit-learn")
 # What --resume may change: how long, where and with which resources a search runs, not what it finds.
 _RESUMABLE = ("num_samples", "resume", "trials", "storage", "ray", "dry_run")
+_DECIDING = ("algorithm", "seed", "objective", "stop", "features", "repeat")
 _OUTSIDE = "the shared settings are outside the space: no trial has exactly these"
 _NO_PLAN = Plan(num_rows=0, num_bytes=0, shard_size=1, parts=())
 
@@ -102,14 +104,14 @@ class SearchJob:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines what is found."""
-        base, config = list_deciding(self.base), asdict(self.config)
+        base, config = list_deciding(self.base), list_deciding(self.config)
         for name in ("output", "storage", "ray", "workers", "dry_run"):
             del base[name]
         return {
             "data": self.data.fingerprint,
             "base": base,
             "space": self.space.to_json(),
-            **{name: config[name] for name in ("algorithm", "seed", "objective", "stop", "features")},
+            **{name: config[name] for name in _DECIDING if name in config},
             **renamed_backbone(self.base.model),
         }
 
@@ -167,7 +169,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     )
     base = check_space(space, base, attributes.names)
     job = SearchJob(
-        config=config,
+        config=_settle_grace(config, record, base, space),
         base=base,
         recipe=recipe.lines,
         space=space,
@@ -181,6 +183,15 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
     if record is not None:
         check_fingerprint(output, record, kind=SEARCH_KIND, fingerprint=job.fingerprint)
     return job
+
+
+def _settle_grace(config: SearchConfig, record: RunRecord | None, base: TrainConfig, space: Space) -> SearchConfig:
+    """Returns the config with a number of grace epochs: that of the search in the folder, if there is one."""
+    if config.stop.grace_epochs != "auto":
+        return config
+    begun = record.fingerprint["stop"]["grace_epochs"] if record is not None and record.kind == SEARCH_KIND else None
+    grace = choose_grace(base, space) if begun is None else int(begun)
+    return replace(config, stop=replace(config.stop, grace_epochs=grace))
 
 
 def _check_job(job: SearchJob) -> None:
@@ -278,9 +289,17 @@ def describe_search(job: SearchJob) -> str:
             f"images {', '.join(f'{split} {count:,}' for split, count in rows.items())}",
             f"backbone {job.base.model.backbone}, {job.facts.num_blocks} blocks, {job.base.optim.epochs} epochs",
             *job.recipe,
+            _describe_stop(job),
             "the first trial has these settings" if job.first_trial is not None else _OUTSIDE,
             "space",
             job.space.describe(),
             *job.caches.notes,
         ]
     )
+
+
+def _describe_stop(job: SearchJob) -> str:
+    stop = job.config.stop
+    if not stop.enabled or stop.grace_epochs == "auto" or stop.grace_epochs >= job.base.optim.epochs:
+        return "no trial is stopped early"
+    return f"weak trials are stopped from epoch {stop.grace_epochs} on, by {stop.rule}; stacks of heads are not"

@@ -5,16 +5,21 @@ survey.json                 counts of the labels
 features/                   activations that trials share
 trials/t0003/               settings, record, and the model of the best one so far
 tensorboard/
-trials.parquet, best.yaml, best/, test.json, report.html
+repeats/trials/t0006/       repeats of the best trials with other seeds, if there are any
+trials.parquet, best.yaml, best/, front/, test.json, report.html
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 
+from faceattr.config.search import StopConfig
 from faceattr.data.runs.version import read_record
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.search.fill_cache import FeatureTask, fill_features, plan_feature_tasks
@@ -25,7 +30,8 @@ from faceattr.jobs.search.tune import run_trials
 from faceattr.jobs.train.feed import reading_cpus
 from faceattr.jobs.train.survey import load_surveys, survey_data
 from faceattr.search.cache_choice import all_cached, possible_depths
-from faceattr.search.records import TrialRecord, read_begun, read_records
+from faceattr.search.comparison.repeats import REPEATS_FOLDER, RepeatedTrial, gather_repeats, list_repeats
+from faceattr.search.records import TrialRecord, begin_trial, read_begun, read_records
 from faceattr.search.sampler import Sampler
 from faceattr.search.trial_queue import TrialQueue
 from faceattr.training.inputs import TrainingInputs
@@ -56,10 +62,13 @@ def plan_search(job: SearchJob, surveys: dict[str, SplitSurvey]) -> SearchPlan:
         base=job.base,
         inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
         output_uri=job.output.uri,
+        trials_uri=job.output.uri,
         judge=job.judge,
         caches=job.caches,
         features=job.config.features,
         trials=job.config.trials,
+        keep=max(1, job.config.repeat.top),
+        keep_front=job.config.objective.two,
     )
 
 
@@ -108,20 +117,57 @@ def run_search(job: SearchJob, plan: SearchPlan) -> list[TrialRecord]:
         num_samples=job.num_samples,
         round_size=(min(whole, max(8, job.num_samples // 4)) if learns else whole) if stacks else 1,
         learns=learns,
-        stack_key=lambda number, values: (
-            stack_key(plan.config_of(number, values), job.facts, plan.caches)
-            if config.trials.stack == "auto"
-            else _check_alone(plan, number, values)
-        ),
+        stack_key=_stack_key(job, plan, stacks=config.trials.stack == "auto"),
     )
-    if not work.is_over:
-        concurrent = _count_concurrent(job, plan)
-        plan = replace(plan, num_concurrent=min(concurrent or 1, job.num_samples))
-        run_trials(plan, work, job.output, stop=config.stop, max_concurrent=concurrent)
+    _run_queue(job, plan, work, job.output, config.stop)
     return list(work.ordered())
 
 
-def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
+def repeat_best(job: SearchJob, plan: SearchPlan, trials: Sequence[TrialRecord]) -> list[RepeatedTrial]:
+    """Trains the best trials again with other seeds; returns them, the one with the best mean first.
+
+    Empty if no repeats are asked for, or no trial has finished.
+
+    Raises:
+        RunError: the cluster failed; repeats that have ended stay.
+    """
+    settings = job.config.repeat
+    if not settings.top:
+        return []
+    plan = replace(plan, trials_uri=join_uri(plan.output_uri, REPEATS_FOLDER), keep=0, keep_front=False)
+    store = open_store(plan.trials_uri, job.storage)
+    wanted = dict(list_repeats(settings, trials, shared_seed=job.base.seed))
+    begun = read_begun(store)
+    for number, values in wanted.items():
+        if number not in begun:
+            begin_trial(store, number, values)
+    # One by one: a stack reads cached features, and with another seed random weights and cached views are other ones.
+    alone = _stack_key(job, plan, stacks=False)
+    queue = TrialQueue(store, None, num_samples=len(wanted), round_size=1, learns=False, stack_key=alone)
+    model = job.base.model
+    is_cached = (model.pretrained or model.checkpoint is not None) and not job.config.features.views
+    _run_queue(job, plan, queue, store, StopConfig(enabled=False), may_be_cached=is_cached)
+    return gather_repeats(settings, trials, queue.records)
+
+
+def _stack_key(job: SearchJob, plan: SearchPlan, *, stacks: bool) -> Callable[[int, Mapping[str, Any]], str | None]:
+    def key(number: int, values: Mapping[str, Any]) -> str | None:
+        config = plan.config_of(number, values)
+        return stack_key(config, job.facts, plan.caches) if stacks else None
+
+    return key
+
+
+def _run_queue(
+    job: SearchJob, plan: SearchPlan, work: TrialQueue, store: Store, stop: StopConfig, *, may_be_cached: bool = True
+) -> None:
+    if not work.is_over:
+        concurrent = _count_concurrent(job, plan, may_be_cached=may_be_cached)
+        plan = replace(plan, num_concurrent=min(concurrent or 1, work.num_samples))
+        run_trials(plan, work, store, stop=stop, max_concurrent=concurrent)
+
+
+def _count_concurrent(job: SearchJob, plan: SearchPlan, *, may_be_cached: bool) -> int | None:
     """Limits the trials that run at the same time, if they need more than Tune counts: own workers, or decoding tasks.
 
     Without room for these, all trials would wait for ever. None: Tune's own count is right.
@@ -130,7 +176,8 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
         ConfigError: there is not enough room.
     """
     trials, workers, feed = job.config.trials, job.base.workers, job.base.feed
-    cached, grouped = all_cached(job.space, job.base, job.facts, plan.caches), workers.num_workers > 1
+    cached = may_be_cached and all_cached(job.space, job.base, job.facts, plan.caches)
+    grouped = workers.num_workers > 1
     if cached and not grouped:
         return trials.max_concurrent
     asked = {"CPU": trials.cpus, "GPU": trials.gpus}
@@ -150,11 +197,6 @@ def _count_concurrent(job: SearchJob, plan: SearchPlan) -> int | None:
             "lower it, or the trained config's workers"
         )
     return min(rooms[scarce], trials.max_concurrent or rooms[scarce])
-
-
-def _check_alone(plan: SearchPlan, number: int, values: Mapping[str, Any]) -> None:
-    """Checks the settings of a trial that trains alone."""
-    plan.config_of(number, values)
 
 
 def _all_stack(job: SearchJob, plan: SearchPlan) -> bool:

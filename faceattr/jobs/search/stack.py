@@ -14,10 +14,12 @@ from faceattr.data.stores.open import open_store
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.search.inputs import SearchPlan, open_inputs
-from faceattr.jobs.search.trial import TRIAL, ReportTrial, is_best, save_trial_model
+from faceattr.jobs.search.trial import TRIAL, ReportTrial, is_kept, save_trial_model
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.search.backbone_cuts import BackboneCuts
 from faceattr.search.cache_choice import CachePlan
+from faceattr.search.comparison.front import find_front
+from faceattr.search.comparison.repeats import rank_finished
 from faceattr.search.records import TrialRecord, TrialReport
 from faceattr.training.features.feed import FeatureFeed
 from faceattr.training.features.stacked_fit import StackedTrial, fit_stacked, shared_settings, why_not_stacked
@@ -50,7 +52,7 @@ def train_stack(
     *,
     device: torch.device,
 ) -> None:
-    """Trains and judges trials with the same `stack_key`; saves the best one's model if it beats all earlier trials.
+    """Trains and judges trials with the same `stack_key`; saves the models that are kept.
 
     Args:
         plan: plan of the search.
@@ -85,7 +87,7 @@ def train_stack(
     records = [judge(*each) for each in zip(numbers, settings, trials, strict=True)]
     share = (time.monotonic() - started_s) / len(records)
     records = [replace(record, inputs=inputs.note, seconds=share, stacked=True) for record in records]
-    _save_best(plan, model, configs, records, trials)
+    _save_kept(plan, model, configs, records, trials)
     described = TrialReport(records=tuple(records), state="over").encode()
     report({"epoch": 0, "objective": _best_objective(records), "report": described})
 
@@ -95,7 +97,7 @@ class _StackJudge:
 
     def __init__(self, plan: SearchPlan, model: MultiAttributeModel, features: Tensor) -> None:
         self._plan, self._model, self._features = plan, model.cpu().eval(), features
-        self._targets = plan.val_targets()
+        self._targets, self._resamples = plan.val_targets(), plan.val_resamples()
 
     def __call__(self, number: int, values: Mapping[str, Any], trial: StackedTrial) -> TrialRecord:
         if trial.error is not None:
@@ -112,7 +114,7 @@ class _StackJudge:
             number=number,
             values=values,
             status="finished",
-            judgement=self._plan.judge.judge(outputs, self._targets),
+            judgement=self._plan.judge.judge(outputs, self._targets, self._resamples),
             best_epoch=trial.best_epoch,
             num_epochs=len(trial.history),
             figures={name[4:]: value for name, value in best.items() if name.startswith("val/")} | metrics.finish(),
@@ -123,19 +125,17 @@ def _best_objective(records: Sequence[TrialRecord]) -> float:
     return max((each.judgement.objective for each in records if each.judgement is not None), default=float("nan"))
 
 
-def _save_best(
+def _save_kept(
     plan: SearchPlan,
     model: MultiAttributeModel,
     configs: Sequence[TrainConfig],
     records: Sequence[TrialRecord],
     trials: Sequence[StackedTrial],
 ) -> None:
-    judged = [place for place, record in enumerate(records) if record.judgement is not None]
-    if not judged:
-        return
-    best = max(judged, key=lambda place: (records[place].judgement.objective, -place))  # type: ignore[union-attr]
-    judgement = records[best].judgement
-    assert judgement is not None
-    if is_best(plan, judgement):
-        model.heads.load_state_dict(trials[best].heads)
-        save_trial_model(open_store(configs[best].output, plan.inputs.storage), model, judgement)
+    """Saves the models of the stack's best trials, and of its front, that are kept beside the earlier trials."""
+    wanted = {each.number for each in rank_finished(records)[: plan.keep]}
+    wanted |= {each.number for each in find_front(records)} if plan.keep_front else set()
+    for config, record, trial in zip(configs, records, trials, strict=True):
+        if record.number in wanted and record.judgement is not None and is_kept(plan, record.judgement):
+            model.heads.load_state_dict(trial.heads)
+            save_trial_model(open_store(config.output, plan.inputs.storage), model, record.judgement)

@@ -20,13 +20,14 @@ from faceattr.jobs.search.inputs import Inputs, SearchPlan, open_inputs
 from faceattr.models.heads import count_outputs
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
+from faceattr.search.comparison.front import dominates
+from faceattr.search.comparison.ties import bound_objective
 from faceattr.search.judge import Recorder
 from faceattr.search.records import (
     JUDGEMENTS_KEY,
     Judgement,
     TrialRecord,
     TrialReport,
-    best_trial,
     load_judgements,
     read_records,
     save_judgements,
@@ -50,7 +51,7 @@ def train_trial(
     *,
     ranks: Ranks,
 ) -> None:
-    """Trains and judges one trial; saves its model if no earlier trial was better.
+    """Trains and judges one trial; saves its model if it is among those that are kept.
 
     Args:
         plan: plan of the search.
@@ -101,15 +102,18 @@ def train_trial(
     finally:
         inputs.feed.close()
     judgement = judged.judgements[result.best_epoch]
-    if ranks.rank == 0 and is_best(plan, judgement):
+    if ranks.rank == 0 and is_kept(plan, judgement):
         save_trial_model(store, model, judgement)
     report(judged.report(result.best_epoch, result.history, done=True))
 
 
-def is_best(plan: SearchPlan, judgement: Judgement) -> bool:
-    """Whether no finished trial has a better objective."""
-    best = best_trial(read_records(open_store(plan.output_uri, plan.inputs.storage)))
-    return best is None or best.judgement is None or judgement.objective >= best.judgement.objective
+def is_kept(plan: SearchPlan, judgement: Judgement) -> bool:
+    """Whether a trial is among the best ones, or on the front, of those that have finished so far."""
+    records = read_records(open_store(plan.trials_uri, plan.inputs.storage))
+    others = [each.judgement for each in records if each.status == "finished" and each.judgement is not None]
+    if sum(each.objective > judgement.objective for each in others) < plan.keep:
+        return True
+    return plan.keep_front and not any(dominates(each, judgement) for each in others)
 
 
 def save_trial_model(store: Store, model: MultiAttributeModel, judgement: Judgement) -> None:
@@ -132,13 +136,13 @@ class _JudgedEpochs:
     def __init__(
         self, plan: SearchPlan, number: int, values: Mapping[str, Any], inputs: Inputs, judgements: list[Judgement]
     ) -> None:
-        self._judge, self._targets = plan.judge, plan.val_targets()
+        self._judge, self._targets, self._resamples = plan.judge, plan.val_targets(), plan.val_resamples()
         self._number, self._values, self._note = number, values, inputs.note
         self.judgements = judgements
 
     def add(self, outputs: Mapping[str, Tensor]) -> None:
         """Judges an epoch by the outputs [n, outputs] of all validation rows."""
-        self.judgements.append(self._judge.judge(outputs, self._targets))
+        self.judgements.append(self._judge.judge(outputs, self._targets, self._resamples))
 
     def report(self, best_epoch: int, history: Sequence[EpochRecord], *, done: bool) -> dict[str, Any]:
         """Returns plain numbers for Tune's scheduler and for TensorBoard, and a `TrialReport` for the driver."""
@@ -152,12 +156,16 @@ class _JudgedEpochs:
             num_epochs=len(self.judgements),
             figures={name[4:]: value for name, value in history[best_epoch].items() if name.startswith("val/")},
             history=tuple(each.objective for each in self.judgements),
+            bounds=tuple(map(bound_objective, self.judgements)),
             inputs=self._note,
         )
         shown = best if done else self.judgements[-1]
+        low, high = bound_objective(shown)
         return {
             "epoch": len(self.judgements),
             "objective": shown.objective,
+            "low": low,
+            "high": high,
             "auxiliary": shown.auxiliary if shown.auxiliary is not None else float("nan"),
             "loss": history[-1]["val/loss"],
             "done_training": done,

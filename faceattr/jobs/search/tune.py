@@ -27,6 +27,7 @@ from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.search.inputs import MODEL_FOLDER, SearchPlan
 from faceattr.jobs.search.trial import discard_progress
 from faceattr.jobs.search.worker import run_work
+from faceattr.search.comparison.halving import BoundsHalving, list_rungs
 from faceattr.search.progress_table import Board
 from faceattr.search.records import TrialRecord, TrialReport, trial_folder
 from faceattr.search.trial_queue import TrialGroup, TrialQueue
@@ -162,8 +163,28 @@ class _PastTrial:
     trial_id: str
 
 
+class _BoundsScheduler(_OfDriver, FIFOScheduler):
+    """Stops trials by `BoundsHalving`."""
+
+    def __init__(self, halving: BoundsHalving, records: Sequence[TrialRecord]) -> None:
+        super().__init__()
+        self._halving = halving
+        for record in records:
+            for epoch, (objective, (low, high)) in enumerate(zip(record.history, record.bounds, strict=False), 1):
+                halving.stops(record.name, epoch, objective=objective, low=low, high=high)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Returns whether a trial goes on."""
+        del tune_controller
+        if "low" not in result:  # of a stack, or of a trial that failed
+            return str(TrialScheduler.CONTINUE)
+        bounds = {name: result[name] for name in ("objective", "low", "high")}
+        stops = self._halving.stops(trial.trial_id, result["epoch"], **bounds)
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
+
+
 def build_scheduler(settings: StopConfig, *, num_epochs: int, records: Sequence[TrialRecord] = ()) -> TrialScheduler:
-    """Builds asynchronous successive halving on our own count of epochs, and tells it of the trials that have ended.
+    """Builds successive halving on our own count of epochs, and tells it of the trials that have ended.
 
     Tune's own count starts from 0 when a trial resumes from a checkpoint.
 
@@ -172,14 +193,22 @@ def build_scheduler(settings: StopConfig, *, num_epochs: int, records: Sequence[
         num_epochs: epochs of a trial.
         records: records of trials that trained alone.
     """
-    if not settings.enabled or num_epochs <= settings.grace_epochs:
+    if not settings.enabled:
         return FIFOScheduler()
+    grace = settings.grace_epochs
+    assert grace != "auto", "a search settles it before it begins"
+    if num_epochs <= grace:
+        return FIFOScheduler()
+    if settings.rule == "bounds":
+        return _BoundsScheduler(
+            BoundsHalving(list_rungs(grace, settings.reduction, num_epochs), settings.reduction), records
+        )
     scheduler = ASHAScheduler(
         time_attr="epoch",
         metric="objective",
         mode="max",
         max_t=num_epochs,
-        grace_period=settings.grace_epochs,
+        grace_period=grace,
         reduction_factor=settings.reduction,
         stop_last_trials=False,
     )

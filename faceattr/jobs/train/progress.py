@@ -67,7 +67,8 @@ class TrainProgress:
             self._write(describe_epoch(record, history, None if note is None else note["num_epochs"]), last=True)
         self._num_shown = max(self._num_shown, len(history))
         interval_s = _TERMINAL_INTERVAL_S if self._terminal else _LOG_INTERVAL_S
-        if note is None or note["epoch"] < len(history) or time.time() - note["written"] > _FRESH_S:
+        num_over = int(history[-1]["epoch"]) + 1 if history else 0
+        if note is None or note["epoch"] < num_over or time.time() - note["written"] > _FRESH_S:
             return
         if time.monotonic() - self._shown_s >= interval_s:
             self._write(describe_note(note), last=False)

@@ -1,10 +1,10 @@
 """The training run: packed runs -> a group of workers under DDP -> a model folder.
 
-run.json                        config, fingerprint, versions, seeds
+run.json                        config, fingerprint, versions, seeds; where it started from, by --resume-from
 survey.json, splits/            what the labels are, and which image is in which split
 checkpoints/                    the last and the best epoch
 metrics.jsonl                   figures of each epoch; progress.json during an epoch
-model.safetensors, config.json  the model of the best epoch; written last by the workers
+model.safetensors, config.json  the best model so far, marked as unfinished; at the end the model of the best epoch
 report.html, training_metrics.png, metrics.csv, tensorboard/
 """
 
@@ -12,7 +12,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -26,13 +26,15 @@ from faceattr.attributes import AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.config.fit import list_deciding
 from faceattr.config.train import TrainConfig
+from faceattr.data.formats.json_files import decode_object
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.status import METRICS_KEY
 from faceattr.data.runs.version import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import MissingObjectError, Store
-from faceattr.errors import ConfigError, FaceattrError, RunError
+from faceattr.errors import ConfigError, DivergedError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.train.ending import Ending
@@ -56,6 +58,8 @@ from faceattr.training.balance import ClassCombinations
 from faceattr.training.inputs import TrainingInputs
 from faceattr.training.label_needs import check_label_needs, refuse_unlabelled
 from faceattr.training.label_survey import SplitSurvey
+from faceattr.training.lineage.advice import advise_diverged
+from faceattr.training.lineage.origin import ORIGIN_KEY, Origin, find_origin
 from faceattr.training.loop.compiled import check_whole_graph
 from faceattr.training.loop.state import FitResult
 from faceattr.training.recipe import resolve_recipe
@@ -83,6 +87,7 @@ class TrainJob:
         attributes: the attributes to learn.
         storage: how stores are accessed.
         output: the model folder.
+        origin: the checkpoint of another training from which it starts.
     """
 
     config: TrainConfig
@@ -91,6 +96,7 @@ class TrainJob:
     attributes: AttributeSet
     storage: StorageConfig
     output: Store
+    origin: Origin | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -102,16 +108,17 @@ class TrainJob:
             "feed": {name: config["feed"][name] for name in _DECIDING_FEED if name in config["feed"]},
             "training_version": TRAINING_VERSION,
             **renamed_backbone(self.config.model),
+            **({ORIGIN_KEY: self.origin.deciding} if self.origin is not None else {}),
         }
 
     @property
     def finished(self) -> bool:
-        """Whether the trained model exists."""
+        """Whether the model exists and is no longer the best one so far."""
         try:
-            self.output.get(CONFIG_FILE)
+            content = self.output.get(CONFIG_FILE)
         except MissingObjectError:
             return False
-        return True
+        return "unfinished" not in decode_object(content, join_uri(self.output.uri, CONFIG_FILE))
 
 
 def prepare_train_job(config: TrainConfig) -> TrainJob:
@@ -138,13 +145,17 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
     job = TrainJob(
         config=recipe.config, recipe=recipe.lines, data=data, attributes=attributes, storage=storage, output=output
     )
+    origin = find_origin(job.config, output, fingerprint=job.fingerprint, attributes=attributes)
+    if origin is not None:
+        job = replace(job, origin=origin, recipe=(*job.recipe, f"start         {origin}"))
     if record is not None and goes_on:
         check_fingerprint(output, record, kind=TRAIN_KIND, fingerprint=job.fingerprint)
     return job
 
 
 def _has_trained(output: Store) -> bool:
-    return any(each.key in (CONFIG_FILE, METRICS_KEY) or each.key.startswith("checkpoints/") for each in output.list())
+    """Whether an epoch has finished; the best model so far may be there before."""
+    return any(each.key == METRICS_KEY or each.key.startswith("checkpoints/") for each in output.list())
 
 
 def forget_untrained(job: TrainJob) -> None:
@@ -169,6 +180,7 @@ def begin_train_run(job: TrainJob) -> RunRecord:
             "recipe": list(job.recipe),
             "attributes": [asdict(each) for each in job.attributes.attributes],
             "images": {split: job.data.num_rows(split) for split in job.data.splits},
+            **({ORIGIN_KEY: job.origin.note} if job.origin is not None else {}),
         },
         write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
     )
@@ -202,8 +214,9 @@ def describe_network(job: TrainJob) -> str:
         ConfigError, ModelError: the model cannot be built as configured, or its published weights are not available.
     """
     settings = job.config.model
-    # A training that resumes has its weights in its last checkpoint.
-    if settings.pretrained and settings.checkpoint is None and not _has_trained(job.output):
+    # A training that resumes, or starts from another one, has its weights in a checkpoint.
+    has_weights = job.origin is not None or _has_trained(job.output)
+    if settings.pretrained and settings.checkpoint is None and not has_weights:
         check_published_weights(settings.backbone)
 
     model = build_untrained(job.config, job.attributes, storage=job.storage)
@@ -225,6 +238,7 @@ def make_plan(job: TrainJob, surveys: Mapping[str, SplitSurvey]) -> WorkerPlan:
         config=job.config,
         inputs=TrainingInputs(data=job.data, attributes=job.attributes, surveys=surveys, storage=job.storage),
         output_uri=job.output.uri,
+        origin=job.origin,
     )
 
 
@@ -247,6 +261,8 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
             ending = _fit_in_thread(trainer)
     if ending.error is not None:
         forget_untrained(job)
+        if isinstance(ending.error, DivergedError):
+            raise DivergedError(f"{ending.error}.\n{advise_diverged(job.config, job.output)}")
         raise ending.error
     assert ending.result is not None
     return ending.result

@@ -1,12 +1,14 @@
 """The function of every worker of a training: `fit` on its share of the images; the first worker writes the files.
 
-A worker that starts, for the first time or after a loss, resumes from the last checkpoint in the model folder.
+A worker that starts, for the first time or after a loss, resumes from the last checkpoint in the model folder. The best
+model so far is in the folder before the checkpoint of its epoch, so that it can be used whenever the training stops.
 """
 
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,19 @@ from faceattr.jobs.cluster.metrics import TrainFigures
 from faceattr.jobs.cluster.milestones import reach
 from faceattr.jobs.train.ending import Ending
 from faceattr.jobs.train.feed import Feed, FeedPlan
+from faceattr.models.lora.merging import merged_copy
 from faceattr.models.multitask import MultiAttributeModel
-from faceattr.models.saved import CONFIG_FILE, MODEL_FILES
+from faceattr.models.saved import write_model
+from faceattr.models.saved_config import CONFIG_FILE, MODEL_FILES, UnfinishedModel
 from faceattr.training.assembly import build_stages
 from faceattr.training.history import ProgressNote, write_history
 from faceattr.training.inputs import TrainingInputs
-from faceattr.training.loop.checkpoints import load_last_checkpoint, store_checkpoint
+from faceattr.training.lineage.origin import Origin
+from faceattr.training.loop.checkpoints import load_last_checkpoint, load_stored_checkpoint, store_checkpoint
 from faceattr.training.loop.fit import EpochBatches, fit
 from faceattr.training.loop.forward import Forward
 from faceattr.training.loop.ranks import Ranks, join_ranks
-from faceattr.training.loop.state import EpochRecord, FitResult, TrainingState
+from faceattr.training.loop.state import EpochRecord, FitResult, Kept, TrainingState
 from faceattr.training.targets import Batch
 
 _PROCESS = "train worker"
@@ -47,11 +52,13 @@ class WorkerPlan:
         config: the training's config.
         inputs: packed runs and what is known of them.
         output_uri: the model folder.
+        origin: the checkpoint of another training from which it starts.
     """
 
     config: TrainConfig
     inputs: TrainingInputs
     output_uri: str
+    origin: Origin | None = None
 
 
 def train_worker(settings: dict[str, Any]) -> Ending:
@@ -73,7 +80,8 @@ def _train(plan: WorkerPlan) -> FitResult:
     config, context = plan.config, ray.train.get_context()
     store = open_store(plan.output_uri, plan.inputs.storage)
     state = load_last_checkpoint(store)
-    model = plan.inputs.build_model(config, pretrained=None if state is None else False)
+    origin = _load_origin(plan) if state is None else None
+    model = plan.inputs.build_model(config, pretrained=None if state is None and origin is None else False)
     stages = build_stages(config, model)
     reach(_PROCESS, "model loaded")
     device = given_device(config.workers.use_gpu, ray.train.torch.get_device)
@@ -88,6 +96,22 @@ def _train(plan: WorkerPlan) -> FitResult:
             write_history(store, state.history)
         ray.train.report(record)
 
+    criterion = config.thresholds.to_criterion()
+
+    def choose_thresholds(trained: MultiAttributeModel) -> dict[str, float] | None:
+        if criterion is None:
+            return None
+        from faceattr.jobs.train.thresholds import fit_thresholds  # noqa: PLC0415 - late: sklearn
+
+        forward = Forward(trained.backbone.preprocessing, precision=config.optim.precision, device=device)
+        return fit_thresholds(trained, feed.val_batches(), criterion, forward=forward, ranks=ranks)
+
+    def publish(best: MultiAttributeModel, epoch: int, num_epochs: int) -> None:
+        thresholds = choose_thresholds(best)
+        if ranks.rank == 0:
+            unfinished = UnfinishedModel(weights_id=uuid.uuid4().hex, epoch=epoch, num_epochs=num_epochs)
+            store_model(store, best, thresholds=thresholds, unfinished=unfinished)
+
     try:
         result = fit(
             model,
@@ -98,21 +122,25 @@ def _train(plan: WorkerPlan) -> FitResult:
             stages=stages,
             compiled=config.workers.compile == "on",
             report=report,
+            improved=publish,
             state=state,
+            origin=origin,
         )
-        criterion = config.thresholds.to_criterion()
-        if criterion is not None:
-            from faceattr.jobs.train.thresholds import fit_thresholds  # noqa: PLC0415 - late: sklearn
-
-            forward = Forward(model.backbone.preprocessing, precision=config.optim.precision, device=device)
-            model.thresholds = fit_thresholds(model, feed.val_batches(), criterion, forward=forward, ranks=ranks)
+        thresholds = choose_thresholds(model)
     finally:
         feed.close()
         if figures is not None:
             figures.close()
     if ranks.rank == 0:
-        store_model(store, model)
+        store_model(store, model, thresholds=thresholds)
     return result
+
+
+def _load_origin(plan: WorkerPlan) -> tuple[TrainingState, Kept] | None:
+    if plan.origin is None:
+        return None
+    there = open_store(plan.origin.uri, plan.inputs.storage)
+    return load_stored_checkpoint(there, plan.origin.epoch), plan.origin.kept
 
 
 def _open_feed(plan: WorkerPlan, model: MultiAttributeModel, ranks: Ranks, *, local_world_size: int) -> Feed:
@@ -165,10 +193,26 @@ def _note_first_step(batches: Iterator[Batch]) -> Iterator[Batch]:
         reach(_PROCESS, "first step")
 
 
-def store_model(store: Store, model: MultiAttributeModel) -> None:
-    """Writes the model's files to the root of the folder, `config.json` last."""
+def store_model(
+    store: Store,
+    model: MultiAttributeModel,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    unfinished: UnfinishedModel | None = None,
+) -> None:
+    """Writes the model's files to the root of the folder, `config.json` last; the model is not changed.
+
+    Args:
+        store: the model folder.
+        model: the model, on any device.
+        thresholds: thresholds to save with it; by default its own.
+        unfinished: what the files say if the training goes on.
+    """
+    config = replace(model.config, unfinished=unfinished)
+    if thresholds is not None:
+        config = replace(config, thresholds=thresholds)
     with tempfile.TemporaryDirectory(prefix="faceattr-model-") as scratch:
         folder = Path(scratch) / "model"
-        model.to("cpu").save_pretrained(folder)
+        write_model(folder, config, merged_copy(model).state_dict())
         for name in sorted(MODEL_FILES, key=lambda each: each == CONFIG_FILE):
             store.put(name, (folder / name).read_bytes())

@@ -10,6 +10,7 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
+from faceattr.search.comparison.front import find_front
 from faceattr.search.distributions import Choice, Uniform
 from faceattr.search.records import TrialRecord
 from faceattr.search.space import Space
@@ -117,21 +118,6 @@ def draw_front(records: Sequence[TrialRecord], best: TrialRecord) -> matplotlib.
     axes.legend(frameon=False, fontsize=8)
     _plain(axes)
     return figure
-
-
-def find_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns the Pareto front: judged trials to which no other is at least equal in both values and better in one."""
-    judged = [record for record in records if record.judgement is not None and record.judgement.auxiliary is not None]
-    return [
-        record
-        for record in judged
-        if not any(
-            _main(other) >= _main(record)
-            and _auxiliary(other) >= _auxiliary(record)
-            and (_main(other), _auxiliary(other)) != (_main(record), _auxiliary(record))
-            for other in judged
-        )
-    ]
 
 
 def _main(record: TrialRecord) -> float:

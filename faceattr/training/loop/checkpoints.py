@@ -24,8 +24,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from faceattr.data.formats.json_files import decode_object
 from faceattr.data.formats.json_text import encode_json
-from faceattr.data.stores.store import Store
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.weights import read_safetensors
 from faceattr.training.loop.state import TrainingState
@@ -138,6 +140,41 @@ def load_last_checkpoint(store: Store) -> TrainingState | None:
             except ModelError as error:
                 logger.warning("checkpoint epoch=%d is skipped: %s", epoch, error)
     return None
+
+
+def load_stored_checkpoint(store: Store, epoch: int) -> TrainingState:
+    """Returns the state after a number of finished epochs.
+
+    Raises:
+        ModelError: it is missing or damaged, or has a weight that is not finite.
+    """
+    where = join_uri(store.uri, _key(epoch, CHECKPOINT_FILE))
+    with tempfile.TemporaryDirectory(prefix="faceattr-checkpoint-") as scratch:
+        for name in (CHECKPOINT_FILE, TRAINING_FILE, *_WEIGHTS.values()):
+            try:
+                (Path(scratch) / name).write_bytes(store.get(_key(epoch, name)))
+            except MissingObjectError as error:
+                raise ModelError(f"{where}: the checkpoint is not there any more") from error
+        state = load_checkpoint(Path(scratch))
+    for name, tensor in state.model.items():
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(f"{where}: the weight {name!r} is not finite: the training had diverged already")
+    return state
+
+
+def list_complete_checkpoints(store: Store) -> dict[int, str]:
+    """Returns number of finished epochs -> fingerprint of the checkpoints whose files have their sizes."""
+    sizes = {entry.key: entry.num_bytes for entry in store.list(_FOLDER)}
+    found = {}
+    for epoch, names in sorted(_list_checkpoints(store).items()):
+        if CHECKPOINT_FILE not in names:
+            continue
+        index = decode_object(
+            store.get(_key(epoch, CHECKPOINT_FILE)), join_uri(store.uri, _key(epoch, CHECKPOINT_FILE))
+        )
+        if all(sizes.get(_key(epoch, name)) == size for name, size in index.get("size_bytes", {"": 0}).items()):
+            found[epoch] = str(index.get("fingerprint"))
+    return found
 
 
 def _list_checkpoints(store: Store) -> dict[int, list[str]]:

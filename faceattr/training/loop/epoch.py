@@ -19,6 +19,8 @@ from faceattr.training.losses.multi_loss import MultiAttributeLoss
 from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Batch
 
+WAYS_OUT = "lower --optim.lr, set --optim.clip-norm, or use --optim.precision bfloat16 or float32"
+"""What helps against divergence; `faceattr.training.lineage.advice` adds the command."""
 _CHECK_STEPS = 16
 """Number of steps whose losses stay on the device before they are summed over ranks and checked."""
 
@@ -62,9 +64,7 @@ class LossLog:
         for step, attribute in (~losses.isfinite()).nonzero().tolist()[:1]:
             raise DivergedError(
                 f"epoch {self._epoch}, step {self._num_checked + step}: the loss of attribute "
-                f"{self._names[attribute]!r} is {float(losses[step, attribute])}. Training diverged: lower --optim.lr, "
-                "set --optim.clip-norm, or use --optim.precision bfloat16 or float32; then resume from the last "
-                "checkpoint"
+                f"{self._names[attribute]!r} is {float(losses[step, attribute])}. Training diverged: {WAYS_OUT}"
             )
         denominators = torch.stack(self._denominators)
         self.sums += torch.stack([(losses * denominators).sum(0), denominators.sum(0)])
@@ -151,6 +151,7 @@ def validate(
     *,
     forward: Forward,
     ranks: Ranks,
+    epoch: int,
 ) -> dict[str, float]:
     """Computes the figures over the batches of all ranks, which may have different numbers of batches.
 
@@ -161,10 +162,14 @@ def validate(
         metrics: empty metrics, to which the batches are added.
         forward: how inputs go through the network.
         ranks: the processes of the training, and which of them this is.
+        epoch: which epoch, from 0, for messages.
 
     Returns:
         `loss` (the total with fixed loss weights, without attributes that have no label), `<attribute>/loss`
         (normalised by its prior) and the figures of `Metrics`.
+
+    Raises:
+        DivergedError: the loss of an attribute that has labels is not finite, on all ranks.
     """
     was_training = network.training
     network.eval()
@@ -181,6 +186,11 @@ def validate(
     sums = ranks.reduce(sums)
     metrics.reduce(ranks.reduce)
     losses = sums[0] / sums[1]
+    for index in ((sums[1] > 0) & ~losses.isfinite()).nonzero()[:, 0].tolist():
+        raise DivergedError(
+            f"epoch {epoch}: the validation loss of attribute {names[index]!r} is {float(losses[index])}. Training "
+            f"diverged: {WAYS_OUT}"
+        )
     weighted = (losses * objective.loss_weights.double().cpu())[sums[1] > 0]
     figures = {"loss": float(weighted.sum()) if len(weighted) else float("nan")}
     figures |= {f"{name}/loss": float(loss) for name, loss in zip(names, losses, strict=True)}

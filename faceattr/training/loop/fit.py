@@ -23,6 +23,7 @@ from faceattr.models.augment.draws import image_seed
 from faceattr.models.freezing import freeze
 from faceattr.models.multitask import MultiAttributeModel
 from faceattr.models.schedules import Stage, stage_at
+from faceattr.models.weights import load_exactly
 from faceattr.training.loop.compiled import CompiledNetwork
 from faceattr.training.loop.epoch import train_epoch, validate, validation_figures
 from faceattr.training.loop.forward import Forward
@@ -32,12 +33,14 @@ from faceattr.training.loop.optim import (
     build_optimizer,
     build_scaler,
     build_swa,
+    inherit_moments,
     load_optimizer_state,
+    rate_share,
     update_swa,
 )
 from faceattr.training.loop.ranks import Ranks, average_buffers
 from faceattr.training.loop.selection import Selection
-from faceattr.training.loop.state import EpochRecord, FitResult, Report, TrainingState
+from faceattr.training.loop.state import EpochRecord, FitResult, Kept, Report, TrainingState
 from faceattr.training.loop.step import TrainedParts, TrainStep
 from faceattr.training.losses.consistency import Consistency
 from faceattr.training.losses.multi_loss import build_objective
@@ -46,6 +49,9 @@ from faceattr.training.metrics import Metrics
 from faceattr.training.targets import Batch
 
 Wrap = Callable[[Any], nn.Module]
+Improved = Callable[[MultiAttributeModel, int, int], None]
+"""Called on every rank with the best model so far in evaluation mode, which must not be changed, the number of its
+epoch, from 1, and the number of all epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,9 @@ def fit(
     network: Wrap = lambda model: model,
     compiled: bool = False,
     report: Report | None = None,
+    improved: Improved | None = None,
     state: TrainingState | None = None,
+    origin: tuple[TrainingState, Kept] | None = None,
 ) -> FitResult:
     """Trains a model and leaves it with the weights of its best epoch, in evaluation mode.
 
@@ -92,15 +100,20 @@ def fit(
             are activations at a boundary.
         compiled: whether the network is compiled for training, once per stage.
         report: called with the record and the state of each epoch, on every rank.
+        improved: called on every rank after each epoch that is the best so far, before `report`; at the start with the
+            best epoch of the origin, if it still counts.
         state: state to resume from.
+        origin: without a state: that of a training with other settings to start from, and what of it is kept.
 
     Returns:
         The best epoch and the records of all epochs.
 
     Raises:
-        ConfigError: the config does not fit the model, or the state belongs to another config.
-        ModelError: the network cannot be compiled.
-        RunError: a loss is not finite, the selection metric is undefined, or a worker has no data.
+        ConfigError: the config does not fit the model, the state belongs to another config, or the selection metric is
+            undefined.
+        ModelError: the network cannot be compiled, or the weights of the origin do not fit the model.
+        DivergedError: a loss, in training or validation, is not finite.
+        RunError: a worker has no data.
     """
     training = _Training(
         model,
@@ -114,17 +127,28 @@ def fit(
     )
     if state is not None:
         training.load(state)
+    elif origin is not None:
+        training.inherit(*origin)
+        if improved is not None and origin[1].best:
+            improved(training.copy_best(), training.best_epoch + 1, training.num_epochs)
     while not training.is_over:
         with torch.random.fork_rng(devices=[ranks.device] if ranks.device.type == "cuda" else []):
             torch.manual_seed(image_seed(config.seed, epoch=training.epoch, row=ranks.rank))
             record = training.run_epoch(batches)
+        if improved is not None and training.has_improved:
+            improved(training.judged.eval(), training.epoch, training.num_epochs)
         if report is not None:
             report(record, training.state())
     return training.finish()
 
 
 class _Training:
-    """Parts and progress of a training."""
+    """Parts and progress of a training.
+
+    Attributes:
+        epoch: number of finished epochs.
+        num_epochs: number of epochs of all stages.
+    """
 
     _step: TrainStep
 
@@ -148,7 +172,7 @@ class _Training:
         self._stages = stages or (
             Stage(num_epochs=optim.epochs, freeze_depth=model.backbone.frozen_depth, lr=optim.lr),
         )
-        self._num_epochs = sum(stage.num_epochs for stage in self._stages)
+        self.num_epochs = sum(stage.num_epochs for stage in self._stages)
         # Denominators are computed from labels on the CPU, so that no step waits for the device.
         self._cpu_objective = build_objective(model.attributes, model.head_configs, config.loss, counts)
         self._objective = copy.deepcopy(self._cpu_objective).to(ranks.device)
@@ -176,7 +200,23 @@ class _Training:
     def is_over(self) -> bool:
         """Whether no epoch is left, or patience is exhausted in the last stage."""
         in_last = self.epoch > 0 and stage_at(self._stages, self.epoch - 1) == len(self._stages) - 1
-        return self.epoch >= self._num_epochs or (in_last and self._selection.is_over)
+        return self.epoch >= self.num_epochs or (in_last and self._selection.is_over)
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the best epoch so far, from 0."""
+        return self._selection.best_epoch
+
+    @property
+    def has_improved(self) -> bool:
+        """Whether the last epoch is the best so far."""
+        return self.best_epoch == self.epoch - 1
+
+    def copy_best(self) -> MultiAttributeModel:
+        """Returns a model with the weights of the best epoch, in evaluation mode."""
+        model = copy.deepcopy(self._model)
+        model.load_state_dict(self._best)
+        return model.eval()
 
     def run_epoch(self, batches: EpochBatches) -> EpochRecord:
         """Trains and validates one epoch."""
@@ -199,19 +239,20 @@ class _Training:
             averaged = [self._model] if self._ema is None else [self._model, self._ema.module]
             average_buffers(averaged, self._ranks.reduce)
         if self._swa is not None:
-            update_swa(self._swa, self._model, self._config.optim, epoch=self.epoch, epochs=self._num_epochs)
+            update_swa(self._swa, self._model, self._config.optim, epoch=self.epoch, epochs=self.num_epochs)
         started_s = time.perf_counter()
         figures = validate(
-            self._wrap(self._judged),
+            self._wrap(self.judged),
             batches.val(),
             self._cpu_objective,
             self._metrics(),
             forward=self._forward,
             ranks=self._ranks,
+            epoch=self.epoch,
         )
         value = self._selection.value_of(figures, self.epoch)
         if self._selection.update(value, self.epoch):
-            self._best = _copy_to_cpu(self._judged)
+            self._best = _copy_to_cpu(self.judged)
         schedule = self._step.parts.schedule
         record = {"epoch": float(self.epoch), "stage": float(stage), "lr": schedule.lr, "objective": value}
         record |= trained | {f"val/{name}": figure for name, figure in figures.items()}
@@ -258,7 +299,8 @@ class _Training:
         self._step = TrainStep(parts, config.optim, forward=self._forward, ranks=self._ranks, num_steps=self._num_steps)
 
     @property
-    def _judged(self) -> MultiAttributeModel:
+    def judged(self) -> MultiAttributeModel:
+        """The model that is validated and saved: with the average of the weights, if one is kept."""
         return self._model if self._average is None else self._average
 
     @property
@@ -308,6 +350,34 @@ class _Training:
         self._best = {name: tensor.clone() for name, tensor in state.best.items()}
         self._history = [dict(record) for record in state.history]
 
+    def inherit(self, state: TrainingState, kept: Kept) -> None:
+        """Starts after the epochs of a training with other settings; takes over what is still valid, which is copied.
+
+        Patience starts again, as in a stage, because something else trains now.
+        """
+        self.epoch, self._num_steps = state.epoch, state.num_steps
+        load_exactly(self._model, state.model, "the checkpoint of the earlier training")
+        if self._ema is not None:
+            self._ema.module.load_state_dict(dict(state.model if state.ema is None else state.ema))
+        if kept.weighting:
+            self._weighting.load_training_state(state.weighting)
+        stage = stage_at(self._stages, state.epoch - 1)
+        self._start_stage(stage)
+        if kept.moments:
+            inherit_moments(self._step.parts.optimizer, state.optimizer)
+        if kept.scale:
+            self._scaler.load_state_dict(state.scaler)
+        past = state.epoch - sum(each.num_epochs for each in self._stages[:stage])
+        self._step.parts.schedule.start_at(
+            past * self._steps_per_epoch,
+            share=rate_share(state.optimizer),
+            seen=state.schedule["plateau"] if kept.best else None,
+        )
+        if kept.best:
+            self._selection.load_state_dict({**state.selection, "num_stale": 0})
+            self._best = {name: tensor.clone() for name, tensor in state.best.items()}
+            self._history = [dict(record) for record in state.history]
+
     def finish(self) -> FitResult:
         """Loads the best weights into the model."""
         self._model.load_state_dict(self._best)
@@ -317,7 +387,7 @@ class _Training:
             best_epoch=self._selection.best_epoch,
             objective=self._selection.best_value,
             history=self._history,
-            stopped_early=self.epoch < self._num_epochs,
+            stopped_early=self.epoch < self.num_epochs,
         )
 
 

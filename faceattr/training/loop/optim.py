@@ -71,6 +71,23 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
     optimizer.load_state_dict({**state, "param_groups": groups})
 
 
+def inherit_moments(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Takes over what an optimizer of the same kind and groups knows of the gradients; rates and decay stay its own.
+
+    Raises:
+        ValueError: the groups differ.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    groups = [{**each, "params": there["params"]} for each, there in zip(own, state["param_groups"], strict=True)]
+    load_optimizer_state(optimizer, {"state": state["state"], "param_groups": groups})
+
+
+def rate_share(state: Mapping[str, Any]) -> float:
+    """Returns the learning rate in an optimizer's state as a share of its peak."""
+    groups = [group for group in state["param_groups"] if group["name"] != "loss_weighting"]
+    return max(float(group["lr"]) / float(group["initial_lr"]) for group in groups)
+
+
 class Schedule:
     """Learning rates over the steps of one stage.
 
@@ -144,6 +161,21 @@ class Schedule:
         """Restores a state from `state_dict`."""
         self.step = state["step"]
         self._plateau.load_state_dict(state["plateau"])
+
+    def start_at(self, step: int, *, share: float, seen: Mapping[str, Any] | None) -> None:
+        """Starts where a training with other settings has come to.
+
+        Args:
+            step: number of steps of this stage that are over.
+            share: learning rate at that place as a share of the peak. `plateau` begins with it, since it does not
+                follow from the step.
+            seen: the `plateau` of the other schedule's state, if its metric has the same meaning.
+        """
+        self.step = step
+        if self._config.schedule == "plateau" and step >= self._warmup_steps:
+            self._scale(share)
+            if seen is not None:
+                self._plateau.load_state_dict({name: seen[name] for name in ("best", "num_bad_epochs")})
 
 
 def build_ema(model: MultiAttributeModel, config: OptimConfig) -> ModelEmaV3 | None:

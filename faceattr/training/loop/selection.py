@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from faceattr.config.fit import SelectionConfig
-from faceattr.errors import ConfigError, DivergedError
+from faceattr.errors import ConfigError
 from faceattr.training.metrics import ERROR_NAMES
 
 
@@ -44,14 +44,15 @@ class Selection:
         """Returns the selection metric, or the weighted sum of several.
 
         Raises:
-            DivergedError: the metric is undefined, because validation lacks labels for it or training diverged.
+            ConfigError: the metric is undefined, because validation lacks labels for it; diverged outputs are refused
+                before, by their loss.
         """
         config = self._config
         for metric in config.combine or [config.metric]:
             if not math.isfinite(figures[metric]):
-                raise DivergedError(
+                raise ConfigError(
                     f"epoch {epoch}: the chosen metric {metric!r} is {figures[metric]}: validation has no label that "
-                    "defines it, or training diverged; choose another with --select.metric"
+                    "defines it; choose another with --select.metric"
                 )
         if not config.combine:
             return figures[config.metric]

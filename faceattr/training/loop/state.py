@@ -48,6 +48,23 @@ Report = Callable[[EpochRecord, TrainingState], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What of a training's state stays valid under other settings; weights and the number of epochs always do.
+
+    Attributes:
+        best: the best epoch, its weights, and the records of the epochs: their figures mean the same.
+        moments: what the optimizer knows of the gradients: the same parameters are trained by the same optimizer.
+        weighting: state of the learnt loss weights.
+        scale: loss scale of float16.
+    """
+
+    best: bool
+    moments: bool
+    weighting: bool
+    scale: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitResult:
     """Result of a training; the model has the weights of its best epoch.
 
