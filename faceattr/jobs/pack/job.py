@@ -1,6 +1,6 @@
 """A checked pack command: what it packs, by which rules, and what identifies it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -9,6 +9,9 @@ import pyarrow as pa
 
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import ImageLimitsConfig, PackConfig, StorageConfig
+from faceattr.data.formats.integrity import hash_bytes
+from faceattr.data.images.perceptual_hash import HASH_VERSION
+from faceattr.data.packed.label_issues import LABEL_ISSUES_KEY, decode_issues, drop_issues
 from faceattr.data.packed.plan import SplitRules
 from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.selection import SelectionCounts, select_labels
@@ -18,14 +21,33 @@ from faceattr.data.runs.version import RunRecord, check_fingerprint, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.addresses import resolve_address, resolve_distinct
+from faceattr.data.stores.keys import join_uri, split_uri
 from faceattr.data.stores.open import open_output, open_store
-from faceattr.data.stores.store import Store
+from faceattr.data.stores.store import MissingObjectError, Store
+from faceattr.errors import ConfigError
 from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
 
 # Increased by hand when a change of the code can change a row of a packed run.
 PACKING_VERSION = 1
 PACKING_PACKAGES = ("pillow", "simplejpeg")
+SCAN_FOLDER = "scan"
 _DEFAULT_QUALITY = 92
+_NEAR_COPY_BITS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedIssues:
+    """The list of `--drop-issues`.
+
+    Attributes:
+        where: its address.
+        sha256: of the file.
+        ids: attribute -> ids of the images whose label becomes unknown.
+    """
+
+    where: str
+    sha256: str
+    ids: Mapping[str, pa.Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +61,9 @@ class PackJob:
         label_runs: address -> what identifies the label run.
         gathered: the labels and where their images are; None if the plan, which holds all that, is frozen already.
         selection: how many rows `--select` kept.
+        issues: the list of `--drop-issues`.
+        num_dropped: how many labels it set to unknown; None if that is not known any more, since the plan is frozen.
+        near_copies: largest number of different bits of near copies; None if only byte-identical images are copies.
     """
 
     config: PackConfig
@@ -47,11 +72,19 @@ class PackJob:
     label_runs: dict[str, dict[str, Any]]
     gathered: GatheredLabels | None
     selection: SelectionCounts | None
+    issues: ListedIssues | None = None
+    num_dropped: int | None = None
+    near_copies: int | None = None
 
     @property
     def source_fingerprint(self) -> dict[str, Any]:
         """What determines which images and labels there are."""
         config = self.config
+        chosen: dict[str, Any] = {}
+        if self.issues is not None:
+            chosen["drop_issues"] = self.issues.sha256
+        if self.near_copies is not None:
+            chosen["picture_hash"] = HASH_VERSION
         return {
             "labels": self.label_runs,
             "source": config.source,
@@ -60,6 +93,7 @@ class PackJob:
             "select": {**asdict(config.select), "seed": config.splits.seed} if config.select.any_of else None,
             "limit": config.limit,
             "max_bytes": config.decode.max_bytes,
+            **chosen,
         }
 
     @property
@@ -74,7 +108,7 @@ class PackJob:
             "shard_mb": self.config.shard_mb,
             "packing_version": PACKING_VERSION,
             "versions": {name: metadata.version(name) for name in PACKING_PACKAGES},
-        }
+        } | ({} if self.near_copies is None else {"near_copies": self.near_copies})
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -155,16 +189,41 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
         label_runs={uri: identify_label_run(uri, storage) for uri in config.labels},
         gathered=None,
         selection=None,
+        issues=None if config.drop_issues is None else _read_issues(config.drop_issues, storage),
     )
     record = read_record(output)
+    job = replace(job, near_copies=_settle_near_copies(job, record))
     if record is not None:
         check_fingerprint(output, record, kind=PACK_KIND, fingerprint=job.fingerprint)
         return job
-    gathered, selection = _gather(config, storage)
-    return replace(job, gathered=gathered, selection=selection)
+    return _gather(job)
 
 
-def _gather(config: PackConfig, storage: StorageConfig) -> tuple[GatheredLabels, SelectionCounts | None]:
+def _settle_near_copies(job: PackJob, record: RunRecord | None) -> int | None:
+    """Returns the distance of near copies: the chosen one, that of the run that is resumed, or that of a new run."""
+    chosen = job.config.near_copies
+    if chosen != "auto":
+        return None if chosen == "off" else chosen
+    if record is not None:
+        found: int | None = record.fingerprint.get("near_copies")
+        return found
+    scan = read_record(open_output(join_uri(job.output.uri, SCAN_FOLDER), job.storage))
+    hashes_pictures = job.config.source is not None if scan is None else "picture_hash" in scan.fingerprint
+    return _NEAR_COPY_BITS if hashes_pictures else None
+
+
+def _read_issues(uri: str, storage: StorageConfig) -> ListedIssues:
+    folder, name = split_uri(resolve_address(uri, "--drop-issues"))
+    try:
+        data = open_store(folder, storage).get(name)
+    except MissingObjectError as error:
+        raise ConfigError(f"--drop-issues {uri}: there is no such file; expected a {LABEL_ISSUES_KEY}") from error
+    return ListedIssues(where=uri, sha256=hash_bytes(data), ids=decode_issues(data, uri))
+
+
+def _gather(job: PackJob) -> PackJob:
+    """Returns the job with its labels."""
+    config, storage = job.config, job.storage
     gathered = gather_labels(
         resolve_distinct(config.labels, "--labels"),
         source=config.source,
@@ -172,9 +231,13 @@ def _gather(config: PackConfig, storage: StorageConfig) -> tuple[GatheredLabels,
         options=SourceOptions(**asdict(config.source_options)),
         storage=storage,
     )
-    if not config.select.any_of:
-        return gathered, None
-    labels, selection = select_labels(
-        gathered.labels, any_of=config.select.any_of, negatives=config.select.negatives, seed=config.splits.seed
-    )
-    return replace(gathered, labels=labels), selection
+    labels = gathered.labels
+    num_dropped: int | None = None
+    selection: SelectionCounts | None = None
+    if job.issues is not None:
+        labels, num_dropped = drop_issues(labels, job.issues.ids, job.issues.where)
+    if config.select.any_of:
+        labels, selection = select_labels(
+            labels, any_of=config.select.any_of, negatives=config.select.negatives, seed=config.splits.seed
+        )
+    return replace(job, gathered=replace(gathered, labels=labels), selection=selection, num_dropped=num_dropped)
