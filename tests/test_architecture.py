@@ -33,6 +33,18 @@ ROOMS_BELOW = {
     "models": ["data", "errors", "attributes", "config"],
     "training": ["models", "data", "errors", "attributes", "config", "precision"],
     "evaluation": ["training", "data", "errors", "attributes", "config"],
+    "audit": [
+        "inference",
+        "evaluation",
+        "training",
+        "models",
+        "data",
+        "errors",
+        "attributes",
+        "config",
+        "devices",
+        "yaml_files",
+    ],
     "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
     "reports": ["search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
     "inference": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "devices"],
@@ -57,6 +69,7 @@ ROOMS_BELOW = {
         "yaml_files",
     ],
     "commands": [
+        "audit",
         "planning",
         "search",
         "inference",
@@ -83,6 +96,7 @@ FORBIDDEN = {
             "models",
             "training",
             "evaluation",
+            "audit",
             "search",
             "reports",
             "devices",
@@ -96,6 +110,7 @@ FORBIDDEN = {
 # Where a heavy package is imported in the function that needs it: most processes never do, or only after the images.
 LATE_IMPORTS_ALLOWED = {
     "faceattr/__init__.py",
+    "faceattr/commands/audit_issues.py",
     "faceattr/commands/predict.py",
     "faceattr/jobs/images/label.py",
     "faceattr/jobs/images/predict.py",

@@ -45,6 +45,11 @@ COMMANDS: tuple[Command, ...] = (
         "faceattr.commands.export_labels:ExportLabels",
         "Writes a published label run as CSV or JSON.",
     ),
+    Command(
+        ("audit", "issues"),
+        "faceattr.commands.audit_issues:AuditIssues",
+        "Ranks the labels of a packed run by how probably they are wrong.",
+    ),
     Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),
     Command(
         ("plan",), "faceattr.commands.plan:PlanLabels", "Calculates time, machines, requests and cost of a label run."

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, AttributeSet
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, AttributeSet, DerivedAttribute
 from faceattr.data.runs.version import RunRecord
 
 
@@ -20,6 +20,11 @@ def read_run_attributes(record: RunRecord) -> dict[str, Attribute]:
     """Returns name to attribute, with derived attributes as plain binary ones at the end."""
     scored = scored_attributes(record)
     return {**scored, **{name: Attribute(name=name) for name in _described(record)["derived"]}}
+
+
+def read_run_rules(record: RunRecord) -> tuple[DerivedAttribute, ...]:
+    """Returns the rules of the derived attributes."""
+    return tuple(DerivedAttribute(name=name, rule=rule) for name, rule in _described(record)["derived"].items())
 
 
 def scored_attributes(record: RunRecord) -> dict[str, Attribute]:
