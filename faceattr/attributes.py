@@ -43,6 +43,7 @@ RESERVED_NAMES = frozenset(
         "image_id",
         "uri",
         "source_row",
+        "picture_hash",
         "place",
         "sha256",
         "width_px",

@@ -33,7 +33,18 @@ ROOMS_BELOW = {
     "models": ["data", "errors", "attributes", "config"],
     "training": ["models", "data", "errors", "attributes", "config", "precision"],
     "evaluation": ["training", "data", "errors", "attributes", "config"],
-    "audit": ["evaluation", "data", "errors", "attributes", "config", "yaml_files"],
+    "audit": [
+        "inference",
+        "evaluation",
+        "training",
+        "models",
+        "data",
+        "errors",
+        "attributes",
+        "config",
+        "devices",
+        "yaml_files",
+    ],
     "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
     "reports": ["audit", "search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
     "inference": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "devices"],
@@ -101,6 +112,7 @@ FORBIDDEN = {
 # Where a heavy package is imported in the function that needs it: most processes never do, or only after the images.
 LATE_IMPORTS_ALLOWED = {
     "faceattr/__init__.py",
+    "faceattr/commands/audit/issues.py",
     "faceattr/commands/predict.py",
     "faceattr/jobs/images/label.py",
     "faceattr/jobs/images/predict.py",

@@ -70,6 +70,11 @@ COMMANDS: tuple[Command, ...] = (
         "faceattr.commands.audit.apply:AuditApply",
         "Estimates how right labels are from judgements, and chooses thresholds.",
     ),
+    Command(
+        ("audit", "issues"),
+        "faceattr.commands.audit.issues:AuditIssues",
+        "Ranks the labels of a packed run by how probably they are wrong.",
+    ),
     Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),
     Command(
         ("plan",), "faceattr.commands.plan:PlanLabels", "Calculates time, machines, requests and cost of a label run."

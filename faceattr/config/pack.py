@@ -106,6 +106,14 @@ class PackConfig:
     conflicts: Literal["mask", "keep", "drop"] = "mask"
     """Byte-identical images whose labels contradict each other: `mask` sets those labels to unknown and keeps the
     images, `keep` packs them as they are, `drop` leaves the images out. conflicts.csv lists them in every case."""
+    drop_issues: str | None = None
+    """A label_issues.parquet of `faceattr audit issues`, or a part of it: the labels that it names as issues become
+    unknown. The images stay, with their other labels."""
+    near_copies: int | Literal["auto", "off"] = "auto"
+    """Keep resized, re-encoded and mirrored copies in one split: the largest number of bits, 0 to 8 of 64, in which
+    each half of their perceptual hashes differs. near_copies.csv lists them. off: only byte-identical images are
+    copies. auto: 6 for a --source, whose images are read for their hashes anyway; off for label runs alone, whose
+    images would have to be read twice; a resumed run keeps what it had."""
     short_side_px: int | None = None
     """Re-encode every image as an upright JPEG; images with a longer short side are reduced to this one, in pixels.
     Default: the bytes are copied."""
@@ -146,6 +154,9 @@ class PackConfig:
         check(self.source is None or bool(self.root), "root", self.root, f"the folder of --source {self.source}")
         check(self.root is None or self.source is not None, "source", self.source, "the name of --root's layout")
         check(self.thresholds is None or bool(self.labels), "thresholds", self.thresholds, "--labels with it")
+        near = self.near_copies
+        is_number = isinstance(near, int) and 0 <= near <= 8
+        check(near in ("auto", "off") or is_number, "near-copies", near, "a number from 0 to 8, auto or off")
         short_side = self.short_side_px
         check(short_side is None or short_side >= 8, "short-side-px", short_side, "8 or more")
         quality = self.jpeg_quality

@@ -3,6 +3,7 @@
 stratification.csv     counts and rates of every class by split, and differences beyond chance
 splits/train.csv ...   image_id and labels as text; lists of more than a million rows are numbered parts
 conflicts.csv          (written with the plan) copies of one image whose labels cannot all be true
+near_copies.csv        (likewise) groups of images that are resized, re-encoded or mirrored copies of one another
 """
 
 import csv
@@ -19,7 +20,7 @@ from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.data.formats.csv_cells import neutralise, neutralise_table
 from faceattr.data.label_columns import read_attributes
 from faceattr.data.packed.label_counts import UNKNOWN
-from faceattr.data.packed.plan import CONFLICTS_KEY
+from faceattr.data.packed.plan import CONFLICTS_KEY, NEAR_COPIES_KEY
 from faceattr.data.packed.reader import FOLDER, SECTION_PREFIX, read_label_counts, split_of_shard
 from faceattr.data.packed.splits import SPLITS
 from faceattr.data.packed.stratification import ClassRates, compute_rates, describe_flags, rates_table
@@ -30,7 +31,7 @@ from faceattr.data.runs.version import RunRecord, RunVersion, read_published
 from faceattr.data.sources.label_values import label_texts
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store, has_object
-from faceattr.errors import RunError
+from faceattr.errors import RunError, escape
 
 STRATIFICATION_KEY = "stratification.csv"
 _ROWS_IN_A_LIST = 2**20
@@ -132,6 +133,7 @@ def describe_pack(version: RunVersion, problems: Sequence[str] = ()) -> str:
         *(f"  {status}: {count:,}" for status, count in manifest.status_counts.items() if status != OK),
         *describe_splits(rows, read_label_counts(store, manifest), problems),
         *_describe_selection(source["selection"]),
+        *_describe_dropped(source.get("dropped_issues")),
     ]
     rejects = source["rejects"]
     if rejects["total"]:
@@ -154,6 +156,10 @@ def _describe_selection(selection: Mapping[str, int] | None) -> list[str]:
     return [f"selected {chosen}; left out {selection['left_out']:,}"]
 
 
+def _describe_dropped(num_labels: int | None) -> list[str]:
+    return [] if num_labels is None else [f"label issues: {num_labels:,} labels were set to unknown"]
+
+
 def _describe_teachers(teachers: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Describes unusual thresholds of the labelling runs, for people who compare scores with those runs."""
     lines = []
@@ -164,7 +170,7 @@ def _describe_teachers(teachers: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _describe_copies(facts: Mapping[str, int], store: Store) -> list[str]:
+def _describe_copies(facts: Mapping[str, Any], store: Store) -> list[str]:
     lines = []
     if facts["merged"]:
         lines.append(f"{facts['merged']:,} rows were in several label tables and were merged")
@@ -175,6 +181,13 @@ def _describe_copies(facts: Mapping[str, int], store: Store) -> list[str]:
             f"conflicts: {facts['conflicts']:,} images have copies whose labels cannot all be true; {done}; "
             f"see {join_uri(store.uri, CONFLICTS_KEY)}"
         )
+    near = facts.get("near")
+    if near and near["groups"]:
+        lines.append(
+            f"near copies: {near['groups']:,} groups of {near['images']:,} images in all, each in one split; see "
+            f"{join_uri(store.uri, NEAR_COPIES_KEY)}"
+        )
+        lines += [f"  {escape(' and '.join(pair))}" for pair in near["examples"]]
     if facts["moved"]:
         lines.append(f"{facts['moved']:,} rows left their official split, because a copy is in a held-out split")
     return lines

@@ -87,7 +87,8 @@ class CopyResolver:
         if self._policy == "mask":
             for attribute in self._attributes.attributes:
                 hit = np.array([attribute.name in found.get(content, ()) for content in contents])
-                table = self._mask(table, attribute, hit)
+                table, num_masked = mask_labels(table, attribute, hit)
+                self.num_masked += num_masked
         return table
 
     def _record(self, rows: pa.Table, found: dict[str, tuple[str, ...]]) -> None:
@@ -98,17 +99,6 @@ class CopyResolver:
                 Conflict(sha256=content, attribute=name, image_id=image_id, label=texts[name][place])
                 for name in found[content]
             ]
-
-    def _mask(self, table: pa.Table, attribute: Attribute, hit: np.ndarray) -> pa.Table:
-        names = _columns_of(attribute, table)
-        for name in names:
-            place = table.column_names.index(name)
-            field, column = table.schema.field(name), table[name]
-            kept = pc.if_else(pa.array(hit), pa.scalar(None, field.type), column)
-            if name == names[0]:
-                self.num_masked += kept.null_count - column.null_count
-            table = table.set_column(place, field, kept)
-        return table
 
     def _merge(self, table: pa.Table) -> pa.Table:
         """Merges copies from different tables: an image's n-th copy in one and its n-th copy in another become one row.
@@ -145,9 +135,22 @@ class CopyResolver:
         return table
 
 
-def _columns_of(attribute: Attribute, table: pa.Table) -> list[str]:
-    names = [field.name for field in label_fields(attribute, scored=True)]
-    return [name for name in names if name in table.column_names]
+def mask_labels(table: pa.Table, attribute: Attribute, hit: np.ndarray) -> tuple[pa.Table, int]:
+    """Sets the labels of one attribute, and their scores, to unknown in the rows of `hit`, bool [n].
+
+    Returns:
+        The table, and the number of labels that were known before.
+    """
+    names = [field.name for field in label_fields(attribute, scored=True) if field.name in table.column_names]
+    num_masked = 0
+    for name in names:
+        place = table.column_names.index(name)
+        field, column = table.schema.field(name), table[name]
+        kept = pc.if_else(pa.array(hit, pa.bool_()), pa.scalar(None, field.type), column)
+        if name == names[0]:
+            num_masked = kept.null_count - column.null_count
+        table = table.set_column(place, field, kept)
+    return table, num_masked
 
 
 def _forget_other_scores(rows: pa.Table, attribute: Attribute) -> pa.Table:

@@ -6,7 +6,8 @@ Memory contains what `splits.plan_splits` needs and one bucket; images are not r
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ from faceattr.attributes import AttributeSet
 from faceattr.data.label_columns import HEAD_FIELDS, source_schema
 from faceattr.data.packed.copies import CopyResolver, Policy, encode_conflicts
 from faceattr.data.packed.label_counts import LabelCounts
+from faceattr.data.packed.near_copies import NearCopies, find_near_copies
 from faceattr.data.packed.shuffle import ShuffledRows
 from faceattr.data.packed.splits import SPLITS, SplitAssignment, SplitRatios, count_moved, plan_splits
 from faceattr.data.packed.writer import carried_schema, split_section
@@ -22,6 +24,7 @@ from faceattr.data.runs.plan import Plan, choose_shard_size, plan_schema, write_
 from faceattr.data.stores.store import Store
 
 CONFLICTS_KEY = "conflicts.csv"
+NEAR_COPIES_KEY = "near_copies.csv"
 # Columns of the rows that a plan is made from, before the labels.
 ROW_FIELDS = (
     *HEAD_FIELDS,
@@ -45,12 +48,14 @@ class SplitRules:
         seed: random seed of the draw and of the order of the rows.
         official: what official split names become, as in `plan_splits`.
         by_group: whether images of one group stay together.
+        near: groups of near copies, which stay together as byte-identical images do; None if they are not searched.
     """
 
     ratios: SplitRatios
     seed: int
     official: Mapping[str, str | None]
     by_group: bool
+    near: NearCopies | None = None
 
     def plan(self, read: ReadRows) -> SplitAssignment:
         """Plans the splits of all rows, in two passes."""
@@ -62,6 +67,8 @@ class SplitRules:
 
     def _keys(self, table: pa.Table) -> pa.Table:
         keys = table.select(["image_id", "sha256", "group", "split"])
+        if self.near is not None:
+            keys = keys.set_column(1, "sha256", self.near.contents_of(table))
         return keys if self.by_group else keys.set_column(2, "group", pa.nulls(len(keys), pa.string()))
 
 
@@ -76,6 +83,7 @@ class PlanFacts:
         masked: labels set to unknown for that reason.
         dropped: rows left out for that reason.
         merged: rows merged into the row of the same image in another table.
+        near: what was found of near copies, see `NearCopies.summarise`; None if they were not searched.
     """
 
     given: int = 0
@@ -84,10 +92,11 @@ class PlanFacts:
     masked: int = 0
     dropped: int = 0
     merged: int = 0
+    near: dict[str, Any] | None = None
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """Returns the plain form for run.json."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "near" or value is not None}
 
 
 def write_pack_plan(
@@ -100,6 +109,7 @@ def write_pack_plan(
     policy: Policy,
     row_bytes: float,
     max_shard_bytes: int,
+    near_copies: int | None = None,
 ) -> tuple[Plan, PlanFacts]:
     """Draws the splits, and writes the plan and the list of conflicts.
 
@@ -112,11 +122,16 @@ def write_pack_plan(
         policy: how copies with conflicting labels are resolved.
         row_bytes: expected bytes of an image in a shard; 0 if unknown.
         max_shard_bytes: largest size of a shard, in bytes.
+        near_copies: largest distance of near copies; the rows then have the column of `near_copies.HASH_FIELD`.
 
     Raises:
         ConfigError: there is no row, or an official split is unknown.
     """
     facts = PlanFacts()
+    if near_copies is not None:
+        near = find_near_copies(read, near_copies)
+        rules, facts.near = replace(rules, near=near), near.summarise()
+        store.put(NEAR_COPIES_KEY, near.encode())
     assignment = rules.plan(read)
     schema = plan_schema(list(carried_schema(label_fields_of(attributes, scored))))
     with ShuffledRows(schema, rules.seed) as shuffled:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.data.packed.components import Components
 from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.errors import ConfigError
 
@@ -107,7 +108,7 @@ def plan_splits(
             {"train": None, "val": "test"} tests on the official val and draws train and val from the official train.
     """
     repeated = _repeated_contents(read())
-    joined = _Components()
+    joined = Components()
     pins: dict[int, int] = {}
     for table in read():
         for image_id, sha256, group, split in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True):
@@ -173,24 +174,3 @@ def _repeated_contents(tables: Iterable[pa.Table]) -> frozenset[int]:
         for table in tables:
             contents.add(pc.drop_null(table["sha256"]))
         return contents.hashes()
-
-
-class _Components:
-    """Union-find. The root of a component is its smallest node, so it does not depend on the order of joins."""
-
-    def __init__(self) -> None:
-        self._parents: dict[int, int] = {}
-
-    def join(self, first: int, second: int) -> None:
-        one, other = self.root(first), self.root(second)
-        self._parents.setdefault(first, first)
-        self._parents.setdefault(second, second)
-        self._parents[max(one, other)] = min(one, other)
-
-    def root(self, node: int) -> int:
-        while (parent := self._parents.get(node, node)) != node:
-            self._parents[node] = node = self._parents.get(parent, parent)
-        return node
-
-    def nodes(self) -> Iterable[int]:
-        return self._parents.keys()

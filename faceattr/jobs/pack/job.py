@@ -10,7 +10,10 @@ import pyarrow as pa
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.audit.threshold_file import read_thresholds
 from faceattr.config import ImageLimitsConfig, PackConfig, StorageConfig
+from faceattr.data.formats.integrity import hash_bytes
 from faceattr.data.images.face_view import FaceView
+from faceattr.data.images.perceptual_hash import HASH_VERSION
+from faceattr.data.packed.label_issues import LABEL_ISSUES_KEY, decode_issues, drop_issues
 from faceattr.data.packed.plan import SplitRules
 from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.selection import SelectionCounts, select_labels
@@ -20,8 +23,10 @@ from faceattr.data.runs.version import RunRecord, check_fingerprint, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.addresses import resolve_address, resolve_distinct
+from faceattr.data.stores.keys import join_uri, split_uri
 from faceattr.data.stores.open import open_output, open_store
-from faceattr.data.stores.store import Store
+from faceattr.data.stores.store import MissingObjectError, Store
+from faceattr.errors import ConfigError
 from faceattr.inference.detect import detector_version
 from faceattr.inference.faces import FaceFinder
 from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
@@ -29,7 +34,24 @@ from faceattr.jobs.pack.stages import Encoding, PackImages, ReadPlaces
 # Increased by hand when a change of the code can change a row of a packed run.
 PACKING_VERSION = 1
 PACKING_PACKAGES = ("pillow", "simplejpeg")
+SCAN_FOLDER = "scan"
 _DEFAULT_QUALITY = 92
+_NEAR_COPY_BITS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedIssues:
+    """The list of `--drop-issues`.
+
+    Attributes:
+        where: its address.
+        sha256: of the file.
+        ids: attribute -> ids of the images whose label becomes unknown.
+    """
+
+    where: str
+    sha256: str
+    ids: Mapping[str, pa.Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +66,9 @@ class PackJob:
         gathered: the labels and where their images are; None if the plan, which holds all that, is frozen already.
         selection: how many rows `--select` kept.
         thresholds: attribute -> decision of --thresholds.
+        issues: the list of `--drop-issues`.
+        num_dropped: how many labels it set to unknown; None if that is not known any more, since the plan is frozen.
+        near_copies: largest number of different bits of near copies; None if only byte-identical images are copies.
     """
 
     config: PackConfig
@@ -53,6 +78,9 @@ class PackJob:
     gathered: GatheredLabels | None
     selection: SelectionCounts | None
     thresholds: Mapping[str, Decision] = field(default_factory=dict)
+    issues: ListedIssues | None = None
+    num_dropped: int | None = None
+    near_copies: int | None = None
 
     @property
     def faces(self) -> FaceView | None:
@@ -65,7 +93,15 @@ class PackJob:
     @property
     def source_fingerprint(self) -> dict[str, Any]:
         """What determines which images and labels there are."""
-        config, found = self.config, self.thresholds
+        config = self.config
+        # What is not chosen is left out, as of the runs of before that could not choose it.
+        chosen: dict[str, Any] = {}
+        if self.thresholds:
+            chosen["thresholds"] = {name: asdict(each) for name, each in self.thresholds.items()}
+        if self.issues is not None:
+            chosen["drop_issues"] = self.issues.sha256
+        if self.near_copies is not None:
+            chosen["picture_hash"] = HASH_VERSION
         return {
             "labels": self.label_runs,
             "source": config.source,
@@ -74,18 +110,20 @@ class PackJob:
             "select": {**asdict(config.select), "seed": config.splits.seed} if config.select.any_of else None,
             "limit": config.limit,
             "max_bytes": config.decode.max_bytes,
-            # Left out of runs without, as of those that could not have any.
-            **({"thresholds": {name: asdict(each) for name, each in found.items()}} if found else {}),
+            **chosen,
         }
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines the rows of the run."""
-        view = self.faces
-        faces = {} if view is None else {"faces": {"view": view.to_dict(), **detector_version()}}
+        chosen: dict[str, Any] = {}
+        if self.faces is not None:
+            chosen["faces"] = {"view": self.faces.to_dict(), **detector_version()}
+        if self.near_copies is not None:
+            chosen["near_copies"] = self.near_copies
         return {
             **self.source_fingerprint,
-            **faces,
+            **chosen,
             "splits": asdict(self.config.splits),
             "conflicts": self.config.conflicts,
             "encoding": asdict(self.encoding),
@@ -175,15 +213,16 @@ def prepare_pack_job(config: PackConfig) -> PackJob:
         gathered=None,
         selection=None,
         thresholds=_read_thresholds(config),
+        issues=None if config.drop_issues is None else _read_issues(config.drop_issues, storage),
     )
     if job.faces is not None:
         FaceFinder(job.faces)  # the extra is installed, or the command ends here
     record = read_record(output)
+    job = replace(job, near_copies=_settle_near_copies(job, record))
     if record is not None:
         check_fingerprint(output, record, kind=PACK_KIND, fingerprint=job.fingerprint)
         return job
-    gathered, selection = _gather(job)
-    return replace(job, gathered=gathered, selection=selection)
+    return _gather(job)
 
 
 def _read_thresholds(config: PackConfig) -> dict[str, Decision]:
@@ -196,7 +235,30 @@ def _read_thresholds(config: PackConfig) -> dict[str, Decision]:
     return read_thresholds(config.thresholds, config.storage, attributes)
 
 
-def _gather(job: PackJob) -> tuple[GatheredLabels, SelectionCounts | None]:
+def _settle_near_copies(job: PackJob, record: RunRecord | None) -> int | None:
+    """Returns the distance of near copies: the chosen one, that of the run that is resumed, or that of a new run."""
+    chosen = job.config.near_copies
+    if chosen != "auto":
+        return None if chosen == "off" else chosen
+    if record is not None:
+        found: int | None = record.fingerprint.get("near_copies")
+        return found
+    scan = read_record(open_output(join_uri(job.output.uri, SCAN_FOLDER), job.storage))
+    hashes_pictures = job.config.source is not None if scan is None else "picture_hash" in scan.fingerprint
+    return _NEAR_COPY_BITS if hashes_pictures else None
+
+
+def _read_issues(uri: str, storage: StorageConfig) -> ListedIssues:
+    folder, name = split_uri(resolve_address(uri, "--drop-issues"))
+    try:
+        data = open_store(folder, storage).get(name)
+    except MissingObjectError as error:
+        raise ConfigError(f"--drop-issues {uri}: there is no such file; expected a {LABEL_ISSUES_KEY}") from error
+    return ListedIssues(where=uri, sha256=hash_bytes(data), ids=decode_issues(data, uri))
+
+
+def _gather(job: PackJob) -> PackJob:
+    """Returns the job with its labels."""
     config = job.config
     gathered = gather_labels(
         resolve_distinct(config.labels, "--labels"),
@@ -206,9 +268,13 @@ def _gather(job: PackJob) -> tuple[GatheredLabels, SelectionCounts | None]:
         storage=job.storage,
         thresholds=job.thresholds,
     )
-    if not config.select.any_of:
-        return gathered, None
-    labels, selection = select_labels(
-        gathered.labels, any_of=config.select.any_of, negatives=config.select.negatives, seed=config.splits.seed
-    )
-    return replace(gathered, labels=labels), selection
+    labels = gathered.labels
+    num_dropped: int | None = None
+    selection: SelectionCounts | None = None
+    if job.issues is not None:
+        labels, num_dropped = drop_issues(labels, job.issues.ids, job.issues.where)
+    if config.select.any_of:
+        labels, selection = select_labels(
+            labels, any_of=config.select.any_of, negatives=config.select.negatives, seed=config.splits.seed
+        )
+    return replace(job, gathered=replace(gathered, labels=labels), selection=selection, num_dropped=num_dropped)

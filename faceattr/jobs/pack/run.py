@@ -76,14 +76,17 @@ def begin_pack_run(job: PackJob) -> RunRecord:
             policy=job.config.conflicts,
             row_bytes=measure_row_bytes(job, gathered, found),
             max_shard_bytes=job.config.shard_mb * 2**20,
+            near_copies=job.near_copies,
         )
         logger.info("plan rows=%d shards=%d conflicts=%d", plan.num_rows, plan.num_shards, facts.conflicts)
-        source = {
+        source: dict[str, Any] = {
             "places": [asdict(place) for place in gathered.places],
             "facts": facts.to_json(),
             "rejects": found.rejects,
             "selection": None if job.selection is None else asdict(job.selection),
         }
+        if job.num_dropped is not None:
+            source["dropped_issues"] = job.num_dropped
         return plan, source, carried_schema(label_fields_of(labels.attributes, labels.scored))
 
     return open_run(

@@ -5,7 +5,7 @@ freezes the labels, its shards contain hashes, and it is published like every ru
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.data.images.decode import REASONS
+from faceattr.data.packed.near_copies import HASH_FIELD
 from faceattr.data.packed.plan import ROW_FIELDS, ReadRows, label_fields_of
 from faceattr.data.packed.reader import STATUS_FIELDS, packed_schema
 from faceattr.data.runs.plan import Plan, plan_schema, write_plan
@@ -28,13 +29,12 @@ from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.progress import ErrorBudget
 from faceattr.jobs.cluster.session import cluster_errors
 from faceattr.jobs.cluster.watch_run import watch_run
-from faceattr.jobs.pack.job import PackJob
+from faceattr.jobs.pack.job import SCAN_FOLDER, PackJob
 from faceattr.jobs.pack.shard_tasks import make_shards
 from faceattr.jobs.pack.stages import HashImages, ReadPlaces, mean_bytes
 
 logger = logging.getLogger(__name__)
 
-SCAN_FOLDER = "scan"
 # Threads wait for the store, so a few tasks are enough; each needs a process.
 _SCAN_CPUS = 0.5
 _SAMPLE_ROWS = 64
@@ -62,7 +62,7 @@ def find_rows(job: PackJob, gathered: GatheredLabels) -> FoundRows:
         ConfigError: an image occurs twice, or there is none.
         RunError: too many images are unusable, or the cluster failed.
     """
-    if not gathered.hashed:
+    if not gathered.hashed or job.near_copies is not None:
         return _scan(job, gathered)
     found = FoundRows(read=lambda: ())
 
@@ -136,8 +136,7 @@ def _scan(job: PackJob, gathered: GatheredLabels) -> FoundRows:
         notes={},
         write_plan=plan,
     )
-    row = pa.field("row", pa.int64(), nullable=False)
-    schema = pa.schema([row, *ROW_FIELDS, *list(carried)[len(rest) :], *STATUS_FIELDS])
+    schema = scan_schema(job, list(carried)[len(rest) :])
     version = RunVersion(store, record, schema)
     inherited = version.finished or len(version.work().pending) < record.plan.num_shards
     if not version.finished:
@@ -151,6 +150,18 @@ def _scan(job: PackJob, gathered: GatheredLabels) -> FoundRows:
     )
 
 
+def scan_schema(job: PackJob, labels: Sequence[pa.Field]) -> pa.Schema:
+    """Returns the columns of the scan's shards; `labels` are the label columns."""
+    pictures = [] if job.near_copies is None else [HASH_FIELD]
+    return pa.schema([pa.field("row", pa.int64(), nullable=False), *ROW_FIELDS, *pictures, *labels, *STATUS_FIELDS])
+
+
+def hash_images(job: PackJob, gathered: GatheredLabels, schema: pa.Schema) -> HashImages:
+    """Returns the stage that makes rows of the scan of plan rows."""
+    read = ReadPlaces(gathered.places, job.storage, job.limits)
+    return HashImages(read, job.config.decode.timeout_s, schema)
+
+
 def _plan_tables(tables: Iterable[pa.Table], carried: pa.Schema) -> Iterator[pa.Table]:
     schema = plan_schema(list(carried))
     for table in tables:
@@ -162,7 +173,7 @@ def _hash_images(job: PackJob, gathered: GatheredLabels, version: RunVersion) ->
     work, plan = version.work(), version.record.plan
     if work.num_rows:
         logger.info("scan pending_rows=%d of=%d", work.num_rows, plan.num_rows)
-        make = HashImages(ReadPlaces(gathered.places, job.storage, job.limits), version.schema)
+        make = hash_images(job, gathered, version.schema)
         # `_scan` retries what earlier sessions rejected, so these rejects do not count before that.
         budget = ErrorBudget(job.config.max_error_share, plan.num_rows)
         with watch_run(version, work, budget, is_whole_run=False) as on_rows, cluster_errors():

@@ -13,6 +13,8 @@ from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.images.decode import Pixels
 from faceattr.data.images.decoder import process_decoder
 from faceattr.data.images.face_view import FaceView
+from faceattr.data.images.perceptual_hash import hash_picture
+from faceattr.data.packed.near_copies import HASH_FIELD
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ImageError
@@ -46,22 +48,55 @@ class ReadPlaces:
 
 @dataclass(frozen=True)
 class HashImages:
-    """Rows, some without a hash -> the same with sha256, num_bytes, status and error; bytes are released at once."""
+    """Rows, some without a hash -> the same with sha256, num_bytes, status and error; bytes are released at once.
+
+    If the schema has the column of `HASH_FIELD`, all images are read and decoded for it; an image that cannot be
+    decoded stays `ok` here, without a perceptual hash: its packing says what is wrong with it.
+    """
 
     read: ReadPlaces
+    timeout_s: float
     schema: pa.Schema
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Reads the rows without a hash; a row with one is `ok` unread."""
+        if HASH_FIELD.name in self.schema.names:
+            yield from self._hash_pictures(rows)
+            return
         known = rows.filter(pc.is_valid(rows["sha256"]))
         known = known.append_column("status", pa.repeat(OK, len(known)))
         known = known.append_column("error", pa.nulls(len(known), pa.string()))
         unknown = rows.filter(pc.is_null(rows["sha256"])).drop_columns(["sha256"])
         yield known.select(self.schema.names).cast(self.schema)
         for found in self.read(unknown):
-            sizes = pc.binary_length(found["data"]).cast(pa.int64())
-            hashed = found.drop_columns(["data", "num_bytes"]).append_column("num_bytes", sizes)
+            hashed = _with_sizes(found).drop_columns(["data"])
             yield hashed.select(self.schema.names).cast(self.schema)
+
+    def _hash_pictures(self, rows: pa.Table) -> Iterator[pa.Table]:
+        known = dict(zip(rows["row"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+        decoder = process_decoder(self.read.limits, deadline_s=self.timeout_s)
+        for found in self.read(rows.drop_columns(["sha256"])):
+            # The sha256 of a label run is kept: packing compares it with the bytes, and refuses changed ones.
+            contents = [
+                known[row] or sha256
+                for row, sha256 in zip(found["row"].to_pylist(), found["sha256"].to_pylist(), strict=True)
+            ]
+            hashes: list[bytes | None] = [None] * len(found)
+            good = np.flatnonzero(pc.equal(found["status"], OK).to_numpy())
+            for start in range(0, len(good), _DECODE_IMAGES):
+                places = good[start : start + _DECODE_IMAGES].tolist()
+                encoded = [found["data"][place].as_py() for place in places]
+                for place, decoded in zip(places, decoder.decode_each(encoded), strict=True):
+                    hashes[place] = None if isinstance(decoded, ImageError) else hash_picture(decoded)
+            hashed = _with_sizes(found).drop_columns(["data", "sha256"])
+            hashed = hashed.append_column("sha256", pa.array(contents, pa.string()))
+            hashed = hashed.append_column(HASH_FIELD, pa.array(hashes, HASH_FIELD.type))
+            yield hashed.select(self.schema.names).cast(self.schema)
+
+
+def _with_sizes(found: pa.Table) -> pa.Table:
+    sizes = pc.binary_length(found["data"]).cast(pa.int64())
+    return found.drop_columns(["num_bytes"]).append_column("num_bytes", sizes)
 
 
 @dataclass(frozen=True)
