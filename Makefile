@@ -8,7 +8,7 @@ NUMERIC := tests/models tests/training tests/inference tests/evaluation tests/vq
 .PHONY: demo test test-numeric test-all check bench-gpu setup lock clean
 
 demo: .venv/.ready
-	$(BIN)/python pipelines/demo.py --output demo-out
+	$(BIN)/faceattr demo --output demo-out
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -n 2

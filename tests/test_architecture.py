@@ -70,6 +70,7 @@ ROOMS_BELOW = {
         "yaml_files",
     ],
     "commands": [
+        "demo",
         "audit",
         "reports",
         "planning",
@@ -83,7 +84,8 @@ ROOMS_BELOW = {
         "config",
         "logs",
     ],
-    "cli": ["commands", "data", "errors", "config", "interrupt", "layers", "logs", "timeline"],
+    "cli": ["commands", "data", "errors", "config", "interrupt", "layers", "logs", "timeline", "version"],
+    "__main__": ["cli", "interrupt"],
 }
 # Room -> third-party packages that it may import; every entry point imports these rooms, so they load at once.
 LIGHT_ROOMS = {"errors": set(), "logs": set(), "attributes": set(), "config": {"yaml"}, "precision": set()}

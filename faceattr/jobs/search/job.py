@@ -31,6 +31,7 @@ from faceattr.search.judge import Judge
 from faceattr.search.records import read_begun
 from faceattr.search.shared_config import build_base, config_from_json, read_text, to_json
 from faceattr.search.space import Space, check_space, parse_space
+from faceattr.search.spaces import read_builtin_space
 from faceattr.training.assembly import build_untrained, choose_attributes, renamed_backbone
 from faceattr.training.label_needs import best_figures, check_label_needs
 from faceattr.training.recipe import resolve_recipe
@@ -221,8 +222,11 @@ def check_weights(job: SearchJob) -> None:
             check_published_weights(name)
 
 
-def _load_space(address: str, storage: StorageConfig) -> Mapping[str, Any]:
-    return load_yaml(read_text(address, storage, "--space"), f"--space {address}")
+def _load_space(name_or_address: str, storage: StorageConfig) -> Mapping[str, Any]:
+    text = read_builtin_space(name_or_address)
+    if text is None:
+        text = read_text(name_or_address, storage, "--space")
+    return load_yaml(text, f"--space {name_or_address}")
 
 
 def _read_begun(
