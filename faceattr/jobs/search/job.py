@@ -199,9 +199,9 @@ def _check_job(job: SearchJob) -> None:
     check_label_needs(job.base.select, job.attributes, job.data, unlearnt=SET_ATTRIBUTES)
     counts = {name: job.data.count_labels("val", name) for name in job.attributes.names}
     job.judge.check_labels(counts, best_figures(job.attributes, counts))
-    num_rows, size = job.data.num_rows("train"), job.base.feed.batch_size
+    num_rows, size = job.data.num_rows("train"), job.base.feed.settled_batch_size
     if num_rows < size:
-        raise ConfigError(f"feed.batch_size {size}: the training split has {num_rows:,} images; choose fewer")
+        raise ConfigError(f"feed.settled_batch_size {size}: the training split has {num_rows:,} images; choose fewer")
     if job.base.workers.num_workers > 1 and not job.config.ray.dashboard:
         # Ray Train releases the placement groups of stopped trials through the dashboard's state API.
         raise ConfigError("--ray.no-dashboard: trials with several workers need the dashboard; leave the flag out")
