@@ -5,10 +5,13 @@ which only sends them to its workers, imports neither torch nor transformers.
 """
 
 import pkgutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from faceattr.config import StorageConfig
-from faceattr.errors import ModelError
+from faceattr.config import LabelConfig, StorageConfig
+from faceattr.config.checks import flag_name
+from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_checkpoint_config, resolve_checkpoint
 
 
@@ -19,9 +22,13 @@ class Engine:
     Attributes:
         example: hub id of a model of the family, for error texts.
         inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights.
-        resize: `module:function`, decoded pixels uint8 [H, W, 3] and side in pixels -> uint8 [S, S, 3].
-        build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it.
+        resize: `module:function`, decoded pixels uint8 [H, W, 3] and `CheckpointFacts.resizing` -> uint8 [S, S, 3].
+        build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it: the fast one,
+            compared with the plain path of transformers, or that path itself with `engine="hf"`.
         packages: distributions whose version can change a score.
+        options: field of `LabelConfig` -> the values that the family takes, where it does not take all.
+        has_mass: whether the answers' likelihoods have a meaning beyond their shares; if not, every mass is null.
+        reads_prompts: whether it scores an attribute's `prompts` in place of its questions.
     """
 
     example: str
@@ -29,6 +36,9 @@ class Engine:
     resize: str
     build: str
     packages: tuple[str, ...]
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    has_mass: bool = True
+    reads_prompts: bool = False
 
 
 ENGINES = {
@@ -67,3 +77,12 @@ def inspect_checkpoint(
         )
     facts: CheckpointFacts = pkgutil.resolve_name(engine.inspect)(folder)
     return facts
+
+
+def check_options(config: LabelConfig, model_type: str) -> None:
+    """Raises ConfigError if a flag has a value that the model's family does not take."""
+    for name, allowed in ENGINES[model_type].options.items():
+        found = getattr(config, name)
+        if found not in allowed:
+            values = " or ".join(map(str, allowed))
+            raise ConfigError(f"--{flag_name(name)}: expected {values} for a {model_type} model, found {found}")

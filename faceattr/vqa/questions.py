@@ -92,13 +92,14 @@ class AttributeLabels(NamedTuple):
         label: int64 [n], class index, undefined where `unknown`.
         unknown: bool [n], whether the score is in the abstain band.
         score: float32 [n] P(yes), or [n, classes] for a multiclass attribute.
-        mass: float32 [n], total probability of the answers, times the agreement of the paraphrases if asked for.
+        mass: float32 [n], total probability of the answers, times the agreement of the paraphrases if asked for; None
+            from a model that gives the answers no probabilities beyond their shares.
     """
 
     label: np.ndarray
     unknown: np.ndarray
     score: np.ndarray
-    mass: np.ndarray
+    mass: np.ndarray | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +111,14 @@ class QuestionSet:
         asked: attributes with their questions.
         derived: rules over them.
         weighs_agreement: whether `mass` is multiplied by the agreement of the paraphrases.
+        has_mass: whether the likelihoods have a mass; it follows from the model.
     """
 
     name: str
     asked: tuple[AskedAttribute, ...]
     derived: tuple[DerivedAttribute, ...] = ()
     weighs_agreement: bool = False
+    has_mass: bool = True
 
     @property
     def attributes(self) -> AttributeSet:
@@ -188,7 +191,8 @@ class QuestionSet:
             num_questions, num_answers = len(asked.questions), len(asked.answers)
             stop = start + num_questions * num_answers
             block = log_likelihoods[:, start:stop].reshape(-1, num_questions, num_answers).astype(np.float64)
-            labels[asked.attribute.name] = _label(asked, block, weighs_agreement=self.weighs_agreement)
+            found = _label(asked, block, weighs_agreement=self.weighs_agreement)
+            labels[asked.attribute.name] = found if self.has_mass else found._replace(mass=None)
             start = stop
         return labels
 

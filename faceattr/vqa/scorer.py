@@ -38,7 +38,7 @@ def check_images(images: np.ndarray, size_px: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size_px, size_px, 3):
         raise ValueError(
             f"expected uint8 images [n, {size_px}, {size_px}, 3], found {images.dtype} {list(images.shape)}; "
-            "resize them with `faceattr.vqa.blip.preprocess.resize_rgb`"
+            "resize them with the engine's own `resize` (`faceattr.vqa.engines`)"
         )
 
 
