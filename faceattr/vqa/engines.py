@@ -41,16 +41,41 @@ class Engine:
     reads_prompts: bool = False
 
 
+_PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
+_CONTRASTIVE: dict[str, Any] = {
+    "inspect": "faceattr.vqa.contrastive.inspect:inspect_contrastive",
+    "resize": "faceattr.vqa.contrastive.preprocess:frame_rgb",
+    "build": "faceattr.vqa.contrastive.build:build_scorer",
+    "packages": (*_PACKAGES, "torchvision"),
+    # One text for an answer: no paraphrases could disagree.
+    "options": {
+        "question_start": ("cls",),
+        "precision": ("auto", "float32", "float16"),
+        "compile": ("auto", "off"),
+        "agreement": (False,),
+    },
+    "reads_prompts": True,
+}
+
 ENGINES = {
     "blip": Engine(
         example="Salesforce/blip-vqa-base",
         inspect="faceattr.vqa.blip.inspect:inspect_folder",
         resize="faceattr.vqa.blip.preprocess:resize_rgb",
         build="faceattr.vqa.blip.build:build_scorer",
-        packages=("torch", "transformers", "tokenizers", "pillow", "simplejpeg"),
+        packages=_PACKAGES,
     ),
+    "clip": Engine(example="openai/clip-vit-large-patch14", has_mass=False, **_CONTRASTIVE),
+    "siglip": Engine(example="google/siglip2-base-patch16-224", **_CONTRASTIVE),
 }
 """`model_type` of config.json -> its engine."""
+
+_REFUSED = {
+    "siglip2": (
+        "SigLIP 2 of the kind NaFlex takes patches of images of any shape, which no engine supports; use a SigLIP 2 "
+        "checkpoint of one image size, such as google/siglip2-base-patch16-224"
+    ),
+}
 
 
 def inspect_checkpoint(
@@ -68,7 +93,10 @@ def inspect_checkpoint(
     """
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)
-    engine = ENGINES.get(str(config.get("model_type")))
+    family = str(config.get("model_type"))
+    if family in _REFUSED:
+        raise ModelError(f"{folder / CHECKPOINT_CONFIG}: {_REFUSED[family]}")
+    engine = ENGINES.get(family)
     if engine is None:
         known = ", ".join(f"{name} ({each.example})" for name, each in ENGINES.items())
         raise ModelError(
