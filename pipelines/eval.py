@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import EvalConfig
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.data.runs.lease import drive
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.evaluate import run as evaluate
 from faceattr.logs import say
 

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config.train import TrainConfig
+from faceattr.data.runs.lease import drive
 from faceattr.data.stores.open import probe_store
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.train import run as train
 from faceattr.jobs.train.computation import settle_training
 from faceattr.jobs.train.report import describe_plan, finish_train_run

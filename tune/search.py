@@ -17,8 +17,9 @@ from contextlib import nullcontext
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config.search import SearchConfig
+from faceattr.data.runs.lease import drive
 from faceattr.data.stores.open import probe_store
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.search import job as search_job
 from faceattr.jobs.search import run as search
 from faceattr.jobs.search.computation import settle_search

@@ -11,13 +11,13 @@ from faceattr.config import LabelConfig
 from faceattr.data.formats.parquet import decode_table
 from faceattr.data.relabel import relabel
 from faceattr.data.runs.commit import commit_shard, read_ahead, read_file, shard_key
+from faceattr.data.runs.lease import drive
 from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
 from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output
 from faceattr.data.table_checks import fit_schema
 from faceattr.errors import ConfigError
-from faceattr.jobs.cluster.session import drive
 from faceattr.vqa.questions import QuestionSet
 
 
