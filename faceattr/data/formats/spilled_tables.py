@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 class SpilledTables:
-    """Appends rows to parts and returns each part once. A context manager: it owns files.
+    """Appends rows to parts and returns each part. A context manager: it owns files.
 
     Args:
         schema: schema of the rows.
@@ -17,7 +17,7 @@ class SpilledTables:
     """
 
     def __init__(self, schema: pa.Schema, prefix: str) -> None:
-        self._schema = schema
+        self.schema = schema
         self._stack = contextlib.ExitStack()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix)))
         self._writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
@@ -26,14 +26,14 @@ class SpilledTables:
         """Appends rows to a part."""
         if part not in self._writers:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            writer = pa.ipc.new_stream(str(self._folder / part), self._schema, options=options)
+            writer = pa.ipc.new_stream(str(self._folder / part), self.schema, options=options)
             self._writers[part] = self._stack.enter_context(writer)
         self._writers[part].write_table(table)
 
     def read(self, part: str) -> pa.Table:
         """Returns the rows of a part, in the order in which they came. Afterwards nothing can be appended to it."""
         if part not in self._writers:
-            return self._schema.empty_table()
+            return self.schema.empty_table()
         self._writers[part].close()
         with pa.ipc.open_stream(str(self._folder / part)) as reader:
             return reader.read_all()
