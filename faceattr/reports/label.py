@@ -41,7 +41,9 @@ class LabelStatistics:
         }
         self.label_counts |= {rule.name: np.zeros(2, np.int64) for rule in questions.derived}
         self.unknown: dict[str, int] = dict.fromkeys(self.label_counts, 0)
+        # Of the rows that have a mass: some models give none.
         self.mass_sums: dict[str, float] = {asked.attribute.name: 0.0 for asked in questions.asked}
+        self.mass_counts: dict[str, int] = dict.fromkeys(self.mass_sums, 0)
         # Scores of binary attributes; for multiclass ones the score of the chosen class.
         self.histograms: dict[str, np.ndarray] = {
             asked.attribute.name: np.zeros(_NUM_BINS, np.int64) for asked in questions.asked
@@ -69,13 +71,20 @@ class LabelStatistics:
             self.unknown[name] += good[name].null_count
         for asked in self.questions.asked:
             name = asked.attribute.name
-            self.mass_sums[name] += pc.sum(good[f"{name}_mass"]).as_py() or 0.0
+            mass = good[f"{name}_mass"]
+            self.mass_sums[name] += pc.sum(mass).as_py() or 0.0
+            self.mass_counts[name] += len(mass) - mass.null_count
             self.histograms[name] += np.histogram(_top_scores(good, asked), bins=_NUM_BINS, range=(0.0, 1.0))[0]
 
     def positive_rate(self, name: str) -> float | None:
         """Returns the share of 1 among the known labels of a binary attribute."""
         counts = self.label_counts[name]
         return float(counts[1] / counts.sum()) if counts.sum() else None
+
+    def mean_mass(self, name: str) -> float | None:
+        """Returns the mean answer mass of an attribute; None if the model gives none."""
+        count = self.mass_counts[name]
+        return self.mass_sums[name] / count if count else None
 
 
 def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
@@ -131,10 +140,10 @@ def render_label_report(
         attributes.append(
             {
                 "name": name,
-                "questions": asked.questions,
+                "questions": statistics.questions.wordings(asked),
                 "classes": list(zip(asked.attribute.classes, counts.tolist(), strict=True)),
                 "unknown": statistics.unknown[name],
-                "mass": statistics.mass_sums[name] / max(1, statistics.num_labelled),
+                "mass": statistics.mean_mass(name),
                 "histogram": _draw_histogram(statistics.histograms[name], asked, decisions.get(name, Decision())),
             }
         )

@@ -5,10 +5,13 @@ which only sends them to its workers, imports neither torch nor transformers.
 """
 
 import pkgutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from faceattr.config import StorageConfig
-from faceattr.errors import ModelError
+from faceattr.config import LabelConfig, StorageConfig
+from faceattr.config.checks import flag_name
+from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_checkpoint_config, resolve_checkpoint
 
 
@@ -19,9 +22,13 @@ class Engine:
     Attributes:
         example: hub id of a model of the family, for error texts.
         inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights.
-        resize: `module:function`, decoded pixels uint8 [H, W, 3] and side in pixels -> uint8 [S, S, 3].
-        build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it.
+        resize: `module:function`, decoded pixels uint8 [H, W, 3] and `CheckpointFacts.resizing` -> uint8 [S, S, 3].
+        build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it: the fast one,
+            compared with the plain path of transformers, or that path itself with `engine="hf"`.
         packages: distributions whose version can change a score.
+        options: field of `LabelConfig` -> the values that the family takes, where it does not take all.
+        has_mass: whether the answers' likelihoods have a meaning beyond their shares; if not, every mass is null.
+        reads_prompts: whether it scores an attribute's `prompts` in place of its questions.
     """
 
     example: str
@@ -29,7 +36,26 @@ class Engine:
     resize: str
     build: str
     packages: tuple[str, ...]
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    has_mass: bool = True
+    reads_prompts: bool = False
 
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
+_CONTRASTIVE: dict[str, Any] = {
+    "inspect": "faceattr.vqa.contrastive.inspect:inspect_contrastive",
+    "resize": "faceattr.vqa.contrastive.preprocess:frame_rgb",
+    "build": "faceattr.vqa.contrastive.build:build_scorer",
+    "packages": (*_PACKAGES, "torchvision"),
+    # One text for an answer: no paraphrases could disagree.
+    "options": {
+        "question_start": ("cls",),
+        "precision": ("auto", "float32", "float16"),
+        "compile": ("auto", "off"),
+        "agreement": (False,),
+    },
+    "reads_prompts": True,
+}
 
 ENGINES = {
     "blip": Engine(
@@ -37,10 +63,19 @@ ENGINES = {
         inspect="faceattr.vqa.blip.inspect:inspect_folder",
         resize="faceattr.vqa.blip.preprocess:resize_rgb",
         build="faceattr.vqa.blip.build:build_scorer",
-        packages=("torch", "transformers", "tokenizers", "pillow", "simplejpeg"),
+        packages=_PACKAGES,
     ),
+    "clip": Engine(example="openai/clip-vit-large-patch14", has_mass=False, **_CONTRASTIVE),
+    "siglip": Engine(example="google/siglip2-base-patch16-224", **_CONTRASTIVE),
 }
 """`model_type` of config.json -> its engine."""
+
+_REFUSED = {
+    "siglip2": (
+        "SigLIP 2 of the kind NaFlex takes patches of images of any shape, which no engine supports; use a SigLIP 2 "
+        "checkpoint of one image size, such as google/siglip2-base-patch16-224"
+    ),
+}
 
 
 def inspect_checkpoint(
@@ -58,7 +93,10 @@ def inspect_checkpoint(
     """
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)
-    engine = ENGINES.get(str(config.get("model_type")))
+    family = str(config.get("model_type"))
+    if family in _REFUSED:
+        raise ModelError(f"{folder / CHECKPOINT_CONFIG}: {_REFUSED[family]}")
+    engine = ENGINES.get(family)
     if engine is None:
         known = ", ".join(f"{name} ({each.example})" for name, each in ENGINES.items())
         raise ModelError(
@@ -67,3 +105,12 @@ def inspect_checkpoint(
         )
     facts: CheckpointFacts = pkgutil.resolve_name(engine.inspect)(folder)
     return facts
+
+
+def check_options(config: LabelConfig, model_type: str) -> None:
+    """Raises ConfigError if a flag has a value that the model's family does not take."""
+    for name, allowed in ENGINES[model_type].options.items():
+        found = getattr(config, name)
+        if found not in allowed:
+            values = " or ".join(map(str, allowed))
+            raise ConfigError(f"--{flag_name(name)}: expected {values} for a {model_type} model, found {found}")

@@ -10,6 +10,9 @@ again, so that one paraphrase with a certain `no` outweighs several uncertain on
 `score` is P(yes) for a binary attribute and one probability per class for a multiclass one; `mass` is the total
 probability that the model gave to those answers. If asked for, it is multiplied by how far the paraphrases agree, by
 `faceattr.data.joined.agreement` of the probabilities softmax_c( log p(answer_c | question_k) ).
+
+A model that compares images with texts, such as CLIP, is asked nothing. It gets prompts for each answer, and has one
+likelihood for each answer of an attribute, as if there were one question.
 """
 
 import re
@@ -63,6 +66,7 @@ class AskedAttribute:
         threshold: a binary score of at least this value is labelled 1.
         abstain: binary: scores strictly between these are labelled null. Multiclass: (p, 1.0): null if no class
             reaches p.
+        prompts: for each answer the texts that describe an image with it; empty to make them from the questions.
     """
 
     attribute: Attribute
@@ -71,6 +75,7 @@ class AskedAttribute:
     inverted: tuple[bool, ...]
     threshold: float = 0.5
     abstain: tuple[float, float] | None = None
+    prompts: tuple[tuple[str, ...], ...] = ()
 
     def vqa_questions(self) -> tuple[VqaQuestion, ...]:
         """Returns the questions as the model receives them, each with its answers in class order."""
@@ -80,6 +85,13 @@ class AskedAttribute:
             for text, inverted in zip(self.questions, self.inverted, strict=True)
         )
 
+    def answer_prompts(self) -> tuple[tuple[str, ...], ...]:
+        """Returns the prompts of each answer, in class order: as given, or each question with the answer after it."""
+        if self.prompts:
+            return self.prompts
+        asked = [[f"{each.text} {answer}" for answer in each.answers] for each in self.vqa_questions()]
+        return tuple(zip(*asked, strict=True))
+
 
 class AttributeLabels(NamedTuple):
     """Labels of one attribute for a batch of n images.
@@ -88,13 +100,14 @@ class AttributeLabels(NamedTuple):
         label: int64 [n], class index, undefined where `unknown`.
         unknown: bool [n], whether the score is in the abstain band.
         score: float32 [n] P(yes), or [n, classes] for a multiclass attribute.
-        mass: float32 [n], total probability of the answers, times the agreement of the paraphrases if asked for.
+        mass: float32 [n], total probability of the answers, times the agreement of the paraphrases if asked for; None
+            from a model that gives the answers no probabilities beyond their shares.
     """
 
     label: np.ndarray
     unknown: np.ndarray
     score: np.ndarray
-    mass: np.ndarray
+    mass: np.ndarray | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +119,16 @@ class QuestionSet:
         asked: attributes with their questions.
         derived: rules over them.
         weighs_agreement: whether `mass` is multiplied by the agreement of the paraphrases.
+        has_mass: whether the likelihoods have a mass; it follows from the model.
+        by_prompts: whether the model gets prompts in place of questions; it follows from the model.
     """
 
     name: str
     asked: tuple[AskedAttribute, ...]
     derived: tuple[DerivedAttribute, ...] = ()
     weighs_agreement: bool = False
+    has_mass: bool = True
+    by_prompts: bool = False
 
     @property
     def attributes(self) -> AttributeSet:
@@ -122,11 +139,23 @@ class QuestionSet:
         """Returns all questions of all attributes, in the order that `compute_labels` expects."""
         return tuple(question for asked in self.asked for question in asked.vqa_questions())
 
+    def answer_prompts(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """Returns the prompts of each answer of each attribute, in the order that `compute_labels` expects."""
+        return tuple(asked.answer_prompts() for asked in self.asked)
+
+    def wordings(self, asked: AskedAttribute) -> tuple[str, ...]:
+        """Returns what the model is given about an attribute: its questions, or its prompts with their answers."""
+        if not self.by_prompts:
+            return asked.questions
+        pairs = zip(asked.attribute.classes, asked.answer_prompts(), strict=True)
+        return tuple(f"{name}: {prompt}" for name, prompts in pairs for prompt in prompts)
+
     def sensitive_questions(self) -> tuple[str, ...]:
         """Returns questions, names, classes and answers about race, religion, orientation, health or politics."""
         texts: list[str] = []
         for asked in self.asked:
             texts += [asked.attribute.name, *asked.questions, *asked.attribute.classes, *asked.answers]
+            texts += [prompt for prompts in asked.prompts for prompt in prompts]
         texts += [rule.name for rule in self.derived]
         spaced = (text.replace("_", " ") for text in texts)
         return tuple(dict.fromkeys(text for text in spaced if _SENSITIVE.search(text)))
@@ -144,6 +173,8 @@ class QuestionSet:
                     "answers": list(asked.answers),
                     "threshold": asked.threshold,
                     "abstain": list(asked.abstain) if asked.abstain else None,
+                    # What a model does not read decides nothing.
+                    **({"prompts": [list(each) for each in asked.answer_prompts()]} if self.by_prompts else {}),
                 }
                 for asked in self.asked
             },
@@ -163,17 +194,19 @@ class QuestionSet:
                 inverted=tuple(each["inverted"]),
                 threshold=each["threshold"],
                 abstain=tuple(each["abstain"]) if each["abstain"] else None,
+                prompts=tuple(tuple(prompts) for prompts in each.get("prompts", ())),
             )
             for name, each in value["attributes"].items()
         )
         rules = tuple(DerivedAttribute(name=name, rule=rule) for name, rule in value["derived"].items())
-        return cls(name=value["name"], asked=asked, derived=rules)
+        return cls(name=value["name"], asked=asked, derived=rules, by_prompts=any(each.prompts for each in asked))
 
     def compute_labels(self, log_likelihoods: np.ndarray) -> dict[str, AttributeLabels]:
         """Converts answer log-likelihoods to labels.
 
         Args:
-            log_likelihoods: float32 [n, sum of answers over `vqa_questions()`], natural logarithms.
+            log_likelihoods: float32 [n, sum of answers over `vqa_questions()`], natural logarithms; with prompts
+                [n, sum of answers over the attributes].
 
         Returns:
             One entry per attribute, in order.
@@ -181,10 +214,11 @@ class QuestionSet:
         labels = {}
         start = 0
         for asked in self.asked:
-            num_questions, num_answers = len(asked.questions), len(asked.answers)
+            num_questions, num_answers = 1 if self.by_prompts else len(asked.questions), len(asked.answers)
             stop = start + num_questions * num_answers
             block = log_likelihoods[:, start:stop].reshape(-1, num_questions, num_answers).astype(np.float64)
-            labels[asked.attribute.name] = _label(asked, block, weighs_agreement=self.weighs_agreement)
+            found = _label(asked, block, weighs_agreement=self.weighs_agreement)
+            labels[asked.attribute.name] = found if self.has_mass else found._replace(mass=None)
             start = stop
         return labels
 

@@ -18,6 +18,7 @@ from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.open import open_store
 from faceattr.jobs.cluster.pixel_column import pixels_to_arrow
 from faceattr.jobs.images.actors.label_actor import VqaActor
+from faceattr.reports.label import LabelStatistics
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 SIZE_PX = 2
@@ -88,3 +89,21 @@ def test_a_late_class_keeps_its_number_and_its_name(tmp_path, num_answers, likel
     packed, rejects = open_labels(store.uri, SourceOptions(), StorageConfig()).read_all()
     assert packed["brand"].to_pylist() == likely
     assert not rejects.total
+
+
+def test_a_model_without_a_mass_leaves_its_column_null_and_out_of_the_report():
+    attribute = Attribute(name="hat")
+    hat = AskedAttribute(attribute=attribute, questions=("hat?",), answers=("no", "yes"), inverted=(False,))
+    questions = QuestionSet(name="test", asked=(hat,), has_mass=False)
+    facts = [
+        {"row": place, "image_id": name, "uri": name, "source_row": None, "num_bytes": None, "status": "ok"}
+        | {"error": None, "sha256": None, "width_px": 2, "height_px": 2}
+        for place, name in enumerate("ab")
+    ]
+    rows = pa.Table.from_pylist(facts).append_column("pixels", pixels_to_arrow(np.stack([image_of(0), image_of(1)])))
+    labelled = VqaActor(lambda: SureScorer(2), questions, label_schema(questions.attributes))(rows)
+    assert labelled["hat"].to_pylist() == [0, 1]
+    assert labelled["hat_mass"].to_pylist() == [None, None]
+    statistics = LabelStatistics(questions)
+    statistics.observe(labelled)
+    assert (statistics.num_labelled, statistics.mean_mass("hat")) == (2, None)

@@ -4,20 +4,22 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from faceattr.errors import ModelError
+from faceattr.config import LabelConfig
+from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.blip.checkpoint import load_blip
 from faceattr.vqa.blip.inspect import compute_weights_id
 from faceattr.vqa.blip.oracle.modules import load_hf_blip
 from faceattr.vqa.blip.oracle.reference import HfScorer
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.checkpoints import CheckpointFacts
-from faceattr.vqa.engines import inspect_checkpoint
+from faceattr.vqa.engines import ENGINES, check_options, inspect_checkpoint
 from faceattr.vqa.questions import VqaQuestion
 
 
@@ -81,8 +83,16 @@ def test_the_folder_of_a_hub_cache_names_its_commit(folder, tmp_path):
 
 def test_inspecting_finds_what_loading_finds(folder):
     checkpoint = load_blip(str(folder))
-    assert inspect_checkpoint(str(folder)) == CheckpointFacts(
-        model_type="blip", revision=None, weights_id=checkpoint.weights_id, size_px=checkpoint.preprocessing.size_px
+    size_px = checkpoint.preprocessing.size_px
+    facts = inspect_checkpoint(str(folder))
+    assert facts == CheckpointFacts(
+        model_type="blip",
+        revision=None,
+        weights_id=checkpoint.weights_id,
+        size_px=size_px,
+        resizing=size_px,
+        gflop_image=facts.gflop_image,
+        gflop_question=facts.gflop_question,
     )
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"no model\.safetensors"):
@@ -292,3 +302,13 @@ def test_the_advice_about_pickles_works_to_the_letter(folder, tmp_path, monkeypa
     assert all(torch.equal(found.tensors[name], each) for name, each in wanted.tensors.items())
     assert found.preprocessing == wanted.preprocessing
     assert found.tokenizer.encode("a hat ?") == wanted.tokenizer.encode("a hat ?")
+
+
+def test_flags_that_a_family_does_not_take_are_refused(monkeypatch):
+    row = replace(ENGINES["blip"], options={"precision": ("auto", "float32"), "agreement": (False,)})
+    monkeypatch.setitem(ENGINES, "blip", row)
+    check_options(LabelConfig(images="a", output="b"), "blip")
+    with pytest.raises(ConfigError, match="--precision: expected auto or float32 for a blip model, found fp8"):
+        check_options(LabelConfig(images="a", output="b", precision="fp8"), "blip")
+    with pytest.raises(ConfigError, match="--agreement: expected False for a blip model, found True"):
+        check_options(LabelConfig(images="a", output="b", agreement=True), "blip")

@@ -18,7 +18,7 @@ from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.reports.pages import report_key
 from faceattr.vqa.checkpoints import TINY_MODEL, CheckpointFacts
-from faceattr.vqa.engines import ENGINES, Engine, inspect_checkpoint
+from faceattr.vqa.engines import ENGINES, Engine, check_options, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
 
@@ -58,7 +58,7 @@ class LabelJob(ImageJob):
     @property
     def resizer(self) -> Resizer:
         """See `ImageJob`."""
-        return Resizer(self.engine.resize, self.checkpoint.size_px, size_px=self.checkpoint.size_px)
+        return Resizer(self.engine.resize, self.checkpoint.resizing, size_px=self.checkpoint.size_px)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -78,7 +78,9 @@ class LabelJob(ImageJob):
     @property
     def task(self) -> str:
         """See `ImageJob`."""
-        return f"{len(self.questions.vqa_questions())} questions for {', '.join(self.attributes.names)}"
+        wordings = [text for asked in self.questions.asked for text in self.questions.wordings(asked)]
+        what = "prompts" if self.questions.by_prompts else "questions"
+        return f"{len(wordings)} {what} for {', '.join(self.attributes.names)}"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
@@ -114,6 +116,9 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
     storage = config.storage
     output = open_output(config.output, storage)
     checkpoint = inspect_checkpoint(config.model, revision=config.revision, storage=storage)
+    check_options(config, checkpoint.model_type)
+    engine = ENGINES[checkpoint.model_type]
+    questions = replace(questions, has_mass=engine.has_mass, by_prompts=engine.reads_prompts)
     job = LabelJob(config=config, questions=questions, checkpoint=checkpoint, storage=storage, output=output)
     check_output(job)
     return job

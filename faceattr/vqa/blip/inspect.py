@@ -3,21 +3,20 @@
 Works without torch and transformers, whose import takes longer than everything else that a driver does before start.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from faceattr.data.checkpoint_files import clean_config, find_weight_files
 from faceattr.data.model_folders import find_hub_commit
 from faceattr.errors import ModelError
-from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CHECKPOINT_FILES, CheckpointFacts, read_checkpoint_config
+from faceattr.vqa.blip.flops import count_image, count_question
+from faceattr.vqa.blip.network.architecture import read_sizes
+from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, hash_checkpoint, read_checkpoint_config
 
 _MODEL_TYPE = "blip"
 _ARCHITECTURE = "BlipForQuestionAnswering"
 # Classes that save a converted checkpoint: the model, its tokenizer, its image processor.
 _CLASSES = (_ARCHITECTURE, "BertTokenizer", "BlipImageProcessor")
-# Default of BlipVisionConfig if config.json does not contain it.
-_DEFAULT_SIZE_PX = 384
 
 
 def inspect_folder(folder: Path) -> CheckpointFacts:
@@ -26,12 +25,15 @@ def inspect_folder(folder: Path) -> CheckpointFacts:
     Raises:
         ModelError: the folder contains no BLIP VQA checkpoint.
     """
-    config = check_folder(folder)
+    sizes = read_sizes(check_folder(folder), folder / CHECKPOINT_CONFIG)
     return CheckpointFacts(
         model_type=_MODEL_TYPE,
         revision=find_hub_commit(folder),
         weights_id=compute_weights_id(folder),
-        size_px=config.get("vision_config", {}).get("image_size", _DEFAULT_SIZE_PX),
+        size_px=sizes.image_px,
+        resizing=sizes.image_px,
+        gflop_image=count_image(sizes),
+        gflop_question=count_question(sizes),
     )
 
 
@@ -42,13 +44,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 def compute_weights_id(folder: Path) -> str:
     """Returns the SHA-256 over names and contents of the files that are read from a checkpoint folder."""
-    total = hashlib.sha256()
-    found = {path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern)}
-    for path in sorted(found.union(weight_files(folder))):
-        with path.open("rb") as file:
-            name = path.relative_to(folder).as_posix()
-            total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+    return hash_checkpoint(folder, weights=weight_files(folder))
 
 
 def check_folder(folder: Path) -> dict[str, Any]:

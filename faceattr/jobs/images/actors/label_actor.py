@@ -76,5 +76,7 @@ def _label_columns(
     return {
         name: column("", spread(labels.label), null_label),
         f"{name}_score": score_column,
-        f"{name}_mass": column("_mass", spread(labels.mass), bad),
+        f"{name}_mass": pa.nulls(num_rows, schema.field(f"{name}_mass").type)
+        if labels.mass is None
+        else column("_mass", spread(labels.mass), bad),
     }

@@ -81,7 +81,7 @@ class BlipArchitecture:
 
 
 def read_architecture(config: Mapping[str, Any], where: Path) -> BlipArchitecture:
-    """Reads a config.json.
+    """Reads a config.json for the packed engine.
 
     Args:
         config: its content.
@@ -90,14 +90,23 @@ def read_architecture(config: Mapping[str, Any], where: Path) -> BlipArchitectur
     Raises:
         ModelError: a value is missing, is of another type, or is not supported.
     """
-    vision = _VISION_DEFAULTS | dict(config.get("vision_config") or {})
-    text = _TEXT_DEFAULTS | dict(config.get("text_config") or {})
+    vision, text = _read_sections(config)
     for name, section in (("vision_config", vision), ("text_config", text)):
         if section["hidden_act"] != _ACTIVATION:
             raise ModelError(
                 f"{where}: {name}.hidden_act is {section['hidden_act']!r}, the packed engine computes {_ACTIVATION!r} "
                 "only; use `--engine hf`"
             )
+    return read_sizes(config, where)
+
+
+def read_sizes(config: Mapping[str, Any], where: Path) -> BlipArchitecture:
+    """Reads the sizes in a config.json, also of a model that the packed engine does not support.
+
+    Raises:
+        ModelError: a value is missing or of another type.
+    """
+    vision, text = _read_sections(config)
     try:
         architecture = BlipArchitecture(
             vision=_read_tower(vision),
@@ -115,6 +124,11 @@ def read_architecture(config: Mapping[str, Any], where: Path) -> BlipArchitectur
         if tower.heads < 1 or tower.width % tower.heads:
             raise ModelError(f"{where}: {name}: {tower.heads} attention heads do not divide a width of {tower.width}")
     return architecture
+
+
+def _read_sections(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    vision = _VISION_DEFAULTS | dict(config.get("vision_config") or {})
+    return vision, _TEXT_DEFAULTS | dict(config.get("text_config") or {})
 
 
 def _read_tower(section: Mapping[str, Any]) -> TowerSizes:
