@@ -105,6 +105,16 @@ COMMANDS: tuple[Command, ...] = (
         "Reads people's answers from Label Studio, CVAT or FiftyOne.",
     ),
     Command(
+        ("combine",),
+        "faceattr.commands.combine:Combine",
+        "Combines label runs over the same images into one.",
+    ),
+    Command(
+        ("diff",),
+        "faceattr.commands.diff:Diff",
+        "Says in which rows, images and labels two label runs differ.",
+    ),
+    Command(
         ("audit", "review"),
         "faceattr.commands.audit.review:AuditReview",
         "Opens a page on which people judge an audit's images.",

@@ -10,7 +10,8 @@ pictures, and `model/`, which is the model with its thresholds and calibration.
 """
 
 from faceattr.config import EvalConfig
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.data.runs.lease import drive
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.evaluate import run as evaluate
 from faceattr.logs import say
 

@@ -10,8 +10,9 @@ complete. The same command resumes a stopped run.
 """
 
 from faceattr.config import PackConfig
+from faceattr.data.runs.lease import drive
 from faceattr.data.stores.open import probe_store
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.pack import run as pack
 from faceattr.jobs.pack.dry_run import describe_pack_preflight
 from faceattr.jobs.pack.job import prepare_pack_job

@@ -12,8 +12,9 @@ Reads packed runs (`pipelines/pack.py`) and writes a folder with all trials, the
 from contextlib import nullcontext
 
 from faceattr.config.search import SearchConfig
+from faceattr.data.runs.lease import drive
 from faceattr.data.stores.open import probe_store
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.search import job as search_job
 from faceattr.jobs.search import run as search
 from faceattr.jobs.search.computation import settle_search

@@ -8,8 +8,9 @@ and checkpoints. The same command resumes a stopped training; training survives 
 """
 
 from faceattr.config.train import TrainConfig
+from faceattr.data.runs.lease import drive
 from faceattr.data.stores.open import probe_store
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.train import run as train
 from faceattr.jobs.train.computation import settle_training
 from faceattr.jobs.train.report import describe_plan, finish_train_run
