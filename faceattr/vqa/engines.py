@@ -41,6 +41,21 @@ class Engine:
     reads_prompts: bool = False
 
 
+def _decoder(example: str) -> Engine:
+    return Engine(
+        example=example,
+        inspect="faceattr.vqa.decoder.inspect:inspect_decoder",
+        resize="faceattr.vqa.decoder.preprocess:resize_square",
+        build="faceattr.vqa.decoder.build:build_scorer",
+        packages=("torch", "torchvision", "transformers", "tokenizers", "jinja2", "pillow", "simplejpeg"),
+        options={
+            "question_start": ("cls",),
+            "precision": ("auto", "float32", "float16", "bfloat16"),
+            "compile": ("auto", "off"),
+        },
+    )
+
+
 ENGINES = {
     "blip": Engine(
         example="Salesforce/blip-vqa-base",
@@ -49,6 +64,12 @@ ENGINES = {
         build="faceattr.vqa.blip.build:build_scorer",
         packages=("torch", "transformers", "tokenizers", "pillow", "simplejpeg"),
     ),
+    "smolvlm": _decoder("HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
+    "idefics3": _decoder("HuggingFaceTB/SmolVLM-256M-Instruct"),
+    "internvl": _decoder("OpenGVLab/InternVL3-1B-hf"),
+    "qwen2_vl": _decoder("Qwen/Qwen2-VL-2B-Instruct"),
+    "qwen2_5_vl": _decoder("Qwen/Qwen2.5-VL-3B-Instruct"),
+    "qwen3_vl": _decoder("Qwen/Qwen3-VL-2B-Instruct"),
 }
 """`model_type` of config.json -> its engine."""
 

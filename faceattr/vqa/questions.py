@@ -18,7 +18,7 @@ them are certain of yes and half of no.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,6 +53,15 @@ class VqaQuestion:
 
     text: str
     answers: tuple[str, ...]
+
+
+def compute_answer_slices(questions: Sequence[VqaQuestion]) -> tuple[slice, ...]:
+    """Returns the columns of each question in a score matrix: answers of question 0 first, then question 1, ..."""
+    slices, start = [], 0
+    for question in questions:
+        slices.append(slice(start, start + len(question.answers)))
+        start += len(question.answers)
+    return tuple(slices)
 
 
 @dataclass(frozen=True, kw_only=True)
