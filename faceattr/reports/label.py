@@ -115,7 +115,7 @@ def render_label_report(
         attributes.append(
             {
                 "name": name,
-                "questions": asked.questions,
+                "questions": statistics.questions.wordings(asked),
                 "classes": list(zip(asked.attribute.classes, counts.tolist(), strict=True)),
                 "unknown": statistics.unknown[name],
                 "mass": statistics.mean_mass(name),

@@ -116,3 +116,12 @@ def hash_checkpoint(folder: Path, *, weights: Iterable[Path], patterns: Sequence
             name = path.relative_to(folder).as_posix()
             total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def check_weights(model: str, *, found: str, expected: str) -> None:
+    """Raises ModelError unless this node's weights are those that the driver hashed."""
+    if found != expected:
+        raise ModelError(
+            f"{model}: this node has weights {found[:12]}, the driver {expected[:12]}. Use object "
+            "storage or a pinned --revision, so that every node loads the same files."
+        )

@@ -41,20 +41,32 @@ class Engine:
     reads_prompts: bool = False
 
 
-def _decoder(example: str) -> Engine:
-    return Engine(
-        example=example,
-        inspect="faceattr.vqa.decoder.inspect:inspect_decoder",
-        resize="faceattr.vqa.decoder.preprocess:resize_square",
-        build="faceattr.vqa.decoder.build:build_scorer",
-        packages=("torch", "torchvision", "transformers", "tokenizers", "jinja2", "pillow", "simplejpeg"),
-        options={
-            "question_start": ("cls",),
-            "precision": ("auto", "float32", "float16", "bfloat16"),
-            "compile": ("auto", "off"),
-        },
-    )
-
+_PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
+_CONTRASTIVE: dict[str, Any] = {
+    "inspect": "faceattr.vqa.contrastive.inspect:inspect_contrastive",
+    "resize": "faceattr.vqa.contrastive.preprocess:frame_rgb",
+    "build": "faceattr.vqa.contrastive.build:build_scorer",
+    "packages": (*_PACKAGES, "torchvision"),
+    # One text for an answer: no paraphrases could disagree.
+    "options": {
+        "question_start": ("cls",),
+        "precision": ("auto", "float32", "float16"),
+        "compile": ("auto", "off"),
+        "agreement": (False,),
+    },
+    "reads_prompts": True,
+}
+_DECODER: dict[str, Any] = {
+    "inspect": "faceattr.vqa.decoder.inspect:inspect_decoder",
+    "resize": "faceattr.vqa.decoder.preprocess:resize_square",
+    "build": "faceattr.vqa.decoder.build:build_scorer",
+    "packages": (*_PACKAGES, "torchvision", "jinja2"),
+    "options": {
+        "question_start": ("cls",),
+        "precision": ("auto", "float32", "float16", "bfloat16"),
+        "compile": ("auto", "off"),
+    },
+}
 
 ENGINES = {
     "blip": Engine(
@@ -62,16 +74,25 @@ ENGINES = {
         inspect="faceattr.vqa.blip.inspect:inspect_folder",
         resize="faceattr.vqa.blip.preprocess:resize_rgb",
         build="faceattr.vqa.blip.build:build_scorer",
-        packages=("torch", "transformers", "tokenizers", "pillow", "simplejpeg"),
+        packages=_PACKAGES,
     ),
-    "smolvlm": _decoder("HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
-    "idefics3": _decoder("HuggingFaceTB/SmolVLM-256M-Instruct"),
-    "internvl": _decoder("OpenGVLab/InternVL3-1B-hf"),
-    "qwen2_vl": _decoder("Qwen/Qwen2-VL-2B-Instruct"),
-    "qwen2_5_vl": _decoder("Qwen/Qwen2.5-VL-3B-Instruct"),
-    "qwen3_vl": _decoder("Qwen/Qwen3-VL-2B-Instruct"),
+    "clip": Engine(example="openai/clip-vit-large-patch14", has_mass=False, **_CONTRASTIVE),
+    "siglip": Engine(example="google/siglip2-base-patch16-224", **_CONTRASTIVE),
+    "smolvlm": Engine(example="HuggingFaceTB/SmolVLM2-500M-Video-Instruct", **_DECODER),
+    "idefics3": Engine(example="HuggingFaceTB/SmolVLM-256M-Instruct", **_DECODER),
+    "internvl": Engine(example="OpenGVLab/InternVL3-1B-hf", **_DECODER),
+    "qwen2_vl": Engine(example="Qwen/Qwen2-VL-2B-Instruct", **_DECODER),
+    "qwen2_5_vl": Engine(example="Qwen/Qwen2.5-VL-3B-Instruct", **_DECODER),
+    "qwen3_vl": Engine(example="Qwen/Qwen3-VL-2B-Instruct", **_DECODER),
 }
 """`model_type` of config.json -> its engine."""
+
+_REFUSED = {
+    "siglip2": (
+        "SigLIP 2 of the kind NaFlex takes patches of images of any shape, which no engine supports; use a SigLIP 2 "
+        "checkpoint of one image size, such as google/siglip2-base-patch16-224"
+    ),
+}
 
 
 def inspect_checkpoint(
@@ -89,7 +110,10 @@ def inspect_checkpoint(
     """
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)
-    engine = ENGINES.get(str(config.get("model_type")))
+    family = str(config.get("model_type"))
+    if family in _REFUSED:
+        raise ModelError(f"{folder / CHECKPOINT_CONFIG}: {_REFUSED[family]}")
+    engine = ENGINES.get(family)
     if engine is None:
         known = ", ".join(f"{name} ({each.example})" for name, each in ENGINES.items())
         raise ModelError(

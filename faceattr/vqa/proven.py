@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from faceattr.errors import ModelError
-from faceattr.vqa.scorer import Scorer, draw_noise, self_test
+from faceattr.vqa.scorer import HALF_TOLERANCE, Scorer, draw_noise, self_test
 
 _log = logging.getLogger(__name__)
 
@@ -62,12 +62,14 @@ class ProvenScorer:
         dtype: precision of the scorer.
     """
 
-    def __init__(self, scorer: Scorer, expected: Expected) -> None:
+    def __init__(self, scorer: Scorer, expected: Expected, *, half_tolerance: float = HALF_TOLERANCE) -> None:
+        """Args: the scorer; the plain path's scores; what `self_test` allows in half precision."""
         self.image_size_px = scorer.image_size_px
         self.answer_slices = scorer.answer_slices
         self.dtype: torch.dtype = scorer.dtype
         self._scorer = scorer
         self._expected: Expected | None = expected
+        self._half_tolerance = half_tolerance
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Scores images; see `Scorer`.
@@ -84,9 +86,9 @@ class ProvenScorer:
     def _prove(self, expected: Expected) -> None:
         scores = expected.wait()
         try:
-            difference = self_test(self._scorer, scores)
+            difference = self_test(self._scorer, scores, half_tolerance=self._half_tolerance)
         except ModelError as error:
             # What was kept may be wrong in a way that its checks do not see. What is computed now decides.
             _log.warning("self_test_repeated reason=%s", error)
-            difference = self_test(self._scorer, expected.compute())
+            difference = self_test(self._scorer, expected.compute(), half_tolerance=self._half_tolerance)
         _log.info("self_test_passed difference=%.1e dtype=%s", difference, self.dtype)

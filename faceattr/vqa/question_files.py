@@ -7,6 +7,9 @@ A file with one attribute and all its options (`sets/*.yaml` are the built-in on
     #     questions:                    paraphrases, averaged in log space
     #       - is the person wearing a hat?
     #       - {text: "is the head bare?", inverted: true}
+    #     prompts:                      for models that compare an image with texts, such as CLIP and SigLIP; several of
+    #       yes: [a photo of a person with a hat]       an answer are averaged. Default: each question with the answer
+    #       no: [a photo of a bare head]                after it
     #     answers: [no, yes]            the default; any list, or `class: text` lines, for a multiclass attribute
     #     threshold: 0.5                a score of at least this value is labelled 1
     #     abstain: [0.45, 0.55]         scores in between are labelled null; one number for a multiclass attribute
@@ -144,7 +147,7 @@ class _Reader:
 
     def attribute(self, name: str, node: yaml.Node) -> AskedAttribute:
         key = f"attributes.{name}"
-        fields = self.mapping(node, key, allowed=("questions", "answers", "threshold", "abstain"))
+        fields = self.mapping(node, key, allowed=("questions", "prompts", "answers", "threshold", "abstain"))
         if "questions" not in fields:
             raise self.error(node, key, "the key 'questions' is missing")
         classes, answers = self._answers(fields.get("answers"), f"{key}.answers")
@@ -167,6 +170,19 @@ class _Reader:
             answers=answers,
             threshold=threshold,
             abstain=self._abstain(fields.get("abstain"), f"{key}.abstain", binary=binary, threshold=threshold),
+            prompts=self._prompts(fields.get("prompts"), f"{key}.prompts", classes),
+        )
+
+    def _prompts(self, node: yaml.Node | None, key: str, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        if node is None:
+            return ()
+        found = self.mapping(node, key, allowed=classes)
+        missing = [name for name in classes if name not in found]
+        if missing:
+            raise self.error(node, key, f"expected prompts for each of {', '.join(classes)}; {missing[0]} has none")
+        return tuple(
+            tuple(self.string(each, f"{key}.{name}") for each in self.items(found[name], f"{key}.{name}"))
+            for name in classes
         )
 
     def _question(self, node: yaml.Node, key: str) -> tuple[str, bool]:

@@ -15,6 +15,9 @@ probability that the model gave to those answers. If asked for, it is multiplied
 
 For a binary attribute s is the standard deviation of P(yes) over the paraphrases, so that the agreement is 0 if half of
 them are certain of yes and half of no.
+
+A model that compares images with texts, such as CLIP, is asked nothing. It gets prompts for each answer, and has one
+likelihood for each answer of an attribute, as if there were one question.
 """
 
 import re
@@ -76,6 +79,7 @@ class AskedAttribute:
         threshold: a binary score of at least this value is labelled 1.
         abstain: binary: scores strictly between these are labelled null. Multiclass: (p, 1.0): null if no class
             reaches p.
+        prompts: for each answer the texts that describe an image with it; empty to make them from the questions.
     """
 
     attribute: Attribute
@@ -84,6 +88,7 @@ class AskedAttribute:
     inverted: tuple[bool, ...]
     threshold: float = 0.5
     abstain: tuple[float, float] | None = None
+    prompts: tuple[tuple[str, ...], ...] = ()
 
     def vqa_questions(self) -> tuple[VqaQuestion, ...]:
         """Returns the questions as the model receives them, each with its answers in class order."""
@@ -92,6 +97,13 @@ class AskedAttribute:
             VqaQuestion(text, reverse if inverted else self.answers)
             for text, inverted in zip(self.questions, self.inverted, strict=True)
         )
+
+    def answer_prompts(self) -> tuple[tuple[str, ...], ...]:
+        """Returns the prompts of each answer, in class order: as given, or each question with the answer after it."""
+        if self.prompts:
+            return self.prompts
+        asked = [[f"{each.text} {answer}" for answer in each.answers] for each in self.vqa_questions()]
+        return tuple(zip(*asked, strict=True))
 
 
 class AttributeLabels(NamedTuple):
@@ -121,6 +133,7 @@ class QuestionSet:
         derived: rules over them.
         weighs_agreement: whether `mass` is multiplied by the agreement of the paraphrases.
         has_mass: whether the likelihoods have a mass; it follows from the model.
+        by_prompts: whether the model gets prompts in place of questions; it follows from the model.
     """
 
     name: str
@@ -128,6 +141,7 @@ class QuestionSet:
     derived: tuple[DerivedAttribute, ...] = ()
     weighs_agreement: bool = False
     has_mass: bool = True
+    by_prompts: bool = False
 
     @property
     def attributes(self) -> AttributeSet:
@@ -138,11 +152,23 @@ class QuestionSet:
         """Returns all questions of all attributes, in the order that `compute_labels` expects."""
         return tuple(question for asked in self.asked for question in asked.vqa_questions())
 
+    def answer_prompts(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """Returns the prompts of each answer of each attribute, in the order that `compute_labels` expects."""
+        return tuple(asked.answer_prompts() for asked in self.asked)
+
+    def wordings(self, asked: AskedAttribute) -> tuple[str, ...]:
+        """Returns what the model is given about an attribute: its questions, or its prompts with their answers."""
+        if not self.by_prompts:
+            return asked.questions
+        pairs = zip(asked.attribute.classes, asked.answer_prompts(), strict=True)
+        return tuple(f"{name}: {prompt}" for name, prompts in pairs for prompt in prompts)
+
     def sensitive_questions(self) -> tuple[str, ...]:
         """Returns questions, names, classes and answers about race, religion, orientation, health or politics."""
         texts: list[str] = []
         for asked in self.asked:
             texts += [asked.attribute.name, *asked.questions, *asked.attribute.classes, *asked.answers]
+            texts += [prompt for prompts in asked.prompts for prompt in prompts]
         texts += [rule.name for rule in self.derived]
         spaced = (text.replace("_", " ") for text in texts)
         return tuple(dict.fromkeys(text for text in spaced if _SENSITIVE.search(text)))
@@ -160,6 +186,8 @@ class QuestionSet:
                     "answers": list(asked.answers),
                     "threshold": asked.threshold,
                     "abstain": list(asked.abstain) if asked.abstain else None,
+                    # What a model does not read decides nothing.
+                    **({"prompts": [list(each) for each in asked.answer_prompts()]} if self.by_prompts else {}),
                 }
                 for asked in self.asked
             },
@@ -179,17 +207,19 @@ class QuestionSet:
                 inverted=tuple(each["inverted"]),
                 threshold=each["threshold"],
                 abstain=tuple(each["abstain"]) if each["abstain"] else None,
+                prompts=tuple(tuple(prompts) for prompts in each.get("prompts", ())),
             )
             for name, each in value["attributes"].items()
         )
         rules = tuple(DerivedAttribute(name=name, rule=rule) for name, rule in value["derived"].items())
-        return cls(name=value["name"], asked=asked, derived=rules)
+        return cls(name=value["name"], asked=asked, derived=rules, by_prompts=any(each.prompts for each in asked))
 
     def compute_labels(self, log_likelihoods: np.ndarray) -> dict[str, AttributeLabels]:
         """Converts answer log-likelihoods to labels.
 
         Args:
-            log_likelihoods: float32 [n, sum of answers over `vqa_questions()`], natural logarithms.
+            log_likelihoods: float32 [n, sum of answers over `vqa_questions()`], natural logarithms; with prompts
+                [n, sum of answers over the attributes].
 
         Returns:
             One entry per attribute, in order.
@@ -197,7 +227,7 @@ class QuestionSet:
         labels = {}
         start = 0
         for asked in self.asked:
-            num_questions, num_answers = len(asked.questions), len(asked.answers)
+            num_questions, num_answers = 1 if self.by_prompts else len(asked.questions), len(asked.answers)
             stop = start + num_questions * num_answers
             block = log_likelihoods[:, start:stop].reshape(-1, num_questions, num_answers).astype(np.float64)
             found = _label(asked, block, weighs_agreement=self.weighs_agreement)

@@ -6,9 +6,10 @@ import torch
 from transformers import BlipImageProcessor
 
 from faceattr.errors import ModelError
-from faceattr.vqa.blip.network.vision import PIXEL_CENTRE, PIXEL_SCALE, fold_normalisation
+from faceattr.vqa.blip.network.vision import fold_normalisation
 from faceattr.vqa.blip.preprocess import BlipPreprocessing, normalise, resize_rgb
 from faceattr.vqa.blip.processor import load_preprocessing
+from faceattr.vqa.folding import PIXEL_CENTRE, PIXEL_SCALE
 
 # Height, width: the data sets' own sizes, odd ones, one pixel, extreme shapes, enlarging, and the target itself.
 SHAPES = [(218, 178), (200, 200), (448, 448), (1, 1), (1, 700), (601, 3), (37, 53), (383, 385), (384, 384), (96, 96)]

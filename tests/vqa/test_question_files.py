@@ -102,7 +102,11 @@ def test_answers_in_class_order(answers, kind, classes, texts):
         ("threshold: high", "attributes.hat.threshold", "a number between 0 and 1, found 'high'"),
         ("threshold: [0.5]", "attributes.hat.threshold", "expected text"),
         ("threshhold: 0.5", "attributes.hat.threshhold", "unknown key; did you mean 'threshold'?"),
-        ("zzz: 1", "attributes.hat.zzz", "unknown key; allowed are questions, answers, threshold, abstain"),
+        ("zzz: 1", "attributes.hat.zzz", "unknown key; allowed are questions, prompts, answers, threshold, abstain"),
+        ("prompts: {no: [a]}", "attributes.hat.prompts", "expected prompts for each of no, yes; yes has none"),
+        ("prompts: {no: [a], yes: []}", "attributes.hat.prompts.yes", "at least one entry"),
+        ("prompts: {no: [a], yess: [b]}", "attributes.hat.prompts.yess", "did you mean 'yes'?"),
+        ("prompts: [a, b]", "attributes.hat.prompts", "expected 'key: value' lines"),
         ("abstain: 0.5", "attributes.hat.abstain", "expected a list"),
         ("abstain: [0.6, 0.4]", "attributes.hat.abstain", "around the threshold 0.5, found [0.6, 0.4]"),
         ("abstain: [0.1, 0.2]", "attributes.hat.abstain", "around the threshold 0.5"),
@@ -192,3 +196,22 @@ def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "latin1.yaml").write_bytes(b"attributes:\n  # \xe4\n")
     with pytest.raises(ConfigError, match=r"latin1\.yaml' is not UTF-8"):
         load_question_set(str(tmp_path / "latin1.yaml"))
+
+
+def test_prompts_are_read_in_class_order():
+    hat = one("prompts: {yes: [a hat, a cap], no: [a bare head]}")
+    assert hat.answer_prompts() == (("a bare head",), ("a hat", "a cap"))
+
+
+def test_prompts_are_made_from_the_questions_where_there_are_none():
+    text = "attributes: {bald: {questions: ['bald?', {text: 'hairy?', inverted: true}]}}"
+    bald = parse_question_set(text, name="mine", where="mine.yaml").asked[0]
+    assert bald.answer_prompts() == (("bald? no", "hairy? yes"), ("bald? yes", "hairy? no"))
+
+
+@pytest.mark.parametrize("name", builtin_sets())
+def test_builtin_sets_have_different_prompts_for_each_answer(name):
+    for asked in load_question_set(name).asked:
+        prompts = [prompt for each in asked.prompts for prompt in each]
+        assert len(asked.prompts) == len(asked.answers)
+        assert len(set(prompts)) == len(prompts)

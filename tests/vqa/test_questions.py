@@ -252,3 +252,30 @@ def test_names_classes_answers_and_rules_are_looked_at_too():
     rule = DerivedAttribute(name="is_muslim", rule="skin_color")
     question_set = QuestionSet(name="t", asked=(asked("skin_color"), origin), derived=(rule,))
     assert question_set.sensitive_questions() == ("skin color", "caucasian", "african country", "is muslim")
+
+
+def test_prompts_enter_the_plain_form_only_for_models_that_read_them():
+    plain = QuestionSet(name="t", asked=(asked(),))
+    written = replace(plain, asked=(replace(plain.asked[0], prompts=(("a bare head",), ("a hat",))),))
+    assert written.to_json() == plain.to_json()
+    by_prompts = replace(written, by_prompts=True)
+    found = by_prompts.to_json()["attributes"][written.asked[0].attribute.name]
+    assert found["prompts"] == [["a bare head"], ["a hat"]]
+    assert QuestionSet.from_json(by_prompts.to_json()) == by_prompts
+    assert written.wordings(written.asked[0]) == written.asked[0].questions
+    assert by_prompts.wordings(written.asked[0]) == ("no: a bare head", "yes: a hat")
+
+
+def test_with_prompts_an_attribute_has_one_likelihood_for_each_answer():
+    hat = replace(asked(questions=("a?", "b?")), prompts=(("a bare head",), ("a hat",)))
+    question_set = QuestionSet(name="t", asked=(hat, asked_hair()), by_prompts=True)
+    likelihoods = np.log(np.float32([[0.1, 0.3, 0.2, 0.1, 0.1]]))
+    labels = question_set.compute_labels(likelihoods)
+    np.testing.assert_allclose(labels[hat.attribute.name].score, [0.75], rtol=1e-6)
+    np.testing.assert_allclose(labels[hat.attribute.name].mass, [0.4], rtol=1e-6)
+    np.testing.assert_allclose(labels["hair"].score, [[0.5, 0.25, 0.25]], rtol=1e-6)
+
+
+def test_a_sensitive_prompt_is_noticed():
+    hat = replace(asked(), prompts=(("a bare head",), ("a person with a hijab",)))
+    assert QuestionSet(name="t", asked=(hat,)).sensitive_questions() == ("a person with a hijab",)

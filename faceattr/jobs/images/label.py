@@ -78,7 +78,9 @@ class LabelJob(ImageJob):
     @property
     def task(self) -> str:
         """See `ImageJob`."""
-        return f"{len(self.questions.vqa_questions())} questions for {', '.join(self.attributes.names)}"
+        wordings = [text for asked in self.questions.asked for text in self.questions.wordings(asked)]
+        what = "prompts" if self.questions.by_prompts else "questions"
+        return f"{len(wordings)} {what} for {', '.join(self.attributes.names)}"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
@@ -115,7 +117,8 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
     output = open_output(config.output, storage)
     checkpoint = inspect_checkpoint(config.model, revision=config.revision, storage=storage)
     check_options(config, checkpoint.model_type)
-    questions = replace(questions, has_mass=ENGINES[checkpoint.model_type].has_mass)
+    engine = ENGINES[checkpoint.model_type]
+    questions = replace(questions, has_mass=engine.has_mass, by_prompts=engine.reads_prompts)
     job = LabelJob(config=config, questions=questions, checkpoint=checkpoint, storage=storage, output=output)
     check_output(job)
     return job

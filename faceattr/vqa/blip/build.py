@@ -8,7 +8,6 @@ import torch
 from faceattr.config import StorageConfig
 from faceattr.data.model_folders import cache_folder
 from faceattr.devices import given_device
-from faceattr.errors import ModelError
 from faceattr.vqa.blip.checkpoint import load_blip
 from faceattr.vqa.blip.inspect import compute_weights_id
 from faceattr.vqa.blip.network.fp8 import FP8, check_fp8
@@ -16,7 +15,7 @@ from faceattr.vqa.blip.oracle.expected import OracleScores
 from faceattr.vqa.blip.oracle.request import OracleRequest, Task
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.blip.tokens import QuestionStart
-from faceattr.vqa.checkpoints import resolve_checkpoint
+from faceattr.vqa.checkpoints import check_weights, resolve_checkpoint
 from faceattr.vqa.compiling import CompileMode, pays_to_compile
 from faceattr.vqa.proven import ProvenScorer
 from faceattr.vqa.questions import QuestionSet
@@ -76,12 +75,7 @@ def build_scorer(
     """
     torch.set_num_threads(threads)
     folder = resolve_checkpoint(model, revision, storage=storage)
-    found = compute_weights_id(folder)
-    if found != weights_id:
-        raise ModelError(
-            f"{model}: this node has weights {found[:12]}, the driver {weights_id[:12]}. Use object "
-            "storage or a pinned --revision, so that every node loads the same files."
-        )
+    check_weights(model, found=compute_weights_id(folder), expected=weights_id)
     asked, device = questions.vqa_questions(), given_device(on_gpu)
     if engine == "hf":
         plain: Scorer = pkgutil.resolve_name(_PLAIN)(

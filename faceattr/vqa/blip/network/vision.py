@@ -1,9 +1,4 @@
-"""BLIP's vision tower on uint8 pixels.
-
-The processor's (x / 255 - mean) / std is linear, and so is the patch projection after it, so the former is folded into
-the latter. Pixels enter as (x - 128) / 64, which half precision represents exactly and which is centred, so that the
-folded weights have ordinary sizes and nothing cancels.
-"""
+"""BLIP's vision tower on uint8 pixels, with the normalisation folded into the patch projection."""
 
 from collections.abc import Sequence
 
@@ -13,31 +8,19 @@ from torch import Tensor, nn
 from faceattr.vqa.blip.network.architecture import BlipArchitecture, TowerSizes
 from faceattr.vqa.blip.network.layers import Dense, FeedForward, Norm, Tensors, attend, split_heads
 from faceattr.vqa.blip.preprocess import BlipPreprocessing
-
-PIXEL_CENTRE = 128.0
-PIXEL_SCALE = 64.0
+from faceattr.vqa.folding import PIXEL_CENTRE, PIXEL_SCALE, fold_convolution
 
 
 def fold_normalisation(
     weight: Tensor, bias: Tensor, *, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    """Returns the patch projection for (x - 128) / 64 of raw pixels x instead of normalised pixels.
-
-    Args:
-        weight: float [D, 3, P, P], the checkpoint's convolution.
-        bias: float [D].
-        mean: per RGB channel, in units of x / 255.
-        std: per RGB channel, in units of x / 255.
+    """Returns the patch projection for raw pixels as a matrix; arguments as in `fold_convolution`.
 
     Returns:
         float32 [D, P * P * 3], inputs ordered row, column, channel as in an RGB array, and float32 [D].
     """
-    weight, bias = weight.double(), bias.double()
-    channel_mean, channel_std = torch.tensor(mean).double(), torch.tensor(std).double()
-    shift = (PIXEL_CENTRE / 255 - channel_mean) / channel_std
-    folded = weight * (PIXEL_SCALE / (255 * channel_std))[:, None, None]
-    folded_bias = bias + (weight * shift[:, None, None]).sum(dim=(1, 2, 3))
-    return folded.permute(0, 2, 3, 1).flatten(1).float(), folded_bias.float()
+    folded, folded_bias = fold_convolution(weight, bias, mean=mean, std=std)
+    return folded.permute(0, 2, 3, 1).flatten(1), folded_bias
 
 
 class VisionTower(nn.Module):
