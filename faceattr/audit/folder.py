@@ -21,7 +21,7 @@ The columns of sample.parquet:
     reason         string   why the item is in the sample: `score` (a random draw), or a list that it was taken from
     stratum        int16?   index in the attribute's strata; null for items that are no random draw
     probability    float64? probability with which the draw included this row; null for items that are no random draw
-    copy           string?  key of the copied image in this folder
+    copy           string?  key of the copied image in this folder; null for all if none was asked for
 """
 
 from collections.abc import Mapping
@@ -148,6 +148,17 @@ class Sample:
     items: pa.Table
     scores: pa.Table
 
+    @property
+    def has_copies(self) -> bool:
+        """Whether the images were copied; items without a copy then had images that could not be read."""
+        return bool(self.items["copy"].null_count < len(self.items))
+
+
+def check_has_no_audit(store: Store) -> None:
+    """Raises ConfigError if the folder has an audit."""
+    if has_object(store, AUDIT_KEY):
+        raise ConfigError(f"{store.uri} already has an audit ({AUDIT_KEY}); use another --output")
+
 
 def write_sample(store: Store, sample: Sample) -> None:
     """Writes the tables and then audit.json.
@@ -155,13 +166,11 @@ def write_sample(store: Store, sample: Sample) -> None:
     Raises:
         ConfigError: the folder has another audit.
     """
-    taken = ConfigError(f"{store.uri} already has an audit ({AUDIT_KEY}); use another --output")
-    if has_object(store, AUDIT_KEY):  # before its tables are replaced
-        raise taken
+    check_has_no_audit(store)  # before its tables are replaced
     store.put(SAMPLE_KEY, encode_table(sample.items.cast(SAMPLE_SCHEMA)))
     store.put(SCORES_KEY, encode_table(sample.scores.cast(SCORES_SCHEMA)))
     if not store.put_if_absent(AUDIT_KEY, sample.audit.encode()):
-        raise taken
+        raise ConfigError(f"{store.uri}: another command has written {AUDIT_KEY} meanwhile; use another --output")
 
 
 def read_sample(store: Store) -> Sample:

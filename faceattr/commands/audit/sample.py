@@ -1,13 +1,16 @@
 """`faceattr audit sample`: draws the images of which people judge the labels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pyarrow.compute as pc
 import tyro
 
 from faceattr.audit.draw import count_scores, describe_scores, draw_sample, share_budget
-from faceattr.audit.folder import Audit, Sample, write_sample
+from faceattr.audit.folder import Audit, Sample, check_has_no_audit, write_sample
+from faceattr.audit.images import copy_images
 from faceattr.audit.scored_table import ScoredTable, open_scored_table
-from faceattr.config import StorageConfig
+from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.config.checks import check
 from faceattr.config.flags import check_each_once
 from faceattr.data.stores.open import open_output
@@ -32,7 +35,10 @@ class AuditSample:
     --per-attribute. A person judges about 400 in an hour."""
     seed: int = 0
     """Random seed of the draw: the same seed draws the same images."""
+    copy_images: bool = False
+    """Copy the sampled images into the audit folder, so that reviewers need no access to where they are."""
     storage: StorageConfig = field(default_factory=StorageConfig)
+    decode: ImageLimitsConfig = field(default_factory=ImageLimitsConfig)
 
     def __post_init__(self) -> None:
         check_each_once("attributes", self.attributes)
@@ -44,9 +50,13 @@ class AuditSample:
         """Draws the sample, writes the audit folder, and prints what is in it."""
         table = open_scored_table(self.table, self.storage, self.attributes)
         store = open_output(self.output, self.storage)
+        check_has_no_audit(store)
         sample = self._draw(table)
+        unread: Mapping[str, int] = {}
+        if self.copy_images:
+            sample, unread = copy_images(sample, store, self.storage, self.decode)
         write_sample(store, sample)
-        say(describe_sample(sample, store.uri))
+        say(describe_sample(sample, unread, store.uri))
         return 0
 
     def _draw(self, table: ScoredTable) -> Sample:
@@ -69,12 +79,21 @@ class AuditSample:
         return Sample(audit=audit, items=items, scores=describe_scores(histograms))
 
 
-def describe_sample(sample: Sample, where: str) -> str:
-    """Returns the summary for the user."""
+def describe_sample(sample: Sample, unread: Mapping[str, int], where: str) -> str:
+    """Returns the summary for the user.
+
+    Args:
+        sample: the audit.
+        unread: reason -> number of images that could not be copied.
+        where: the audit folder.
+    """
     width = max(len(each.attribute.name) for each in sample.audit.attributes)
     lines = [
         f"{each.attribute.name:{width}}  {sum(stratum.num_sampled for stratum in each.strata):,} of {each.num_rows:,} "
         f"rows, from {len(each.strata)} ranges of scores"
         for each in sample.audit.attributes
     ]
+    if sample.has_copies:
+        lines.append(f"{len(pc.unique(sample.items['copy'].drop_null())):,} images are copied")
+    lines += [f"{count:,} images could not be copied: {reason}" for reason, count in unread.items()]
     return "\n".join([*lines, f"judge them with: faceattr audit review {where}"])
