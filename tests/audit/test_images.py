@@ -142,3 +142,20 @@ def test_a_folder_with_an_audit_is_left_alone(images, tmp_path, capsys):
     assert sample(run, audit, "--copy-images") == 2
     assert "already has an audit" in capsys.readouterr().err
     assert not (audit / "images").exists()
+
+
+def test_a_table_of_scores_names_images_beside_it_and_elsewhere(images, tmp_path, monkeypatch):
+    here, there = tmp_path / "tables", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (first, data), (second, other) = list(images.items())[:2]
+    (here / "a.img").write_bytes(data)
+    (there / "b.img").write_bytes(other)
+    table = {"image_path": ["a.img", f"{there}/b.img"], "hat_score": [0.1, 0.9]}
+    pq.write_table(pa.table(table), here / "scores.parquet")
+    monkeypatch.chdir(tmp_path)
+    assert sample("tables/scores.parquet", "audit", "--copy-images") == 0
+    monkeypatch.chdir(here)
+    copies = {row["image_id"]: row["copy"] for row in pq.read_table(tmp_path / "audit" / SAMPLE_KEY).to_pylist()}
+    assert (tmp_path / "audit" / copies["a.img"]).read_bytes() == images[first]
+    assert (tmp_path / "audit" / copies[f"{there}/b.img"]).read_bytes() == images[second]

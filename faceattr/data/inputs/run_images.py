@@ -1,6 +1,5 @@
 """Single images of a run or a table of scores, read where they are: objects of a store, or rows of Parquet files."""
 
-import functools
 from collections.abc import Sequence
 
 from faceattr.config import ImageLimitsConfig, StorageConfig
@@ -14,7 +13,7 @@ class RunImages:
     """The images of a run; thread-safe.
 
     Args:
-        root: where the images of relative addresses are; it is opened when the first object is read.
+        root: where the images are, but for those with another address; opened when the first object is read.
         bytes_column: for images in Parquet files, the column with them.
         storage: how the images are reached.
         limits: bounds of an encoded image.
@@ -25,6 +24,7 @@ class RunImages:
         self._column = bytes_column
         self._storage = storage
         self._limits = limits
+        self._readers: dict[str, ObjectReader] = {}
 
     def read(self, uri: str, source_row: int | None, others: Sequence[str] = ()) -> bytes | ImageError:
         """Returns the encoded image, or why it cannot be used.
@@ -40,12 +40,19 @@ class RunImages:
             StorageError: the store does not answer; nothing is known about the image.
         """
         if source_row is None:
-            return self._objects.read(uri, others)
+            root = self._root_of(uri)
+            return self._open(root).read(uri, [each for each in others if self._root_of(each) == root])
         if self._column is None:
             raise ConfigError(f"{uri}: its images are rows of a Parquet file, and no column with images is named")
         column = ImageColumn(uri=uri, name=self._column, storage=self._storage)
         return next(column.read([source_row], self._limits), ImageError("missing", "there is no such row"))
 
-    @functools.cached_property
-    def _objects(self) -> ObjectReader:
-        return ObjectReader(open_store(self._root, self._storage), self._limits)
+    def _root_of(self, uri: str) -> str:
+        """Returns the root that the address is below: a table of scores may name images elsewhere."""
+        is_below = uri.startswith(f"{self._root.rstrip('/')}/")
+        return self._root if is_below else uri.rpartition("/")[0]
+
+    def _open(self, root: str) -> ObjectReader:
+        if root not in self._readers:
+            self._readers[root] = ObjectReader(open_store(root, self._storage), self._limits)
+        return self._readers[root]
