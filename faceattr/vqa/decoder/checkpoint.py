@@ -136,6 +136,7 @@ def _check_square(processor: Any, family: DecoderFamily, square: SquareImage, fo
     image = np.random.default_rng(0).integers(0, 256, size=(37, 53, 3), dtype=np.uint8)
     ours = resize_square(image, square)
     settings = {"return_tensors": "pt", "input_data_format": "channels_last", **family.one_tile}
+    settings |= square.processor_size
     try:
         theirs = processor.image_processor(images=[ours if "patch_size" in family.defaults else image], **settings)
         expected = processor.image_processor(images=[ours], do_resize=False, **settings)
