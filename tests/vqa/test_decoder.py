@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.smolvlm import processing_smolvlm
 
 from faceattr.errors import ModelError
-from faceattr.vqa.decoder.checkpoint import load_decoder
+from faceattr.vqa.decoder.checkpoint import load_decoder, place_decoder
 from faceattr.vqa.decoder.flops import count_decoder_tokens, count_image_tower
 from faceattr.vqa.decoder.prompts import prompt_questions, shared_prefix
 from faceattr.vqa.decoder.reference import PlainDecoder
@@ -138,6 +138,19 @@ def test_half_precision_passes_the_self_test(smolvlm, draw_images, dtype):
     scorer = DecoderScorer(smolvlm, QUESTIONS, device="cpu", dtype=dtype)
     proven = ProvenScorer(scorer, PlainHere(lambda: PlainDecoder(smolvlm, QUESTIONS, device="cpu")))
     assert np.isfinite(proven.score(draw_images(2, 32))).all()
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "qwen2_vl"])
+def test_half_precision_keeps_the_frequencies_of_positions_exact(decoders, family):
+    model = decoders[family].model
+    half = place_decoder(model, torch.device("cpu"), torch.bfloat16)
+    assert {each.dtype for each in half.parameters()} == {torch.bfloat16}
+    frequencies = {name: each for name, each in half.named_buffers() if "inv_freq" in name}
+    assert frequencies
+    for name, found in frequencies.items():
+        assert torch.equal(found, dict(model.named_buffers())[name])
+    assert {each.dtype for each in model.parameters()} == {torch.float32}
+    assert place_decoder(model, torch.device("cpu"), torch.float32) is model
 
 
 def test_another_models_scores_fail_the_self_test(decoders, draw_images):

@@ -13,6 +13,7 @@ from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.decoder.checkpoint import load_decoder
 from faceattr.vqa.decoder.inspect import inspect_decoder
 from faceattr.vqa.decoder.preprocess import resize_square
+from faceattr.vqa.decoder.prompts import prompt_questions
 from faceattr.vqa.decoder.reference import PlainDecoder
 from faceattr.vqa.decoder.scorer import DecoderScorer
 from faceattr.vqa.decoder.square import SquareImage
@@ -164,6 +165,26 @@ def test_an_oblong_size_is_refused(folders, tmp_path):
     edit(folder / "processor_config.json", **{"image_processor.size": {"height": 32, "width": 48}})
     with pytest.raises(ModelError, match="expected a square `size`"):
         inspect_decoder(folder)
+
+
+def test_images_of_another_size_than_the_towers_are_refused(folder):
+    edit(folder / "processor_config.json", **{"image_processor.max_image_size": {"longest_edge": 48}})
+    with pytest.raises(ModelError, match="takes images of 32 px, its image processor makes 48 px"):
+        inspect_decoder(folder)
+
+
+def test_a_template_with_the_first_token_of_a_text_gets_no_second_one(folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    first = next(each["id"] for each in content["added_tokens"] if each["content"] == "<|im_start|>")
+    sequence = [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"<|im_start|>": {"id": "<|im_start|>", "ids": [first], "tokens": ["<|im_start|>"]}}
+    pair = [*sequence, {"Sequence": {"id": "B", "type_id": 1}}]
+    template = {"type": "TemplateProcessing", "single": sequence, "pair": pair, "special_tokens": special}
+    path.write_text(json.dumps({**content, "post_processor": template}))
+    edit(folder / "tokenizer_config.json", bos_token="<|im_start|>")
+    (prompted,) = prompt_questions(load_decoder(folder), [QUESTION])
+    assert prompted.prompt.count(first) == 1
 
 
 def test_settings_that_mean_more_than_is_read_are_refused(folder):

@@ -4,6 +4,7 @@ Weights are read from safetensors only, classes are fixed by the family, and the
 chat template are data; transformers renders the template in its sandbox.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,14 @@ class DecoderCheckpoint:
             images: n images, uint8 [S, S, 3].
         """
         settings = {"do_resize": False, "input_data_format": "channels_last", **self.family.one_tile}
+        first = self.processor.tokenizer.bos_token
         encoded = self.processor(
-            text=list(texts), images=[[image] for image in images], images_kwargs=settings, return_tensors="pt"
+            text=list(texts),
+            images=[[image] for image in images],
+            images_kwargs=settings,
+            # A template that begins with the first token of a text wants no second one.
+            add_special_tokens=first is None or not texts[0].startswith(first),
+            return_tensors="pt",
         )
         return dict(encoded)
 
@@ -100,6 +107,21 @@ def load_decoder(folder: Path) -> DecoderCheckpoint:
     return DecoderCheckpoint(
         folder=folder, model=_load_model(folder, config), processor=processor, family=family, square=square
     )
+
+
+def place_decoder(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Returns the model itself if its parameters have this device and type, else a copy; the given one never moves.
+
+    Buffers stay float32, as transformers keeps them: in half precision the frequencies of rotary positions would be off
+    by more than neighbouring positions differ.
+    """
+    parameter = next(model.parameters())
+    if parameter.dtype == dtype and parameter.device == device:
+        return model
+    placed = copy.deepcopy(model).to(device)
+    for parameter in placed.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return placed
 
 
 def _load_model(folder: Path, config: dict[str, Any]) -> Any:

@@ -32,6 +32,11 @@ def inspect_decoder(folder: Path) -> CheckpointFacts:
     config, family = check_decoder(folder)
     square = read_square(folder, family)
     sizes = read_decoder_sizes(config, folder / CHECKPOINT_CONFIG)
+    if sizes.image_px not in (None, square.size_px):
+        raise ModelError(
+            f"{folder}: the model takes images of {sizes.image_px} px, its image processor makes {square.size_px} px; "
+            "correct the size in preprocessor_config.json"
+        )
     return CheckpointFacts(
         model_type=config["model_type"],
         revision=find_hub_commit(folder),

@@ -38,6 +38,7 @@ class DecoderSizes:
     """Sizes of the vision tower and of the decoder.
 
     Attributes:
+        image_px: side of the images that the tower takes; None if it takes any, or config.json does not say.
         patch_px: side of a patch.
         frames: how often a patch is projected: twice by Qwen-VL, which reads an image as a film of two frames.
         tower_width: of the tower's states.
@@ -53,6 +54,7 @@ class DecoderSizes:
         vocabulary: number of tokens.
     """
 
+    image_px: int | None
     patch_px: int
     frames: int
     tower_width: int
@@ -85,9 +87,10 @@ def read_decoder_sizes(config: Mapping[str, Any], where: Path) -> DecoderSizes:
         heads = int(text["num_attention_heads"])
         head_width = int(text.get("head_dim") or int(text["hidden_size"]) // heads)
         tower_width = int(vision["embed_dim" if is_qwen2 else "hidden_size"])
-        patch = vision["patch_size"]
+        patch, image = vision["patch_size"], vision.get("image_size")
         return DecoderSizes(
-            patch_px=int(patch[0] if isinstance(patch, list) else patch),
+            image_px=None if image is None or "depth" in vision else _side(image),
+            patch_px=_side(patch),
             frames=int(vision.get("temporal_patch_size", 2 if "depth" in vision else 1)),
             tower_width=tower_width,
             tower_hidden=tower_width * int(vision["mlp_ratio"]) if is_qwen2 else int(vision["intermediate_size"]),
@@ -103,6 +106,10 @@ def read_decoder_sizes(config: Mapping[str, Any], where: Path) -> DecoderSizes:
         )
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"{where}: expected positive numbers for the sizes of the model: {error}") from error
+
+
+def _side(value: Any) -> int:
+    return int(value[0] if isinstance(value, list | tuple) else value)
 
 
 def _read_merged(config: Mapping[str, Any], vision: Mapping[str, Any]) -> int:
