@@ -68,7 +68,7 @@ class DecoderCheckpoint:
 
         Args:
             images: uint8 [n, S, S, 3].
-            prefix: int64 [P], tokens with those of one image.
+            prefix: int64 [P], tokens, one image's among them.
         """
         image_processor = self.processor.image_processor
         encoded = image_processor(
