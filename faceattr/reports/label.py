@@ -18,6 +18,7 @@ from faceattr.data.runs.run_attributes import Decision, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
+from faceattr.evaluation.agreement import RunsAgreement
 from faceattr.reports.pages import render_page, report_key
 from faceattr.reports.plots.pictures import to_data_uri
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
@@ -97,17 +98,41 @@ def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
     return np.asarray(flat.reshape(-1, len(asked.attribute.classes)).max(axis=1)) if len(flat) else flat
 
 
-def write_label_report(store: Store, record: RunRecord, manifest: Manifest, statistics: LabelStatistics) -> None:
-    """Writes the page into the run folder."""
+def open_statistics(record: RunRecord) -> LabelStatistics:
+    """Returns empty counts for the questions of a label run."""
+    return LabelStatistics(QuestionSet.from_json(record.fingerprint["questions"]))
+
+
+def write_label_report(
+    store: Store,
+    record: RunRecord,
+    manifest: Manifest,
+    statistics: LabelStatistics,
+    agreement: RunsAgreement | None = None,
+) -> None:
+    """Writes the page into the run folder.
+
+    Args:
+        store: the run folder.
+        record: the run.
+        manifest: its published version.
+        statistics: counts of all rows.
+        agreement: of the runs that this one was combined from; None for a run with a model of its own.
+    """
     keys = [entry.key for entry in store.list("sessions/")]
     sessions = [decode_versioned(store.get(key), join_uri(store.uri, key)) for key in keys]
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions.sort(key=lambda session: float(session["started"]))
-    store.put(report_key(manifest.version), render_label_report(record, manifest, statistics, sessions).encode())
+    page = render_label_report(record, manifest, statistics, sessions, agreement)
+    store.put(report_key(manifest.version), page.encode())
 
 
 def render_label_report(
-    record: RunRecord, manifest: Manifest, statistics: LabelStatistics, sessions: Sequence[dict[str, Any]]
+    record: RunRecord,
+    manifest: Manifest,
+    statistics: LabelStatistics,
+    sessions: Sequence[dict[str, Any]],
+    agreement: RunsAgreement | None = None,
 ) -> str:
     """Renders the page as a single HTML file with embedded plots."""
     attributes = []
@@ -150,6 +175,8 @@ def render_label_report(
         rate=_draw_rate(sessions),
         mean_rate=_mean_rate(sessions),
         limit=describe_limit(waited_for) if waited_for is not None else None,
+        combined_runs=agreement.addresses if agreement is not None else (),
+        agreements=agreement.finish() if agreement is not None else (),
     )
 
 

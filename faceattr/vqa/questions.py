@@ -8,13 +8,8 @@ again, so that one paraphrase with a certain `no` outweighs several uncertain on
     mass  = exp( mean_k log sum_c p(answer_c | question_k) )
 
 `score` is P(yes) for a binary attribute and one probability per class for a multiclass one; `mass` is the total
-probability that the model gave to those answers. If asked for, it is multiplied by how far the paraphrases agree:
-
-    agreement = max(0, 1 - 2 s)
-    s ** 2    = mean_k 1/2 sum_c (p_kc - mean_k p_kc) ** 2,   p_kc = softmax_c( log p(answer_c | question_k) )
-
-For a binary attribute s is the standard deviation of P(yes) over the paraphrases, so that the agreement is 0 if half of
-them are certain of yes and half of no.
+probability that the model gave to those answers. If asked for, it is multiplied by how far the paraphrases agree, by
+`faceattr.data.joined.agreement` of the probabilities softmax_c( log p(answer_c | question_k) ).
 
 A model that compares images with texts, such as CLIP, is asked nothing. It gets prompts for each answer, and has one
 likelihood for each answer of an attribute, as if there were one question.
@@ -28,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
+from faceattr.data.joined.agreement import compute_agreement
 
 # Special categories of GDPR Art. 9, as far as a question about a face can concern them; EU AI Act Art. 5(1)(g) forbids
 # biometric categorisation by most of them. This is a word filter, not legal advice: it finds words, not intentions.
@@ -256,7 +252,7 @@ def _label(asked: AskedAttribute, given: np.ndarray, *, weighs_agreement: bool) 
     probabilities = np.exp(mean - _logsumexp(mean)[:, None]).astype(np.float32)
     mass = np.exp(log_mass.mean(axis=1)).astype(np.float32)
     if weighs_agreement:
-        mass = mass * _agreement(np.exp(log_shares)).astype(np.float32)
+        mass = mass * compute_agreement(np.exp(log_shares)).astype(np.float32)
     if asked.attribute.is_yes_no:
         score = probabilities[:, 1]
         label = score >= asked.threshold
@@ -281,12 +277,6 @@ def _prefers_unknown(log_likelihoods: np.ndarray, *, num_classes: int) -> np.nda
     if not unknown.shape[-1]:
         return np.zeros(len(log_likelihoods), bool)
     return np.asarray(_logsumexp(unknown).mean(axis=1) > classes.mean(axis=1).max(axis=1))
-
-
-def _agreement(shares: np.ndarray) -> np.ndarray:
-    """Returns [n], from 0 to 1, for probabilities [n, questions, classes]; see the module."""
-    variance = shares.var(axis=1).sum(axis=1) / 2
-    return np.maximum(0.0, 1 - 2 * np.sqrt(variance))
 
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:
