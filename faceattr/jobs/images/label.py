@@ -1,6 +1,6 @@
 """The label run: images in a store -> BLIP VQA actors -> a published table of labels."""
 
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -100,7 +100,7 @@ class LabelJob(ImageJob):
 
 def _image_settings(checkpoint: CheckpointFacts) -> dict[str, Any]:
     """Returns how images are resized, if it takes more to say than the side, which the fingerprint has in any case."""
-    return {"resizing": asdict(checkpoint.resizing)} if is_dataclass(checkpoint.resizing) else {}
+    return {} if checkpoint.resizing == checkpoint.size_px else {"resizing": asdict(checkpoint.resizing)}
 
 
 def prepare_label_job(config: LabelConfig) -> LabelJob:
