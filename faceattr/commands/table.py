@@ -75,6 +75,9 @@ COMMANDS: tuple[Command, ...] = (
         "faceattr.commands.audit.issues:AuditIssues",
         "Ranks the labels of a packed run by how probably they are wrong.",
     ),
+    Command(
+        ("models",), "faceattr.commands.models:Models", "Prints the models that can label, and which are cached here."
+    ),
     Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),
     Command(
         ("plan",), "faceattr.commands.plan:PlanLabels", "Calculates time, machines, requests and cost of a label run."
