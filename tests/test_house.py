@@ -187,6 +187,7 @@ OTHER_KINDS = {
     "audit/scored_table.py": "a run",
     "commands/status.py": "a run",
     "data/exports.py": "a run",
+    "data/joined/runs.py": "a run",
     "data/packed/reader.py": "a run",
     "data/runs/run_attributes.py": "a run",
     "data/runs/version.py": "a run",

@@ -122,11 +122,21 @@ def attribute_fields(attribute: Attribute) -> tuple[pa.Field, ...]:
     assert_never(attribute.kind)
 
 
-def label_schema(attributes: AttributeSet, carried: Iterable[pa.Field] = ()) -> pa.Schema:
-    """Returns the schema of a label table: key, attributes, derived ones, image facts, status, carried columns."""
+def label_schema(
+    attributes: AttributeSet, carried: Iterable[pa.Field] = (), *, has_agreement: bool = False
+) -> pa.Schema:
+    """Returns the schema of a label table: key, attributes, derived ones, image facts, status, carried columns.
+
+    Args:
+        attributes: the attributes.
+        carried: fields of the carried columns.
+        has_agreement: whether each attribute has `<name>_agreement`, as in a run that was combined from several.
+    """
     fields = [*_HEAD]
     for attribute in attributes.attributes:
         fields += attribute_fields(attribute)
+        if has_agreement:
+            fields.append(pa.field(f"{attribute.name}_agreement", pa.float32()))
     fields += [pa.field(rule.name, pa.int8()) for rule in attributes.derived]
     return pa.schema([*fields, *_TAIL, *carried])
 

@@ -1,13 +1,15 @@
-"""Agreement of predictions with the labels of another run over the same images, such as BLIP's."""
+"""Agreement of the labels of several runs over the same images: of predictions with BLIP's, or of several teachers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
 from sklearn.metrics import cohen_kappa_score
 
 from faceattr.attributes import Attribute, AttributeSet
+from faceattr.data.joined.columns import labels_or_unknown
 from faceattr.data.runs.run_attributes import read_run_attributes
 from faceattr.data.runs.version import read_published, read_record
 from faceattr.data.stores.store import Store
@@ -21,7 +23,7 @@ class AttributeAgreement:
     Attributes:
         count: number of images with both labels.
         agreement: share of these images with equal labels; NaN if there are none.
-        kappa: Cohen's kappa: 1 is full agreement, 0 is agreement by chance.
+        kappa: Cohen's kappa: 1 is full agreement, 0 is agreement by chance; NaN if all labels are one class.
         confusion: int64 [C, C]; rows are the other run's labels, columns are ours.
     """
 
@@ -69,7 +71,7 @@ class Agreement:
             where=labels.uri,
             shared=shared,
             places={name: place for place, name in enumerate(table["image_id"].to_pylist())},
-            labels={name: _with_unknown(table[name]) for name in shared},
+            labels={name: labels_or_unknown(table[name]) for name in shared},
             counts={name: np.zeros((len(each.classes),) * 2, np.int64) for name, each in shared.items()},
         )
 
@@ -79,27 +81,87 @@ class Agreement:
         found = places >= 0
         self.num_without += int((~found).sum())
         for name, attribute in self.shared.items():
-            mine, other = _with_unknown(table[name])[found], self.labels[name][places[found]]
-            both = (mine >= 0) & (other >= 0)
-            num = len(attribute.classes)
-            self.counts[name] += np.bincount(other[both] * num + mine[both], minlength=num * num).reshape(num, num)
+            mine = labels_or_unknown(table[name])[found]
+            self.counts[name] += count_label_pairs(self.labels[name][places[found]], mine, len(attribute.classes))
 
     def finish(self) -> dict[str, AttributeAgreement]:
         """Returns attribute -> agreement of the two runs."""
-        return {name: _compute(counts) for name, counts in self.counts.items()}
+        return {name: compare_counts(counts) for name, counts in self.counts.items()}
 
 
-def _compute(counts: np.ndarray) -> AttributeAgreement:
+def count_label_pairs(first: np.ndarray, second: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns int64 [C, C], how often each pair of labels occurs, rows by the first one.
+
+    Args:
+        first: int64 [n], labels; -1 for a missing one, whose rows are left out.
+        second: likewise.
+        num_classes: C.
+    """
+    both = (first >= 0) & (second >= 0)
+    pairs = first[both] * num_classes + second[both]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def compare_counts(counts: np.ndarray) -> AttributeAgreement:
+    """Returns the agreement of two sets of labels from the counts of `count_label_pairs`."""
     total = int(counts.sum())
     if not total:
         return AttributeAgreement(count=0, agreement=float("nan"), kappa=float("nan"), confusion=counts)
-    other, mine = np.indices(counts.shape)
-    kappa = cohen_kappa_score(other.ravel(), mine.ravel(), sample_weight=counts.ravel())
+    first, second = np.indices(counts.shape)
+    # With a single class in both, chance alone agrees in all rows, and kappa is 0 / 0.
+    is_constant = np.count_nonzero(counts.sum(0) + counts.sum(1)) == 1
+    kappa = np.nan if is_constant else cohen_kappa_score(first.ravel(), second.ravel(), sample_weight=counts.ravel())
     return AttributeAgreement(
         count=total, agreement=float(np.trace(counts) / total), kappa=float(kappa), confusion=counts
     )
 
 
-def _with_unknown(column: pa.ChunkedArray) -> np.ndarray:
-    """Returns the labels as int64 [n], with -1 for a missing label."""
-    return np.asarray(column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
+@dataclass(frozen=True, kw_only=True)
+class PairAgreement:
+    """Agreement of two of several runs about one attribute.
+
+    Attributes:
+        attribute: its name.
+        first: number of the first run, from 1.
+        second: number of the second run.
+        agreement: how they agree.
+    """
+
+    attribute: str
+    first: int
+    second: int
+    agreement: AttributeAgreement
+
+
+class RunsAgreement:
+    """Counts pairs of labels of every two of several runs, table by table; memory does not depend on the rows.
+
+    Args:
+        addresses: of the runs.
+        attributes: what is compared.
+    """
+
+    def __init__(self, addresses: Sequence[str], attributes: Iterable[Attribute]) -> None:
+        self.addresses = tuple(addresses)
+        self._attributes = tuple(attributes)
+        pairs = list(combinations(range(len(self.addresses)), 2))
+        self._counts = {
+            (each.name, *pair): np.zeros((len(each.classes),) * 2, np.int64)
+            for each in self._attributes
+            for pair in pairs
+        }
+
+    def observe(self, tables: Sequence[pa.Table]) -> None:
+        """Adds rows of each run; row i of all tables is the same image."""
+        for attribute in self._attributes:
+            labels = [labels_or_unknown(table[attribute.name]) for table in tables]
+            for first, second in combinations(range(len(tables)), 2):
+                counts = count_label_pairs(labels[first], labels[second], len(attribute.classes))
+                self._counts[attribute.name, first, second] += counts
+
+    def finish(self) -> list[PairAgreement]:
+        """Returns the agreement of each pair, attribute by attribute."""
+        return [
+            PairAgreement(attribute=name, first=first + 1, second=second + 1, agreement=compare_counts(counts))
+            for (name, first, second), counts in self._counts.items()
+        ]

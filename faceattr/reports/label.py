@@ -18,6 +18,7 @@ from faceattr.data.runs.run_attributes import Decision, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
+from faceattr.evaluation.agreement import RunsAgreement
 from faceattr.reports.pages import render_page, report_key
 from faceattr.reports.plots.pictures import to_data_uri
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
@@ -40,6 +41,8 @@ class LabelStatistics:
         }
         self.label_counts |= {rule.name: np.zeros(2, np.int64) for rule in questions.derived}
         self.unknown: dict[str, int] = dict.fromkeys(self.label_counts, 0)
+        # Of these, the rows in which an unknown answer was the likeliest: they have no score.
+        self.unanswered: dict[str, int] = {asked.attribute.name: 0 for asked in questions.asked}
         # Of the rows that have a mass: some models give none.
         self.mass_sums: dict[str, float] = {asked.attribute.name: 0.0 for asked in questions.asked}
         self.mass_counts: dict[str, int] = dict.fromkeys(self.mass_sums, 0)
@@ -70,6 +73,7 @@ class LabelStatistics:
             self.unknown[name] += good[name].null_count
         for asked in self.questions.asked:
             name = asked.attribute.name
+            self.unanswered[name] += good[f"{name}_score"].null_count
             mass = good[f"{name}_mass"]
             self.mass_sums[name] += pc.sum(mass).as_py() or 0.0
             self.mass_counts[name] += len(mass) - mass.null_count
@@ -89,22 +93,46 @@ class LabelStatistics:
 def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
     scores = table[f"{asked.attribute.name}_score"]
     if asked.attribute.is_yes_no:
-        return np.asarray(scores.to_numpy())
+        return np.asarray(scores.drop_null().to_numpy())
     flat = scores.combine_chunks().flatten().to_numpy()
     return np.asarray(flat.reshape(-1, len(asked.attribute.classes)).max(axis=1)) if len(flat) else flat
 
 
-def write_label_report(store: Store, record: RunRecord, manifest: Manifest, statistics: LabelStatistics) -> None:
-    """Writes the page into the run folder."""
+def open_statistics(record: RunRecord) -> LabelStatistics:
+    """Returns empty counts for the questions of a label run."""
+    return LabelStatistics(QuestionSet.from_json(record.fingerprint["questions"]))
+
+
+def write_label_report(
+    store: Store,
+    record: RunRecord,
+    manifest: Manifest,
+    statistics: LabelStatistics,
+    agreement: RunsAgreement | None = None,
+) -> None:
+    """Writes the page into the run folder.
+
+    Args:
+        store: the run folder.
+        record: the run.
+        manifest: its published version.
+        statistics: counts of all rows.
+        agreement: of the runs that this one was combined from; None for a run with a model of its own.
+    """
     keys = [entry.key for entry in store.list("sessions/")]
     sessions = [decode_versioned(store.get(key), join_uri(store.uri, key)) for key in keys]
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions.sort(key=lambda session: float(session["started"]))
-    store.put(report_key(manifest.version), render_label_report(record, manifest, statistics, sessions).encode())
+    page = render_label_report(record, manifest, statistics, sessions, agreement)
+    store.put(report_key(manifest.version), page.encode())
 
 
 def render_label_report(
-    record: RunRecord, manifest: Manifest, statistics: LabelStatistics, sessions: Sequence[dict[str, Any]]
+    record: RunRecord,
+    manifest: Manifest,
+    statistics: LabelStatistics,
+    sessions: Sequence[dict[str, Any]],
+    agreement: RunsAgreement | None = None,
 ) -> str:
     """Renders the page as a single HTML file with embedded plots."""
     attributes = []
@@ -118,6 +146,8 @@ def render_label_report(
                 "questions": statistics.questions.wordings(asked),
                 "classes": list(zip(asked.attribute.classes, counts.tolist(), strict=True)),
                 "unknown": statistics.unknown[name],
+                "unanswered": statistics.unanswered[name],
+                "unknown_answers": asked.unknown,
                 "mass": statistics.mean_mass(name),
                 "histogram": _draw_histogram(statistics.histograms[name], asked, decisions.get(name, Decision())),
             }
@@ -145,6 +175,8 @@ def render_label_report(
         rate=_draw_rate(sessions),
         mean_rate=_mean_rate(sessions),
         limit=describe_limit(waited_for) if waited_for is not None else None,
+        combined_runs=agreement.addresses if agreement is not None else (),
+        agreements=agreement.finish() if agreement is not None else (),
     )
 
 

@@ -6,15 +6,14 @@ Rows are returned in the order of their keys, so the order depends only on the d
 images are adjacent. Memory contains the rows on their way to disk, and one bucket of `NUM_BUCKETS`.
 """
 
-import contextlib
 import hashlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
+
+from faceattr.data.formats.spilled_tables import SpilledTables
 
 NUM_BUCKETS = 64
 _SPILL_ROWS = 65_536
@@ -31,11 +30,8 @@ class ShuffledRows:
 
     def __init__(self, schema: pa.Schema, seed: int) -> None:
         self._schema = schema
-        self._spilled_schema = schema.append(pa.field(_KEY, pa.uint64()))
         self._seed = seed
-        self._stack = contextlib.ExitStack()
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="faceattr-shuffle-")))
-        self._writers: dict[tuple[str, int], pa.ipc.RecordBatchStreamWriter] = {}
+        self._spilled = SpilledTables(schema.append(pa.field(_KEY, pa.uint64())), "faceattr-shuffle-")
         self._pending: dict[str, list[pa.Table]] = {}
 
     def add(self, section: str, table: pa.Table) -> None:
@@ -58,32 +54,17 @@ class ShuffledRows:
         table = pa.concat_tables(self._pending.pop(section))
         buckets = table[_KEY].to_numpy() // np.uint64(2**64 // NUM_BUCKETS)
         for bucket in np.unique(buckets).tolist():
-            self._writer(section, bucket).write_table(table.filter(pa.array(buckets == bucket)))
-
-    def _writer(self, section: str, bucket: int) -> pa.ipc.RecordBatchStreamWriter:
-        if (section, bucket) not in self._writers:
-            path = str(self._path(section, bucket))
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            writer = pa.ipc.new_stream(path, self._spilled_schema, options=options)
-            self._writers[section, bucket] = self._stack.enter_context(writer)
-        return self._writers[section, bucket]
-
-    def _path(self, section: str, bucket: int) -> Path:
-        return self._folder / f"{section}-{bucket:02d}"
+            self._spilled.append(f"{section}-{bucket:02d}", table.filter(pa.array(buckets == bucket)))
 
     def buckets(self, section: str) -> Iterator[pa.Table]:
         """Yields the tables of a section in its final order. Afterwards nothing can be added to that section."""
         if section in self._pending:
             self._spill(section)
         for bucket in range(NUM_BUCKETS):
-            writer = self._writers.get((section, bucket))
-            if writer is None:
-                continue
-            writer.close()
-            with pa.ipc.open_stream(str(self._path(section, bucket))) as reader:
-                table = reader.read_all()
-            # Equal keys are copies: their order must not depend on the source's order either.
-            yield table.sort_by([(_KEY, "ascending"), ("image_id", "ascending")]).select(self._schema.names)
+            table = self._spilled.read(f"{section}-{bucket:02d}")
+            if len(table):
+                # Equal keys are copies: their order must not depend on the source's order either.
+                yield table.sort_by([(_KEY, "ascending"), ("image_id", "ascending")]).select(self._schema.names)
 
     def __enter__(self) -> "ShuffledRows":
         return self
@@ -91,4 +72,4 @@ class ShuffledRows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._spilled.__exit__(kind, error, trace)

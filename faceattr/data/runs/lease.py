@@ -9,6 +9,7 @@ Whether the last holder is alive: on the same machine its process is looked up, 
 kill -9; elsewhere its file is watched for `LEASE_TTL_S`. Only this machine's clock is used to wait.
 """
 
+import _thread
 import contextlib
 import logging
 import os
@@ -16,12 +17,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from faceattr.data.formats.json_files import decode_versioned, encode_versioned
+from faceattr.data.runs.version import read_record
 from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import FaceattrError, RunError, StorageError
@@ -184,6 +187,53 @@ def hold_lease(store: Store, *, on_lost: Callable[[FaceattrError], None]) -> Ite
     finally:
         done.set()
         write_on_the_way_out(lambda: _end(thread, lease, why), "the end of the lease")
+
+
+@contextlib.contextmanager
+def drive(store: Store, *, drafts: Sequence[str] = ()) -> Iterator[None]:
+    """Holds the lease of a run folder during the block; if the lease is lost, the block is interrupted.
+
+    If a new folder gets no run because the block fails, its lease and its drafts are removed.
+
+    Args:
+        store: the run folder.
+        drafts: prefixes of the keys that the block may write before it begins the run.
+
+    Raises:
+        RunError: another driver is active, or has taken over.
+    """
+    lost: list[FaceattrError] = []
+
+    def interrupt(error: FaceattrError) -> None:
+        lost.append(error)
+        _thread.interrupt_main()
+
+    try:
+        with hold_lease(store, on_lost=interrupt):
+            yield
+    except KeyboardInterrupt:
+        if lost:
+            raise lost[0] from None
+        raise
+    except FaceattrError as error:
+        if not isinstance(error, StorageError):  # no further requests to a store that fails
+            _forget_attempt(store, drafts)
+        raise
+
+
+def _forget_attempt(store: Store, drafts: Sequence[str]) -> None:
+    """Deletes what a failed attempt left in a folder without a run. Never hides the error that ended the attempt."""
+    try:
+        if read_record(store) is not None or find_driver(store) is not None:
+            return
+        for entry in [each for prefix in (*drafts, LEASE_FOLDER) for each in store.list(prefix)]:
+            store.delete(entry.key)
+        if isinstance(store, LocalStore):
+            for name in {prefix.partition("/")[0] for prefix in (*drafts, LEASE_FOLDER) if "/" in prefix}:
+                with contextlib.suppress(OSError):  # the folder has other files, or never existed
+                    (store.root / name).rmdir()
+    except FaceattrError as error:
+        logger.debug("attempt not forgotten", exc_info=error)
 
 
 def _end(thread: threading.Thread, lease: Lease, why: str | None) -> None:

@@ -1,12 +1,11 @@
 """Joins or starts a Ray session, and asks it for its resources."""
 
-import _thread
 import contextlib
 import logging
 import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,8 @@ import ray.data.exceptions
 
 from faceattr import errors
 from faceattr.config import RayConfig, WorkersConfig
-from faceattr.data.runs.lease import LEASE_FOLDER, find_driver, hold_lease
-from faceattr.data.runs.version import read_record
-from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.patience import is_leaving, leave_on
-from faceattr.data.stores.store import Store
-from faceattr.errors import ConfigError, FaceattrError, RunError, StorageError
+from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import check_nodes
 from faceattr.jobs.cluster.machines.surroundings import check_surroundings
 from faceattr.jobs.cluster.milestones import gather_milestones
@@ -29,6 +24,7 @@ from faceattr.timeline import note
 
 logger = logging.getLogger(__name__)
 _IDLE_WORKER_MS = 60_000
+_TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
 _OUR_ERROR = re.compile(r"^faceattr\.errors\.(\w+): (.+)$", re.MULTILINE)
 # Memory that one actor on a CPU may need with a base-size model in fp32, including its activations.
 _CPU_ACTOR_BYTES = 3 * 2**30
@@ -53,6 +49,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray ends idle workers beyond one per core after a second; the next epoch's decoders would have to import torch.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_WORKER_MS))
+    # It says that all is well; that tokens are disabled, which the same logger says, stays a warning.
+    logging.getLogger(_TOKEN_LOGGER).addFilter(lambda record: "is enabled" not in record.getMessage())
     check_surroundings(address)
     try:
         if address:
@@ -113,53 +111,6 @@ def stop_on_sigterm() -> Iterator[None]:
     """
     with leave_on(signal.SIGTERM):
         yield
-
-
-@contextlib.contextmanager
-def drive(store: Store, *, drafts: Sequence[str] = ()) -> Iterator[None]:
-    """Holds the lease of a run folder during the block; if the lease is lost, the block is interrupted.
-
-    If a new folder gets no run because the block fails, its lease and its drafts are removed.
-
-    Args:
-        store: the run folder.
-        drafts: prefixes of the keys that the block may write before it begins the run.
-
-    Raises:
-        RunError: another driver is active, or has taken over.
-    """
-    lost: list[FaceattrError] = []
-
-    def interrupt(error: FaceattrError) -> None:
-        lost.append(error)
-        _thread.interrupt_main()
-
-    try:
-        with hold_lease(store, on_lost=interrupt):
-            yield
-    except KeyboardInterrupt:
-        if lost:
-            raise lost[0] from None
-        raise
-    except FaceattrError as error:
-        if not isinstance(error, StorageError):  # no further requests to a store that fails
-            _forget_attempt(store, drafts)
-        raise
-
-
-def _forget_attempt(store: Store, drafts: Sequence[str]) -> None:
-    """Deletes what a failed attempt left in a folder without a run. Never hides the error that ended the attempt."""
-    try:
-        if read_record(store) is not None or find_driver(store) is not None:
-            return
-        for entry in [each for prefix in (*drafts, LEASE_FOLDER) for each in store.list(prefix)]:
-            store.delete(entry.key)
-        if isinstance(store, LocalStore):
-            for name in {prefix.partition("/")[0] for prefix in (*drafts, LEASE_FOLDER) if "/" in prefix}:
-                with contextlib.suppress(OSError):  # the folder has other files, or never existed
-                    (store.root / name).rmdir()
-    except FaceattrError as error:
-        logger.debug("attempt not forgotten", exc_info=error)
 
 
 @contextlib.contextmanager

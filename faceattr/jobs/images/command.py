@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from faceattr.data.runs.lease import drive
 from faceattr.data.runs.version import Manifest, RunVersion
 from faceattr.data.stores.open import probe_store
 from faceattr.data.stores.store import has_object
-from faceattr.jobs.cluster.session import drive, ray_session, stop_on_sigterm
+from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
 from faceattr.jobs.images.dry_run import describe_preflight
 from faceattr.jobs.images.run import ImageJob, begin_run, open_version, process_pending
 from faceattr.reports.pages import report_key

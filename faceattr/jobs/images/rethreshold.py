@@ -11,14 +11,13 @@ from faceattr.config import LabelConfig
 from faceattr.data.formats.parquet import decode_table
 from faceattr.data.relabel import relabel
 from faceattr.data.runs.commit import commit_shard, read_ahead, read_file, shard_key
+from faceattr.data.runs.lease import drive
 from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
 from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output
 from faceattr.data.table_checks import fit_schema
 from faceattr.errors import ConfigError
-from faceattr.jobs.cluster.session import drive
-from faceattr.vqa.questions import QuestionSet
 
 
 def rethreshold(config: LabelConfig) -> str:
@@ -30,7 +29,7 @@ def rethreshold(config: LabelConfig) -> str:
     Raises:
         ConfigError: there is no published run, or the thresholds do not fit it.
     """
-    from faceattr.reports.label import LabelStatistics, write_label_report  # noqa: PLC0415 - late: it draws
+    from faceattr.reports.label import open_statistics, write_label_report  # noqa: PLC0415 - late: it draws
 
     run, thresholds = config.rethreshold or "", config.thresholds or ""
     store = open_output(run, config.storage)
@@ -48,7 +47,7 @@ def rethreshold(config: LabelConfig) -> str:
     with drive(store):
         version = RunVersion(store, record, schema, decisions={name: asdict(each) for name, each in wanted.items()})
         changed = _relabel_all(version, base, attributes, wanted)
-        statistics = LabelStatistics(QuestionSet.from_json(record.fingerprint["questions"])) if is_label else None
+        statistics = open_statistics(record) if is_label else None
         manifest = version.verify([] if statistics is None else [statistics.observe])
         version.publish(manifest)
         if statistics is not None:

@@ -1,7 +1,8 @@
 """A checkpoint's image processor, read from its settings; what is not reproduced here is refused.
 
-The settings are as `CLIPImageProcessor` and `SiglipImageProcessor` have them. `faceattr.vqa.contrastive.modules` compares
-the effect with those classes' own. Neither torch nor transformers is imported: drivers read a checkpoint's facts.
+The settings are as `CLIPImageProcessor` and `SiglipImageProcessor` have them; `faceattr.vqa.contrastive.modules`
+compares the effect with those classes' own. Neither torch nor transformers is imported: drivers read a checkpoint's
+facts.
 """
 
 import json

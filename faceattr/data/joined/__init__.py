@@ -1,0 +1,1 @@
+"""Rows of several runs over the same images, side by side."""

@@ -1,0 +1,106 @@
+"""Published label and prediction runs that are read side by side: their scored attributes, and rows by number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from faceattr.attributes import Attribute
+from faceattr.config import StorageConfig
+from faceattr.data.formats.parquet import decode_table
+from faceattr.data.runs.commit import read_file
+from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
+from faceattr.data.runs.version import Manifest, RunRecord, read_manifest, read_record
+from faceattr.data.stores.addresses import resolve_address
+from faceattr.data.stores.keys import join_uri
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import Store
+from faceattr.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRun:
+    """A published label or prediction run.
+
+    Attributes:
+        address: of the run folder.
+        store: the run folder.
+        record: the run.
+        manifest: its latest published version.
+        attributes: name -> attribute, of those with a score for every class.
+        rules: name -> rule, of the derived attributes.
+        decisions: name -> how its labels were made from scores, where that is not the default.
+        verify: see `faceattr.data.runs.version.read_published`.
+    """
+
+    address: str
+    store: Store
+    record: RunRecord
+    manifest: Manifest
+    attributes: Mapping[str, Attribute]
+    rules: Mapping[str, str]
+    decisions: Mapping[str, Decision]
+    verify: bool
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, rejected ones included."""
+        return self.manifest.num_rows
+
+
+def open_scored_run(address: str, storage: StorageConfig) -> ScoredRun:
+    """Opens a published run.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    store = open_store(resolve_address(address, "the run"), storage)
+    record, manifest = read_record(store), read_manifest(store)
+    if record is None or record.kind not in ("label", "prediction"):
+        raise ConfigError(f"{address} holds no label or prediction run (no run.json of one); give the --output of one")
+    if manifest is None:
+        raise ConfigError(f"{address}: the run is not published yet; run its command again to finish it")
+    found = read_attribute_set(record)
+    return ScoredRun(
+        address=address,
+        store=store,
+        record=record,
+        manifest=manifest,
+        attributes={each.name: each for each in found.attributes if each.has_class_scores},
+        rules={each.name: each.rule for each in found.derived},
+        decisions=read_decisions(record, manifest),
+        verify=storage.verify,
+    )
+
+
+class RowReader:
+    """Reads ranges of a run's rows, best in ascending order: the file that was read last is kept.
+
+    Args:
+        run: the run.
+        columns: columns to read, as far as they exist; None for all.
+    """
+
+    def __init__(self, run: ScoredRun, columns: Sequence[str] | None = None) -> None:
+        self._run = run
+        self._columns = None if columns is None else list(columns)
+        self._held: tuple[range, pa.Table] = (range(0), pa.table({}))
+
+    def read(self, rows: range) -> pa.Table:
+        """Returns the rows of these numbers, in order; fewer if the run ends before."""
+        size = self._run.record.plan.shard_size
+        stop = min(rows.stop, self._run.num_rows)
+        tables = []
+        for shard in range(rows.start // size, -(-stop // size)):
+            held, table = self._read_file(shard)
+            first = max(rows.start, held.start)
+            tables.append(table.slice(first - held.start, min(stop, held.stop) - first))
+        return pa.concat_tables(tables) if tables else self._read_file(0)[1].slice(0, 0)
+
+    def _read_file(self, shard: int) -> tuple[range, pa.Table]:
+        wanted = self._run.record.plan.shard_range(shard)
+        if self._held[0] != wanted:
+            file, store = self._run.manifest.files[shard], self._run.store
+            data = read_file(store, file) if self._run.verify else store.get(file.key)
+            self._held = (wanted, decode_table(data, join_uri(store.uri, file.key), self._columns))
+        return self._held
