@@ -145,6 +145,9 @@ COMMANDS: tuple[Command, ...] = (
         "Checks this machine, the cluster and the stores, and says what to do.",
     ),
     Command(
+        ("models",), "faceattr.commands.models:Models", "Prints the models that can label, and which are cached here."
+    ),
+    Command(
         ("demo",),
         "faceattr.commands.demo:Demo",
         "Runs the whole chain on drawn faces, offline.",

@@ -81,7 +81,10 @@ class LabelJob(ImageJob):
         """See `ImageJob`."""
         wordings = [text for asked in self.questions.asked for text in self.questions.wordings(asked)]
         what = "prompts" if self.questions.by_prompts else "questions"
-        return f"{len(wordings)} {what} for {', '.join(self.attributes.names)}"
+        facts = self.checkpoint
+        gflop = facts.gflop_image + len(wordings) * facts.gflop_question
+        asked = f"{len(wordings)} {what} for {', '.join(self.attributes.names)}"
+        return f"{asked}; {facts.model_type}, {gflop:,.1f} GFLOP an image"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
