@@ -1,7 +1,7 @@
 """Report page of a label run: counts, reject reasons, score histograms, throughput over time."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -18,8 +18,10 @@ from faceattr.data.runs.run_attributes import Decision, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
+from faceattr.reports.label_strips import Place
 from faceattr.reports.pages import render_page, report_key
 from faceattr.reports.plots.pictures import to_data_uri
+from faceattr.reports.strips import Strip
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 matplotlib.use("svg")
@@ -85,19 +87,30 @@ def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
     return np.asarray(flat.reshape(-1, len(asked.attribute.classes)).max(axis=1)) if len(flat) else flat
 
 
-def write_label_report(store: Store, record: RunRecord, manifest: Manifest, statistics: LabelStatistics) -> None:
-    """Writes the page into the run folder."""
+def write_label_report(
+    store: Store,
+    record: RunRecord,
+    manifest: Manifest,
+    statistics: LabelStatistics,
+    strips: Mapping[str, Sequence[Strip[Place]]] | None = None,
+) -> None:
+    """Writes the page into the run folder; see `render_label_report`."""
     keys = [entry.key for entry in store.list("sessions/")]
     sessions = [decode_versioned(store.get(key), join_uri(store.uri, key)) for key in keys]
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions.sort(key=lambda session: float(session["started"]))
-    store.put(report_key(manifest.version), render_label_report(record, manifest, statistics, sessions).encode())
+    page = render_label_report(record, manifest, statistics, sessions, strips or {})
+    store.put(report_key(manifest.version), page.encode())
 
 
 def render_label_report(
-    record: RunRecord, manifest: Manifest, statistics: LabelStatistics, sessions: Sequence[dict[str, Any]]
+    record: RunRecord,
+    manifest: Manifest,
+    statistics: LabelStatistics,
+    sessions: Sequence[dict[str, Any]],
+    strips: Mapping[str, Sequence[Strip[Place]]],
 ) -> str:
-    """Renders the page as a single HTML file with embedded plots."""
+    """Renders the page as a single HTML file with embedded plots; `strips`: attribute -> its images, if asked for."""
     attributes = []
     decisions = read_decisions(record, manifest)
     for asked in statistics.questions.asked:
@@ -110,6 +123,7 @@ def render_label_report(
                 "classes": list(zip(asked.attribute.classes, counts.tolist(), strict=True)),
                 "unknown": statistics.unknown[name],
                 "mass": statistics.mass_sums[name] / max(1, statistics.num_labelled),
+                "strips": strips.get(name, ()),
                 "histogram": _draw_histogram(statistics.histograms[name], asked, decisions.get(name, Decision())),
             }
         )
@@ -131,6 +145,7 @@ def render_label_report(
         reasons=[(status, count) for status, count in manifest.status_counts.items() if status != OK],
         examples=statistics.examples,
         other_files=describe_files(record.source.get("files")),
+        has_strips=bool(strips),
         attributes=attributes,
         derived=derived,
         rate=_draw_rate(sessions),
