@@ -54,6 +54,9 @@ class LabelConfig:
     model, by --thresholds; the result is its next version."""
     thresholds: str | None = None
     """With --rethreshold: the thresholds.yaml of `faceattr audit apply`."""
+    thumbnails: bool = False
+    """Show images in the report: the most doubtful, highest and lowest scores of each attribute. This copies images
+    into it. A finished run's report is written again."""
     allow_sensitive: str | None = None
     """Reason for asking about race, religion, orientation, health or politics; the run records it."""
     dry_run: bool = False
