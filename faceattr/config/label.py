@@ -20,12 +20,14 @@ class LabelConfig:
     """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
     model: str = "Salesforce/blip-vqa-base"
     """A BlipForQuestionAnswering checkpoint: hub id, local folder, folder in object storage, or `tiny` (for drawn
-    faces)."""
+    faces). Or openai:http://HOST:PORT/v1#NAME, a model that a vLLM or SGLang server of yours serves; if it wants a key,
+    OPENAI_API_KEY has it."""
     revision: str | None = None
     """Commit of a hub checkpoint. Default: the hub's current one. The hash of the weights is recorded in either
     case."""
     engine: Literal["packed", "hf"] = "packed"
-    """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, for comparison."""
+    """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, for comparison. A served
+    model has no `hf`: the server computes as it does."""
     question_start: Literal["cls", "enc"] = "cls"
     """First token of a question: `cls` as in transformers, `enc` as in the original BLIP."""
     precision: Literal["auto", "float32", "float16", "bfloat16", "fp8"] = "auto"

@@ -13,6 +13,7 @@ from faceattr.config import LabelConfig, StorageConfig
 from faceattr.config.checks import flag_name
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_checkpoint_config, resolve_checkpoint
+from faceattr.vqa.endpoint.address import ENDPOINT, is_endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Engine:
 
     Attributes:
         example: hub id of a model of the family, for error texts.
-        inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights.
+        inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights. That of an
+            endpoint takes the arguments of `inspect_checkpoint`.
         resize: `module:function`, decoded pixels uint8 [H, W, 3] and `CheckpointFacts.resizing` -> uint8 [S, S, 3].
         build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it: the fast one,
             compared with the plain path of transformers, or that path itself with `engine="hf"`.
@@ -67,6 +69,20 @@ ENGINES = {
     ),
     "clip": Engine(example="openai/clip-vit-large-patch14", has_mass=False, **_CONTRASTIVE),
     "siglip": Engine(example="google/siglip2-base-patch16-224", **_CONTRASTIVE),
+    ENDPOINT: Engine(
+        example="openai:http://127.0.0.1:8000/v1#NAME",
+        inspect="faceattr.vqa.endpoint.facts:inspect_endpoint",
+        resize="faceattr.vqa.endpoint.resize:pad_rgb",
+        build="faceattr.vqa.endpoint.scorer:build_scorer",
+        packages=("pillow", "simplejpeg", "urllib3"),
+        # The server decides how its model computes.
+        options={
+            "engine": ("packed",),
+            "question_start": ("cls",),
+            "precision": ("auto",),
+            "compile": ("auto", "off"),
+        },
+    ),
 }
 """`model_type` of config.json -> its engine."""
 
@@ -84,13 +100,17 @@ def inspect_checkpoint(
     """Finds and checks a checkpoint, without loading its weights.
 
     Args:
-        model: as in `resolve_checkpoint`.
+        model: as in `resolve_checkpoint`, or an endpoint.
         revision: branch, tag or commit hash; for hub ids only.
         storage: how object storage is reached, if the model is a URI.
 
     Raises:
         ConfigError, ModelError: it cannot be found, or no engine supports it.
     """
+    facts: CheckpointFacts
+    if is_endpoint(model):
+        facts = pkgutil.resolve_name(ENGINES[ENDPOINT].inspect)(model, revision, storage)
+        return facts
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)
     family = str(config.get("model_type"))
@@ -103,7 +123,7 @@ def inspect_checkpoint(
             f"{folder / CHECKPOINT_CONFIG}: expected a model of one of the families {known}, found "
             f"model_type={config.get('model_type')!r} architectures={config.get('architectures')}"
         )
-    facts: CheckpointFacts = pkgutil.resolve_name(engine.inspect)(folder)
+    facts = pkgutil.resolve_name(engine.inspect)(folder)
     return facts
 
 
