@@ -20,7 +20,7 @@ from typing import TextIO, TypeVar
 
 import tyro
 
-from faceattr.commands.table import COMMANDS, find_command
+from faceattr.commands.table import COMMANDS, Command, find_command
 from faceattr.config.flags import gather_flags, list_flags, name_flag
 from faceattr.data.stores.addresses import check_no_credentials
 from faceattr.data.stores.patience import leave_on
@@ -29,10 +29,12 @@ from faceattr.interrupt import STOPPED
 from faceattr.layers import Setting, find_preset, read_recorded, read_settings
 from faceattr.logs import configure_logging
 from faceattr.timeline import log_timeline, note
+from faceattr.version import __version__
 
 _Config = TypeVar("_Config")
 # Our own messages may have several lines; line breaks in names are escaped before.
 _OWN_BREAKS = "\n"
+_HELP = ("--help", "-h")
 # System errors of a full or read-only disk: a condition of the machine, not a fault in our code.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -44,12 +46,13 @@ def run_job(
     description: str | None,
     *,
     presets: Path | None = None,
+    prog: str | None = None,
 ) -> int:
     """Runs a script's `main`: parses, runs the job, maps errors to exit codes (0 done, 1 failed run, 2 bad config)."""
     configure_logging()
     note("imports done")
     words = sys.argv[1:] if argv is None else argv
-    code = _guarded(lambda: job(parse_config(config_class, words, description, presets=presets)))
+    code = _guarded(lambda: job(parse_config(config_class, words, description, presets=presets, prog=prog)))
     note("done")
     log_timeline()
     return code
@@ -138,7 +141,12 @@ def _discard(stream: TextIO) -> None:
 
 
 def parse_config(
-    config_class: type[_Config], argv: Sequence[str], description: str | None = None, *, presets: Path | None = None
+    config_class: type[_Config],
+    argv: Sequence[str],
+    description: str | None = None,
+    *,
+    presets: Path | None = None,
+    prog: str | None = None,
 ) -> _Config:
     """Returns a config from flags and, if `--config FILE` is among them, a YAML file that the flags override.
 
@@ -148,6 +156,7 @@ def parse_config(
         description: text at the top of the help.
         presets: folder of YAML files; `--preset NAME` reads one of them, which the file and the flags override. All of
             them override the settings of the run that `--resume-from` names.
+        prog: the command, for the help; by default the name of the script.
 
     Raises:
         ConfigError: a key of the file is unknown, or a value is out of range.
@@ -190,7 +199,7 @@ def parse_config(
         words = [word for each in used for word in each.words] + words
         given |= {each.flag for each in layer}
     note = "--config FILE: a YAML file with any of these settings; flags override it."
-    return tyro.cli(config_class, args=words, description="\n\n".join(filter(None, [description, note])))
+    return tyro.cli(config_class, args=words, prog=prog, description="\n\n".join(filter(None, [description, note])))
 
 
 def _value_of(flag: str, words: Sequence[str], layers: Sequence[tuple[str, list[Setting]]]) -> str | None:
@@ -232,23 +241,42 @@ def _describe_unknown(arguments: Sequence[str]) -> str:
     return repr(asked) + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+def _describe_commands(commands: Sequence[Command]) -> str:
+    width = max(len(" ".join(each.words)) for each in commands)
+    return "\n".join(["usage:", *(f"  faceattr {' '.join(each.words):{width}}  {each.help}" for each in commands)])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the `faceattr` command. Exit codes as in `run_job`."""
     configure_logging()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--version"]:
+        print(f"faceattr {__version__}")
+        return 0
     command = find_command(arguments)
     if command is None:
-        asked_for_help = arguments[:1] in (["--help"], ["-h"])
-        lines = ["usage:", *(f"  faceattr {' '.join(each.words):14}  {each.help}" for each in COMMANDS)]
-        if arguments and not asked_for_help:
-            lines.append(f"error: no such command: {_describe_unknown(arguments)}")
-        print("\n".join(lines), file=sys.stdout if asked_for_help else sys.stderr)
-        return 0 if asked_for_help else 2
+        words = [word for word in arguments if word not in _HELP]
+        group = [each for each in COMMANDS if words and each.words[: len(words)] == tuple(words)]
+        asked_for_help = len(words) < len(arguments)
+        lines = [_describe_commands(group or COMMANDS)]
+        if words and not group:
+            lines.append(f"error: no such command: {_describe_unknown(words)}")
+        elif words and not asked_for_help:
+            lines.append(f"error: faceattr {' '.join(words)}: a further word is missing")
+        fine = asked_for_help and (group or not words)
+        print("\n".join(lines), file=sys.stdout if fine else sys.stderr)
+        return 0 if fine else 2
+    rest = arguments[len(command.words) :]
+    prog = f"faceattr {' '.join(command.words)}"
+    job = command.resolve_job()
+    if job is not None:
+        description = sys.modules[job.__module__].__doc__
+        return run_job(command.resolve(), job, rest, description, presets=command.resolve_presets(), prog=prog)
 
     def run() -> int:
-        rest = arguments[len(command.words) :]
         _check_words(rest)
-        rest = gather_flags(command.resolve(), rest)
-        return tyro.cli(command.resolve(), args=rest, prog=f"faceattr {' '.join(command.words)}")()
+        words = gather_flags(command.resolve(), rest)
+        code: int = tyro.cli(command.resolve(), args=words, prog=prog)()
+        return code
 
     return _guarded(run)

@@ -1,13 +1,7 @@
 #!/usr/bin/env python
-"""Evaluate a trained model: metrics with intervals, groups, calibration, thresholds, reports.
+"""Evaluate a trained model: `faceattr evaluate` as a script, for `ray job submit`.
 
-Reads a model folder and packed runs. Thresholds and calibration are fitted on the split `val`; the split `test` is
-evaluated once. Writes `metrics.parquet`, `scores.parquet`, `report.html`, `performance_report.txt`, `MODEL_CARD.md`,
-pictures, and `model/`, which is the model with its thresholds and calibration.
-
-    ray job submit --working-dir . -- python pipelines/eval.py --model s3://faces/models/m1 --data s3://faces/packed/run1
-        --output s3://faces/eval/m1 --group-by race,gender
-    python pipelines/eval.py --model ./models/m1 --data ./packed --output ./eval --compare ./models/m0
+Its steps, and the text of its help, are in faceattr/jobs/steps/evaluate.py.
 """
 
 import sys
@@ -16,28 +10,12 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import EvalConfig
-from faceattr.data.runs.lease import drive
-from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
-from faceattr.jobs.evaluate import run as evaluate
-from faceattr.logs import say
-
-
-def evaluate_model(config: EvalConfig) -> int:
-    """Scores validation and test rows, fits on validation, evaluates test, and writes the reports."""
-    job = evaluate.prepare_eval_job(config)
-    with drive(job.output):
-        with ray_session(config.ray), stop_on_sigterm():
-            job = evaluate.settle_precision(job)
-            first, second = evaluate.score(job)
-        first, verified = evaluate.verify(job, first)
-        evaluation = evaluate.judge_splits(job, first, second)
-        say(evaluate.summarise_evaluation(job, evaluation, verified))
-    return 0
+from faceattr.jobs.steps import evaluate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
-    return run_job(EvalConfig, evaluate_model, argv, __doc__)
+    return run_job(EvalConfig, evaluate.evaluate_model, argv, evaluate.__doc__)
 
 
 if __name__ == "__main__":

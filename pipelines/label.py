@@ -1,16 +1,7 @@
 #!/usr/bin/env python
-"""Label a bucket of images with a visual question answering model.
+"""Label a bucket of images: `faceattr label` as a script, for `ray job submit`.
 
-Reads images (a prefix, a manifest or packed Parquet) and writes a run folder: `labels/*.parquet` with a label, a score
-and the answer mass per image and attribute, a row with the reason for every image that could not be used, and
-`_manifest.json` once the run is complete. The same command resumes a stopped run.
-
-    ray job submit --working-dir . -- python pipelines/label.py --images s3://faces/raw/ --output s3://faces/labels/run1
-    python pipelines/label.py --images ./photos --output ./labels --attributes clear_face
-
-With thresholds from `faceattr audit apply`, a published run is labelled again from its scores, without the model:
-
-    python pipelines/label.py --rethreshold ./labels --thresholds ./audit/thresholds.yaml
+Its steps, and the text of its help, are in faceattr/jobs/steps/label.py.
 """
 
 import sys
@@ -19,25 +10,12 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import LabelConfig
-from faceattr.jobs.images import label
-from faceattr.jobs.images.command import run_images
-from faceattr.jobs.images.rethreshold import rethreshold
-from faceattr.logs import say
-
-
-def label_images(config: LabelConfig) -> int:
-    """Labels the images that have no committed row yet, and publishes; or labels a published run again."""
-    if config.rethreshold is not None:
-        say(rethreshold(config))
-        return 0
-    job = label.prepare_label_job(config)
-    say(run_images(job, publish=label.publish_labels, summarise=label.summarise_labels))
-    return 0
+from faceattr.jobs.steps import label
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
-    return run_job(LabelConfig, label_images, argv, __doc__)
+    return run_job(LabelConfig, label.label_images, argv, label.__doc__)
 
 
 if __name__ == "__main__":

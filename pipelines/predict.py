@@ -1,13 +1,7 @@
 #!/usr/bin/env python
-"""Predict the attributes of a bucket of images with a trained model.
+"""Predict the attributes of a bucket of images: `faceattr predict bucket` as a script, for `ray job submit`.
 
-Reads a model folder and images (a prefix, a manifest or packed Parquet). Writes a run folder: `predictions/*.parquet`
-in the schema of labels, so that the next model can be trained on them, with the reason for every image that could not
-be used, `report.html`, and `_manifest.json` once the run is complete. The same command resumes a stopped run.
-
-    ray job submit --working-dir . -- python pipelines/predict.py --model s3://faces/models/m1 --images s3://faces/raw/
-        --output s3://faces/predictions/m1 --labels s3://faces/labels/run1
-    python pipelines/predict.py --model ./models/m1 --images ./photos --output ./predictions
+Its steps, and the text of its help, are in faceattr/jobs/steps/predict.py.
 """
 
 import sys
@@ -16,21 +10,12 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config import PredictConfig
-from faceattr.jobs.images import predict
-from faceattr.jobs.images.command import run_images
-from faceattr.logs import say
-
-
-def predict_images(config: PredictConfig) -> int:
-    """Predicts the images that have no committed row yet, publishes, and compares with labels."""
-    job = predict.prepare_predict_job(config)
-    say(run_images(job, publish=predict.publish_predictions, summarise=predict.summarise_predictions))
-    return 0
+from faceattr.jobs.steps import predict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
-    return run_job(PredictConfig, predict_images, argv, __doc__)
+    return run_job(PredictConfig, predict.predict_images, argv, predict.__doc__)
 
 
 if __name__ == "__main__":

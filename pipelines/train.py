@@ -1,11 +1,7 @@
 #!/usr/bin/env python
-"""Train one model for all attributes of some packed runs.
+"""Train one model for all attributes of some packed runs: `faceattr train` as a script, for `ray job submit`.
 
-Reads packed runs (`pipelines/pack.py`) and writes a model folder: the model of the best epoch, its metrics, a report
-and checkpoints. The same command resumes a stopped training; training survives lost workers and nodes.
-
-    ray job submit --working-dir . -- python pipelines/train.py --data s3://faces/packed/run1 --output s3://faces/models/m1
-    python pipelines/train.py --preset clear_face --data ./packed --output ./models/m1
+Its steps, and the text of its help, are in faceattr/jobs/steps/train.py.
 """
 
 import sys
@@ -14,45 +10,13 @@ from collections.abc import Sequence
 import faceattr.interrupt  # noqa: F401 - first, so that Ctrl-C ends the imports below in one line
 from faceattr.cli import run_job
 from faceattr.config.train import TrainConfig
-from faceattr.data.runs.lease import drive
-from faceattr.data.stores.open import probe_store
-from faceattr.jobs.cluster.session import ray_session, stop_on_sigterm
-from faceattr.jobs.train import run as train
-from faceattr.jobs.train.computation import settle_training
-from faceattr.jobs.train.report import describe_plan, finish_train_run
-from faceattr.jobs.train.survey import DRAFTS
-from faceattr.logs import say
+from faceattr.jobs.steps import train
 from faceattr.training.presets import PRESETS_FOLDER
-
-
-def train_model(config: TrainConfig) -> int:
-    """Checks everything, trains the remaining epochs, and writes the model and the report."""
-    job = train.prepare_train_job(config)
-    network = "" if job.finished else train.describe_network(job)
-    if config.dry_run:
-        with ray_session(config.ray):
-            say(describe_plan(settle_training(job), network))
-        return 0
-    probe_store(job.output)
-    with drive(job.output, drafts=DRAFTS):
-        if job.finished:
-            say(f"nothing to do: this model is trained\n{finish_train_run(job, train.begin_train_run(job))}")
-            return 0
-        train.forget_untrained(job)
-        with ray_session(config.ray), stop_on_sigterm():
-            train.check_room(config)
-            job = settle_training(job)
-            surveys = train.survey_labels(job)
-            say("\n".join([network, *job.recipe]))
-            record = train.begin_train_run(job)
-            train.train_model(job, record, surveys)
-        say(finish_train_run(job, record))
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 the run failed, 2 the command is wrong, 130 stopped."""
-    return run_job(TrainConfig, train_model, argv, __doc__, presets=PRESETS_FOLDER)
+    return run_job(TrainConfig, train.run_training, argv, train.__doc__, presets=PRESETS_FOLDER)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Flags and YAML to a config, and errors to exit codes."""
 
 import dataclasses
+import importlib.metadata
 import logging
 import os
 import re
@@ -330,12 +331,43 @@ def test_the_command_shows_what_it_can_do(capsys, argv, code):
     assert "faceattr export labels" in (shown.out if code == 0 else shown.err)
 
 
+def test_a_group_of_commands_lists_them(capsys):
+    assert main(["export", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "faceattr export model " in shown
+    assert "faceattr export labels " in shown
+    assert "faceattr label " not in shown
+    assert main(["export"]) == 2
+    assert "error: faceattr export: a further word is missing" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"faceattr {importlib.metadata.version('faceattr')}\n"
+
+
+@pytest.mark.parametrize("words", [["label"], ["predict", "bucket"], ["train", "--preset", "demo"]])
+def test_a_job_is_a_command_with_the_text_of_its_steps(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    name = " ".join(word for word in words if not word.startswith("--") and word != "demo")
+    assert shown.startswith(f"usage: faceattr {name} ")
+    assert "ray job submit --working-dir" in shown
+    assert "--config FILE" in shown
+
+
+def test_a_job_refuses_a_wrong_config_with_exit_code_2(capsys):
+    assert main(["label", "--images", "a", "--output", "b", "--limit", "0"]) == 2
+    assert "limit" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "shown"),
     [
         (["prdict", "--model", "x"], "'prdict'; did you mean 'predict'?"),
         (["export", "lables", "run"], "'export lables'; did you mean 'export labels'?"),
-        (["export"], "'export'"),
         (["bogus"], "'bogus'\n"),
     ],
 )

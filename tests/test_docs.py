@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tyro
 import yaml
 
 from faceattr.cli import parse_config
@@ -37,10 +36,16 @@ each_of_ours = pytest.mark.parametrize("page", OURS, ids=lambda page: str(page.r
 def parse_script(words: list[str]) -> None:
     """Parses `pipelines/train.py ...`; a --config file that the reader has is left out."""
     script, *arguments = words
-    if "--config" in arguments:
-        place = arguments.index("--config")
-        arguments[place : place + 2] = ["--data", "./packed"]
-    parse_config(SCRIPTS[script], arguments, presets=PRESETS_FOLDER if script == "pipelines/train.py" else None)
+    presets = PRESETS_FOLDER if script == "pipelines/train.py" else None
+    parse_config(SCRIPTS[script], without_file(arguments), presets=presets)
+
+
+def without_file(words: list[str]) -> list[str]:
+    """The words without a --config file, and with what it would hold."""
+    if "--config" not in words:
+        return words
+    place = words.index("--config")
+    return [*words[:place], "--data", "./packed", *words[place + 2 :]]
 
 
 def check_command(words: list[str]) -> None:
@@ -61,7 +66,8 @@ def check_command(words: list[str]) -> None:
         case ["faceattr", *arguments]:
             command = find_command(arguments)
             assert command is not None, words
-            tyro.cli(command.resolve(), args=arguments[len(command.words) :])
+            rest = without_file(arguments[len(command.words) :])
+            parse_config(command.resolve(), rest, presets=command.resolve_presets())
         case _:
             raise AssertionError(f"a command of no known kind: {words}")
 

@@ -21,14 +21,18 @@ class Stop:
             print("importing", flush=True)
             time.sleep(30)
 sys.meta_path.insert(0, Stop())
-runpy.run_path(sys.argv[1], run_name="__main__")
+name = sys.argv.pop(1)
+if name.endswith(".py"):
+    runpy.run_path(name, run_name="__main__")
+else:
+    runpy.run_module(name, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("script", ["pipelines/train.py", "pipelines/label.py", "tune/search.py"])
-def test_ctrl_c_during_the_imports_is_one_line_and_exit_130(script):
+@pytest.mark.parametrize("words", [["pipelines/label.py"], ["tune/search.py"], ["faceattr", "train"]])
+def test_ctrl_c_during_the_imports_is_one_line_and_exit_130(words):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", CODE, script]
+    command = [sys.executable, "-c", CODE, *words]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout.readline() == "importing\n"

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from faceattr.cli import main as faceattr
 from faceattr.cli import parse_config
+from faceattr.commands.table import find_command
 from faceattr.demo.faces import write_faces
 from faceattr.demo.reviewer import judge_by_truth
 from faceattr.training.presets import PRESETS_FOLDER
@@ -31,8 +31,7 @@ def commands() -> list[list[str]]:
 
 def test_every_command_is_of_a_kind_that_a_test_below_runs():
     known = {("make", "demo"), ("make", "test"), (".", ".venv/bin/activate"), ("ray", "job")}
-    known |= {("python", script) for script in SCRIPTS}
-    known |= {("faceattr", each) for each in ("audit", "export", "plan", "predict")}
+    known |= {("faceattr", each) for each in (*SMALL, "audit", "export", "plan", "predict")}
     for words in commands():
         assert tuple(words[:2]) in known, words
 
@@ -64,13 +63,14 @@ def test_pictures_are_small():
 # What the README's commands get in addition, and what they get in place of their own, since a test has neither hub nor
 # time.
 SMALL = {
-    "pipelines/label.py": "--workers.max-actors 1 --workers.gpus-per-actor 1",
-    "pipelines/train.py": "--model.backbone resnet10t --model.no-pretrained --model.image-size 32 --optim.epochs 1",
-    "tune/search.py": "--set model.backbone=test_vit model.pretrained=false optim.epochs=1",
-    "pipelines/eval.py": "--workers.max-actors 1 --workers.gpus-per-actor 1 --bootstrap.resamples 100",
-    "pipelines/predict.py": "--workers.max-actors 1 --workers.gpus-per-actor 1",
+    "label": "--workers.max-actors 1 --workers.gpus-per-actor 1",
+    "pack": "",
+    "train": "--model.backbone resnet10t --model.no-pretrained --model.image-size 32 --optim.epochs 1",
+    "search": "--set model.backbone=test_vit model.pretrained=false optim.epochs=1",
+    "evaluate": "--workers.max-actors 1 --workers.gpus-per-actor 1 --bootstrap.resamples 100",
+    "predict bucket": "--workers.max-actors 1 --workers.gpus-per-actor 1",
 }
-REPLACED = {"pipelines/label.py": ("--model", "tiny"), "tune/search.py": ("--num-samples", "2")}
+REPLACED = {"label": ("--model", "tiny"), "search": ("--num-samples", "2")}
 
 
 @pytest.mark.ray
@@ -80,19 +80,21 @@ def test_the_chain_of_commands_runs(tmp_path, ray_local, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     truth = pyarrow.csv.read_csv(write_faces(tmp_path / "photos", _NUM_FACES, 3_000_000))
     for words in commands():
-        script = words[1] if words[0] == "python" else None
+        if words[0] != "faceattr":
+            continue
         if words[:3] == ["faceattr", "audit", "review"]:
             judge_by_truth(tmp_path / words[3], truth)  # in place of a person at the page
-        elif script and "--rethreshold" in words:
-            assert runpy.run_path(str(ROOT / script))["main"](words[2:]) == 0, words
-        elif script and "--config" not in words and "--resume" not in words:
-            arguments = [*words[2:], *shlex.split(SMALL.get(script, ""))]
-            if script in REPLACED:
-                flag, value = REPLACED[script]
+            continue
+        command = find_command(words[1:])
+        name, arguments = " ".join(command.words), words[1:]
+        if name in SMALL and not {"--config", "--resume", "--rethreshold"} & set(words):
+            arguments += shlex.split(SMALL[name])
+            if name in REPLACED:
+                flag, value = REPLACED[name]
                 arguments[arguments.index(flag) + 1] = value
-            assert runpy.run_path(str(ROOT / script))["main"](arguments) == 0, words
-        elif words[0] == "faceattr":
-            assert faceattr(words[1:]) == 0, words
+        elif "--config" in words or "--resume" in words:
+            continue
+        assert faceattr(arguments) == 0, words
     shown = capsys.readouterr().out
     assert f"published version 1: {_NUM_FACES} rows" in shown
     assert f"published version 2: {_NUM_FACES} rows" in shown
@@ -117,8 +119,8 @@ def test_the_cluster_commands_are_understood():
 @pytest.mark.slow
 def test_the_demo_begins_and_the_tiny_model_is_right(tmp_path):
     """What `make demo` calls, with fewer faces, as far as the labels, of which the README shows some rows."""
-    script = [sys.executable, str(ROOT / "pipelines" / "demo.py"), "--output", str(tmp_path), "--count", "96"]
-    shown = subprocess.run([*script, "--last-step", "label"], check=True, capture_output=True, text=True, timeout=560)
+    demo = [sys.executable, "-m", "faceattr", "demo", "--output", str(tmp_path), "--count", "96"]
+    shown = subprocess.run([*demo, "--last-step", "label"], check=True, capture_output=True, text=True, timeout=560)
     f1 = dict(re.findall(r"^(hat|glasses|facial_hair) +[\d.]+ +[\d.]+ +([\d.]+) +96$", shown.stdout, re.MULTILINE))
     assert set(f1) == {"hat", "glasses", "facial_hair"}
     assert min(map(float, f1.values())) >= 0.9

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
-from faceattr.audit.folder import SAMPLE_SCHEMA, SCORES_SCHEMA, AuditedAttribute, Stratum
+from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.audit.folder import DRAWN, SAMPLE_SCHEMA, SCORES_SCHEMA, AuditedAttribute, Stratum
 from faceattr.audit.scored_table import ScoredTable, read_scores
 from faceattr.audit.strata import ScoreHistogram, StrataPlan, find_stratum, plan_strata
 from faceattr.data.runs.run_attributes import Decision
 from faceattr.errors import ConfigError
 
-_DRAW = "score"
 _COPIED = ("row", "image_id", "uri", "source_row")
 
 
@@ -92,12 +91,12 @@ def draw_sample(
         so that whoever stops early has judged a random part.
     """
     plans = {name: plan_strata(histograms[name], draws[name]) for name in table.attributes}
-    takers = {name: [_Lowest(int(each)) for each in plan.num_draws] for name, plan in plans.items()}
-    keys = {name: np.uint64(_key(seed, name)) for name in table.attributes}
+    takers = {name: [LowestRows(int(each)) for each in plan.num_draws] for name, plan in plans.items()}
+    keys = {name: seed_bits(seed, name) for name in table.attributes}
     for rows in table.read():
         for name, attribute in table.attributes.items():
             scores, known = read_scores(rows, attribute)
-            priority = _mix(rows["row"].to_numpy().astype(np.uint64) ^ keys[name])
+            priority = mix_bits(rows["row"].to_numpy().astype(np.uint64) ^ keys[name])
             stratum = np.where(known, find_stratum(scores, plans[name].edges), -1)
             for index, taker in enumerate(takers[name]):
                 here = np.flatnonzero(stratum == index)
@@ -110,9 +109,13 @@ def draw_sample(
         )
         for name, attribute in table.attributes.items()
     ]
-    items = pa.concat_tables(_items(each, takers[each.attribute.name]) for each in attributes)
-    items = items.set_column(0, SAMPLE_SCHEMA.field("item"), pa.array(np.arange(len(items)), pa.int32()))
-    return attributes, items
+    return attributes, number_items([_items(each, takers[each.attribute.name]) for each in attributes])
+
+
+def number_items(parts: Sequence[pa.Table]) -> pa.Table:
+    """Returns the items of all parts in their order, numbered from 0."""
+    items = pa.concat_tables(parts)
+    return items.set_column(0, SAMPLE_SCHEMA.field("item"), pa.array(np.arange(len(items)), pa.int32()))
 
 
 def _describe_strata(plan: StrataPlan) -> Iterator[Stratum]:
@@ -121,16 +124,31 @@ def _describe_strata(plan: StrataPlan) -> Iterator[Stratum]:
         yield Stratum(low=low, high=high, num_rows=int(rows), num_sampled=int(draws))
 
 
-class _Lowest:
-    """The rows with the lowest priorities, of all that were added."""
+class LowestRows:
+    """The rows with the lowest priorities, of all that were added.
+
+    Attributes:
+        priority: uint64 [n], ascending.
+        scores: float64 [n]; NaN where a row has none.
+        rows: the rows; None before the first.
+    """
 
     def __init__(self, size: int) -> None:
+        """Begins empty. `size`: most rows that are kept."""
         self._size = size
         self.priority = np.empty(0, np.uint64)
         self.scores = np.empty(0)
         self.rows: pa.Table | None = None
 
     def add(self, rows: pa.Table, places: np.ndarray, priority: np.ndarray, scores: np.ndarray) -> None:
+        """Adds some rows of a table.
+
+        Args:
+            rows: the table.
+            places: int64 [n], which of its rows.
+            priority: uint64 [n].
+            scores: float64 [n].
+        """
         if len(self.priority) == self._size and self._size:
             better = priority < self.priority.max()
             places, priority, scores = places[better], priority[better], scores[better]
@@ -144,43 +162,61 @@ class _Lowest:
         self.rows, self.priority, self.scores = self.rows.take(pa.array(kept)), self.priority[kept], self.scores[kept]
 
 
-def _items(audited: AuditedAttribute, takers: Sequence[_Lowest]) -> pa.Table:
+def _items(audited: AuditedAttribute, takers: Sequence[LowestRows]) -> pa.Table:
     """Returns the items of an attribute in random order."""
     parts, priorities = [], []
     for index, (stratum, taker) in enumerate(zip(audited.strata, takers, strict=True)):
         if taker.rows is not None:
             probability = stratum.num_sampled / stratum.num_rows
-            parts.append(_describe_items(audited.attribute, taker.rows, taker.scores, index, probability))
+            parts.append(describe_items(audited.attribute.name, taker, stratum=index, probability=probability))
             priorities.append(taker.priority)
     # Mixed again: the priorities of a stratum with few of its rows in the sample are the lower ones.
-    order = np.argsort(_mix(np.concatenate(priorities)), kind="stable")
+    order = np.argsort(mix_bits(np.concatenate(priorities)), kind="stable")
     return pa.concat_tables(parts).take(pa.array(order))
 
 
-def _describe_items(
-    attribute: Attribute, rows: pa.Table, scores: np.ndarray, stratum: int, probability: float
+def describe_items(
+    name: str,
+    taken: LowestRows,
+    *,
+    reason: str = DRAWN,
+    stratum: int | None = None,
+    probability: float | None = None,
+    has_label: bool = True,
 ) -> pa.Table:
+    """Returns taken rows in `SAMPLE_SCHEMA`, not yet numbered.
+
+    Args:
+        name: of the attribute.
+        taken: the rows, at least one.
+        reason: why they are in the sample.
+        stratum: of random draws.
+        probability: of random draws.
+        has_label: whether the rows have a column with the attribute's labels.
+    """
+    rows = taken.rows
+    assert rows is not None
     count = len(rows)
     columns = {
         "item": pa.array(np.zeros(count), pa.int32()),
-        "attribute": pa.array([attribute.name] * count),
-        **{name: rows[name] for name in _COPIED},
-        "score": pa.array(scores, pa.float32()),
-        "label": rows[attribute.name].cast(pa.int32()),
-        "reason": pa.array([_DRAW] * count),
+        "attribute": pa.array([name] * count),
+        **{column: rows[column] for column in _COPIED},
+        "score": pa.array(taken.scores, pa.float32(), mask=np.isnan(taken.scores)),
+        "label": rows[name].cast(pa.int32()) if has_label else pa.nulls(count, pa.int32()),
+        "reason": pa.array([reason] * count),
         "stratum": pa.array([stratum] * count, pa.int16()),
         "probability": pa.array([probability] * count, pa.float64()),
         "copy": pa.nulls(count, pa.string()),
     }
-    return pa.table([columns[name].cast(SAMPLE_SCHEMA.field(name).type) for name in SAMPLE_SCHEMA.names], SAMPLE_SCHEMA)
+    return pa.table([columns[each.name].cast(each.type) for each in SAMPLE_SCHEMA], SAMPLE_SCHEMA)
 
 
-def _key(seed: int, name: str) -> int:
-    """Returns 64 bits that differ by seed and attribute."""
-    return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1, np.uint64)[0])
+def seed_bits(seed: int, name: str) -> np.uint64:
+    """Returns 64 bits that differ by seed and name; with a row's number they make its priority."""
+    return np.random.SeedSequence([seed, *name.encode()]).generate_state(1, np.uint64)[0]
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def mix_bits(values: np.ndarray) -> np.ndarray:
     """Returns pseudo-random 64-bit numbers, one for each value: SplitMix64 (Steele, Lea and Flood 2014)."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

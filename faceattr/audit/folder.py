@@ -18,10 +18,11 @@ The columns of sample.parquet:
     source_row     int64?   row inside a packed Parquet file, if the images are in such files
     score          float32? P(yes), or the probability of the likeliest class; null where the table has none
     label          int32?   the table's label, a class index; null if it abstained
-    reason         string   why the item is in the sample: `score` (a random draw), or a list that it was taken from
+    reason         string   why the item is in the sample: `score` (a random draw), or the list that it is of: `given`,
+                            `other`, or the status of a rejected row (`faceattr.audit.lists.draw`)
     stratum        int16?   index in the attribute's strata; null for items that are no random draw
     probability    float64? probability with which the draw included this row; null for items that are no random draw
-    copy           string?  key of the copied image in this folder
+    copy           string?  key of the copied image in this folder; null for all if none was asked for
 """
 
 from collections.abc import Mapping
@@ -41,6 +42,10 @@ from faceattr.errors import ConfigError
 AUDIT_KEY = "audit.json"
 SAMPLE_KEY = "sample.parquet"
 SCORES_KEY = "scores.parquet"
+DRAWN, GIVEN, OTHER = "score", "given", "other"
+"""Reasons of items: a random draw, a conflict with given labels, a disagreement with another run."""
+RIGHTLY_REJECTED = "rightly_rejected"
+"""What is judged of rejected rows, in the place of an attribute."""
 SAMPLE_SCHEMA = pa.schema(
     [
         pa.field("item", pa.int32(), nullable=False),
@@ -105,6 +110,25 @@ class AuditedAttribute:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowList:
+    """Rows that were listed for another reason than a random draw.
+
+    Attributes:
+        attribute: what is judged of them.
+        reason: `reason` of their items.
+        other: the table that they differ from; None for rejected rows.
+        num_rows: rows of the audited table that are of this kind.
+        num_listed: of these, items in the sample.
+    """
+
+    attribute: str
+    reason: str
+    other: str | None
+    num_rows: int
+    num_listed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """The content of audit.json.
 
@@ -116,6 +140,7 @@ class Audit:
         bytes_column: for packed input, the column with the encoded images.
         seed: seed of the draw.
         attributes: what was sampled, in the order in which it is judged.
+        lists: rows that are in the sample without a random draw of scores.
     """
 
     table: str
@@ -125,13 +150,17 @@ class Audit:
     bytes_column: str | None
     seed: int
     attributes: tuple[AuditedAttribute, ...]
+    lists: tuple[RowList, ...] = ()
 
     def __getitem__(self, name: str) -> AuditedAttribute:
         return next(each for each in self.attributes if each.attribute.name == name)
 
     def encode(self) -> bytes:
         """Returns the bytes of audit.json."""
-        return encode_versioned(asdict(self), indent=1)
+        value = asdict(self)
+        if not self.lists:
+            del value["lists"]
+        return encode_versioned(value, indent=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +177,17 @@ class Sample:
     items: pa.Table
     scores: pa.Table
 
+    @property
+    def has_copies(self) -> bool:
+        """Whether the images were copied; items without a copy then had images that could not be read."""
+        return bool(self.items["copy"].null_count < len(self.items))
+
+
+def check_has_no_audit(store: Store) -> None:
+    """Raises ConfigError if the folder has an audit."""
+    if has_object(store, AUDIT_KEY):
+        raise ConfigError(f"{store.uri} already has an audit ({AUDIT_KEY}); use another --output")
+
 
 def write_sample(store: Store, sample: Sample) -> None:
     """Writes the tables and then audit.json.
@@ -155,13 +195,11 @@ def write_sample(store: Store, sample: Sample) -> None:
     Raises:
         ConfigError: the folder has another audit.
     """
-    taken = ConfigError(f"{store.uri} already has an audit ({AUDIT_KEY}); use another --output")
-    if has_object(store, AUDIT_KEY):  # before its tables are replaced
-        raise taken
+    check_has_no_audit(store)  # before its tables are replaced
     store.put(SAMPLE_KEY, encode_table(sample.items.cast(SAMPLE_SCHEMA)))
     store.put(SCORES_KEY, encode_table(sample.scores.cast(SCORES_SCHEMA)))
     if not store.put_if_absent(AUDIT_KEY, sample.audit.encode()):
-        raise taken
+        raise ConfigError(f"{store.uri}: another command has written {AUDIT_KEY} meanwhile; use another --output")
 
 
 def read_sample(store: Store) -> Sample:
@@ -179,6 +217,7 @@ def read_sample(store: Store) -> Sample:
     value = decode_versioned(data, where)
     with damage_named(where):
         value["attributes"] = tuple(_decode_attribute(each, where) for each in value["attributes"])
+        value["lists"] = tuple(decode_fields(RowList, each, where) for each in value.get("lists", ()))
     audit = decode_fields(Audit, value, where)
     items, scores = (decode_table(store.get(key), join_uri(store.uri, key)) for key in (SAMPLE_KEY, SCORES_KEY))
     return Sample(audit=audit, items=items, scores=scores)

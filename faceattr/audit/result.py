@@ -12,6 +12,7 @@ from faceattr.audit.choose import CalibrationMap, MapMethod, choose_decision, fi
 from faceattr.audit.estimates import Estimate, curve, estimate_binary
 from faceattr.audit.folder import Sample
 from faceattr.audit.judgements import ReviewerAnswer
+from faceattr.audit.lists.count import ListCounts, count_lists
 from faceattr.audit.verdicts import AttributeVerdicts, ReviewerAgreement, compare_reviewers, gather_verdicts, settle
 from faceattr.config.evaluate import Criterion
 from faceattr.data.formats.json_files import encode_versioned
@@ -79,11 +80,13 @@ class AuditResult:
         attributes: in the audit's order.
         agreement: of each pair of reviewers.
         reviewers: reviewer -> number of items.
+        lists: of the rows that were listed without a random draw; they are in no other figure.
     """
 
     attributes: tuple[AttributeResult, ...]
     agreement: tuple[ReviewerAgreement, ...]
     reviewers: Mapping[str, int]
+    lists: tuple[ListCounts, ...] = ()
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -97,6 +100,7 @@ class AuditResult:
             "attributes": attributes,
             "agreement": [asdict(each) for each in self.agreement],
             "reviewers": dict(self.reviewers),
+            **({"lists": [asdict(each) for each in self.lists]} if self.lists else {}),
         }
         return encode_versioned(value, indent=1)
 
@@ -124,6 +128,8 @@ def judge(
     settled = settle(judgements)
     found, problems = [], []
     for audited in sample.audit.attributes:
+        if not audited.strata:  # nothing was drawn at random
+            continue
         name = audited.attribute.name
         try:
             verdicts = gather_verdicts(sample, name, settled)
@@ -132,7 +138,8 @@ def judge(
             continue
         decide = _judge_binary if audited.attribute.is_yes_no else _judge_classes
         found.append(decide(sample, verdicts, criterion, method, sure))
-    if not found:
+    lists = count_lists(sample, settled)
+    if not found and all(each.num_left == each.rows.num_listed for each in lists):
         raise RunError("; ".join(problems))
     items: dict[str, set[int]] = {}
     for each in judgements:
@@ -141,6 +148,7 @@ def judge(
         attributes=tuple(found),
         agreement=tuple(compare_reviewers(sample, judgements)),
         reviewers={name: len(numbers) for name, numbers in sorted(items.items())},
+        lists=lists,
     )
 
 

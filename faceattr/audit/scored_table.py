@@ -1,7 +1,7 @@
 """A table with scores, as an audit reads it: a published label or prediction run, or any Parquet file with scores.
 
-A Parquet file needs `uri` or `image_path`, and `<name>_score` columns with P(yes) of binary attributes. `<name>`, 0 or
-1, is its label; without it, a score from 0.5 on is a yes.
+A Parquet file needs `uri` or `image_path`, whole or relative to the file's folder, and `<name>_score` columns with
+P(yes) of binary attributes. `<name>`, 0 or 1, is its label; without it, a score from 0.5 on is a yes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +18,8 @@ from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import SourceRows
 from faceattr.data.runs.run_attributes import Decision, read_decisions, scored_attributes
 from faceattr.data.runs.version import RunRecord, read_manifest, read_published, read_record
+from faceattr.data.stores.addresses import key_below, resolve_address
+from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.data.stores.store import Store
@@ -135,7 +137,7 @@ def _open_file(address: str, storage: StorageConfig) -> ScoredTable:
         if name != field.name and pa.types.is_floating(field.type):
             check_attribute_name(name)
             attributes[name] = Attribute(name=name)
-    root = address.rpartition("/")[0]
+    root = resolve_address(address, "the table").rpartition("/")[0]
     return ScoredTable(
         address=address,
         run_id=None,
@@ -144,12 +146,12 @@ def _open_file(address: str, storage: StorageConfig) -> ScoredTable:
         bytes_column=None,
         attributes=attributes,
         decisions={},
-        read=lambda: _read_file(address, storage, where, attributes),
+        read=lambda: _read_file(address, storage, where, attributes, root),
     )
 
 
 def _read_file(
-    address: str, storage: StorageConfig, where: str, attributes: Mapping[str, Attribute]
+    address: str, storage: StorageConfig, where: str, attributes: Mapping[str, Attribute], root: str
 ) -> Iterator[pa.Table]:
     first = 0
     with open_ranged(address, storage) as source:
@@ -158,10 +160,11 @@ def _read_file(
         names = [f"{name}_score" for name in attributes]
         for batch in file.iter_batches(_BATCH_ROWS, columns=[where, *labels, *names]):
             found = pa.table(batch)
+            keys = [key_below(each or "", root) for each in found[where].to_pylist()]
             columns = {
                 "row": pa.array(np.arange(first, first + len(found))),
-                "image_id": found[where],
-                "uri": found[where],
+                "image_id": pa.array(keys, pa.string()),
+                "uri": pa.array([_place(key, root) for key in keys], pa.string()),
                 "source_row": pa.nulls(len(found), pa.int64()),
                 "status": pa.array([OK] * len(found)),
             }
@@ -172,3 +175,8 @@ def _read_file(
                 columns[name] = (found[name] if name in labels else yes).cast(pa.int32())
             first += len(found)
             yield pa.table(columns)
+
+
+def _place(key: str, root: str) -> str:
+    """Returns the address of an image by its key below the root; an address of its own stays."""
+    return key if key.startswith("/") or "://" in key else join_uri(root, key)

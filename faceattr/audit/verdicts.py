@@ -48,9 +48,10 @@ class ReviewerAgreement:
 
 
 def compare_reviewers(sample: Sample, judgements: Iterable[ReviewerAnswer]) -> Iterator[ReviewerAgreement]:
-    """Yields the agreement of each pair of reviewers who share items, attribute by attribute."""
+    """Yields the agreement of each pair of reviewers who share random draws, attribute by attribute."""
     standing = standing_judgements(judgements)
-    attribute_of = dict(zip(sample.items["item"].to_pylist(), sample.items["attribute"].to_pylist(), strict=True))
+    drawn = sample.items.filter(sample.items["stratum"].is_valid())
+    attribute_of = dict(zip(drawn["item"].to_pylist(), drawn["attribute"].to_pylist(), strict=True))
     for audited in sample.audit.attributes:
         name = audited.attribute.name
         answers: dict[str, dict[int, int]] = defaultdict(dict)

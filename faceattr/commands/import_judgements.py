@@ -61,7 +61,8 @@ class ImportJudgements:
     def _add_to_audit(self, folder: Path, found: LastAnswers) -> None:
         store = LocalStore(folder)
         sample = read_sample(store)
-        matched = match_answers(sample, read_judgements(store), found.answers, self.reviewer or self.format)
+        logged = read_judgements(store)
+        matched = match_answers(sample, store.uri, logged, found.answers, self.reviewer or self.format)
         append_judgements(folder / ANSWERS_KEY, matched.judgements)
         who = sorted({each.reviewer for each in matched.judgements})
         say(

@@ -4,12 +4,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import tyro
 
 from faceattr.config import StorageConfig
+from faceattr.config.checks import check
 from faceattr.data.formats.integrity import REMEDY
+from faceattr.data.formats.json_files import encode_versioned
 from faceattr.data.runs.limit import describe_limit
 from faceattr.data.runs.status import RunStatus, read_run_status
 from faceattr.data.runs.verification import verify_published
@@ -20,6 +22,8 @@ from faceattr.search.records import TrialRecord, best_trial, read_records
 
 # Metrics of an attribute that say nothing without the metrics of its classes, or are shown elsewhere.
 _LEFT_OUT = frozenset(["count", "empty_classes"])
+# States of a run on which a process works.
+_WORKING = ("planning", "running")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +37,44 @@ class Status:
     verify: bool = False
     """Read all files of a published run, and compare them with the sizes and hashes in its manifest. The exit code is 1
     if one is damaged or missing."""
+    json: bool = False
+    """Print one JSON object a line in place of text, for programs."""
+    watch: bool = False
+    """Print the status again and again until no process works on the run any more."""
+    wait: bool = False
+    """Print the status when no process works on the run any more. The exit code is 0 if it is published then, else
+    1."""
+    interval_s: float = 5.0
+    """Seconds between two looks at the run."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
+    def __post_init__(self) -> None:
+        check(self.interval_s > 0, "interval-s", self.interval_s, "more than 0")
+
     def __call__(self) -> int:
-        """Prints the status and, with `verify`, the damaged files."""
-        options = self.storage
-        store = open_store(self.run, options)
-        most = 2**31 if self.rejects else 64
-        status = read_run_status(store, storage=options, count_rejects_in=most)
-        say(describe_status(store.uri, status, read_records(store) if status.kind == "search" else ()))
-        return self._verify(store, options) if self.verify else 0
+        """Prints the status, once or until the run has ended, and, with `verify`, the damaged files."""
+        store = open_store(self.run, self.storage)
+        status = self._read(store)
+        while (self.watch or self.wait) and status.state in _WORKING:
+            if self.watch:
+                self._print(store, status)
+            time.sleep(self.interval_s)
+            status = self._read(store)
+        self._print(store, status)
+        code = self._verify(store, self.storage) if self.verify else 0
+        return 1 if self.wait and status.state != "published" else code
+
+    def _read(self, store: Store) -> RunStatus:
+        return read_run_status(store, storage=self.storage, count_rejects_in=2**31 if self.rejects else 64)
+
+    def _print(self, store: Store, status: RunStatus) -> None:
+        trials = read_records(store) if status.kind == "search" else ()
+        if self.json:
+            shown = {"uri": store.uri, **asdict(status), "trials": dict(Counter(each.status for each in trials))}
+            print(encode_versioned(shown).decode(), flush=True)
+        else:
+            blank = "\n" if self.watch and status.state in _WORKING else ""
+            say(f"{describe_status(store.uri, status, trials)}{blank}")
 
     def _verify(self, store: Store, options: StorageConfig) -> int:
         found = verify_published(store, options, _show_bytes if sys.stderr.isatty() else lambda done, total: None)

@@ -1,12 +1,15 @@
 """The commands of `faceattr`, by name: a command's packages are imported when it is called.
 
-A command is a frozen dataclass whose fields are its flags and whose call does the work and returns the exit code. Jobs
-that need a cluster are the scripts in pipelines/ and tune/.
+A command is a frozen dataclass whose fields are its flags and whose call does the work and returns the exit code. A job
+that needs a cluster is a config, whose fields are its flags, and a function that takes it; `ray job submit` gets the
+same job as a script of pipelines/ or tune/.
 """
 
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,25 +18,76 @@ class Command:
 
     Attributes:
         words: the words after `faceattr`.
-        target: its class, as `module:name`.
+        target: the class whose fields are its flags, as `module:name`.
         help: one line.
+        job: the function of a job, as `module:name`; None if calling an instance of the class does the work.
+        presets: the folder of its presets, as `module:name`.
     """
 
     words: tuple[str, ...]
     target: str
     help: str
+    job: str | None = None
+    presets: str | None = None
 
-    def resolve(self) -> type[Callable[[], int]]:
+    def resolve(self) -> type:
         """Imports the class."""
-        found: type[Callable[[], int]] = pkgutil.resolve_name(self.target)
+        found: type = pkgutil.resolve_name(self.target)
+        return found
+
+    def resolve_job(self) -> Callable[[Any], int] | None:
+        """Imports the function of a job; None if it is none."""
+        found: Callable[[Any], int] | None = None if self.job is None else pkgutil.resolve_name(self.job)
+        return found
+
+    def resolve_presets(self) -> Path | None:
+        """Imports the folder of its presets; None if it has none."""
+        found: Path | None = None if self.presets is None else pkgutil.resolve_name(self.presets)
         return found
 
 
 COMMANDS: tuple[Command, ...] = (
     Command(
+        ("label",),
+        "faceattr.config:LabelConfig",
+        "Labels images with a visual question answering model.",
+        job="faceattr.jobs.steps.label:label_images",
+    ),
+    Command(
+        ("pack",),
+        "faceattr.config:PackConfig",
+        "Joins labels and images into training shards.",
+        job="faceattr.jobs.steps.pack:pack_images",
+    ),
+    Command(
+        ("train",),
+        "faceattr.config.train:TrainConfig",
+        "Trains one model for all attributes.",
+        job="faceattr.jobs.steps.train:run_training",
+        presets="faceattr.training.presets:PRESETS_FOLDER",
+    ),
+    Command(
+        ("search",),
+        "faceattr.config.search:SearchConfig",
+        "Searches for training settings.",
+        job="faceattr.jobs.steps.search:search_settings",
+    ),
+    Command(
+        ("evaluate",),
+        "faceattr.config:EvalConfig",
+        "Evaluates a trained model; fits thresholds and calibration.",
+        job="faceattr.jobs.steps.evaluate:evaluate_model",
+    ),
+    Command(
+        ("predict", "bucket"),
+        "faceattr.config:PredictConfig",
+        "Predicts the attributes of any number of images, on Ray.",
+        job="faceattr.jobs.steps.predict:predict_images",
+    ),
+    Command(
         ("predict",),
         "faceattr.commands.predict:Predict",
-        "Predicts the attributes of a picture or of a folder of pictures.",
+        "Predicts the attributes of a picture or of a folder of pictures, in this process.",
     ),
     Command(
         ("export", "model"),
@@ -85,6 +139,11 @@ COMMANDS: tuple[Command, ...] = (
         "faceattr.commands.audit.issues:AuditIssues",
         "Ranks the labels of a packed run by how probably they are wrong.",
     ),
+    Command(
+        ("demo",),
+        "faceattr.commands.demo:Demo",
+        "Runs the whole chain on drawn faces, offline.",
+    ),
     Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),
     Command(
         ("plan",), "faceattr.commands.plan:PlanLabels", "Calculates time, machines, requests and cost of a label run."
@@ -93,8 +152,8 @@ COMMANDS: tuple[Command, ...] = (
 
 
 def find_command(arguments: Sequence[str]) -> Command | None:
-    """Returns the command that the first words name, or None."""
-    for command in COMMANDS:
+    """Returns the command that the first words name, the longest name first, or None."""
+    for command in sorted(COMMANDS, key=lambda each: -len(each.words)):
         if tuple(arguments[: len(command.words)]) == command.words:
             return command
     return None

@@ -164,8 +164,8 @@ class SearchConfig:
     resume: str | None = None
     """Folder of a search to resume; its settings are read from there. --num-samples may then be raised."""
     space: str | None = None
-    """YAML file with keys of the train config and the values they may take. Default: a space that fits the data's
-    attributes."""
+    """YAML file with keys of the train config and the values they may take, or the name of a built-in one: demo,
+    clear_face, loss_weights, depth. Default: a space that fits the data's attributes."""
     train: str | None = None
     """Settings that all trials share: a YAML file as for pipelines/train.py --config, or the name of a preset."""
     set: tuple[str, ...] = ()

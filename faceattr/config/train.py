@@ -116,8 +116,9 @@ class FreezeConfig:
 class FeedConfig:
     """How images reach the workers. Only the first four settings decide which images form a batch."""
 
-    batch_size: int = 64
-    """Images per batch, over all workers; --optim.accumulation batches make one optimizer step."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Images per batch, over all workers; --optim.accumulation batches make one optimizer step. auto: 64; 32 where a
+    network from random weights gets few steps, since it learns more from twice as many."""
     balance: tuple[str, ...] = ()
     """Attributes of the data, learnt or not, whose combinations of classes are drawn equally often, such as gender and
     race_group. Ages are classed by decade."""
@@ -137,7 +138,9 @@ class FeedConfig:
     """Memory per worker for decoded validation images, in MB; images in it are not decoded again in every epoch."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "shuffle_rows", "block_rows"):
+        size = self.batch_size
+        check(size == "auto" or size >= 1, "feed.batch-size", size, "1 or more, or auto")
+        for name in ("shuffle_rows", "block_rows"):
             check(getattr(self, name) >= 1, f"feed.{flag_name(name)}", getattr(self, name), "1 or more")
         check(0 < self.balance_power <= 1, "feed.balance-power", self.balance_power, "more than 0, at most 1")
         alone = self.balance_power != 1 and not self.balance
@@ -145,6 +148,12 @@ class FeedConfig:
         check(self.decode_cpus > 0, "feed.decode-cpus", self.decode_cpus, "more than 0")
         check(self.max_decoders is None or self.max_decoders >= 1, "feed.max-decoders", self.max_decoders, "1 or more")
         check(self.cache_mb >= 0, "feed.cache-mb", self.cache_mb, "0 or more")
+
+    @property
+    def settled_batch_size(self) -> int:
+        """`batch_size`, once `faceattr.training.recipe` has settled it."""
+        assert self.batch_size != "auto", "resolve_recipe settles it before anything is trained"
+        return self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +254,12 @@ class TrainConfig:
         ):
             check_each_once(key, names)
         size, workers = self.feed.batch_size, self.workers.num_workers
-        check(size >= workers, "feed.batch-size", size, f"at least one image for each of {workers} workers")
+        check(
+            size == "auto" or size >= workers,
+            "feed.batch-size",
+            size,
+            f"at least one image for each of {workers} workers",
+        )
         two_stages, epochs = self.freeze.schedule == "two-stage", self.optim.epochs
         check(
             not two_stages or self.freeze.head_epochs < epochs,

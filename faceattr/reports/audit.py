@@ -27,6 +27,7 @@ def render_audit_report(sample: Sample, result: AuditResult) -> str:
         audit=sample.audit,
         reviewers=result.reviewers,
         agreement=result.agreement,
+        lists=[each for each in result.lists if each.rows.num_listed],
         attributes=[_describe(sample, each) for each in result.attributes],
     )
 

@@ -41,6 +41,8 @@ class LabelStatistics:
         }
         self.label_counts |= {rule.name: np.zeros(2, np.int64) for rule in questions.derived}
         self.unknown: dict[str, int] = dict.fromkeys(self.label_counts, 0)
+        # Of these, the rows in which an unknown answer was the likeliest: they have no score.
+        self.unanswered: dict[str, int] = {asked.attribute.name: 0 for asked in questions.asked}
         # Of the rows that have a mass: some models give none.
         self.mass_sums: dict[str, float] = {asked.attribute.name: 0.0 for asked in questions.asked}
         self.mass_counts: dict[str, int] = dict.fromkeys(self.mass_sums, 0)
@@ -71,6 +73,7 @@ class LabelStatistics:
             self.unknown[name] += good[name].null_count
         for asked in self.questions.asked:
             name = asked.attribute.name
+            self.unanswered[name] += good[f"{name}_score"].null_count
             mass = good[f"{name}_mass"]
             self.mass_sums[name] += pc.sum(mass).as_py() or 0.0
             self.mass_counts[name] += len(mass) - mass.null_count
@@ -90,7 +93,7 @@ class LabelStatistics:
 def _top_scores(table: pa.Table, asked: AskedAttribute) -> np.ndarray:
     scores = table[f"{asked.attribute.name}_score"]
     if asked.attribute.is_yes_no:
-        return np.asarray(scores.to_numpy())
+        return np.asarray(scores.drop_null().to_numpy())
     flat = scores.combine_chunks().flatten().to_numpy()
     return np.asarray(flat.reshape(-1, len(asked.attribute.classes)).max(axis=1)) if len(flat) else flat
 
@@ -143,6 +146,8 @@ def render_label_report(
                 "questions": statistics.questions.wordings(asked),
                 "classes": list(zip(asked.attribute.classes, counts.tolist(), strict=True)),
                 "unknown": statistics.unknown[name],
+                "unanswered": statistics.unanswered[name],
+                "unknown_answers": asked.unknown,
                 "mass": statistics.mean_mass(name),
                 "histogram": _draw_histogram(statistics.histograms[name], asked, decisions.get(name, Decision())),
             }

@@ -1,5 +1,6 @@
 """Resolves settings that are `auto`, depending on what a training starts from; the rules are only here.
 
+    batch size     from the number of steps that a network from random weights would get
     rate           from the optimizer, the backbone's family, the batch size, and whether the backbone is pretrained
     schedule       warm-up and moving average from the same, and the number of epochs
     augmentation   from how often the training sees each image: a short training from random weights needs plain images
@@ -48,6 +49,11 @@ _BEFORE = {
 }
 # Number of steps after which a network from random weights has learnt most of what it can.
 _FEW_STEPS = 5_000
+# Images per batch, and where a network from random weights would get so few steps that twice as many teach it more.
+# Measured at 375 and 750 steps of 64, where 32 is better, and at 2,500, where 64 is better than a plain recipe of 32.
+_BATCH_SIZE = 64
+_SMALL_BATCH_SIZE = 32
+_SMALL_BATCH_STEPS = 1_500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,7 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
             field that did not exist then gets the value that was in effect.
     """
     start, family = find_start(config), find_family(config.model.backbone)
+    config = _settle_batch_size(config, start, num_images, begun)
     optim = {each.name: getattr(config.optim, each.name) for each in fields(OptimSettings)}
     chosen = _choose_optim(config, start, family)
     strength = _choose_strength(config, start, num_images)
@@ -107,6 +114,22 @@ def resolve_recipe(config: TrainConfig, *, num_images: int, begun: Mapping[str, 
     return Recipe(config=resolved, lines=_describe(config, resolved, num_images=num_images, origin=origin))
 
 
+def _settle_batch_size(
+    config: TrainConfig, start: Start, num_images: int, begun: Mapping[str, Any] | None
+) -> TrainConfig:
+    if config.feed.batch_size != "auto":
+        return config
+    size, workers = _BATCH_SIZE, config.workers.num_workers
+    if begun is not None:
+        size = int(begun.get("feed", {}).get("batch_size", size))
+    else:
+        num_steps = config.optim.epochs * num_images / (_BATCH_SIZE * config.optim.accumulation)
+        if start == "random" and not _trains_heads_alone(config) and num_steps < _SMALL_BATCH_STEPS:
+            size = _SMALL_BATCH_SIZE
+        size = -(-size // workers) * workers  # no worker with more images than another
+    return replace(config, feed=replace(config.feed, batch_size=size))
+
+
 def find_start(config: TrainConfig) -> Start:
     """Returns whether the backbone is already trained (published or earlier weights) or starts from random weights."""
     return "trained" if config.model.pretrained or config.model.checkpoint is not None else "random"
@@ -122,7 +145,7 @@ def find_family(backbone: str) -> Family:
 def _choose_optim(config: TrainConfig, start: Start, family: Family) -> dict[str, Any]:
     optim, adaptive = config.optim, config.optim.name != "sgd"
     kind = "adam" if adaptive else "sgd"
-    batch = config.feed.batch_size * optim.accumulation / 64
+    batch = config.feed.settled_batch_size * optim.accumulation / 64
     heads_alone = _trains_heads_alone(config)
     rate = _HEADS_ALONE[kind] if heads_alone else _RATES[kind, start, family]
     fresh = start == "random" and not heads_alone
@@ -155,7 +178,7 @@ def _round(value: float) -> float:
 
 
 def _describe(given: TrainConfig, config: TrainConfig, *, num_images: int, origin: str) -> tuple[str, str, str]:
-    optim, batch = config.optim, config.feed.batch_size * config.optim.accumulation
+    optim, batch = config.optim, config.feed.settled_batch_size * config.optim.accumulation
     is_random = find_start(config) == "random"
 
     def why(value: object, reason: str) -> str:
@@ -165,7 +188,7 @@ def _describe(given: TrainConfig, config: TrainConfig, *, num_images: int, origi
         f"{optim.lr:g} ({why(given.optim.lr, f'{optim.name}, batch {batch}, {origin}')}), weight decay "
         f"{optim.weight_decay:g}, layer decay {optim.layer_decay:g}"
     )
-    steps = optim.epochs * (num_images // config.feed.batch_size) // optim.accumulation
+    steps = optim.epochs * (num_images // config.feed.settled_batch_size) // optim.accumulation
     hint = f"; {steps:,} steps are few for random weights, more epochs learn more"
     schedule = (
         f"{optim.schedule} over {optim.epochs} epochs, warm-up {optim.warmup_epochs:g}, average of weights "

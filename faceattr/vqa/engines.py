@@ -58,6 +58,17 @@ _CONTRASTIVE: dict[str, Any] = {
     },
     "reads_prompts": True,
 }
+_DECODER: dict[str, Any] = {
+    "inspect": "faceattr.vqa.decoder.inspect:inspect_decoder",
+    "resize": "faceattr.vqa.decoder.preprocess:resize_square",
+    "build": "faceattr.vqa.decoder.build:build_scorer",
+    "packages": (*_PACKAGES, "torchvision", "jinja2"),
+    "options": {
+        "question_start": ("cls",),
+        "precision": ("auto", "float32", "float16", "bfloat16"),
+        "compile": ("auto", "off"),
+    },
+}
 
 ENGINES = {
     "blip": Engine(
@@ -69,6 +80,12 @@ ENGINES = {
     ),
     "clip": Engine(example="openai/clip-vit-large-patch14", has_mass=False, **_CONTRASTIVE),
     "siglip": Engine(example="google/siglip2-base-patch16-224", **_CONTRASTIVE),
+    "smolvlm": Engine(example="HuggingFaceTB/SmolVLM2-500M-Video-Instruct", **_DECODER),
+    "idefics3": Engine(example="HuggingFaceTB/SmolVLM-256M-Instruct", **_DECODER),
+    "internvl": Engine(example="OpenGVLab/InternVL3-1B-hf", **_DECODER),
+    "qwen2_vl": Engine(example="Qwen/Qwen2-VL-2B-Instruct", **_DECODER),
+    "qwen2_5_vl": Engine(example="Qwen/Qwen2.5-VL-3B-Instruct", **_DECODER),
+    "qwen3_vl": Engine(example="Qwen/Qwen3-VL-2B-Instruct", **_DECODER),
     ENDPOINT: Engine(
         example="openai:http://127.0.0.1:8000/v1#NAME",
         inspect="faceattr.vqa.endpoint.facts:inspect_endpoint",

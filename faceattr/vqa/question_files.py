@@ -11,6 +11,7 @@ A file with one attribute and all its options (`sets/*.yaml` are the built-in on
     #       yes: [a photo of a person with a hat]       an answer are averaged. Default: each question with the answer
     #       no: [a photo of a bare head]                after it
     #     answers: [no, yes]            the default; any list, or `class: text` lines, for a multiclass attribute
+    #     unknown: [cannot tell]        answers that give no label and no score where they win; default: none
     #     threshold: 0.5                a score of at least this value is labelled 1
     #     abstain: [0.45, 0.55]         scores in between are labelled null; one number for a multiclass attribute
     # derived:
@@ -147,7 +148,7 @@ class _Reader:
 
     def attribute(self, name: str, node: yaml.Node) -> AskedAttribute:
         key = f"attributes.{name}"
-        fields = self.mapping(node, key, allowed=("questions", "prompts", "answers", "threshold", "abstain"))
+        fields = self.mapping(node, key, allowed=("questions", "prompts", "answers", "unknown", "threshold", "abstain"))
         if "questions" not in fields:
             raise self.error(node, key, "the key 'questions' is missing")
         classes, answers = self._answers(fields.get("answers"), f"{key}.answers")
@@ -171,6 +172,7 @@ class _Reader:
             threshold=threshold,
             abstain=self._abstain(fields.get("abstain"), f"{key}.abstain", binary=binary, threshold=threshold),
             prompts=self._prompts(fields.get("prompts"), f"{key}.prompts", classes),
+            unknown=self._unknown(fields.get("unknown"), f"{key}.unknown", answers),
         )
 
     def _prompts(self, node: yaml.Node | None, key: str, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -184,6 +186,14 @@ class _Reader:
             tuple(self.string(each, f"{key}.{name}") for each in self.items(found[name], f"{key}.{name}"))
             for name in classes
         )
+
+    def _unknown(self, node: yaml.Node | None, key: str, answers: tuple[str, ...]) -> tuple[str, ...]:
+        if node is None:
+            return ()
+        found = tuple(self.string(each, key) for each in self.items(node, key))
+        if len({*answers, *found}) != len(answers) + len(found):
+            raise self.error(node, key, f"expected texts that differ from each other and from {list(answers)}")
+        return found
 
     def _question(self, node: yaml.Node, key: str) -> tuple[str, bool]:
         if isinstance(node, yaml.ScalarNode):

@@ -16,7 +16,7 @@ likelihood for each answer of an attribute, as if there were one question.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,11 +47,20 @@ class VqaQuestion:
 
     Attributes:
         text: the question.
-        answers: the answers to score, in class order.
+        answers: the answers to score, in class order; unknown answers are last.
     """
 
     text: str
     answers: tuple[str, ...]
+
+
+def compute_answer_slices(questions: Sequence[VqaQuestion]) -> tuple[slice, ...]:
+    """Returns the columns of each question in a score matrix: answers of question 0 first, then question 1, ..."""
+    slices, start = [], 0
+    for question in questions:
+        slices.append(slice(start, start + len(question.answers)))
+        start += len(question.answers)
+    return tuple(slices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +76,7 @@ class AskedAttribute:
         abstain: binary: scores strictly between these are labelled null. Multiclass: (p, 1.0): null if no class
             reaches p.
         prompts: for each answer the texts that describe an image with it; empty to make them from the questions.
+        unknown: answers that say nothing about the attribute, such as "cannot tell".
     """
 
     attribute: Attribute
@@ -76,19 +86,23 @@ class AskedAttribute:
     threshold: float = 0.5
     abstain: tuple[float, float] | None = None
     prompts: tuple[tuple[str, ...], ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def vqa_questions(self) -> tuple[VqaQuestion, ...]:
         """Returns the questions as the model receives them, each with its answers in class order."""
         reverse = self.answers[::-1]
         return tuple(
-            VqaQuestion(text, reverse if inverted else self.answers)
+            VqaQuestion(text, (reverse if inverted else self.answers) + self.unknown)
             for text, inverted in zip(self.questions, self.inverted, strict=True)
         )
 
     def answer_prompts(self) -> tuple[tuple[str, ...], ...]:
-        """Returns the prompts of each answer, in class order: as given, or each question with the answer after it."""
+        """Returns the prompts of each answer, in class order: as given, or each question with the answer after it.
+
+        Unknown answers are last; where prompts are given, they are prompts themselves.
+        """
         if self.prompts:
-            return self.prompts
+            return self.prompts + tuple((text,) for text in self.unknown)
         asked = [[f"{each.text} {answer}" for answer in each.answers] for each in self.vqa_questions()]
         return tuple(zip(*asked, strict=True))
 
@@ -98,16 +112,18 @@ class AttributeLabels(NamedTuple):
 
     Attributes:
         label: int64 [n], class index, undefined where `unknown`.
-        unknown: bool [n], whether the score is in the abstain band.
+        unknown: bool [n], whether the score is in the abstain band, or there is none.
         score: float32 [n] P(yes), or [n, classes] for a multiclass attribute.
         mass: float32 [n], total probability of the answers, times the agreement of the paraphrases if asked for; None
             from a model that gives the answers no probabilities beyond their shares.
+        unanswered: bool [n], whether an unknown answer is the likeliest, so that there is no score.
     """
 
     label: np.ndarray
     unknown: np.ndarray
     score: np.ndarray
     mass: np.ndarray | None
+    unanswered: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,14 +163,15 @@ class QuestionSet:
         """Returns what the model is given about an attribute: its questions, or its prompts with their answers."""
         if not self.by_prompts:
             return asked.questions
-        pairs = zip(asked.attribute.classes, asked.answer_prompts(), strict=True)
+        names = (*asked.attribute.classes, *("unknown" for _ in asked.unknown))
+        pairs = zip(names, asked.answer_prompts(), strict=True)
         return tuple(f"{name}: {prompt}" for name, prompts in pairs for prompt in prompts)
 
     def sensitive_questions(self) -> tuple[str, ...]:
         """Returns questions, names, classes and answers about race, religion, orientation, health or politics."""
         texts: list[str] = []
         for asked in self.asked:
-            texts += [asked.attribute.name, *asked.questions, *asked.attribute.classes, *asked.answers]
+            texts += [asked.attribute.name, *asked.questions, *asked.attribute.classes, *asked.answers, *asked.unknown]
             texts += [prompt for prompts in asked.prompts for prompt in prompts]
         texts += [rule.name for rule in self.derived]
         spaced = (text.replace("_", " ") for text in texts)
@@ -175,6 +192,7 @@ class QuestionSet:
                     "abstain": list(asked.abstain) if asked.abstain else None,
                     # What a model does not read decides nothing.
                     **({"prompts": [list(each) for each in asked.answer_prompts()]} if self.by_prompts else {}),
+                    **({"unknown": list(asked.unknown)} if asked.unknown else {}),
                 }
                 for asked in self.asked
             },
@@ -194,7 +212,8 @@ class QuestionSet:
                 inverted=tuple(each["inverted"]),
                 threshold=each["threshold"],
                 abstain=tuple(each["abstain"]) if each["abstain"] else None,
-                prompts=tuple(tuple(prompts) for prompts in each.get("prompts", ())),
+                prompts=tuple(tuple(prompts) for prompts in each.get("prompts", ())[: len(each["answers"])]),
+                unknown=tuple(each.get("unknown", ())),
             )
             for name, each in value["attributes"].items()
         )
@@ -214,7 +233,8 @@ class QuestionSet:
         labels = {}
         start = 0
         for asked in self.asked:
-            num_questions, num_answers = 1 if self.by_prompts else len(asked.questions), len(asked.answers)
+            num_questions = 1 if self.by_prompts else len(asked.questions)
+            num_answers = len(asked.answers) + len(asked.unknown)
             stop = start + num_questions * num_answers
             block = log_likelihoods[:, start:stop].reshape(-1, num_questions, num_answers).astype(np.float64)
             found = _label(asked, block, weighs_agreement=self.weighs_agreement)
@@ -223,7 +243,8 @@ class QuestionSet:
         return labels
 
 
-def _label(asked: AskedAttribute, log_likelihoods: np.ndarray, *, weighs_agreement: bool) -> AttributeLabels:
+def _label(asked: AskedAttribute, given: np.ndarray, *, weighs_agreement: bool) -> AttributeLabels:
+    log_likelihoods = given[..., : len(asked.answers)]
     # Inverted questions were asked with reversed answers, so the last axis is already in class order.
     log_mass = _logsumexp(log_likelihoods)  # [n, questions]
     log_shares = log_likelihoods - log_mass[..., None]  # [n, questions, classes]
@@ -241,7 +262,21 @@ def _label(asked: AskedAttribute, log_likelihoods: np.ndarray, *, weighs_agreeme
         score = probabilities
         label = probabilities.argmax(axis=1)
         unknown = probabilities.max(axis=1) < (asked.abstain[0] if asked.abstain else 0.0)
-    return AttributeLabels(label=label.astype(np.int64), unknown=unknown, score=score, mass=mass)
+    unanswered = _prefers_unknown(given, num_classes=len(asked.answers))
+    return AttributeLabels(
+        label=label.astype(np.int64), unknown=unknown | unanswered, score=score, mass=mass, unanswered=unanswered
+    )
+
+
+def _prefers_unknown(log_likelihoods: np.ndarray, *, num_classes: int) -> np.ndarray:
+    """Returns bool [n]: whether the unknown answers, behind the classes, are likelier than each class; see the module.
+
+    What a paraphrase gives to all answers cancels in the comparison.
+    """
+    classes, unknown = log_likelihoods[..., :num_classes], log_likelihoods[..., num_classes:]
+    if not unknown.shape[-1]:
+        return np.zeros(len(log_likelihoods), bool)
+    return np.asarray(_logsumexp(unknown).mean(axis=1) > classes.mean(axis=1).max(axis=1))
 
 
 def _logsumexp(values: np.ndarray) -> np.ndarray:

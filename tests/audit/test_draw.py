@@ -71,10 +71,11 @@ def test_every_row_of_a_stratum_is_drawn_equally_often(run):
 
 
 def test_rows_without_a_score_are_left_out(tmp_path):
-    table = pa.table({"uri": ["a", "b", "c"], "hat_score": pa.array([0.2, None, 0.9], pa.float32())})
+    table = pa.table({"uri": ["a", "b", "/faces/c"], "hat_score": pa.array([0.2, None, 0.9], pa.float32())})
     pq.write_table(table, tmp_path / "scores.parquet")
     _, items = drawn(str(tmp_path / "scores.parquet"), 10)
-    assert sorted(zip(items["uri"].to_pylist(), items["label"].to_pylist(), strict=True)) == [("a", 0), ("c", 1)]
+    found = zip(items["image_id"].to_pylist(), items["uri"].to_pylist(), items["label"].to_pylist(), strict=True)
+    assert sorted(found) == [("/faces/c", "/faces/c", 1), ("a", f"{tmp_path}/a", 0)]
 
 
 def test_a_table_without_scores_or_addresses_is_refused(tmp_path, run):

@@ -69,7 +69,7 @@ class MemoryFeed:
             self._images[split] = torch.stack([plain(image) for image in decoded])
             attributes = plan.inputs.attributes
             self._targets[split] = read_targets(read_labels(plan.inputs.data, split, attributes), attributes)
-        self.num_batches = len(self._images["train"]) // config.feed.batch_size
+        self.num_batches = len(self._images["train"]) // config.feed.settled_batch_size
 
     def _batch(self, split: str, index: np.ndarray) -> Batch:
         rows = torch.from_numpy(index)
@@ -77,14 +77,14 @@ class MemoryFeed:
         return Batch(inputs=self._images[split][rows], targets=targets)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
-        settings, size = self._config.feed, self._config.feed.batch_size
+        settings, size = self._config.feed, self._config.feed.settled_batch_size
         order = order_epoch(self._plan.inputs.surveys["train"], settings, seed=self._config.seed, epoch=epoch)
         for number in range(self.num_batches):
             yield self._batch("train", order[number * size : (number + 1) * size])
 
     def val_batches(self) -> Iterator[Batch]:
-        for start in range(0, len(self._images["val"]), self._config.feed.batch_size):
-            stop = min(start + self._config.feed.batch_size, len(self._images["val"]))
+        for start in range(0, len(self._images["val"]), self._config.feed.settled_batch_size):
+            stop = min(start + self._config.feed.settled_batch_size, len(self._images["val"]))
             yield self._batch("val", np.arange(start, stop))
 
 

@@ -27,7 +27,7 @@ COMMANDS = {
     "label": "pipelines/label.py --model tiny --images {here}/faces --output {here}/labels{round}",
     "pack": "pipelines/pack.py --labels {here}/labels0 --output {here}/packed",
     "train": "pipelines/train.py --preset demo --data {here}/packed --output {here}/model{round}",
-    "search": "tune/search.py --data {here}/packed --output {here}/search{round} --space tune/spaces/demo.yaml "
+    "search": "tune/search.py --data {here}/packed --output {here}/search{round} --space demo "
     "--train demo --num-samples 4",
 }
 # Command -> milestone (process, name) -> the goal in seconds, on two cores.

@@ -132,7 +132,7 @@ def train_ours(run: Run, data: ImageSet) -> Figures:
     config = resolve_recipe(given, num_images=num_images).config
     counts = _count(data)
     model = build_model(config, data.attributes, counts=counts)
-    batch_size = config.feed.batch_size
+    batch_size = config.feed.settled_batch_size
     feed = _Feed(data, model, config, batch_size)
     fit(
         model,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -233,3 +234,40 @@ def test_a_driver_on_another_machine_is_watched(store):
     assert find_driver(store, is_alive=lambda owner: False) is None
     lease.release()
     assert find_driver(store) is None
+
+
+def test_programs_read_json(store, capsys):
+    begin(store)
+    assert faceattr(["status", store.uri, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = {"schema_version": 1, "uri": store.uri, "kind": "label", "state": "stopped", "num_rows": NUM_ROWS}
+    assert wanted.items() <= found.items()
+    assert found["trials"] == {}
+
+
+@pytest.mark.parametrize("flag", ["--wait", "--watch"])
+def test_a_run_that_works_is_waited_for(store, capsys, flag):
+    lease = acquire_lease(store)
+    record = begin(store)
+
+    def finish():
+        version = RunVersion(store, record, SCHEMA)
+        commit_all(version.committer(version.work()), [rows(0, 600)], on_rows=lambda table: None)
+        version.publish(version.verify())
+        lease.release()
+
+    worker = threading.Timer(0.1, finish)
+    worker.start()
+    assert faceattr(["status", store.uri, flag, "--interval-s", "0.01"]) == 0
+    worker.join()
+    shown = capsys.readouterr().out
+    assert "state      published" in shown
+    assert shown.rstrip().endswith("versions   faceattr 0.1.0, torch 2.13.0")
+
+
+def test_a_run_that_stopped_is_told_apart_by_the_exit_code(store, capsys):
+    begin(store)
+    assert faceattr(["status", store.uri]) == 0
+    assert faceattr(["status", store.uri, "--wait"]) == 1
+    assert "state      stopped" in capsys.readouterr().out
+    assert faceattr(["status", store.uri, "--interval-s", "0"]) == 2

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from faceattr.data.images.perceptual_hash import MIRRORED_BITS
-from faceattr.data.packed.near_copies import HASH_FIELD, find_near_copies, pairs_within
+from faceattr.data.packed.copies.near import HASH_FIELD, find_near_copies, pairs_within
 from faceattr.data.packed.plan import SplitRules
 from faceattr.data.packed.splits import KEPT_SPLITS, SplitRatios
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from faceattr.cli import main as faceattr
+from faceattr.commands.table import find_command
 from tests.conftest import environment
 from tests.goldens.bucket import ROOT, script
 
@@ -23,8 +24,15 @@ def collect_flags() -> dict[str, dict[str, str]]:
         path.relative_to(ROOT).as_posix() for folder in ("pipelines", "tune") for path in (ROOT / folder).glob("*.py")
     )
     found = {name: read_flags(_help(script(name), [])) for name in scripts}
-    commands = [match.split() for match in _COMMAND.findall(_help(faceattr, []))]
+    # The jobs among the commands have the flags of their scripts.
+    commands = [words for match in _COMMAND.findall(_help(faceattr, [])) if not is_job(words := match.split())]
     return found | {f"faceattr {' '.join(words)}": read_flags(_help(faceattr, words)) for words in commands}
+
+
+def is_job(words: list[str]) -> bool:
+    command = find_command(words)
+    assert command is not None
+    return command.job is not None
 
 
 def read_flags(text: str) -> dict[str, str]:

@@ -170,6 +170,7 @@ def test_without_a_detector_the_error_says_how_to_get_one(run, photos, monkeypat
     assert "pip install 'faceattr[faces]'" in err
 
 
+@pytest.mark.slow
 def test_wrong_commands_are_one_sentence(run, photos, model_folder, tmp_path):
     """(model, input) -> exit code and what the sentence says."""
     (tmp_path / "empty").mkdir()

@@ -11,7 +11,9 @@ from faceattr.attributes import Attribute
 from faceattr.config import StorageConfig
 from faceattr.data.exports import export_labels
 from faceattr.data.label_columns import label_schema
+from faceattr.data.relabel import relabel
 from faceattr.data.runs.plan import plan_schema, write_plan
+from faceattr.data.runs.run_attributes import Decision
 from faceattr.data.runs.version import RunVersion, commit_all, open_run
 from faceattr.data.sources.layouts.published import open_labels
 from faceattr.data.sources.options import SourceOptions
@@ -43,6 +45,19 @@ def image_of(answer: int) -> np.ndarray:
     pixels = np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)
     pixels[0, 0, :2] = divmod(answer, 256)
     return pixels
+
+
+def label_by_answer(questions: QuestionSet, answers: list[int]) -> pa.Table:
+    """Rows that the actor labels with the answers of these numbers."""
+    facts = [
+        {"row": place, "image_id": f"{place}", "uri": f"{place}", "source_row": None, "num_bytes": None, "status": "ok"}
+        | {"error": None, "sha256": None, "width_px": 2, "height_px": 2}
+        for place in range(len(answers))
+    ]
+    pixels = pixels_to_arrow(np.stack([image_of(answer) for answer in answers]))
+    rows = pa.Table.from_pylist(facts).append_column("pixels", pixels)
+    num_answers = len(questions.vqa_questions()[0].answers)
+    return VqaActor(lambda: SureScorer(num_answers), questions, label_schema(questions.attributes))(rows)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +110,36 @@ def test_a_model_without_a_mass_leaves_its_column_null_and_out_of_the_report():
     attribute = Attribute(name="hat")
     hat = AskedAttribute(attribute=attribute, questions=("hat?",), answers=("no", "yes"), inverted=(False,))
     questions = QuestionSet(name="test", asked=(hat,), has_mass=False)
-    facts = [
-        {"row": place, "image_id": name, "uri": name, "source_row": None, "num_bytes": None, "status": "ok"}
-        | {"error": None, "sha256": None, "width_px": 2, "height_px": 2}
-        for place, name in enumerate("ab")
-    ]
-    rows = pa.Table.from_pylist(facts).append_column("pixels", pixels_to_arrow(np.stack([image_of(0), image_of(1)])))
-    labelled = VqaActor(lambda: SureScorer(2), questions, label_schema(questions.attributes))(rows)
+    labelled = label_by_answer(questions, [0, 1])
     assert labelled["hat"].to_pylist() == [0, 1]
     assert labelled["hat_mass"].to_pylist() == [None, None]
     statistics = LabelStatistics(questions)
     statistics.observe(labelled)
     assert (statistics.num_labelled, statistics.mean_mass("hat")) == (2, None)
+
+
+def test_an_unknown_answer_leaves_neither_label_nor_score_and_is_counted():
+    hat = AskedAttribute(
+        attribute=Attribute(name="hat"), questions=("hat?",), answers=("no", "yes"), inverted=(False,), unknown=("?",)
+    )
+    hair = AskedAttribute(
+        attribute=Attribute(name="hair", kind="multiclass", classes=("short", "long")),
+        questions=("hair?",),
+        answers=("short", "long"),
+        inverted=(False,),
+        unknown=("cannot tell",),
+    )
+    for asked, values in ((hat, [0, 1, None]), (hair, [0, 1, None])):
+        name = asked.attribute.name
+        questions = QuestionSet(name="test", asked=(asked,))
+        labelled = label_by_answer(questions, [0, 1, 2])
+        assert labelled[name].to_pylist() == values
+        assert [score is None for score in labelled[f"{name}_score"].to_pylist()] == [False, False, True]
+        assert labelled[f"{name}_mass"].to_pylist() == pytest.approx([0.9, 0.9, 2e-6], rel=1e-3)
+        # Labelled again by another threshold, what was unknown stays so.
+        again = relabel(labelled, questions.attributes, {name: Decision(threshold=0.0)} if name == "hat" else {})
+        assert again[name].null_count == 1
+        statistics = LabelStatistics(questions)
+        statistics.observe(labelled)
+        assert (statistics.num_labelled, statistics.unknown[name], statistics.unanswered[name]) == (3, 1, 1)
+        assert statistics.histograms[name].sum() == 2

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import optuna
 import pytest
@@ -11,6 +9,7 @@ from faceattr.search.default_space import build_default_space
 from faceattr.search.distributions import Choice, RandInt, Uniform
 from faceattr.search.sampler import Sampler
 from faceattr.search.space import check_space, parse_space
+from faceattr.search.spaces import SPACES_FOLDER
 from faceattr.training.recipe import resolve_recipe
 from faceattr.yaml_files import load_yaml
 
@@ -160,7 +159,7 @@ def test_a_space_that_excludes_the_shared_settings_says_so():
     assert space("optim.lr: {loguniform: [1e-4, 1]}").find_values(base) == {"optim.lr": 1.0}
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "tune" / "spaces").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize("path", sorted(SPACES_FOLDER.glob("*.yaml")), ids=str)
 def test_the_spaces_that_ship_are_possible(path):
     found = parse_space(load_yaml(path.read_text(), path.name), path.name)
     names = {key.removeprefix("loss.weights.") for key in found.searched if key.startswith("loss.weights.")}

@@ -119,7 +119,7 @@ def test_a_wrong_file_is_refused(tmp_path, text, problem):
         ({"attributes": ("hat", "hat")}, "--attributes"),
         ({"workers.num_workers": 0}, "--workers.num-workers"),
         ({"workers.min_workers": 2}, "--workers.min-workers"),
-        ({"workers.num_workers": 65}, "--feed.batch-size"),
+        ({"workers.num_workers": 65, "feed.batch_size": 64}, "--feed.batch-size"),
         ({"freeze.schedule": "two-stage", "freeze.head_epochs": 30}, "--freeze.head-epochs"),
         ({"loss.weighting": "famo", "optim.accumulation": 2}, "--optim.accumulation"),
         ({"augment.crop": 0.9}, "--augment.crop"),

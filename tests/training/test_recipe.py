@@ -63,6 +63,31 @@ def test_a_checkpoint_of_an_earlier_training_is_a_trained_start():
     assert resolve(changes).config == override(resolve({"model.pretrained": True}).config, {**keeps, **changes})
 
 
+@pytest.mark.parametrize(
+    ("changes", "num_images", "size"),
+    [
+        ({"optim.epochs": 6}, 8_000, 32),  # 750 steps of 64
+        ({"optim.epochs": 20}, 8_000, 64),  # 2,500
+        ({"optim.epochs": 6}, 1_000_000, 64),
+        ({"optim.epochs": 20, "optim.accumulation": 4}, 8_000, 32),
+        ({"optim.epochs": 6, "model.pretrained": True}, 8_000, 64),
+        ({"optim.epochs": 6, "freeze.depth": "all"}, 8_000, 64),
+        ({"optim.epochs": 6, "workers.num_workers": 3}, 8_000, 33),
+        ({"optim.epochs": 6, "feed.batch_size": 48}, 8_000, 48),
+    ],
+)
+def test_few_steps_from_random_weights_have_small_batches(changes, num_images, size):
+    assert resolve(changes, num_images=num_images).config.feed.batch_size == size
+
+
+def test_a_resumed_run_keeps_its_batch_size():
+    short = {"optim.epochs": 6}
+    assert resolve(short, begun=BEFORE | {"feed": {"batch_size": 64}}).config.feed.batch_size == 64
+    assert resolve(short, begun=BEFORE | {"feed": {"batch_size": 32}}).config.feed.batch_size == 32
+    with pytest.raises(ConfigError, match=r"feed\.batch-size: expected 1 or more, or auto, found 0"):
+        resolve({"feed.batch_size": 0})
+
+
 def test_evaluation_sees_the_whole_image_unless_it_is_told_otherwise_or_began_so():
     assert resolve().config.model.crop_fraction == 1
     assert resolve({"model.pretrained": True}).config.model.crop_fraction == 1

@@ -289,6 +289,7 @@ def test_a_config_cannot_name_code_for_attention(folder):
         assert ours._attn_implementation == theirs._attn_implementation != door
 
 
+@pytest.mark.slow
 def test_the_advice_about_pickles_works_to_the_letter(folder, tmp_path, monkeypatch):
     wanted, plain = load_blip(str(folder)), load_hf_blip(str(folder)).model
     torch.save(plain.state_dict(), folder / "pytorch_model.bin")

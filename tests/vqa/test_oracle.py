@@ -153,6 +153,7 @@ def _hold(task, held, release):
         KeptScores(task.cache, task.request).write(np.float32([[-1, -2, -3, -4, -5]] * 2))
 
 
+@pytest.mark.slow
 def test_who_comes_second_waits_and_reads(task):
     context = multiprocessing.get_context("spawn")
     held, release = context.Event(), context.Event()

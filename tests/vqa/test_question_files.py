@@ -102,7 +102,11 @@ def test_answers_in_class_order(answers, kind, classes, texts):
         ("threshold: high", "attributes.hat.threshold", "a number between 0 and 1, found 'high'"),
         ("threshold: [0.5]", "attributes.hat.threshold", "expected text"),
         ("threshhold: 0.5", "attributes.hat.threshhold", "unknown key; did you mean 'threshold'?"),
-        ("zzz: 1", "attributes.hat.zzz", "unknown key; allowed are questions, prompts, answers, threshold, abstain"),
+        (
+            "zzz: 1",
+            "attributes.hat.zzz",
+            "unknown key; allowed are questions, prompts, answers, unknown",
+        ),
         ("prompts: {no: [a]}", "attributes.hat.prompts", "expected prompts for each of no, yes; yes has none"),
         ("prompts: {no: [a], yes: []}", "attributes.hat.prompts.yes", "at least one entry"),
         ("prompts: {no: [a], yess: [b]}", "attributes.hat.prompts.yess", "did you mean 'yes'?"),
@@ -215,3 +219,23 @@ def test_builtin_sets_have_different_prompts_for_each_answer(name):
         prompts = [prompt for each in asked.prompts for prompt in each]
         assert len(asked.prompts) == len(asked.answers)
         assert len(set(prompts)) == len(prompts)
+
+
+def test_unknown_answers():
+    assert one("").unknown == ()
+    assert one("unknown: [cannot tell, not visible]").unknown == ("cannot tell", "not visible")
+    assert one("answers: {short: short hair, long: long hair}, unknown: [short]").unknown == ("short",)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("unknown: cannot tell", "attributes.hat.unknown: expected a list with at least one entry"),
+        ("unknown: []", "attributes.hat.unknown: expected a list with at least one entry"),
+        ("unknown: [no]", r"attributes.hat.unknown: expected texts that differ .* and from \['no', 'yes'\]"),
+        ("unknown: [a, a]", "attributes.hat.unknown: expected texts that differ"),
+    ],
+)
+def test_unknown_answers_that_are_refused(options, problem):
+    with pytest.raises(ConfigError, match=f"mine.yaml line 2, {problem}"):
+        one(options)

@@ -279,3 +279,53 @@ def test_with_prompts_an_attribute_has_one_likelihood_for_each_answer():
 def test_a_sensitive_prompt_is_noticed():
     hat = replace(asked(), prompts=(("a bare head",), ("a person with a hijab",)))
     assert QuestionSet(name="t", asked=(hat,)).sensitive_questions() == ("a person with a hijab",)
+
+
+def test_unknown_answers_are_asked_last_also_of_inverted_questions():
+    hat = asked("hat", ("a hat?", "a bare head?"), inverted=(False, True), unknown=("cannot tell", "not visible"))
+    assert [each.answers for each in hat.vqa_questions()] == [
+        ("no", "yes", "cannot tell", "not visible"),
+        ("yes", "no", "cannot tell", "not visible"),
+    ]
+    assert [prompts[0] for prompts in hat.answer_prompts()] == [
+        "a hat? no",
+        "a hat? yes",
+        "a hat? cannot tell",
+        "a hat? not visible",
+    ]
+    given = replace(hat, prompts=(("a bare head",), ("a hat",)))
+    assert given.answer_prompts() == (("a bare head",), ("a hat",), ("cannot tell",), ("not visible",))
+
+
+def test_unknown_answers_win_together_and_change_neither_score_nor_mass():
+    hat = asked(unknown=("cannot tell", "not visible"))
+    rows = [[0.1, 0.3, 0.2, 0.2], [0.1, 0.3, 0.2, 0.05], [0.3, 0.1, 0.0001, 0.31], [0.1, 0.3, 0.1, 0.2]]
+    found = label([hat], *rows)["hat"]
+    assert found.unanswered.tolist() == [True, False, True, False]  # 0.4, 0.25, 0.3101 and 0.3; a tie is answered
+    assert found.unknown.tolist() == [True, False, True, False]
+    assert found.score == pytest.approx([0.75, 0.75, 0.25, 0.75])
+    assert found.mass == pytest.approx([0.4, 0.4, 0.4, 0.4])
+
+
+def test_unknown_answers_are_averaged_over_paraphrases_as_classes_are():
+    hat = asked("hat", ("one?", "two?"), unknown=("cannot tell",))
+    # Products over the paraphrases: no 0.08 and 0.02, yes 0.01 and 0.04, unknown 0.09 and 0.03.
+    found = label([hat], [0.2, 0.1, 0.3, 0.4, 0.1, 0.3], [0.1, 0.2, 0.3, 0.2, 0.2, 0.1])["hat"]
+    assert found.unanswered.tolist() == [True, False]
+
+
+def test_unknown_and_the_abstain_band_both_leave_no_label():
+    hair = asked_hair(abstain=(0.5, 1.0), unknown=("cannot tell",))
+    rows = [[0.2, 0.2, 0.2, 0.1], [0.1, 0.1, 0.1, 0.6], [0.5, 0.1, 0.1, 0.3]]
+    found = label([hair], *rows)["hair"]
+    assert found.unknown.tolist() == [True, True, False]
+    assert found.unanswered.tolist() == [False, True, False]
+
+
+def test_unknown_answers_are_part_of_what_decides_a_label_if_given():
+    plain = QuestionSet(name="test", asked=(asked(),))
+    assert "unknown" not in plain.to_json()["attributes"]["hat"]
+    some = QuestionSet(name="test", asked=(asked(unknown=("cannot tell",)),))
+    assert some.to_json()["attributes"]["hat"]["unknown"] == ["cannot tell"]
+    assert QuestionSet.from_json(some.to_json()) == some
+    assert QuestionSet(name="test", asked=(asked(unknown=("her faith",)),)).sensitive_questions() == ("her faith",)

@@ -1,8 +1,8 @@
 import pytest
 
 from faceattr.errors import ConfigError
-from faceattr.vqa.blip.tokens import TokenizedQuestion, compute_answer_slices, tokenize_questions
-from faceattr.vqa.questions import VqaQuestion
+from faceattr.vqa.blip.tokens import TokenizedQuestion, tokenize_questions
+from faceattr.vqa.questions import VqaQuestion, compute_answer_slices
 
 
 def tokenize(checkpoint, text, *answers, start="cls"):

@@ -1,7 +1,7 @@
 """Review in other tools: an audit's items as tasks of a labelling tool, and the tool's answers as judgements.
 
 Tasks are blind: they hold neither the table's label nor its score. Answers find their items by the image's id, its
-address, the key of its copy, or its id without extension, as the tools name images.
+address, the key or address of its copy, or its id or key without extension, as the tools name images.
 """
 
 import time
@@ -19,7 +19,9 @@ from faceattr.errors import ConfigError
 
 
 def build_audit_tasks(sample: Sample, folder_uri: str, attribute: str) -> Iterator[ImageTask]:
-    """Yields an attribute's items in the order in which they are judged.
+    """Yields an attribute's items in the order in which they are judged; a copied image is named by its key.
+
+    If images were copied, items whose image could not be read are left out.
 
     Args:
         sample: the audit.
@@ -30,12 +32,11 @@ def build_audit_tasks(sample: Sample, folder_uri: str, attribute: str) -> Iterat
         ConfigError: an image is a row of a Parquet file, and was not copied.
     """
     for row in sample.items.to_pylist():
-        if row["attribute"] != attribute:
+        if row["attribute"] != attribute or (sample.has_copies and row["copy"] is None):
             continue
         if row["copy"]:
-            yield ImageTask(
-                image_id=row["image_id"], uri=join_uri(folder_uri, row["copy"]), facts={"item": row["item"]}
-            )
+            # Below the audit folder, which is the images' root then.
+            yield ImageTask(image_id=row["copy"], uri=join_uri(folder_uri, row["copy"]), facts={"item": row["item"]})
             continue
         if row["source_row"] is not None:
             check_are_files(sample.audit.bytes_column, sample.audit.table)
@@ -58,12 +59,13 @@ class ImportedJudgements:
 
 
 def match_answers(
-    sample: Sample, logged: Iterable[ReviewerAnswer], answers: Iterable[Answer], reviewer: str
+    sample: Sample, folder_uri: str, logged: Iterable[ReviewerAnswer], answers: Iterable[Answer], reviewer: str
 ) -> ImportedJudgements:
     """Finds the items that answers are about.
 
     Args:
         sample: the audit.
+        folder_uri: address of its folder, for copied images.
         logged: the judgements in its log.
         answers: at most one for each reviewer, image and attribute.
         reviewer: name for answers whose file does not say who gave them.
@@ -71,7 +73,7 @@ def match_answers(
     Raises:
         ConfigError: an answer is no class of its attribute.
     """
-    items = _name_items(sample)
+    items = _name_items(sample, folder_uri)
     standing = standing_judgements(logged)
     judgements, num_known, num_foreign = list[ReviewerAnswer](), 0, 0
     for each in answers:
@@ -91,16 +93,18 @@ def match_answers(
     return ImportedJudgements(judgements=tuple(judgements), num_known=num_known, num_foreign=num_foreign)
 
 
-def _name_items(sample: Sample) -> dict[tuple[str, str], set[int]]:
+def _name_items(sample: Sample, folder_uri: str) -> dict[tuple[str, str], set[int]]:
     """(attribute, name of an image) -> items."""
     names: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     by_stem: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     for row in sample.items.select(["item", "attribute", "image_id", "uri", "copy"]).to_pylist():
-        for name in {row["image_id"], row["uri"], row["copy"]} - {None}:
+        keys = {row["image_id"], row["copy"]} - {None}
+        copied = set() if row["copy"] is None else {join_uri(folder_uri, row["copy"])}
+        for name in {*keys, row["uri"], *copied}:
             names[row["attribute"], name].add(row["item"])
-        stem, dot, _ = row["image_id"].rpartition(".")
-        if dot:
-            by_stem[row["attribute"], stem].add(row["item"])
+        for stem, dot, _ in (key.rpartition(".") for key in keys):
+            if dot:
+                by_stem[row["attribute"], stem].add(row["item"])
     return {**by_stem, **names}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from faceattr.attributes import Attribute
-from faceattr.audit.folder import AUDIT_KEY, SAMPLE_KEY, AuditedAttribute, read_sample
+from faceattr.audit.folder import AUDIT_KEY, DRAWN, SAMPLE_KEY, AuditedAttribute, read_sample
 from faceattr.audit.judgements import (
     ANSWERS_KEY,
     ReviewerAnswer,
@@ -19,6 +19,7 @@ from faceattr.audit.judgements import (
     read_judgements,
     standing_judgements,
 )
+from faceattr.audit.lists.count import describe_list
 from faceattr.data.stores.local import LocalStore
 from faceattr.errors import ConfigError
 
@@ -76,24 +77,25 @@ class ReviewSession:
 
         Returns:
             `audit` (its id), `reviewer`, `attributes` (name, classes, is_yes_no, and the numbers of their items in the
-            order in which they are judged), and `answers`: [item, answer, what the table says] of every judged item.
+            order in which they are judged; each list of an attribute is one more, after all random draws), and
+            `answers`: [item, answer, what the table says] of every judged item.
         """
         answers = standing_judgements(read_judgements(self.store))
-        items: dict[str, list[int]] = {name: [] for name in self._audited}
+        groups: dict[tuple[str, str], list[int]] = {}
         for number, row in enumerate(self._rows):
-            items[row["attribute"]].append(number)
+            key = (row["attribute"], DRAWN if row["stratum"] is not None else row["reason"])
+            groups.setdefault(key, []).append(number)
         return {
             "audit": self.audit_id,
             "reviewer": reviewer,
             "attributes": [
                 {
-                    "name": name,
-                    "classes": list(audited.attribute.classes),
-                    "is_yes_no": audited.attribute.is_yes_no,
-                    "items": items[name],
+                    "name": name if reason == DRAWN else describe_list(name, reason),
+                    "classes": list(self._audited[name].attribute.classes),
+                    "is_yes_no": self._audited[name].attribute.is_yes_no,
+                    "items": items,
                 }
-                for name, audited in self._audited.items()
-                if items[name]
+                for (name, reason), items in groups.items()
             ],
             "answers": [
                 [item, each.answer, self._describe_table(item)]

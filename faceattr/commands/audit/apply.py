@@ -6,8 +6,9 @@ from typing import Literal
 import tyro
 
 from faceattr.audit.choose import MapMethod
-from faceattr.audit.folder import read_sample
+from faceattr.audit.folder import RIGHTLY_REJECTED, read_sample
 from faceattr.audit.judgements import read_judgements
+from faceattr.audit.lists.count import ListCounts
 from faceattr.audit.result import REPORT_KEY, RESULT_KEY, THRESHOLDS_KEY, AttributeResult, AuditResult, judge
 from faceattr.audit.threshold_file import encode_thresholds
 from faceattr.config import StorageConfig
@@ -93,7 +94,18 @@ def describe_result(result: AuditResult) -> str:
             f"{' and '.join(pair.reviewers)} agree on {pair.agreement:.1%} of {pair.num_items} {pair.attribute} items, "
             f"kappa {pair.kappa:.2f}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_describe_list(each) for each in result.lists if each.rows.num_listed)])
+
+
+def _describe_list(each: ListCounts) -> str:
+    rows = each.rows
+    who, right, wrong = "rejected", "rightly", "wrongly"
+    if rows.attribute != RIGHTLY_REJECTED:
+        who, right, wrong = "the table is", "right", "wrong"
+    return (
+        f"{each.title}  ({rows.num_listed:,} of {rows.num_rows:,} rows listed): {who} {right} in {each.num_right:,}, "
+        f"{wrong} in {each.num_wrong:,}, {each.num_unsure:,} cannot tell, {each.num_left:,} left"
+    )
 
 
 def _describe(result: AttributeResult) -> list[str]:

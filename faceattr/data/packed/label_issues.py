@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.data.formats.parquet import decode_table
-from faceattr.data.packed.copies import mask_labels
+from faceattr.data.packed.copies.identical import mask_labels
 from faceattr.data.sources.options import near_hint
 from faceattr.data.sources.source import Rejects, SourceLabels
 from faceattr.errors import ConfigError

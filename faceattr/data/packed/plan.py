@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import AttributeSet
 from faceattr.data.label_columns import HEAD_FIELDS, source_schema
-from faceattr.data.packed.copies import CopyResolver, Policy, encode_conflicts
+from faceattr.data.packed.copies.identical import CopyResolver, Policy, encode_conflicts
+from faceattr.data.packed.copies.near import NearCopies, find_near_copies
 from faceattr.data.packed.label_counts import LabelCounts
-from faceattr.data.packed.near_copies import NearCopies, find_near_copies
 from faceattr.data.packed.shuffle import ShuffledRows
 from faceattr.data.packed.splits import SPLITS, SplitAssignment, SplitRatios, count_moved, plan_splits
 from faceattr.data.packed.writer import carried_schema, split_section

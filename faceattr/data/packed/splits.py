@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.data.packed.components import Components
+from faceattr.data.packed.copies.components import Components
 from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.errors import ConfigError
 

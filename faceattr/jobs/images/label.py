@@ -1,6 +1,6 @@
 """The label run: images in a store -> BLIP VQA actors -> a published table of labels."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -71,6 +71,7 @@ class LabelJob(ImageJob):
             "questions": self.questions.to_json(),
             "size_px": self.checkpoint.size_px,
             "scoring_version": SCORING_VERSION,
+            **_image_settings(self.checkpoint),
             # Left out of runs that do not choose, as of those that could not.
             **({} if self.config.precision == "auto" else {"precision": self.config.precision}),
         }
@@ -95,6 +96,11 @@ class LabelJob(ImageJob):
         if sensitive:
             notes["sensitive"] = {"questions": list(sensitive), "reason": self.config.allow_sensitive}
         return notes
+
+
+def _image_settings(checkpoint: CheckpointFacts) -> dict[str, Any]:
+    """Returns how images are resized, if it takes more to say than the side, which the fingerprint has in any case."""
+    return {"resizing": asdict(checkpoint.resizing)} if is_dataclass(checkpoint.resizing) else {}
 
 
 def prepare_label_job(config: LabelConfig) -> LabelJob:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceattr.data.images.decode import REASONS
-from faceattr.data.packed.near_copies import HASH_FIELD
+from faceattr.data.packed.copies.near import HASH_FIELD
 from faceattr.data.packed.plan import ROW_FIELDS, ReadRows, label_fields_of
 from faceattr.data.packed.reader import STATUS_FIELDS, packed_schema
 from faceattr.data.runs.plan import Plan, plan_schema, write_plan

@@ -14,7 +14,7 @@ from faceattr.data.images.decode import Pixels
 from faceattr.data.images.decoder import process_decoder
 from faceattr.data.images.face_view import FaceView
 from faceattr.data.images.perceptual_hash import hash_picture
-from faceattr.data.packed.near_copies import HASH_FIELD
+from faceattr.data.packed.copies.near import HASH_FIELD
 from faceattr.data.runs.commit import OK
 from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ImageError

@@ -31,6 +31,7 @@ from faceattr.search.judge import Judge
 from faceattr.search.records import read_begun
 from faceattr.search.shared_config import build_base, config_from_json, read_text, to_json
 from faceattr.search.space import Space, check_space, parse_space
+from faceattr.search.spaces import read_builtin_space
 from faceattr.training.assembly import build_untrained, choose_attributes, renamed_backbone
 from faceattr.training.label_needs import best_figures, check_label_needs
 from faceattr.training.recipe import resolve_recipe
@@ -198,9 +199,9 @@ def _check_job(job: SearchJob) -> None:
     check_label_needs(job.base.select, job.attributes, job.data, unlearnt=SET_ATTRIBUTES)
     counts = {name: job.data.count_labels("val", name) for name in job.attributes.names}
     job.judge.check_labels(counts, best_figures(job.attributes, counts))
-    num_rows, size = job.data.num_rows("train"), job.base.feed.batch_size
+    num_rows, size = job.data.num_rows("train"), job.base.feed.settled_batch_size
     if num_rows < size:
-        raise ConfigError(f"feed.batch_size {size}: the training split has {num_rows:,} images; choose fewer")
+        raise ConfigError(f"feed.settled_batch_size {size}: the training split has {num_rows:,} images; choose fewer")
     if job.base.workers.num_workers > 1 and not job.config.ray.dashboard:
         # Ray Train releases the placement groups of stopped trials through the dashboard's state API.
         raise ConfigError("--ray.no-dashboard: trials with several workers need the dashboard; leave the flag out")
@@ -221,8 +222,11 @@ def check_weights(job: SearchJob) -> None:
             check_published_weights(name)
 
 
-def _load_space(address: str, storage: StorageConfig) -> Mapping[str, Any]:
-    return load_yaml(read_text(address, storage, "--space"), f"--space {address}")
+def _load_space(name_or_address: str, storage: StorageConfig) -> Mapping[str, Any]:
+    text = read_builtin_space(name_or_address)
+    if text is None:
+        text = read_text(name_or_address, storage, "--space")
+    return load_yaml(text, f"--space {name_or_address}")
 
 
 def _read_begun(

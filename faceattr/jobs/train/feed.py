@@ -65,7 +65,7 @@ class FeedPlan:
     @property
     def num_batches(self) -> int:
         """Batches per epoch. Rows that do not fill the last batch are left out, different ones in each epoch."""
-        return self.inputs.surveys["train"].stretches.total_rows // self.config.feed.batch_size
+        return self.inputs.surveys["train"].stretches.total_rows // self.config.feed.settled_batch_size
 
 
 class Feed:
@@ -175,7 +175,7 @@ class Feed:
         )
         name = f"train_epoch_{epoch}_rank_{self._rank}"
         tables = self._stream(items, read, decode, name=name, block_bytes=_WINDOW_BLOCK_BYTES)
-        parts = cut_batches(tables, batch_size=settings.batch_size, num_batches=plan.num_batches)
+        parts = cut_batches(tables, batch_size=settings.settled_batch_size, num_batches=plan.num_batches)
         batches = (self._make_batch(part) if len(part) else None for part in parts)
         yield from fill_gaps(batches, f"epoch {epoch}: worker {self._rank} of {self._world_size}")
 
@@ -193,7 +193,7 @@ class Feed:
         decode = DecodeRows(preprocessing=plan.preprocessing)
         items = [{"stretch": each} for each in mine]
         tables = self._stream(items, read, decode, name=f"val_rank_{self._rank}")
-        size = max(1, plan.config.feed.batch_size // self._world_size)
+        size = max(1, plan.config.feed.settled_batch_size // self._world_size)
         for table in tables:
             for start in range(0, len(table), size):
                 yield self._make_batch(table.slice(start, size))

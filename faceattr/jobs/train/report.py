@@ -28,14 +28,14 @@ def describe_plan(job: TrainJob, network: str) -> str:
     surveys = survey_labels(job, write=False)
     cluster = ray.cluster_resources()
     images = ", ".join(f"{split} {each.stretches.total_rows:,}" for split, each in surveys.items())
-    steps = surveys["train"].stretches.total_rows // job.config.feed.batch_size
+    steps = surveys["train"].stretches.total_rows // job.config.feed.settled_batch_size
     workers = job.config.workers
     return "\n".join(
         [
             dump_config(job.config),
             f"images     {images}",
             f"attributes {', '.join(f'{each.name} ({each.kind})' for each in job.attributes.attributes)}",
-            f"steps      {steps:,} batches of {job.config.feed.batch_size} an epoch",
+            f"steps      {steps:,} batches of {job.config.feed.settled_batch_size} an epoch",
             f"cluster    {cluster.get('CPU', 0):g} CPUs, {cluster.get('GPU', 0):g} GPUs on {len(ray.nodes())} nodes",
             f"workers    {workers.min_workers or workers.num_workers} to {workers.num_workers}",
             network,

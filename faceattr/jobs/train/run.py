@@ -134,14 +134,15 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
     attributes = choose_attributes(data.attributes, config.attributes)
     if config.feed.balance:
         ClassCombinations(data.attributes, config.feed.balance)
-    num_rows, size = data.num_rows("train"), config.feed.batch_size
-    if num_rows < size:
-        raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
+    num_rows = data.num_rows("train")
     check_label_needs(config.select, attributes, data)
     record = read_record(output)
     goes_on = record is not None and (record.kind != TRAIN_KIND or _has_trained(output))
     begun = record.fingerprint if record is not None and goes_on and record.kind == TRAIN_KIND else None
     recipe = resolve_recipe(config, num_images=num_rows, begun=begun)
+    size = recipe.config.feed.settled_batch_size
+    if num_rows < size:
+        raise ConfigError(f"--feed.batch-size {size}: the training split has {num_rows:,} images; choose fewer")
     job = TrainJob(
         config=recipe.config, recipe=recipe.lines, data=data, attributes=attributes, storage=storage, output=output
     )

@@ -118,7 +118,7 @@ class FeatureFeed:
     @property
     def num_batches(self) -> int:
         """Number of batches in an epoch, equal to the image feed's."""
-        return self._survey.stretches.total_rows // self._settings.batch_size
+        return self._survey.stretches.total_rows // self._settings.settled_batch_size
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """Yields this worker's part of each batch of an epoch.
@@ -127,7 +127,7 @@ class FeatureFeed:
             RunError: some batch has no image for this worker.
         """
         order = order_epoch(self._survey, self._settings, seed=self._seed, epoch=epoch, weights=self._weights)
-        rows, size = self._views[epoch % len(self._views)], self._settings.batch_size
+        rows, size = self._views[epoch % len(self._views)], self._settings.settled_batch_size
         if size < self._world_size:
             raise RunError(f"--feed.batch-size {size}: {self._world_size} workers need an image each in every batch")
         for start in range(0, self.num_batches * size, size):
@@ -135,7 +135,7 @@ class FeatureFeed:
 
     def val_batches(self) -> Iterator[Batch]:
         """Yields this worker's validation rows, in order."""
-        size = self._settings.batch_size
+        size = self._settings.settled_batch_size
         for start in range(0, len(self._val_rows), size):
             yield _batch(self._val, self._val_targets, self._val_rows[start : start + size])
 

@@ -42,7 +42,7 @@ from faceattr.training.loop.ranks import Ranks, average_buffers
 from faceattr.training.loop.selection import Selection
 from faceattr.training.loop.state import EpochRecord, FitResult, Kept, Report, TrainingState
 from faceattr.training.loop.step import TrainedParts, TrainStep
-from faceattr.training.losses.consistency import Consistency
+from faceattr.training.losses.consistency import build_consistency
 from faceattr.training.losses.multi_loss import build_objective
 from faceattr.training.losses.weighting import LossWeighting
 from faceattr.training.metrics import Metrics
@@ -177,7 +177,7 @@ class _Training:
         self._cpu_objective = build_objective(model.attributes, model.head_configs, config.loss, counts)
         self._objective = copy.deepcopy(self._cpu_objective).to(ranks.device)
         self._weighting = LossWeighting(config.loss, self._cpu_objective.loss_weights).to(ranks.device)
-        self._consistency = _build_consistency(model, config)
+        self._consistency = build_consistency(model, config.loss)
         self._selection = Selection(config.select, validation_figures(self._metrics()))
         self._forward = Forward(model.backbone.preprocessing, precision=optim.precision, device=ranks.device)
         self._scaler = build_scaler(self._forward.precision, ranks.device)
@@ -389,13 +389,6 @@ class _Training:
             history=self._history,
             stopped_early=self.epoch < self.num_epochs,
         )
-
-
-def _build_consistency(model: MultiAttributeModel, config: FitConfig) -> Consistency | None:
-    if not config.loss.consistency:
-        return None
-    size_px = model.backbone.preprocessing.size_px
-    return Consistency(model.attributes, model.head_configs, weight=config.loss.consistency, size_px=size_px)
 
 
 def _copy_to_cpu(model: nn.Module) -> dict[str, Tensor]:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from faceattr.attributes import AttributeSet
+from faceattr.config.fit import LossConfig
 from faceattr.models.heads import HeadConfig
+from faceattr.models.multitask import MultiAttributeModel
 
 
 class Consistency(nn.Module):
@@ -81,3 +83,11 @@ def _to_probabilities(outputs: Tensor, is_yes_no: bool) -> Tensor:
         yes = outputs[:, 0].sigmoid()
         return torch.stack([1 - yes, yes], 1)
     return outputs.softmax(1)
+
+
+def build_consistency(model: MultiAttributeModel, loss: LossConfig) -> Consistency | None:
+    """Returns what the settings ask for; None without `consistency`."""
+    if not loss.consistency:
+        return None
+    size_px = model.backbone.preprocessing.size_px
+    return Consistency(model.attributes, model.head_configs, weight=loss.consistency, size_px=size_px)

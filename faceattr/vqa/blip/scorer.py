@@ -27,9 +27,9 @@ from faceattr.vqa.blip.network.attention import rank_backends
 from faceattr.vqa.blip.network.fp8 import FP8, quantise_tower
 from faceattr.vqa.blip.network.network import BlipNetwork
 from faceattr.vqa.blip.network.sequence import MAX_PACK_TOKENS, pack, plan_packs
-from faceattr.vqa.blip.tokens import QuestionStart, compute_answer_slices, tokenize_questions
+from faceattr.vqa.blip.tokens import QuestionStart, tokenize_questions
 from faceattr.vqa.compiling import compile_network
-from faceattr.vqa.questions import VqaQuestion
+from faceattr.vqa.questions import VqaQuestion, compute_answer_slices
 from faceattr.vqa.scorer import check_images
 from faceattr.vqa.staging import build_staging
 

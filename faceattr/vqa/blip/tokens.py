@@ -47,15 +47,6 @@ class TokenizedQuestion:
     answers: tuple[tuple[int, ...], ...]
 
 
-def compute_answer_slices(questions: Sequence[VqaQuestion]) -> tuple[slice, ...]:
-    """Returns the columns of each question in a score matrix: answers of question 0 first, then question 1, ..."""
-    slices, start = [], 0
-    for question in questions:
-        slices.append(slice(start, start + len(question.answers)))
-        start += len(question.answers)
-    return tuple(slices)
-
-
 def tokenize_questions(
     tokenizer: BertTokens, questions: Sequence[VqaQuestion], *, question_start: QuestionStart, max_positions: int
 ) -> list[TokenizedQuestion]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from faceattr.vqa.endpoint.address import parse_endpoint
 from faceattr.vqa.endpoint.client import EndpointClient
 from faceattr.vqa.endpoint.facts import SIZE_PX, ServedModel, find_served
 from faceattr.vqa.endpoint.request import MOST_ANSWERS, build_request, encode_image, read_likelihoods
-from faceattr.vqa.questions import QuestionSet, VqaQuestion
+from faceattr.vqa.questions import QuestionSet, VqaQuestion, compute_answer_slices
 from faceattr.vqa.scorer import check_images
 
 _log = logging.getLogger(__name__)
@@ -51,8 +50,7 @@ class EndpointScorer:
                     f"{MOST_ANSWERS} at most, since servers give no more likelihoods"
                 )
         self.image_size_px = SIZE_PX
-        ends = accumulate((len(each.answers) for each in questions), initial=0)
-        self.answer_slices = tuple(slice(*pair) for pair in pairwise(ends))
+        self.answer_slices = compute_answer_slices(questions)
         self._client = client
         self._served = served
         self._questions = tuple(questions)

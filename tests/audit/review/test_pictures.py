@@ -56,21 +56,24 @@ def test_large_pictures_are_sent_smaller(tmp_path):
 def test_pictures_in_parquet_files_and_copies_in_the_folder(tmp_path):
     colours = ["red", "lime", "blue"]
     pq.write_table(pa.table({"image": [encode_colour(each) for each in colours]}), tmp_path / "packed.parquet")
-    folder = tmp_path / "audit"
+    packed = {"uri": f"{tmp_path}/packed.parquet"}
+    items = [{"image_id": str(row), "source_row": row, **packed} for row in (2, 1)]
+    write_audit(tmp_path / "files", items, root=tmp_path, bytes_column="image")
+    folder = tmp_path / "copies"
     (folder / "images").mkdir(parents=True)
     (folder / "images" / "x.jpg").write_bytes(encode_colour("white"))
-    packed = {"uri": f"{tmp_path}/packed.parquet"}
     items = [
-        {"image_id": "2", "source_row": 2, **packed},
-        {"image_id": "1", "source_row": 1, **packed},
         {"image_id": "0", "source_row": 0, "copy": "images/x.jpg", **packed},
-        {"image_id": "9", "source_row": 0, "copy": "images/gone.jpg", **packed},
+        {"image_id": "1", "source_row": 1, "copy": "images/gone.jpg", **packed},
+        {"image_id": "2", "source_row": 2, **packed},
     ]
     write_audit(folder, items, root=tmp_path, bytes_column="image")
-    *found, (status, problem) = fetch_pictures(folder, 0, 1, 2, 3)
+    copied, *lost = fetch_pictures(folder, 0, 1, 2)
+    found = [*fetch_pictures(tmp_path / "files", 0, 1), copied]
     colours = [read_picture(data)[:, :15].mean((0, 1)) for _, data in found]
     assert np.allclose(colours, [[0, 0, 255], [0, 255, 0], [255, 255, 255]], atol=12)
-    assert (status, json.loads(problem)["reason"]) == (422, "missing")
+    # Where images were copied, the others could not be read then.
+    assert [(status, json.loads(problem)["reason"]) for status, problem in lost] == [(422, "missing")] * 2
 
 
 def test_pictures_come_from_the_bucket_through_the_server(s3_uri, tmp_path):

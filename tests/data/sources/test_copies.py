@@ -5,7 +5,7 @@ import pytest
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import source_schema
-from faceattr.data.packed.copies import CopyResolver, encode_conflicts
+from faceattr.data.packed.copies.identical import CopyResolver, encode_conflicts
 
 RACE = Attribute(name="race", kind="multiclass", classes=("White", "Black", "Asian"))
 ATTRIBUTES = AttributeSet(attributes=(Attribute(name="hat"), RACE, Attribute(name="age", kind="age", classes=())))

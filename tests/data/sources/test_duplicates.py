@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import source_schema
-from faceattr.data.packed.copies import DuplicateGroup, find_duplicates
+from faceattr.data.packed.copies.identical import DuplicateGroup, find_duplicates
 from faceattr.data.packed.label_counts import LabelCounts
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
 

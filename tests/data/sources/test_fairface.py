@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from faceattr.data.packed.copies import find_duplicates
+from faceattr.data.packed.copies.identical import find_duplicates
 from faceattr.data.packed.splits import plan_splits
 from faceattr.data.sources.face_classes import AGE_GROUPS, GENDERS, RACES, SEED_004_CLASSES
 from faceattr.data.sources.options import SourceOptions

@@ -173,7 +173,7 @@ def _resolve_mapping(
 ) -> tuple[MappedColumn, ...]:
     """Returns the mapping with an entry for the image, checked against the columns of every file."""
     mapping = [parse_mapping(entry) for entry in entries]
-    header = _column_names(files[0], storage)
+    header = read_column_names(files[0], storage)
     if not any(each.name == "image" for each in mapping):
         column = next((name for name in header if name.lower() in IMAGE_COLUMNS), None)
         if column is None:
@@ -192,7 +192,7 @@ def _resolve_mapping(
     if repeated:
         raise ConfigError(f"columns: {repeated} are given twice")
     for uri in files:
-        names_there = _column_names(uri, storage)
+        names_there = read_column_names(uri, storage)
         for each in mapping:
             if each.column not in names_there:
                 raise ConfigError(f"{uri}: there is no column {each.column!r}; {near_hint(each.column, names_there)}")
@@ -203,7 +203,8 @@ def _is_parquet(uri: str) -> bool:
     return uri.lower().endswith(".parquet")
 
 
-def _column_names(uri: str, storage: StorageConfig) -> list[str]:
+def read_column_names(uri: str, storage: StorageConfig) -> list[str]:
+    """Returns the columns of a CSV or Parquet file. Raises ConfigError if it is neither."""
     if _is_parquet(uri):
         with table_file(uri, storage) as file:
             return list(pq.read_schema(file).names)

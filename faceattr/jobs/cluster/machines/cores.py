@@ -108,7 +108,7 @@ def time_network(model: MultiAttributeModel, config: TrainConfig) -> float:
     preprocessing = model.backbone.preprocessing
     forward = Forward(preprocessing, precision=config.optim.precision, device=torch.device("cpu"))
     side = preprocessing.size_px
-    inputs = torch.full((min(_TIMED_IMAGES, config.feed.batch_size), 3, side, side), 128, dtype=torch.uint8)
+    inputs = torch.full((min(_TIMED_IMAGES, config.feed.settled_batch_size), 3, side, side), 128, dtype=torch.uint8)
     was_training, threads = model.training, torch.get_num_threads()
     torch.set_num_threads(1)
     model.eval()  # keeps batch norm statistics, draws no random number

@@ -56,8 +56,9 @@ def _label_columns(
     """Builds the columns of one attribute over all rows, in the schema's types; rows without scores are null."""
     bad = np.ones(num_rows, bool)
     bad[good] = False
-    null_label = bad.copy()
+    null_label, null_score = bad.copy(), bad.copy()
     null_label[good] = labels.unknown
+    null_score[good] = labels.unanswered
 
     def spread(values: np.ndarray) -> np.ndarray:
         full = np.zeros((num_rows, *values.shape[1:]), values.dtype)
@@ -69,9 +70,9 @@ def _label_columns(
 
     score = spread(labels.score)
     if score.ndim == 1:
-        score_column = column("_score", score, bad)
+        score_column = column("_score", score, null_score)
     else:
-        lists = [None if is_bad else row.tolist() for row, is_bad in zip(score, bad, strict=True)]
+        lists = [None if is_null else row.tolist() for row, is_null in zip(score, null_score, strict=True)]
         score_column = pa.array(lists, schema.field(f"{name}_score").type)
     return {
         name: column("", spread(labels.label), null_label),

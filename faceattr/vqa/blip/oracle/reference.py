@@ -14,8 +14,8 @@ from torch import Tensor
 from faceattr.devices import place, resolve_device
 from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.blip.oracle.modules import HfBlip, load_hf_blip
-from faceattr.vqa.blip.tokens import QuestionStart, TokenizedQuestion, compute_answer_slices, tokenize_questions
-from faceattr.vqa.questions import VqaQuestion
+from faceattr.vqa.blip.tokens import QuestionStart, TokenizedQuestion, tokenize_questions
+from faceattr.vqa.questions import VqaQuestion, compute_answer_slices
 from faceattr.vqa.scorer import check_images
 from faceattr.vqa.staging import InPlace
 

@@ -32,7 +32,7 @@ from faceattr.data.images.perceptual_hash import (
     are_close,
     decode_hashes,
 )
-from faceattr.data.packed.components import Components
+from faceattr.data.packed.copies.components import Components
 
 HASH_FIELD = pa.field("picture_hash", pa.binary(HASH_BYTES))
 """Column of the rows that a plan is made from: `hash_picture` of the image; null if there is none."""

@@ -1,14 +1,5 @@
-#!/usr/bin/env python
-"""Run the whole chain on one machine, offline, on drawn faces: label, audit, pack, train, search, evaluate, predict.
+"""`faceattr demo`: the whole chain on one machine, offline, on drawn faces."""
 
-Reads nothing; writes a folder with the reports, the labels and the true attributes. The faces are drawings with known
-attributes, and the labelling model was trained on such drawings only: the metrics show that the chain works, not how
-good it is on photographs. Each step is a command of the README; it is shown before it runs.
-
-    python pipelines/demo.py --output demo-out
-"""
-
-import dataclasses
 import os
 import shlex
 import shutil
@@ -16,15 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.csv
 
-from faceattr.cli import run_job
 from faceattr.data.exports import export_labels
 from faceattr.data.packed.reader import open_packed
 from faceattr.data.runs.version import read_manifest, read_published
@@ -41,20 +31,17 @@ BROKEN = {"broken/empty.jpg": b"", "broken/page.jpg": b"<!doctype html><p>404", 
 S3 = "s3://faces"
 # The chain as a user would type it, but without the hub: `tiny` and `demo` are a model and a preset for drawn faces.
 STEPS = {
-    "label": f"pipelines/label.py --images {S3}/raw/ --output {S3}/labels/run1 --model tiny",
+    "label": f"faceattr label --images {S3}/raw/ --output {S3}/labels/run1 --model tiny",
     "audit": f"faceattr audit sample {S3}/labels/run1 --output {{output}}/audit --budget 400",
     "apply": "faceattr audit apply {output}/audit",
-    "pack": f"pipelines/pack.py --labels {S3}/labels/run1 --output {S3}/packed/run1",
-    "train": f"pipelines/train.py --preset demo --data {S3}/packed/run1 --output {S3}/models/m1 "
-    "--workers.num-workers 2",
-    "search": f"tune/search.py --data {S3}/packed/run1 --output {S3}/search/s1 --space tune/spaces/demo.yaml "
+    "pack": f"faceattr pack --labels {S3}/labels/run1 --output {S3}/packed/run1",
+    "train": f"faceattr train --preset demo --data {S3}/packed/run1 --output {S3}/models/m1 --workers.num-workers 2",
+    "search": f"faceattr search --data {S3}/packed/run1 --output {S3}/search/s1 --space demo "
     f"--train demo --set model.checkpoint={S3}/models/m1 --num-samples 8",
-    "eval": f"pipelines/eval.py --model {S3}/models/m1 --data {S3}/packed/run1 --output {S3}/eval/m1",
-    "predict": f"pipelines/predict.py --model {S3}/eval/m1/model --images {S3}/raw/ --output {S3}/predictions/m1 "
+    "eval": f"faceattr evaluate --model {S3}/models/m1 --data {S3}/packed/run1 --output {S3}/eval/m1",
+    "predict": f"faceattr predict bucket --model {S3}/eval/m1/model --images {S3}/raw/ --output {S3}/predictions/m1 "
     f"--labels {S3}/labels/run1",
 }
-# The installed command, but of this checkout, wherever it was installed from.
-_FACEATTR = "import sys; from faceattr.cli import main; sys.exit(main())"
 # Report pages of the runs, and the file names that the demo gives them.
 PAGES = {
     "label": ("labels/run1/report.html", "label-report.html"),
@@ -65,9 +52,14 @@ PAGES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DemoConfig:
-    """Runs the chain on drawn faces in a local S3 bucket."""
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Runs the whole chain on drawn faces in a local S3 bucket: label, audit, pack, train, search, evaluate, predict.
+
+    Reads nothing; writes a folder with the reports, the labels and the true attributes. The faces are drawings with
+    known attributes, and the labelling model was trained on such drawings only: the metrics show that the chain works,
+    not how good it is on photographs. Each step is a command of the README; it is shown before it runs.
+    """
 
     output: Path = Path("demo-out")
     """Folder for the reports, the labels and the true attributes; the results of an earlier demo in it are replaced."""
@@ -78,8 +70,12 @@ class DemoConfig:
     last_step: Literal["label", "audit", "apply", "pack", "train", "search", "eval", "predict"] = "predict"
     """The last step to run."""
 
+    def __call__(self) -> int:
+        """Runs the steps."""
+        return run_demo(self)
 
-def run_demo(config: DemoConfig) -> int:
+
+def run_demo(config: Demo) -> int:
     """Draws faces, uploads them, runs the chain, and copies the reports and labels to the output folder."""
     started = time.monotonic()
     config.output.mkdir(parents=True, exist_ok=True)
@@ -109,12 +105,12 @@ def run_demo(config: DemoConfig) -> int:
         page = config.output / PAGES["label"][1]
         if "predict" in done:
             page = config.output / "index.html"
-            compare(config, truth, labels, Path(scratch) / "faces", page)
+            show_side_by_side(config, truth, labels, Path(scratch) / "faces", page)
     print(f"open {page}   ({time.monotonic() - started:.0f} s)")
     return 0
 
 
-def draw_and_upload(config: DemoConfig, folder: Path, s3: LocalS3) -> pa.Table:
+def draw_and_upload(config: Demo, folder: Path, s3: LocalS3) -> pa.Table:
     """Draws faces, uploads them to the bucket and returns their true attributes."""
     truth_path = write_faces(folder, config.count, config.seed, processes=os.cpu_count() or 1)
     bucket = open_store(f"s3://{s3.bucket}/raw")
@@ -126,15 +122,13 @@ def draw_and_upload(config: DemoConfig, folder: Path, s3: LocalS3) -> pa.Table:
 
 
 def run_step(name: str, command: str) -> None:
-    """Runs a script, or a command of `faceattr`, as a user would; prints the command and its duration."""
-    program, *flags = shlex.split(command)
-    is_script = program.endswith(".py")
-    print(f"\n[{name}] {'python ' if is_script else ''}{command}", flush=True)
+    """Runs a command of `faceattr` as a user would; prints it and its duration."""
+    print(f"\n[{name}] {command}", flush=True)
     started = time.monotonic()
-    start = [str(Path(__file__).parents[1] / program)] if is_script else ["-c", _FACEATTR]
-    finished = subprocess.run([sys.executable, *start, *flags], check=False)
+    _, *words = shlex.split(command)
+    finished = subprocess.run([sys.executable, "-m", "faceattr", *words], check=False)
     if finished.returncode:
-        raise RunError(f"{program} ended with exit code {finished.returncode}")
+        raise RunError(f"`{command}` ended with exit code {finished.returncode}")
     print(f"[{name}] {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -151,7 +145,7 @@ def keep_labels(output: Path) -> pa.Table:
     return pa.concat_tables(read_published(run, ["image_id", *ATTRIBUTES]))
 
 
-def compare(config: DemoConfig, truth: pa.Table, labels: pa.Table, faces: Path, page: Path) -> None:
+def show_side_by_side(config: Demo, truth: pa.Table, labels: pa.Table, faces: Path, page: Path) -> None:
     """Writes the true attributes, BLIP's labels and the trained model's predictions of held-out faces side by side."""
     columns = ["image_id", *ATTRIBUTES, *(f"{name}_score" for name in ATTRIBUTES)]
     predictions = pa.concat_tables(read_published(open_store(f"{S3}/predictions/m1"), columns))
@@ -172,12 +166,3 @@ def compare(config: DemoConfig, truth: pa.Table, labels: pa.Table, faces: Path, 
     seen = truth.filter(pa.array([name in held_out for name in truth["image_path"].to_pylist()]))
     qualities = measure_quality(seen, predictions, ATTRIBUTES)
     print(f"\nthe student against the truth, on {len(held_out)} test faces\n{describe_quality(qualities)}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 failed, 2 wrong command."""
-    return run_job(DemoConfig, run_demo, argv, __doc__)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Copies of an image: byte-identical ones and ones that look alike. They never straddle splits."""

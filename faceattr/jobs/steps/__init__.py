@@ -1,0 +1,1 @@
+"""The steps of each job, in the order of the data. pipelines/, tune/ and `faceattr` call them."""

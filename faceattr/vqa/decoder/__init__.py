@@ -1,0 +1,1 @@
+"""Image-text-to-text models of transformers: a vision tower, a decoder that reads its tokens, a chat template."""
