@@ -31,6 +31,7 @@ class Engine:
         options: field of `LabelConfig` -> the values that the family takes, where it does not take all.
         has_mass: whether the answers' likelihoods have a meaning beyond their shares; if not, every mass is null.
         reads_prompts: whether it scores an attribute's `prompts` in place of its questions.
+        computes_here: whether an actor computes, on a GPU if there is one; if not, it takes none by default.
     """
 
     example: str
@@ -41,6 +42,7 @@ class Engine:
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     has_mass: bool = True
     reads_prompts: bool = False
+    computes_here: bool = True
 
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
@@ -99,6 +101,7 @@ ENGINES = {
             "precision": ("auto",),
             "compile": ("auto", "off"),
         },
+        computes_here=False,
     ),
 }
 """`model_type` of config.json -> its engine."""

@@ -34,7 +34,7 @@ def images(tmp_path):
 
 def run(folder, server, *more):
     words = ["--images", folder / "images", "--output", folder / "run", "--attributes", folder / "questions.yaml"]
-    words += ["--model", server.model, "--workers.max-actors", "1", "--workers.gpus-per-actor", "0"]
+    words += ["--model", server.model, "--workers.max-actors", "1"]
     return label([str(word) for word in [*words, "--max-error-share", "0.5", *more]])
 
 
@@ -62,6 +62,7 @@ def test_an_outage_stops_the_run_and_rejects_nothing(images, ray_local, capsys):
         record = json.loads((images / "run" / "run.json").read_text())
         assert record["fingerprint"]["weights"] == "vllm:tiny-vlm:/models/tiny"
         assert record["notes"]["model"] == server.model
+        assert record["config"]["workers"]["gpus_per_actor"] == 0.0  # though the cluster has two
         capsys.readouterr()
         # Served elsewhere it is the same run; another model is not.
         with serve_chats(ChatServer()) as elsewhere:
