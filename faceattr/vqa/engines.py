@@ -13,6 +13,7 @@ from faceattr.config import LabelConfig, StorageConfig
 from faceattr.config.checks import flag_name
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_checkpoint_config, resolve_checkpoint
+from faceattr.vqa.endpoint.address import ENDPOINT, is_endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Engine:
 
     Attributes:
         example: hub id of a model of the family, for error texts.
-        inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights.
+        inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights. That of an
+            endpoint takes the arguments of `inspect_checkpoint`.
         resize: `module:function`, decoded pixels uint8 [H, W, 3] and `CheckpointFacts.resizing` -> uint8 [S, S, 3].
         build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it: the fast one,
             compared with the plain path of transformers, or that path itself with `engine="hf"`.
@@ -29,6 +31,7 @@ class Engine:
         options: field of `LabelConfig` -> the values that the family takes, where it does not take all.
         has_mass: whether the answers' likelihoods have a meaning beyond their shares; if not, every mass is null.
         reads_prompts: whether it scores an attribute's `prompts` in place of its questions.
+        computes_here: whether an actor computes, on a GPU if there is one; if not, it takes none by default.
     """
 
     example: str
@@ -39,6 +42,7 @@ class Engine:
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     has_mass: bool = True
     reads_prompts: bool = False
+    computes_here: bool = True
 
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
@@ -84,6 +88,21 @@ ENGINES = {
     "qwen2_vl": Engine(example="Qwen/Qwen2-VL-2B-Instruct", **_DECODER),
     "qwen2_5_vl": Engine(example="Qwen/Qwen2.5-VL-3B-Instruct", **_DECODER),
     "qwen3_vl": Engine(example="Qwen/Qwen3-VL-2B-Instruct", **_DECODER),
+    ENDPOINT: Engine(
+        example="openai:http://127.0.0.1:8000/v1#NAME",
+        inspect="faceattr.vqa.endpoint.facts:inspect_endpoint",
+        resize="faceattr.vqa.endpoint.resize:pad_rgb",
+        build="faceattr.vqa.endpoint.scorer:build_scorer",
+        packages=("pillow", "simplejpeg", "urllib3"),
+        # The server decides how its model computes.
+        options={
+            "engine": ("packed",),
+            "question_start": ("cls",),
+            "precision": ("auto",),
+            "compile": ("auto", "off"),
+        },
+        computes_here=False,
+    ),
 }
 """`model_type` of config.json -> its engine."""
 
@@ -101,13 +120,17 @@ def inspect_checkpoint(
     """Finds and checks a checkpoint, without loading its weights.
 
     Args:
-        model: as in `resolve_checkpoint`.
+        model: as in `resolve_checkpoint`, or an endpoint.
         revision: branch, tag or commit hash; for hub ids only.
         storage: how object storage is reached, if the model is a URI.
 
     Raises:
         ConfigError, ModelError: it cannot be found, or no engine supports it.
     """
+    facts: CheckpointFacts
+    if is_endpoint(model):
+        facts = pkgutil.resolve_name(ENGINES[ENDPOINT].inspect)(model, revision, storage)
+        return facts
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)
     family = str(config.get("model_type"))
@@ -120,7 +143,7 @@ def inspect_checkpoint(
             f"{folder / CHECKPOINT_CONFIG}: expected a model of one of the families {known}, found "
             f"model_type={config.get('model_type')!r} architectures={config.get('architectures')}"
         )
-    facts: CheckpointFacts = pkgutil.resolve_name(engine.inspect)(folder)
+    facts = pkgutil.resolve_name(engine.inspect)(folder)
     return facts
 
 

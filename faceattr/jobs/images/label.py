@@ -134,6 +134,8 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
     check_options(config, checkpoint.model_type)
     engine = ENGINES[checkpoint.model_type]
     questions = replace(questions, has_mass=engine.has_mass, by_prompts=engine.reads_prompts)
+    if not engine.computes_here and config.workers.gpus_per_actor is None:
+        config = replace(config, workers=replace(config.workers, gpus_per_actor=0.0))
     job = LabelJob(config=config, questions=questions, checkpoint=checkpoint, storage=storage, output=output)
     check_output(job)
     return job
