@@ -127,10 +127,10 @@ def test_the_fast_engine_equals_the_plain_one_in_any_batch(fast, plain, draw_ima
 def test_half_precision_passes_the_self_test_and_a_wrong_scale_does_not(fast, plain, family):
     expected = PlainContrastive(plain[family], PROMPTS, device="cpu").score(draw_noise(32))
     scorer = ContrastiveScorer(fast[family], PROMPTS, device="cpu", dtype=torch.float16)
-    assert 0 < self_test(scorer, expected) < 5e-3
+    assert 0 < self_test(scorer, expected, half_tolerance=0.03) < 0.03
     scorer._scale = scorer._scale * 3
     with pytest.raises(ModelError, match="self-test"):
-        self_test(scorer, expected)
+        self_test(scorer, expected, half_tolerance=0.03)
 
 
 def test_clip_sums_to_one_and_siglip_to_its_mass(fast, draw_images):

@@ -84,8 +84,8 @@ class LabelJob(ImageJob):
         what = "prompts" if self.questions.by_prompts else "questions"
         facts = self.checkpoint
         gflop = facts.gflop_image + len(wordings) * facts.gflop_question
-        asked = f"{len(wordings)} {what} for {', '.join(self.attributes.names)}"
-        return f"{asked}; {facts.model_type}, {gflop:,.1f} GFLOP an image"
+        work = f", {gflop:,.1f} GFLOP an image" if gflop else ""  # not counted for every family
+        return f"{len(wordings)} {what} for {', '.join(self.attributes.names)}; {facts.model_type}{work}"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
