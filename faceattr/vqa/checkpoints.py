@@ -118,7 +118,7 @@ def hash_checkpoint(folder: Path, *, weights: Iterable[Path], patterns: Sequence
     return total.hexdigest()
 
 
-def check_weights(model: str, *, found: str, expected: str) -> None:
+def check_weights_id(model: str, *, found: str, expected: str) -> None:
     """Raises ModelError unless this node's weights are those that the driver hashed."""
     if found != expected:
         raise ModelError(
