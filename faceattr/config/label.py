@@ -19,8 +19,9 @@ class LabelConfig:
     attributes: str = "clear_face"
     """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
     model: str = "Salesforce/blip-vqa-base"
-    """A checkpoint of a family that can label, BLIP (BlipForQuestionAnswering), CLIP or SigLIP: hub id, local folder,
-    folder in object storage, or `tiny` (for drawn faces). `faceattr models` and docs/engines.md compare them."""
+    """A checkpoint of a family that can label, BLIP (BlipForQuestionAnswering), CLIP, SigLIP, SmolVLM, InternVL or
+    Qwen-VL: hub id, local folder, folder in object storage, or `tiny` (for drawn faces). `faceattr models` and
+    docs/engines.md compare them."""
     revision: str | None = None
     """Commit of a hub checkpoint. Default: the hub's current one. The hash of the weights is recorded in either
     case."""
