@@ -19,7 +19,7 @@ class LabelConfig:
     attributes: str = "clear_face"
     """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
     model: str = "Salesforce/blip-vqa-base"
-    """A checkpoint of a family that can label, such as BLIP (BlipForQuestionAnswering), CLIP, SigLIP or SmolVLM: hub
+    """A checkpoint of a family that can label, such as BLIP (BlipForQuestionAnswering), CLIP, SigLIP, SmolVLM: hub
     id, local folder, folder in object storage, or `tiny` (for drawn faces). Or openai:http://HOST:PORT/v1#NAME, a model
     that a vLLM or SGLang server of yours serves; if it wants a key, OPENAI_API_KEY has it. `faceattr models` and
     docs/engines.md compare them."""
