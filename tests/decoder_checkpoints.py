@@ -14,7 +14,11 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
-_WORDS = ("is", "the", "yes", "no", "hat", "man", "woman", " a", " the", " person", " wearing")
+_WORDS = (
+    *("is", "are", "does", "yes", "no", "hat", "man", "woman", "user", "system", "assistant", "User", "Assistant"),
+    *(" a", " the", " is", " are", " there", " person", " wearing", " hat", " glasses", " have", " beard", " or"),
+    *(" on", " man", " woman", " face", " head", " smiling", " mouth", " open", " eyes", " closed", " yes", " no"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

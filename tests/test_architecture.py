@@ -47,7 +47,7 @@ ROOMS_BELOW = {
     "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
     "reports": ["audit", "search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
     "inference": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "devices"],
-    "demo": ["audit", "reports", "data", "errors", "logs"],
+    "demo": ["audit", "reports", "vqa", "data", "errors", "logs"],
     "jobs": [
         "audit",
         "reports",

@@ -28,6 +28,8 @@ ABSENT = {
     "faceattr.jobs.images.read": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.jobs.images.decode": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.vqa.blip.preprocess": {*PLOTS, *STATISTICS, *MODELS, "torchvision"},
+    "faceattr.vqa.decoder.preprocess": {*PLOTS, *STATISTICS, *MODELS, "torchvision"},
+    "faceattr.vqa.decoder.inspect": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.jobs.images.actors.label_actor": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.jobs.images.actors.predict_actor": {*PLOTS, *TRANSFORMERS},
     # Training: reading and decoding, surveying, Ray Train's controller, its workers; trials.

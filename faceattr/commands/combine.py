@@ -202,7 +202,7 @@ class _CombineJob:
         else:  # the session that published it was killed before its report
             for table in read_published(self.store):
                 statistics.observe(table)
-        write_label_report(self.store, record, manifest, statistics, agreement)
+        write_label_report(self.store, record, manifest, statistics, agreement=agreement)
         return "\n".join([self._summarise(manifest), *_describe_agreement(agreement.finish())])
 
     def _copy_plan(self) -> Plan:

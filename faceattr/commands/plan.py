@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from faceattr.errors import ConfigError
 from faceattr.planning.describe import describe_estimate, describe_rates
-from faceattr.planning.label_plan import CostEstimate, estimate_label
+from faceattr.planning.label_plan import MEASURED_MODEL, CostEstimate, estimate_label
+from faceattr.planning.models import find_model
 from faceattr.planning.rates import load_rates
 
 
@@ -14,6 +16,9 @@ class PlanLabels:
 
     images: int
     """Number of images to label; 100_000_000 is accepted."""
+    model: str = "Salesforce/blip-vqa-base"
+    """Hub id of a model in the table of `faceattr models`. The rate of one that was not measured on a GPU is scaled by
+    its GFLOP an image."""
     px: int = 224
     """Side of a stored image, in pixels."""
     kb: float | None = None
@@ -35,8 +40,8 @@ class PlanLabels:
     prefixes: int = 1
     """Key prefixes that the images are spread over; a store limits requests per prefix."""
     gpu_rate: float | None = None
-    """Images per second of one GPU, if you have measured it (--dry-run). Default: as measured on an H200; scaled by
-    their peak for other kinds."""
+    """Images per second of one GPU, if you have measured it (--dry-run). Default: as measured for blip-vqa-base on an
+    H200; scaled by their peak for other kinds, and by their GFLOP an image for other models."""
     gpu_price: float | None = None
     """USD per GPU hour. Default: a public list price."""
     core_price: float | None = None
@@ -46,10 +51,16 @@ class PlanLabels:
 
     def __call__(self) -> int:
         """Prints the estimate."""
-        rates = load_rates()
+        rates, entry = load_rates(), find_model(self.model)
+        if entry.gflop_image is None and self.gpu_rate is None:
+            raise ConfigError(f"--model {self.model}: its GFLOP an image were not counted; give --gpu-rate")
         pixels = float(self.px * self.px)
         plan = CostEstimate(
             num_images=self.images,
+            model_px=entry.size_px,
+            gflop_image=entry.gflop_image or 0.0,
+            gflop_question=entry.gflop_question or 0.0,
+            is_measured=self.model == MEASURED_MODEL,
             pixels=pixels,
             image_bytes=self.kb * 1e3 if self.kb is not None else pixels * rates["jpeg_bytes_per_pixel"],
             gpu=self.gpu,

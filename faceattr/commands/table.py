@@ -140,6 +140,14 @@ COMMANDS: tuple[Command, ...] = (
         "Ranks the labels of a packed run by how probably they are wrong.",
     ),
     Command(
+        ("doctor",),
+        "faceattr.jobs.steps.doctor:Doctor",
+        "Checks this machine, the cluster and the stores, and says what to do.",
+    ),
+    Command(
+        ("models",), "faceattr.commands.models:Models", "Prints the models that can label, and which are cached here."
+    ),
+    Command(
         ("demo",),
         "faceattr.commands.demo:Demo",
         "Runs the whole chain on drawn faces, offline.",

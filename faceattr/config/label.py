@@ -9,7 +9,7 @@ from faceattr.config.shared import DecodeConfig, RayConfig, StorageConfig, Worke
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """Labels images with a visual question answering model."""
+    """Labels images with a model that answers questions about them, or compares them with texts."""
 
     images: str = ""
     """A prefix or folder of images, a manifest (.csv or .parquet with a column `uri` or `image_path`), or Parquet files
@@ -19,17 +19,18 @@ class LabelConfig:
     attributes: str = "clear_face"
     """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
     model: str = "Salesforce/blip-vqa-base"
-    """A BlipForQuestionAnswering checkpoint: hub id, local folder, folder in object storage, or `tiny` (for drawn
-    faces). Or openai:http://HOST:PORT/v1#NAME, a model that a vLLM or SGLang server of yours serves; if it wants a key,
+    """A checkpoint of a family that can label, BLIP (BlipForQuestionAnswering), CLIP or SigLIP: hub id, local folder,
+    folder in object storage, or `tiny` (for drawn faces). `faceattr models` and docs/engines.md compare them. Or
+    openai:http://HOST:PORT/v1#NAME, a model that a vLLM or SGLang server of yours serves; if it wants a key,
     OPENAI_API_KEY has it."""
     revision: str | None = None
     """Commit of a hub checkpoint. Default: the hub's current one. The hash of the weights is recorded in either
     case."""
     engine: Literal["packed", "hf"] = "packed"
-    """`packed` asks all questions in one pass; `hf` is the plain, slow path of transformers, for comparison. A served
-    model has no `hf`: the server computes as it does."""
+    """`packed` is the fast way: all questions in one pass, or all prompts embedded once; `hf` is the plain, slow path
+    of transformers, for comparison. A served model has no `hf`: the server computes as it does."""
     question_start: Literal["cls", "enc"] = "cls"
-    """First token of a question: `cls` as in transformers, `enc` as in the original BLIP."""
+    """First token of a question to BLIP: `cls` as in transformers, `enc` as in the original."""
     precision: Literal["auto", "float32", "float16", "bfloat16", "fp8"] = "auto"
     """Arithmetic of the packed engine. `auto` is float16 on a GPU and float32 on a CPU; `fp8` multiplies the vision
     tower's matrices in 8 bits, on GPUs from Ada and Hopper on: emulated on a CPU, about one label in 500 differs. Its
@@ -55,6 +56,9 @@ class LabelConfig:
     model, by --thresholds; the result is its next version."""
     thresholds: str | None = None
     """With --rethreshold: the thresholds.yaml of `faceattr audit apply`."""
+    thumbnails: bool = False
+    """Show images in the report: the most doubtful, highest and lowest scores of each attribute. This copies images
+    into it. A finished run's report is written again."""
     allow_sensitive: str | None = None
     """Reason for asking about race, religion, orientation, health or politics; the run records it."""
     dry_run: bool = False

@@ -10,7 +10,10 @@ from faceattr.planning.rates import Bottleneck, Rates, Resource, find_bottleneck
 
 # CPU requests of the job's stages; see faceattr/jobs/images/pipeline.py and read.py.
 _READ_CPUS, _READ_THREADS = 0.25, 16
-_MODEL_PX = 384
+# Side of the images for which the rate of moving pixels was measured.
+_MOVED_PX = 384
+MEASURED_MODEL = "Salesforce/blip-vqa-base"
+"""The model that the measured rates of GPUs are of."""
 _KEYS_PER_PAGE = 1_000
 # Cores are cheap compared with GPUs: a few more than needed keep the queues in front of the model full.
 _CORE_HEADROOM = 1.1
@@ -22,6 +25,10 @@ class CostEstimate:
 
     Attributes:
         num_images: number of images.
+        model_px: side of the images that the model takes.
+        gflop_image: GFLOP of the model an image.
+        gflop_question: GFLOP of the model for each question about it.
+        is_measured: whether the model is the one that the measured rates of GPUs are of.
         pixels: pixels of one image.
         image_bytes: size of one encoded image, in bytes.
         gpu: kind of GPU.
@@ -38,6 +45,10 @@ class CostEstimate:
     """
 
     num_images: int
+    model_px: int
+    gflop_image: float
+    gflop_question: float
+    is_measured: bool
     pixels: float
     image_bytes: float
     gpu: str
@@ -100,19 +111,19 @@ def compute_core_s(plan: CostEstimate, rates: Rates) -> dict[str, float]:
     return {
         "read": max(rates["read_cpu_s"], waiting) if plan.input_kind != "packed" else rates["read_packed_cpu_s"],
         "decode and resize": rates.decode_s(plan.pixels) * rates["decode_isolation"] * rates["decode_on_gpu_machine"],
-        "move pixels": rates["move_pixels_s"],
+        "move pixels": rates["move_pixels_s"] * (plan.model_px / _MOVED_PX) ** 2,
     }
 
 
 def compute_gpu_rate(plan: CostEstimate, rates: Rates) -> float:
-    """Returns images per second of one GPU with one actor: measured, or scaled by its peak if its kind never was."""
+    """Returns images per second of one GPU with one actor: measured, or scaled by peak and GFLOP."""
     if plan.gpu_rate is not None:
         return plan.gpu_rate
     gpu = rates.gpu(plan.gpu)
-    if gpu.images_per_s is not None:
+    if gpu.images_per_s is not None and plan.is_measured:
         scorer_s = seconds_between(gpu.images_per_s, plan.num_questions)
     else:
-        gflop = rates["model_gflop_fixed"] + plan.num_questions * rates["model_gflop_per_question"]
+        gflop = plan.gflop_image + plan.num_questions * plan.gflop_question
         scorer_s = gflop / (gpu.tflops * 1e3 * rates["gpu_efficiency"])
     return 1 / (scorer_s + rates["actor_host_s"])
 
@@ -169,7 +180,7 @@ def estimate_label(plan: CostEstimate, rates: Rates) -> LabelEstimate:
         gets=gets,
         puts=puts,
         read_bytes=plan.num_images * plan.image_bytes,
-        pixel_bytes_per_s=found.rate * _MODEL_PX**2 * 3,
+        pixel_bytes_per_s=found.rate * plan.model_px**2 * 3,
         num_shards=num_shards,
         output_bytes=output_bytes,
         cost=cost,

@@ -1,7 +1,7 @@
 """Report page of a label run: counts, reject reasons, score histograms, throughput over time."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -21,6 +21,8 @@ from faceattr.data.stores.store import Store
 from faceattr.evaluation.agreement import RunsAgreement
 from faceattr.reports.pages import render_page, report_key
 from faceattr.reports.plots.pictures import to_data_uri
+from faceattr.reports.strips.images import Strip
+from faceattr.reports.strips.label import Place
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
 
 matplotlib.use("svg")
@@ -108,6 +110,8 @@ def write_label_report(
     record: RunRecord,
     manifest: Manifest,
     statistics: LabelStatistics,
+    strips: Mapping[str, Sequence[Strip[Place]]] | None = None,
+    *,
     agreement: RunsAgreement | None = None,
 ) -> None:
     """Writes the page into the run folder.
@@ -117,13 +121,14 @@ def write_label_report(
         record: the run.
         manifest: its published version.
         statistics: counts of all rows.
+        strips: attribute -> its images, if they were asked for.
         agreement: of the runs that this one was combined from; None for a run with a model of its own.
     """
     keys = [entry.key for entry in store.list("sessions/")]
     sessions = [decode_versioned(store.get(key), join_uri(store.uri, key)) for key in keys]
     with damage_named(f"a file below {join_uri(store.uri, 'sessions/')}"):
         sessions.sort(key=lambda session: float(session["started"]))
-    page = render_label_report(record, manifest, statistics, sessions, agreement)
+    page = render_label_report(record, manifest, statistics, sessions, strips or {}, agreement=agreement)
     store.put(report_key(manifest.version), page.encode())
 
 
@@ -132,9 +137,11 @@ def render_label_report(
     manifest: Manifest,
     statistics: LabelStatistics,
     sessions: Sequence[dict[str, Any]],
+    strips: Mapping[str, Sequence[Strip[Place]]],
+    *,
     agreement: RunsAgreement | None = None,
 ) -> str:
-    """Renders the page as a single HTML file with embedded plots."""
+    """Renders the page as a single HTML file with embedded plots; `strips`: attribute -> its images, if asked for."""
     attributes = []
     decisions = read_decisions(record, manifest)
     for asked in statistics.questions.asked:
@@ -149,6 +156,7 @@ def render_label_report(
                 "unanswered": statistics.unanswered[name],
                 "unknown_answers": asked.unknown,
                 "mass": statistics.mean_mass(name),
+                "strips": strips.get(name, ()),
                 "histogram": _draw_histogram(statistics.histograms[name], asked, decisions.get(name, Decision())),
             }
         )
@@ -170,6 +178,7 @@ def render_label_report(
         reasons=[(status, count) for status, count in manifest.status_counts.items() if status != OK],
         examples=statistics.examples,
         other_files=describe_files(record.source.get("files")),
+        has_strips=bool(strips),
         attributes=attributes,
         derived=derived,
         rate=_draw_rate(sessions),

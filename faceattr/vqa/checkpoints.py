@@ -22,7 +22,7 @@ class CheckpointFacts:
         revision: commit hash if it came from the Hugging Face hub, else None.
         weights_id: SHA-256 over names and contents of all files that are read from the checkpoint.
         size_px: side of the square images that the model takes.
-        resizing: second argument of the engine's `resize`; for some the side alone, for others more settings.
+        resizing: second argument of the engine's `resize`; for some the side alone, for others a dataclass of settings.
         gflop_image: GFLOP for an image, whatever is asked about it.
         gflop_question: GFLOP for each question about it, of usual length; 0 if questions cost nothing.
     """
@@ -118,7 +118,7 @@ def hash_checkpoint(folder: Path, *, weights: Iterable[Path], patterns: Sequence
     return total.hexdigest()
 
 
-def check_weights(model: str, *, found: str, expected: str) -> None:
+def check_weights_id(model: str, *, found: str, expected: str) -> None:
     """Raises ModelError unless this node's weights are those that the driver hashed."""
     if found != expected:
         raise ModelError(

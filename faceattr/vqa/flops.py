@@ -20,7 +20,7 @@ def count_tower(*, image_px: int, patch_px: int, width: int, hidden: int, layers
     return projection / 1e9 + count_layers(patches + extra_tokens, width=width, hidden=hidden, layers=layers)
 
 
-def count_layers(tokens: float, *, width: int, hidden: int, layers: int) -> float:
+def count_layers(tokens: float, *, width: int, hidden: float, layers: int) -> float:
     """Returns the GFLOP of transformer layers over a sequence of so many tokens."""
     products = 2 * tokens * (4 * width**2 + 2 * width * hidden)
     attention = 4 * tokens**2 * width

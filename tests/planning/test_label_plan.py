@@ -16,8 +16,6 @@ from faceattr.planning.rates import KINDS, Gpu, Rate, Rates, Resource, find_bott
 
 # Round figures, so that the results can be worked out in one's head.
 ROUND = {
-    "model_gflop_fixed": 90.0,
-    "model_gflop_per_question": 10.0,
     "gpu_efficiency": 0.5,
     "actor_host_s": 0.00004,
     "decode_isolation": 1.1,
@@ -63,6 +61,7 @@ def rates() -> Rates:
 
 def plan(**changes) -> CostEstimate:
     given = {"num_images": 10_000_000, "pixels": 10_000, "image_bytes": 2_500, "gpu": "big", "num_gpus": 1}
+    given |= {"model_px": 384, "gflop_image": 90.0, "gflop_question": 10.0, "is_measured": True}
     return CostEstimate(**{**given, "num_questions": 1, "num_prefixes": 10, **changes})
 
 

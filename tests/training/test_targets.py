@@ -48,6 +48,13 @@ def test_columns_become_tensors():
     assert [each.value.dtype for each in targets.values()] == [torch.float32, torch.int64, torch.float32, torch.int64]
 
 
+def test_a_score_whose_model_gives_no_mass_has_the_full_weight():
+    rows = [HEAD | {"hat": 1, "hat_score": 0.75}, HEAD | {"hat": 0, "hat_score": 0.25, "hat_mass": 0.5}]
+    hat = read_targets(table(rows), ATTRIBUTES)["hat"]
+    assert hat.score.tolist() == [0.75, 0.25]
+    assert hat.weight.tolist() == [1.0, 0.5]
+
+
 def test_chunks_batches_and_slices_read_alike():
     whole = read_targets(table(), ATTRIBUTES)
     chunked = pa.concat_tables([table(ROWS[:1]), table(ROWS[1:])])

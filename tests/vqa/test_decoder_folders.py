@@ -13,6 +13,7 @@ from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.decoder.checkpoint import load_decoder
 from faceattr.vqa.decoder.inspect import inspect_decoder
 from faceattr.vqa.decoder.preprocess import resize_square
+from faceattr.vqa.decoder.prompts import prompt_questions
 from faceattr.vqa.decoder.reference import PlainDecoder
 from faceattr.vqa.decoder.scorer import DecoderScorer
 from faceattr.vqa.decoder.square import SquareImage
@@ -63,8 +64,8 @@ def as_on_the_hub(folder):
 
 
 SQUARES = {
-    "smolvlm": SquareImage(size_px=32, mode="lanczos", longest_edge_px=64),
-    "idefics3": SquareImage(size_px=32, mode="lanczos", longest_edge_px=64),
+    "smolvlm": SquareImage(size_px=32, mode="lanczos", longest_edge_px=32),
+    "idefics3": SquareImage(size_px=32, mode="lanczos", longest_edge_px=32),
     "internvl": SquareImage(size_px=32, mode="bicubic"),
     "qwen2_vl": SquareImage(size_px=64, mode="bicubic"),
 }
@@ -84,9 +85,10 @@ def test_squares_are_bit_equal_to_what_the_processor_makes(folders, family, shap
     image = np.random.default_rng(1).integers(0, 256, size=(*shape, 3), dtype=np.uint8)
     ours = resize_square(image, checkpoint.square)
     settings = {"do_rescale": False, "do_normalize": False, "input_data_format": "channels_last"}
-    made = checkpoint.processor.image_processor(
-        images=[image], return_tensors="np", **settings, **checkpoint.family.one_tile
-    )
+    # SmolVLM's and Idefics3's own settings are two tiles a side here, of which one is asked for.
+    settings |= {"crop_to_patches": False} if family == "internvl" else {"size": {"longest_edge": 32}}
+    settings |= {} if family == "internvl" else {"do_image_splitting": False}
+    made = checkpoint.processor.image_processor(images=[image], return_tensors="np", **settings)
     theirs = made["pixel_values"].reshape(3, *ours.shape[:2]).transpose(1, 2, 0)
     np.testing.assert_array_equal(ours, theirs)
 
@@ -163,6 +165,26 @@ def test_an_oblong_size_is_refused(folders, tmp_path):
     edit(folder / "processor_config.json", **{"image_processor.size": {"height": 32, "width": 48}})
     with pytest.raises(ModelError, match="expected a square `size`"):
         inspect_decoder(folder)
+
+
+def test_images_of_another_size_than_the_towers_are_refused(folder):
+    edit(folder / "processor_config.json", **{"image_processor.max_image_size": {"longest_edge": 48}})
+    with pytest.raises(ModelError, match="takes images of 32 px, its image processor makes 48 px"):
+        inspect_decoder(folder)
+
+
+def test_a_template_with_the_first_token_of_a_text_gets_no_second_one(folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    first = next(each["id"] for each in content["added_tokens"] if each["content"] == "<|im_start|>")
+    sequence = [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"<|im_start|>": {"id": "<|im_start|>", "ids": [first], "tokens": ["<|im_start|>"]}}
+    pair = [*sequence, {"Sequence": {"id": "B", "type_id": 1}}]
+    template = {"type": "TemplateProcessing", "single": sequence, "pair": pair, "special_tokens": special}
+    path.write_text(json.dumps({**content, "post_processor": template}))
+    edit(folder / "tokenizer_config.json", bos_token="<|im_start|>")
+    (prompted,) = prompt_questions(load_decoder(folder), [QUESTION])
+    assert prompted.prompt.count(first) == 1
 
 
 def test_settings_that_mean_more_than_is_read_are_refused(folder):

@@ -329,3 +329,15 @@ def test_unknown_answers_are_part_of_what_decides_a_label_if_given():
     assert some.to_json()["attributes"]["hat"]["unknown"] == ["cannot tell"]
     assert QuestionSet.from_json(some.to_json()) == some
     assert QuestionSet(name="test", asked=(asked(unknown=("her faith",)),)).sensitive_questions() == ("her faith",)
+
+
+def test_unknown_answers_of_a_model_that_reads_prompts():
+    hat = asked("hat", ("a hat?", "something on the head?"), unknown=("cannot tell",))
+    questions = QuestionSet(name="test", asked=(hat,), by_prompts=True)
+    found = questions.compute_labels(np.log(np.array([[0.1, 0.3, 0.6], [0.1, 0.5, 0.4]], np.float32)))["hat"]
+    assert found.unanswered.tolist() == [True, False]
+    assert found.score == pytest.approx([0.75, 5 / 6])
+    assert questions.wordings(hat)[-1] == "unknown: something on the head? cannot tell"
+    again = QuestionSet.from_json(questions.to_json())
+    assert (again.by_prompts, again.asked[0].unknown) == (True, ("cannot tell",))
+    assert len(again.asked[0].answer_prompts()) == 3

@@ -7,11 +7,12 @@ import tyro
 
 from faceattr.audit.choose import MapMethod
 from faceattr.audit.folder import RIGHTLY_REJECTED, read_sample
+from faceattr.audit.images import ItemImages
 from faceattr.audit.judgements import read_judgements
 from faceattr.audit.lists.count import ListCounts
 from faceattr.audit.result import REPORT_KEY, RESULT_KEY, THRESHOLDS_KEY, AttributeResult, AuditResult, judge
 from faceattr.audit.threshold_file import encode_thresholds
-from faceattr.config import StorageConfig
+from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.config.checks import check, check_choice
 from faceattr.config.evaluate import Criterion, CriterionName
 from faceattr.data.stores.keys import join_uri
@@ -19,6 +20,7 @@ from faceattr.data.stores.open import open_output
 from faceattr.errors import ConfigError
 from faceattr.logs import say
 from faceattr.reports.audit import render_audit_report
+from faceattr.reports.strips.audit import draw_audit_strips
 
 AuditCriterion = CriterionName | Literal["prevalence"]
 _SHOWN = ("precision", "recall", "f1", "accuracy", "prevalence")
@@ -43,7 +45,11 @@ class AuditApply:
     hundred judgements per attribute."""
     sure: float | None = None
     """Label null what would be right with a lower probability than this, such as 0.9. Default: label everything."""
+    thumbnails: bool = False
+    """Show images in the report: the worst mistakes, and the most doubtful, highest and lowest scores of each
+    attribute. This copies images into it."""
     storage: StorageConfig = field(default_factory=StorageConfig)
+    decode: ImageLimitsConfig = field(default_factory=ImageLimitsConfig)
 
     def __post_init__(self) -> None:
         check_choice("calibration", self.calibration, MapMethod)
@@ -78,7 +84,11 @@ class AuditApply:
             )
             store.put(THRESHOLDS_KEY, encode_thresholds(result.decisions, attributes, comment))
         store.put(RESULT_KEY, result.encode())
-        store.put(REPORT_KEY, render_audit_report(sample, result).encode())
+        strips = None
+        if self.thumbnails:
+            images = ItemImages(sample, store, self.storage, self.decode)
+            strips = draw_audit_strips(sample, judgements, images, self.decode)
+        store.put(REPORT_KEY, render_audit_report(sample, result, strips).encode())
         say(describe_result(result))
         if result.decisions:
             say(f"thresholds  {join_uri(store.uri, THRESHOLDS_KEY)}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, AttributeSet, DerivedAttribute
-from faceattr.data.runs.version import Manifest, RunRecord
+from faceattr.data.runs.version import Manifest, RunRecord, RunVersion
 
 
 def describe_attributes(attributes: AttributeSet) -> dict[str, Any]:
@@ -49,20 +49,20 @@ class Decision:
     abstain: tuple[float, float] | None = None
 
 
-def read_decisions(record: RunRecord, manifest: Manifest | None = None) -> dict[str, Decision]:
+def read_decisions(record: RunRecord, version: Manifest | RunVersion | None = None) -> dict[str, Decision]:
     """Returns attribute to decision, as far as they differ from the default.
 
     Args:
         record: a label run, whose questions have thresholds, or a prediction run, whose model has them.
-        manifest: the published version, which may have been made with other thresholds.
+        version: a version, published or not, which may be made with other thresholds.
     """
     if record.kind == "label":
         found = {name: _decision(value) for name, value in _described(record)["attributes"].items()}
     else:
         cuts = record.notes.get("thresholds", {})
         found = {name: Decision(threshold=cuts[name]) for name in scored_attributes(record) if name in cuts}
-    if manifest is not None:
-        found |= {name: _decision(value) for name, value in manifest.decisions.items()}
+    if version is not None:
+        found |= {name: _decision(value) for name, value in version.decisions.items()}
     return {name: each for name, each in found.items() if each != Decision()}
 
 

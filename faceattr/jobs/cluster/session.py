@@ -24,7 +24,7 @@ from faceattr.timeline import note
 
 logger = logging.getLogger(__name__)
 _IDLE_WORKER_MS = 60_000
-_TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
+_AUTHENTICATION = "ray._private.authentication.authentication_token_setup"
 _OUR_ERROR = re.compile(r"^faceattr\.errors\.(\w+): (.+)$", re.MULTILINE)
 # Memory that one actor on a CPU may need with a base-size model in fp32, including its activations.
 _CPU_ACTOR_BYTES = 3 * 2**30
@@ -50,7 +50,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     # Ray ends idle workers beyond one per core after a second; the next epoch's decoders would have to import torch.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_WORKER_MS))
     # It says that all is well; that tokens are disabled, which the same logger says, stays a warning.
-    logging.getLogger(_TOKEN_LOGGER).addFilter(lambda record: "is enabled" not in record.getMessage())
+    logging.getLogger(_AUTHENTICATION).addFilter(lambda record: "is enabled" not in record.getMessage())
     check_surroundings(address)
     try:
         if address:

@@ -39,7 +39,8 @@ def run_images(
         run = begin_run(settled)
         version = open_version(settled, run)
         if version.published is not None:
-            if not has_object(job.output, report_key(version.version)):  # the session that published it was killed
+            # Without a report, the session that published it was killed.
+            if job.redraws_report or not has_object(job.output, report_key(version.version)):
                 publish(settled, version)
             return f"nothing to do: this run is finished\n{summarise(settled, version.published)}"
         with ray_session(job.config.ray), stop_on_sigterm():

@@ -1,6 +1,6 @@
 """The label run: images in a store -> BLIP VQA actors -> a published table of labels."""
 
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +8,7 @@ import pyarrow as pa
 from faceattr.attributes import AttributeSet
 from faceattr.config import LabelConfig
 from faceattr.data.model_folders import absolute_name
+from faceattr.data.runs.run_attributes import read_decisions
 from faceattr.data.runs.version import Manifest, RunVersion
 from faceattr.data.stores.open import open_output
 from faceattr.errors import ConfigError
@@ -81,12 +82,20 @@ class LabelJob(ImageJob):
         """See `ImageJob`."""
         wordings = [text for asked in self.questions.asked for text in self.questions.wordings(asked)]
         what = "prompts" if self.questions.by_prompts else "questions"
-        return f"{len(wordings)} {what} for {', '.join(self.attributes.names)}"
+        facts = self.checkpoint
+        gflop = facts.gflop_image + len(wordings) * facts.gflop_question
+        asked = f"{len(wordings)} {what} for {', '.join(self.attributes.names)}"
+        return f"{asked}; {facts.model_type}, {gflop:,.1f} GFLOP an image"
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""
         recipe = scorer_recipe(self, actors)
         return VqaActor, {"build_scorer": recipe, "questions": self.questions, "schema": schema}
+
+    @property
+    def redraws_report(self) -> bool:
+        """See `ImageJob`."""
+        return self.config.thumbnails
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -100,7 +109,7 @@ class LabelJob(ImageJob):
 
 def _image_settings(checkpoint: CheckpointFacts) -> dict[str, Any]:
     """Returns how images are resized, if it takes more to say than the side, which the fingerprint has in any case."""
-    return {"resizing": asdict(checkpoint.resizing)} if is_dataclass(checkpoint.resizing) else {}
+    return {} if checkpoint.resizing == checkpoint.size_px else {"resizing": asdict(checkpoint.resizing)}
 
 
 def prepare_label_job(config: LabelConfig) -> LabelJob:
@@ -162,10 +171,17 @@ def publish_labels(job: LabelJob, version: RunVersion) -> Manifest:
         RunError: rows are missing, or too many images are bad; nothing is published then.
     """
     from faceattr.reports.label import LabelStatistics, write_label_report  # noqa: PLC0415 - late: it draws
+    from faceattr.reports.strips.label import LabelStrips  # noqa: PLC0415
 
     statistics = LabelStatistics(job.questions)
-    manifest = publish(job, version, [statistics.observe])
-    write_label_report(job.output, version.record, manifest, statistics)
+    if not job.config.thumbnails:
+        manifest = publish(job, version, [statistics.observe])
+        write_label_report(job.output, version.record, manifest, statistics)
+        return manifest
+    strips = LabelStrips(version.record, read_decisions(version.record, version.published or version))
+    manifest = publish(job, version, [statistics.observe, strips.observe])
+    drawn = strips.draw(job.output, job.storage, job.config.decode)
+    write_label_report(job.output, version.record, manifest, statistics, drawn)
     return manifest
 
 

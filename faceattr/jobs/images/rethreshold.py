@@ -30,6 +30,7 @@ def rethreshold(config: LabelConfig) -> str:
         ConfigError: there is no published run, or the thresholds do not fit it.
     """
     from faceattr.reports.label import open_statistics, write_label_report  # noqa: PLC0415 - late: it draws
+    from faceattr.reports.strips.label import LabelStrips  # noqa: PLC0415
 
     run, thresholds = config.rethreshold or "", config.thresholds or ""
     store = open_output(run, config.storage)
@@ -37,6 +38,8 @@ def rethreshold(config: LabelConfig) -> str:
     if record is None or record.kind not in ("label", "prediction") or base is None:
         raise ConfigError(f"--rethreshold {run}: expected a published label or prediction run; found none there")
     is_label = record.kind == "label"
+    if config.thumbnails and not is_label:
+        raise ConfigError(f"--thumbnails: {run} is a prediction run, whose versions have no report; leave it out")
     attributes = read_attribute_set(record)
     wanted = read_thresholds(thresholds, config.storage, {each.name: each for each in attributes.attributes})
     standing = read_decisions(record, base)
@@ -48,10 +51,12 @@ def rethreshold(config: LabelConfig) -> str:
         version = RunVersion(store, record, schema, decisions={name: asdict(each) for name, each in wanted.items()})
         changed = _relabel_all(version, base, attributes, wanted)
         statistics = open_statistics(record) if is_label else None
-        manifest = version.verify([] if statistics is None else [statistics.observe])
+        strips = LabelStrips(record, read_decisions(record, version)) if config.thumbnails else None
+        manifest = version.verify([each.observe for each in (statistics, strips) if each is not None])
         version.publish(manifest)
         if statistics is not None:
-            write_label_report(store, record, manifest, statistics)
+            drawn = None if strips is None else strips.draw(store, config.storage, config.decode)
+            write_label_report(store, record, manifest, statistics, drawn)
     return _summarise(version, base, manifest, changed, wanted)
 
 

@@ -100,6 +100,11 @@ class ImageJob(ABC):
     def task(self) -> str:
         """What the model is to do, in words."""
 
+    @property
+    def redraws_report(self) -> bool:
+        """Whether the report of a finished run is written again."""
+        return False
+
     @contextlib.contextmanager
     def settled(self) -> Iterator[Self]:
         """Yields the job with what only the cluster decides; a Ray session is open in the block if it was needed."""

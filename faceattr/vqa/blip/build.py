@@ -15,7 +15,7 @@ from faceattr.vqa.blip.oracle.expected import OracleScores
 from faceattr.vqa.blip.oracle.request import OracleRequest, Task
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.blip.tokens import QuestionStart
-from faceattr.vqa.checkpoints import check_weights, resolve_checkpoint
+from faceattr.vqa.checkpoints import check_weights_id, resolve_checkpoint
 from faceattr.vqa.compiling import CompileMode, pays_to_compile
 from faceattr.vqa.proven import ProvenScorer
 from faceattr.vqa.questions import QuestionSet
@@ -75,7 +75,7 @@ def build_scorer(
     """
     torch.set_num_threads(threads)
     folder = resolve_checkpoint(model, revision, storage=storage)
-    check_weights(model, found=compute_weights_id(folder), expected=weights_id)
+    check_weights_id(model, found=compute_weights_id(folder), expected=weights_id)
     asked, device = questions.vqa_questions(), given_device(on_gpu)
     if engine == "hf":
         plain: Scorer = pkgutil.resolve_name(_PLAIN)(

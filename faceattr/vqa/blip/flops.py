@@ -5,7 +5,7 @@ from faceattr.vqa.flops import count_layers, count_tower
 
 # Tokens of a usual question, and of [DEC] with the answers yes and no that follow it. The answers' [SEP] are only
 # predicted.
-_QUESTION_TOKENS, _ANSWER_TOKENS = 9, 3
+_QUESTION_TOKENS, _ANSWER_TOKENS = 10, 3
 
 
 def count_image(sizes: BlipArchitecture) -> float:

@@ -7,7 +7,7 @@ import torch
 
 from faceattr.config import StorageConfig
 from faceattr.devices import given_device
-from faceattr.vqa.checkpoints import check_weights, resolve_checkpoint
+from faceattr.vqa.checkpoints import check_weights_id, resolve_checkpoint
 from faceattr.vqa.contrastive.inspect import hash_contrastive
 from faceattr.vqa.contrastive.modules import load_contrastive
 from faceattr.vqa.contrastive.reference import build_plain_contrastive
@@ -63,7 +63,7 @@ def build_scorer(
     """
     torch.set_num_threads(threads)
     folder = resolve_checkpoint(model, revision, storage=storage)
-    check_weights(model, found=hash_contrastive(folder), expected=weights_id)
+    check_weights_id(model, found=hash_contrastive(folder), expected=weights_id)
     prompts, device = questions.answer_prompts(), given_device(on_gpu)
     if engine == "hf":
         return build_plain_contrastive(folder, prompts, device=str(device), batch_size=batch_size)

@@ -1,7 +1,8 @@
 """A checkpoint's image processor, read from its settings; what is not reproduced here is refused.
 
-The settings are those of `CLIPImageProcessor` and `SiglipImageProcessor`. `faceattr.vqa.contrastive.modules` compares
-the effect with those classes' own. Neither torch nor transformers is imported: drivers read a checkpoint's facts.
+The settings are as `CLIPImageProcessor` and `SiglipImageProcessor` have them; `faceattr.vqa.contrastive.modules`
+compares the effect with those classes' own. Neither torch nor transformers is imported: drivers read a checkpoint's
+facts.
 """
 
 import json
@@ -12,12 +13,12 @@ from typing import Any, Literal
 
 from faceattr.errors import ModelError
 
-Interpolation = Literal["bilinear", "bicubic"]
+ResizeMode = Literal["bilinear", "bicubic"]
 
 _COMBINED_FILE, _GROUP = "processor_config.json", "image_processor"
 _FILE = "preprocessor_config.json"
 # PIL's codes, as the settings have them.
-_INTERPOLATIONS: dict[Any, Interpolation] = {2: "bilinear", 3: "bicubic"}
+_INTERPOLATIONS: dict[Any, ResizeMode] = {2: "bilinear", 3: "bicubic"}
 _USUAL: dict[str, Any] = {
     "resample": 3,
     "rescale_factor": 1 / 255,
@@ -59,7 +60,7 @@ class Framing:
 
     size_px: int
     shortest_px: int | None
-    interpolation: Interpolation
+    interpolation: ResizeMode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import torch
 from faceattr.config import StorageConfig
 from faceattr.devices import given_device
 from faceattr.vqa.blip.tokens import QuestionStart
-from faceattr.vqa.checkpoints import check_weights, resolve_checkpoint
+from faceattr.vqa.checkpoints import check_weights_id, resolve_checkpoint
 from faceattr.vqa.compiling import CompileMode
 from faceattr.vqa.decoder.checkpoint import load_decoder
 from faceattr.vqa.decoder.inspect import hash_decoder
@@ -52,7 +52,7 @@ def build_scorer(
     """
     torch.set_num_threads(threads)
     folder = resolve_checkpoint(model, revision, storage=storage)
-    check_weights(model, found=hash_decoder(folder), expected=weights_id)
+    check_weights_id(model, found=hash_decoder(folder), expected=weights_id)
     checkpoint, asked, device = load_decoder(folder), questions.vqa_questions(), str(given_device(on_gpu))
     if engine == "hf":
         return PlainDecoder(checkpoint, asked, device=device, batch_size=batch_size)

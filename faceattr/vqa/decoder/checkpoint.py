@@ -4,6 +4,7 @@ Weights are read from safetensors only, classes are fixed by the family, and the
 chat template are data; transformers renders the template in its sandbox.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,14 @@ class DecoderCheckpoint:
             images: n images, uint8 [S, S, 3].
         """
         settings = {"do_resize": False, "input_data_format": "channels_last", **self.family.one_tile}
+        first = self.processor.tokenizer.bos_token
         encoded = self.processor(
-            text=list(texts), images=[[image] for image in images], images_kwargs=settings, return_tensors="pt"
+            text=list(texts),
+            images=[[image] for image in images],
+            images_kwargs=settings,
+            # A template that begins with the first token of a text wants no second one.
+            add_special_tokens=first is None or not texts[0].startswith(first),
+            return_tensors="pt",
         )
         return dict(encoded)
 
@@ -61,7 +68,7 @@ class DecoderCheckpoint:
 
         Args:
             images: uint8 [n, S, S, 3].
-            prefix: int64 [P], tokens with those of one image.
+            prefix: int64 [P], tokens, one image's among them.
         """
         image_processor = self.processor.image_processor
         encoded = image_processor(
@@ -102,6 +109,21 @@ def load_decoder(folder: Path) -> DecoderCheckpoint:
     )
 
 
+def place_decoder(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Returns the model itself if its parameters have this device and type, else a copy; the given one never moves.
+
+    Buffers stay float32, as transformers keeps them: in half precision the frequencies of rotary positions would be off
+    by more than neighbouring positions differ.
+    """
+    parameter = next(model.parameters())
+    if parameter.dtype == dtype and parameter.device == device:
+        return model
+    placed = copy.deepcopy(model).to(device)
+    for parameter in placed.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return placed
+
+
 def _load_model(folder: Path, config: dict[str, Any]) -> Any:
     # Config and tensors are read here: given a folder name, transformers would follow whatever its files name.
     try:
@@ -136,6 +158,7 @@ def _check_square(processor: Any, family: DecoderFamily, square: SquareImage, fo
     image = np.random.default_rng(0).integers(0, 256, size=(37, 53, 3), dtype=np.uint8)
     ours = resize_square(image, square)
     settings = {"return_tensors": "pt", "input_data_format": "channels_last", **family.one_tile}
+    settings |= square.processor_size
     try:
         theirs = processor.image_processor(images=[ours if "patch_size" in family.defaults else image], **settings)
         expected = processor.image_processor(images=[ours], do_resize=False, **settings)

@@ -16,6 +16,8 @@ from faceattr.vqa.checkpoints import (
     read_checkpoint_config,
 )
 from faceattr.vqa.decoder.families import DECODER_FAMILIES, DecoderFamily
+from faceattr.vqa.decoder.flops import count_decoder_image, count_decoder_question
+from faceattr.vqa.decoder.sizes import read_decoder_sizes
 from faceattr.vqa.decoder.square import read_square
 
 _CLASSES = ("AutoModelForImageTextToText", "AutoProcessor")
@@ -29,14 +31,20 @@ def inspect_decoder(folder: Path) -> CheckpointFacts:
     """
     config, family = check_decoder(folder)
     square = read_square(folder, family)
+    sizes = read_decoder_sizes(config, folder / CHECKPOINT_CONFIG)
+    if sizes.image_px not in (None, square.size_px):
+        raise ModelError(
+            f"{folder}: the model takes images of {sizes.image_px} px, its image processor makes {square.size_px} px; "
+            "correct the size in preprocessor_config.json"
+        )
     return CheckpointFacts(
         model_type=config["model_type"],
         revision=find_hub_commit(folder),
         weights_id=hash_decoder(folder),
         size_px=square.size_px,
         resizing=square,
-        gflop_image=0.0,
-        gflop_question=0.0,
+        gflop_image=count_decoder_image(sizes, square.size_px),
+        gflop_question=count_decoder_question(sizes, square.size_px),
     )
 
 

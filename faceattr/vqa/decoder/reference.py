@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceattr.devices import place, resolve_device
+from faceattr.devices import resolve_device
 from faceattr.vqa.batching import HalvingBatcher
-from faceattr.vqa.decoder.checkpoint import DecoderCheckpoint
+from faceattr.vqa.decoder.checkpoint import DecoderCheckpoint, place_decoder
 from faceattr.vqa.decoder.prompts import prompt_questions
 from faceattr.vqa.questions import VqaQuestion, compute_answer_slices
 from faceattr.vqa.scorer import check_images
@@ -41,7 +41,7 @@ class PlainDecoder:
         self.answer_slices = compute_answer_slices(questions)
         self._checkpoint = checkpoint
         self._questions = prompt_questions(checkpoint, questions)
-        self._model = place(checkpoint.model, self.device, self.dtype)
+        self._model = place_decoder(checkpoint.model, self.device, self.dtype)
         self._batcher = HalvingBatcher(self._forward, batch_size, staging=InPlace())
 
     def score(self, images: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceattr.devices import default_dtype, place, resolve_device
+from faceattr.devices import default_dtype, resolve_device
 from faceattr.errors import ModelError
 from faceattr.vqa.batching import HalvingBatcher
-from faceattr.vqa.decoder.checkpoint import DecoderCheckpoint
+from faceattr.vqa.decoder.checkpoint import DecoderCheckpoint, place_decoder
 from faceattr.vqa.decoder.continuation import Continuation, build_continuation
 from faceattr.vqa.decoder.prompts import prompt_questions, shared_prefix
 from faceattr.vqa.questions import VqaQuestion, compute_answer_slices
@@ -120,7 +120,7 @@ class DecoderScorer:
         )
 
     def _runner(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        model = place(self._checkpoint.model, self.device, dtype)
+        model = place_decoder(self._checkpoint.model, self.device, dtype)
 
         def run(images: Tensor) -> Tensor:
             with torch.inference_mode():

@@ -24,12 +24,17 @@ class SquareImage:
         size_px: side S of the square.
         mode: the filter, antialiased: `bilinear`, `bicubic` or `lanczos`.
         longest_edge_px: the longer side is first brought to this length, as Idefics3 and SmolVLM do it; None for one
-            step.
+            step. Not to the four tiles a side that they are published with, which one tile would undo.
     """
 
     size_px: int
     mode: str
     longest_edge_px: int | None = None
+
+    @property
+    def processor_size(self) -> dict[str, Any]:
+        """The setting by which the processor of a family with two steps makes this square; none for others."""
+        return {} if self.longest_edge_px is None else {"size": {"longest_edge": self.longest_edge_px}}
 
 
 def read_square(folder: Path, family: DecoderFamily) -> SquareImage:
@@ -48,8 +53,9 @@ def read_square(folder: Path, family: DecoderFamily) -> SquareImage:
         )
     try:
         if "max_image_size" in settings:
-            longest = settings["size"]["longest_edge"]
-            return SquareImage(size_px=settings["max_image_size"]["longest_edge"], mode=mode, longest_edge_px=longest)
+            size_px = settings["max_image_size"]["longest_edge"]
+            longest = min(size_px, settings["size"]["longest_edge"])
+            return SquareImage(size_px=size_px, mode=mode, longest_edge_px=longest)
         if "patch_size" in settings:
             return SquareImage(size_px=_choose_size(settings), mode=mode)
         size = settings["size"]
