@@ -88,23 +88,25 @@ ENGINES = {
     "qwen2_vl": Engine(example="Qwen/Qwen2-VL-2B-Instruct", **_DECODER),
     "qwen2_5_vl": Engine(example="Qwen/Qwen2.5-VL-3B-Instruct", **_DECODER),
     "qwen3_vl": Engine(example="Qwen/Qwen3-VL-2B-Instruct", **_DECODER),
-    ENDPOINT: Engine(
-        example="openai:http://127.0.0.1:8000/v1#NAME",
-        inspect="faceattr.vqa.endpoint.facts:inspect_endpoint",
-        resize="faceattr.vqa.endpoint.resize:pad_rgb",
-        build="faceattr.vqa.endpoint.scorer:build_scorer",
-        packages=("pillow", "simplejpeg", "urllib3"),
-        # The server decides how its model computes.
-        options={
-            "engine": ("packed",),
-            "question_start": ("cls",),
-            "precision": ("auto",),
-            "compile": ("auto", "off"),
-        },
-        computes_here=False,
-    ),
 }
 """`model_type` of config.json -> its engine."""
+
+SERVED = Engine(
+    example="openai:http://127.0.0.1:8000/v1#NAME",
+    inspect="faceattr.vqa.endpoint.facts:inspect_endpoint",
+    resize="faceattr.vqa.endpoint.resize:pad_rgb",
+    build="faceattr.vqa.endpoint.scorer:build_scorer",
+    packages=("pillow", "simplejpeg", "urllib3"),
+    # The server decides how its model computes.
+    options={
+        "engine": ("packed",),
+        "question_start": ("cls",),
+        "precision": ("auto",),
+        "compile": ("auto", "off"),
+    },
+    computes_here=False,
+)
+"""The engine of models that a server serves, `openai:URL#NAME`, whatever their family."""
 
 _REFUSED = {
     "siglip2": (
@@ -129,7 +131,7 @@ def inspect_checkpoint(
     """
     facts: CheckpointFacts
     if is_endpoint(model):
-        facts = pkgutil.resolve_name(ENGINES[ENDPOINT].inspect)(model, revision, storage)
+        facts = pkgutil.resolve_name(SERVED.inspect)(model, revision, storage)
         return facts
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)
@@ -147,9 +149,14 @@ def inspect_checkpoint(
     return facts
 
 
+def find_engine(model_type: str) -> Engine:
+    """Returns the engine of a checkpoint, or of a served model, by `CheckpointFacts.model_type`."""
+    return SERVED if model_type == ENDPOINT else ENGINES[model_type]
+
+
 def check_options(config: LabelConfig, model_type: str) -> None:
     """Raises ConfigError if a flag has a value that the model's family does not take."""
-    for name, allowed in ENGINES[model_type].options.items():
+    for name, allowed in find_engine(model_type).options.items():
         found = getattr(config, name)
         if found not in allowed:
             values = " or ".join(map(str, allowed))

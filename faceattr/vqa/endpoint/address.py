@@ -7,7 +7,7 @@ from faceattr.data.stores.addresses import check_no_credentials
 from faceattr.errors import ConfigError
 
 ENDPOINT = "openai"
-"""Name of the engine in the table of engines; a model that begins with it and a colon is an endpoint."""
+"""`model_type` of a served model; a model that begins with it and a colon is an endpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
