@@ -35,6 +35,10 @@ class StorageError(FaceattrError):
     """The store did not answer, or refused, until the deadline. Never a statement about a single image."""
 
 
+class EndpointError(FaceattrError):
+    """A labelling server did not answer until the deadline. Never a statement about a single image."""
+
+
 class ModelError(FaceattrError):
     """A checkpoint cannot be loaded or computes wrong numbers."""
 

@@ -119,7 +119,7 @@ def named_flags(text: str) -> Iterator[str]:
 
 @each_of_ours
 def test_flags_that_are_named_exist(page):
-    known = {"--config", "--help"}
+    known = {"--config", "--help", "--version"}
     for config in [*SCRIPTS.values(), *(command.resolve() for command in COMMANDS)]:
         for flag, _, kind in list_flags(config):
             group, dot, last = flag.rpartition(".")

@@ -19,14 +19,16 @@ class LabelConfig:
     attributes: str = "clear_face"
     """A built-in question set (clear_face, celeba4, portrait) or a YAML file of your own."""
     model: str = "Salesforce/blip-vqa-base"
-    """A checkpoint of a family that can label, BLIP (BlipForQuestionAnswering), CLIP or SigLIP: hub id, local folder,
-    folder in object storage, or `tiny` (for drawn faces). `faceattr models` and docs/engines.md compare them."""
+    """A checkpoint of a family that can label, such as BLIP (BlipForQuestionAnswering), CLIP, SigLIP, SmolVLM: hub
+    id, local folder, folder in object storage, or `tiny` (for drawn faces). Or openai:http://HOST:PORT/v1#NAME, a model
+    that a vLLM or SGLang server of yours serves; if it wants a key, OPENAI_API_KEY has it. `faceattr models` and
+    docs/engines.md compare them."""
     revision: str | None = None
     """Commit of a hub checkpoint. Default: the hub's current one. The hash of the weights is recorded in either
     case."""
     engine: Literal["packed", "hf"] = "packed"
     """`packed` is the fast way: all questions in one pass, or all prompts embedded once; `hf` is the plain, slow path
-    of transformers, for comparison."""
+    of transformers, for comparison. A served model has no `hf`: the server computes as it does."""
     question_start: Literal["cls", "enc"] = "cls"
     """First token of a question to BLIP: `cls` as in transformers, `enc` as in the original."""
     precision: Literal["auto", "float32", "float16", "bfloat16", "fp8"] = "auto"

@@ -76,7 +76,8 @@ class WorkersConfig:
     threads_per_actor: int = 1
     """CPU threads of one actor."""
     batch_size: int | None = None
-    """Images per forward pass. Default: 128 on a GPU, 8 on a CPU; halved when memory does not suffice."""
+    """Images per forward pass. Default: 128 on a GPU, 8 on a CPU; halved when memory does not suffice. With a model
+    that a server serves, requests at a time."""
     block_rows: int | None = None
     """Images per block, the unit of work. Default: 256, fewer for small runs."""
     wait_s: float = 600.0

@@ -13,6 +13,7 @@ from faceattr.config import LabelConfig, StorageConfig
 from faceattr.config.checks import flag_name
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_checkpoint_config, resolve_checkpoint
+from faceattr.vqa.endpoint.address import ENDPOINT, is_endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Engine:
 
     Attributes:
         example: hub id of a model of the family, for error texts.
-        inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights.
+        inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights. That of an
+            endpoint takes the arguments of `inspect_checkpoint`.
         resize: `module:function`, decoded pixels uint8 [H, W, 3] and `CheckpointFacts.resizing` -> uint8 [S, S, 3].
         build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it: the fast one,
             compared with the plain path of transformers, or that path itself with `engine="hf"`.
@@ -29,6 +31,7 @@ class Engine:
         options: field of `LabelConfig` -> the values that the family takes, where it does not take all.
         has_mass: whether the answers' likelihoods have a meaning beyond their shares; if not, every mass is null.
         reads_prompts: whether it scores an attribute's `prompts` in place of its questions.
+        computes_here: whether an actor computes, on a GPU if there is one; if not, it takes none by default.
     """
 
     example: str
@@ -39,6 +42,7 @@ class Engine:
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     has_mass: bool = True
     reads_prompts: bool = False
+    computes_here: bool = True
 
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
@@ -87,6 +91,23 @@ ENGINES = {
 }
 """`model_type` of config.json -> its engine."""
 
+SERVED = Engine(
+    example="openai:http://127.0.0.1:8000/v1#NAME",
+    inspect="faceattr.vqa.endpoint.facts:inspect_endpoint",
+    resize="faceattr.vqa.endpoint.resize:pad_rgb",
+    build="faceattr.vqa.endpoint.scorer:build_scorer",
+    packages=("pillow", "simplejpeg", "urllib3"),
+    # The server decides how its model computes.
+    options={
+        "engine": ("packed",),
+        "question_start": ("cls",),
+        "precision": ("auto",),
+        "compile": ("auto", "off"),
+    },
+    computes_here=False,
+)
+"""The engine of models that a server serves, `openai:URL#NAME`, whatever their family."""
+
 _REFUSED = {
     "siglip2": (
         "SigLIP 2 of the kind NaFlex takes patches of images of any shape, which no engine supports; use a SigLIP 2 "
@@ -101,13 +122,17 @@ def inspect_checkpoint(
     """Finds and checks a checkpoint, without loading its weights.
 
     Args:
-        model: as in `resolve_checkpoint`.
+        model: as in `resolve_checkpoint`, or an endpoint.
         revision: branch, tag or commit hash; for hub ids only.
         storage: how object storage is reached, if the model is a URI.
 
     Raises:
         ConfigError, ModelError: it cannot be found, or no engine supports it.
     """
+    facts: CheckpointFacts
+    if is_endpoint(model):
+        facts = pkgutil.resolve_name(SERVED.inspect)(model, revision, storage)
+        return facts
     folder = resolve_checkpoint(model, revision, storage=storage)
     config = read_checkpoint_config(folder)
     family = str(config.get("model_type"))
@@ -120,13 +145,18 @@ def inspect_checkpoint(
             f"{folder / CHECKPOINT_CONFIG}: expected a model of one of the families {known}, found "
             f"model_type={config.get('model_type')!r} architectures={config.get('architectures')}"
         )
-    facts: CheckpointFacts = pkgutil.resolve_name(engine.inspect)(folder)
+    facts = pkgutil.resolve_name(engine.inspect)(folder)
     return facts
+
+
+def find_engine(model_type: str) -> Engine:
+    """Returns the engine of a checkpoint, or of a served model, by `CheckpointFacts.model_type`."""
+    return SERVED if model_type == ENDPOINT else ENGINES[model_type]
 
 
 def check_options(config: LabelConfig, model_type: str) -> None:
     """Raises ConfigError if a flag has a value that the model's family does not take."""
-    for name, allowed in ENGINES[model_type].options.items():
+    for name, allowed in find_engine(model_type).options.items():
         found = getattr(config, name)
         if found not in allowed:
             values = " or ".join(map(str, allowed))

@@ -14,6 +14,7 @@ from faceattr.audit.judgements import ANSWERS_KEY, ReviewerAnswer, append_judgem
 from faceattr.audit.lists.labels import NO_CLASS, read_given_labels
 from faceattr.audit.review.session import ReviewSession
 from faceattr.audit.scored_table import ScoredTable
+from faceattr.audit.verdicts import compare_reviewers
 from faceattr.cli import main
 from faceattr.config import StorageConfig
 from faceattr.data.stores.local import LocalStore
@@ -163,23 +164,24 @@ def test_listed_rows_are_counted_on_their_own(run, given, tmp_path, capsys):
     ) in shown
     page = (folders["listed"] / "report.html").read_text()
     assert "<td>hat: given labels differ</td>" in page
-    assert "Lists</h2>" not in (folders["plain"] / "report.html").read_text()
+    plain_page = (folders["plain"] / "report.html").read_text()
+    assert "Lists</h2>" not in plain_page
+    assert "<h4>" not in plain_page  # no image without --thumbnails
+    assert "data:image/jpeg" not in plain_page
 
 
 def test_two_reviewers_agreement_is_of_random_draws(run, given, tmp_path):
     folder = tmp_path / "audit"
     items = draw(run, folder, "--attributes", "hat", "--given", given)
-    for who in ("ann", "bob"):
-        said = [
-            ReviewerAnswer(
-                item=each["item"], answer=int(who == "ann" or each["reason"] == "score"), reviewer=who, time_s=0.0
-            )
-            for each in items
-        ]
-        append_judgements(folder / ANSWERS_KEY, said)
-    assert main(["audit", "apply", str(folder)]) == 0
-    agreement = json.loads((folder / "result.json").read_text())["agreement"]
-    assert [(each["attribute"], each["num_items"], each["agreement"]) for each in agreement] == [("hat", 10, 1.0)]
+    said = [
+        ReviewerAnswer(
+            item=each["item"], answer=int(who == "ann" or each["reason"] == "score"), reviewer=who, time_s=0.0
+        )
+        for who in ("ann", "bob")
+        for each in items
+    ]
+    (found,) = compare_reviewers(read_sample(LocalStore(folder)), said)
+    assert (found.attribute, found.num_items, found.agreement) == ("hat", 10, 1.0)
 
 
 def test_the_review_shows_lists_after_the_random_draws(run, given, tmp_path):

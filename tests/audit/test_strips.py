@@ -127,8 +127,6 @@ def test_an_audits_report_shows_mistakes_doubts_and_the_surest(tmp_path):
         if each["row"] != 20
     ]
     append_judgements(folder / ANSWERS_KEY, said)
-    assert main(["audit", "apply", str(folder)]) == 0
-    assert "<h4>" not in (folder / "report.html").read_text()
     assert main(["audit", "apply", str(folder), "--thumbnails"]) == 0
     strips = read_strips((folder / "report.html").read_text())
     assert list(strips) == ["Worst mistakes", "Most doubtful", "Highest scores", "Lowest scores"]
@@ -157,6 +155,8 @@ def test_a_label_report_shows_them_where_asked(packed, tmp_path):
         page = (tmp_path / "run" / f"report-v{version}.html").read_text()
         assert ("data:image/jpeg" in page) == shows
         assert (".strip" in page) == shows
+    again = LabelConfig(rethreshold=run, thresholds=str(tmp_path / "t.yaml"), thumbnails=True)
+    assert "for its --thumbnails give the command that labelled the run" in rethreshold(again)
     strips = read_strips(page)
     # In log odds row 12 (.3125) is .06 from the new threshold .3, row 11 (.2875) is .06 and row 13 (.3375) .17.
     assert set(rows_of(strips["Most doubtful"])[:2]) == {11, 12}

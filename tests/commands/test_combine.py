@@ -294,6 +294,12 @@ def test_wrong_commands_say_what_to_do(runs, tmp_path, capsys):
     assert "holds no label or prediction run" in error(runs[0], tmp_path, *output)
     assert "has no scored 'hut'; did you mean 'hat'" in error(*runs, *output, "--attributes", "hut")
     assert "'glasses' is not combined; expected one of hat" in error(*runs, *output, "--method-of", "glasses", "vote")
+    derived = write_label_run(tmp_path / "derived", ["hut"], {"a.jpg": (b"1", {})}, root=tmp_path)
+    path = tmp_path / "derived" / "run.json"
+    path.write_text(path.read_text().replace('"derived": {}', '"derived": {"hat": "not hut"}'))
+    assert "'hat' is asked in one run and derived in another" in error(
+        runs[0], write_run(tmp_path / "more", [0.5], ["a.jpg"]), derived, *output, "--attributes", "hat"
+    )
     other = write_label_run(tmp_path / "scarf", ["scarf"], {"a.jpg": (b"1", {})}, root=tmp_path)
     assert "share no attribute with class scores" in error(runs[0], other, *output)
     assert not (tmp_path / "both").exists()

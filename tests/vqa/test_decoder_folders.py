@@ -31,6 +31,11 @@ def folders(tmp_path_factory):
     return {name: save_random_decoder(root / name, name) for name in FAMILIES}
 
 
+@pytest.fixture(scope="module")
+def checkpoints(folders):
+    return {name: load_decoder(folder) for name, folder in folders.items()}
+
+
 @pytest.fixture
 def folder(folders, tmp_path):
     """A SmolVLM checkpoint to spoil."""
@@ -80,8 +85,8 @@ def test_facts(folders, family):
 
 @pytest.mark.parametrize("shape", [(37, 53), (300, 41), (20, 400), (32, 32), (64, 64)])
 @pytest.mark.parametrize("family", ["smolvlm", "idefics3", "internvl"])
-def test_squares_are_bit_equal_to_what_the_processor_makes(folders, family, shape):
-    checkpoint = load_decoder(folders[family])
+def test_squares_are_bit_equal_to_what_the_processor_makes(checkpoints, family, shape):
+    checkpoint = checkpoints[family]
     image = np.random.default_rng(1).integers(0, 256, size=(*shape, 3), dtype=np.uint8)
     ours = resize_square(image, checkpoint.square)
     settings = {"do_rescale": False, "do_normalize": False, "input_data_format": "channels_last"}
@@ -121,12 +126,13 @@ def test_side_of_the_square_of_a_model_of_any_resolution(folders, tmp_path, sett
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_layout_of_the_hub_is_the_same_model(folders, tmp_path, family):
+def test_layout_of_the_hub_is_the_same_model(folders, checkpoints, tmp_path, family):
     folder = shutil.copytree(folders[family], tmp_path / family)
     as_on_the_hub(folder)
     images = np.random.default_rng(0).integers(0, 256, size=(1, *2 * [SQUARES[family].size_px], 3), dtype=np.uint8)
     before, after = (
-        DecoderScorer(load_decoder(each), [QUESTION], device="cpu").score(images) for each in (folders[family], folder)
+        DecoderScorer(each, [QUESTION], device="cpu").score(images)
+        for each in (checkpoints[family], load_decoder(folder))
     )
     np.testing.assert_array_equal(before, after)
 
@@ -250,6 +256,6 @@ def test_a_template_with_the_image_behind_needs_the_plain_path(folder):
 
 
 @pytest.mark.parametrize("question", [VqaQuestion("a <image>?", ("no", "yes")), VqaQuestion("a?", ("<pad>", "yes"))])
-def test_special_tokens_in_questions_are_refused(folders, question):
+def test_special_tokens_in_questions_are_refused(checkpoints, question):
     with pytest.raises(ConfigError, match="which mean something to the model's template"):
-        DecoderScorer(load_decoder(folders["smolvlm"]), [question], device="cpu")
+        DecoderScorer(checkpoints["smolvlm"], [question], device="cpu")

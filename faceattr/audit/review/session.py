@@ -1,7 +1,8 @@
 """What a reviewer is shown and says: items attribute by attribute, the reviewer's own answers, and what the table says.
 
-The table's label, its score, the image's name and why it was sampled stay on the server until the reviewer has
-judged the item, because each of them can give the answer away.
+The table's label, its score and the image's name stay on the server until the reviewer has judged the item, because
+each of them can give the answer away. Of a listed item the heading says why it is listed: that somebody says otherwise
+than the table, but not who says what.
 """
 
 import hashlib

@@ -27,17 +27,20 @@ def choose_shared(runs: Sequence[ScoredRun], names: Sequence[str] = ()) -> Attri
         for name, each in first.attributes.items()
         if name in wanted and all(name in run.attributes for run in others)
     )
-    if not attributes:
-        listed = "\n  ".join(f"{run.address}: {', '.join(run.attributes) or 'none'}" for run in runs)
-        raise ConfigError(f"the runs share no attribute with class scores:\n  {listed}")
-    for attribute in attributes:
-        _check_equal(attribute, runs)
-    chosen = {each.name for each in attributes}
     rules = tuple(
         DerivedAttribute(name=name, rule=rule)
         for name, rule in first.rules.items()
         if name in wanted and all(name in run.rules for run in others)
     )
+    chosen = {each.name for each in attributes}
+    lost = sorted(set(names) - chosen - {rule.name for rule in rules})
+    if lost:
+        raise ConfigError(f"--attributes: {lost[0]!r} is asked in one run and derived in another; leave it out")
+    if not attributes:
+        listed = "\n  ".join(f"{run.address}: {', '.join(run.attributes) or 'none'}" for run in runs)
+        raise ConfigError(f"the runs share no attribute with class scores:\n  {listed}")
+    for attribute in attributes:
+        _check_equal(attribute, runs)
     for rule in rules:
         _check_rule(rule, runs)
     usable = tuple(rule for rule in rules if set(rule.inputs) <= chosen)

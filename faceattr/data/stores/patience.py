@@ -57,13 +57,17 @@ class Patience:
         """Seconds since the operation started."""
         return time.monotonic() - self._started_s
 
-    def pause(self) -> bool:
-        """Waits before the next attempt; returns False at once if there is none."""
+    def pause(self, least_s: float = 0.0) -> bool:
+        """Waits before the next attempt; returns False at once if there is none.
+
+        Args:
+            least_s: the least wait, as a server may ask for.
+        """
         most_s = min(self._deadline_s, LEAVING_S) if is_leaving() else self._deadline_s
-        if self.waited_s + self._pause_s > most_s:
+        if self.waited_s + max(self._pause_s, least_s) > most_s:
             return False
         # Full jitter, so that many readers do not retry at the same moment.
-        pause_s = random.uniform(0.5, 1.0) * self._pause_s
+        pause_s = max(random.uniform(0.5, 1.0) * self._pause_s, least_s)
         self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
         if is_leaving():
             time.sleep(pause_s)

@@ -19,7 +19,7 @@ from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
 from faceattr.reports.pages import report_key
 from faceattr.vqa.checkpoints import TINY_MODEL, CheckpointFacts
-from faceattr.vqa.engines import ENGINES, Engine, check_options, inspect_checkpoint
+from faceattr.vqa.engines import Engine, check_options, find_engine, inspect_checkpoint
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.questions import QuestionSet
 
@@ -44,7 +44,7 @@ class LabelJob(ImageJob):
     @property
     def engine(self) -> Engine:
         """The engine of this model family."""
-        return ENGINES[self.checkpoint.model_type]
+        return find_engine(self.checkpoint.model_type)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -132,8 +132,10 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
     output = open_output(config.output, storage)
     checkpoint = inspect_checkpoint(config.model, revision=config.revision, storage=storage)
     check_options(config, checkpoint.model_type)
-    engine = ENGINES[checkpoint.model_type]
+    engine = find_engine(checkpoint.model_type)
     questions = replace(questions, has_mass=engine.has_mass, by_prompts=engine.reads_prompts)
+    if not engine.computes_here and config.workers.gpus_per_actor is None:
+        config = replace(config, workers=replace(config.workers, gpus_per_actor=0.0))
     job = LabelJob(config=config, questions=questions, checkpoint=checkpoint, storage=storage, output=output)
     check_output(job)
     return job

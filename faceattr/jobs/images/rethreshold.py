@@ -44,7 +44,8 @@ def rethreshold(config: LabelConfig) -> str:
     wanted = read_thresholds(thresholds, config.storage, {each.name: each for each in attributes.attributes})
     standing = read_decisions(record, base)
     if all(standing.get(name, Decision()) == each for name, each in wanted.items()):
-        return f"nothing to do: version {base.version} has these thresholds"
+        hint = "; for its --thumbnails give the command that labelled the run" if config.thumbnails else ""
+        return f"nothing to do: version {base.version} has these thresholds{hint}"
     first = base.files[0]
     schema = decode_table(read_file(store, first), join_uri(store.uri, first.key)).schema
     with drive(store):
