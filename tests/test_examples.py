@@ -68,6 +68,7 @@ def test_labels_of_ones_own_become_a_table_that_pack_reads(tmp_path, capsys):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_folder_is_labelled(tmp_path):
     truth = list(csv.DictReader(write_faces(tmp_path / "photos", 24, 5_000_000).open()))
     shown = run_script("label_folder.sh", "photos", "labels", "tiny", *SMALL_ACTOR, cwd=tmp_path)

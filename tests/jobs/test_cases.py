@@ -63,6 +63,7 @@ def test_an_unclosed_quote_in_a_manifest_swallows_no_rows(labelled, tmp_path, ca
     assert not list((tmp_path / "run").rglob("*"))
 
 
+@pytest.mark.long
 def test_paths_of_windows_lead_to_their_images(labelled, tmp_path):
     code, rows = labelled(place("manifest_windows.csv", tmp_path, [f"{number}.jpg" for number in range(6)]))
     assert code == 0

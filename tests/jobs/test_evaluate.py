@@ -141,6 +141,7 @@ def test_an_evaluation(given, ray_local, capsys, tmp_path):
     assert "holds files already" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_an_evaluation_of_the_mean_with_mirror_images(given, ray_local, capsys, tmp_path):
     folder, rows, packed = given
     command = ["--model", str(folder / "first"), "--data", packed, "--split", "train", *QUICK]

@@ -75,6 +75,7 @@ def test_a_rejected_image_is_a_row_never_a_gap_for_every_file_of_a_folder(tmp_pa
     assert counted["rows"] + sum(counted["other"].values()) + sum(counted["skipped"].values()) == len(files)
 
 
+@pytest.mark.long
 def test_a_run_that_began_before_files_were_counted_goes_on_with_its_own_rows(tmp_path, ray_local, capsys):
     save_random_checkpoint(tmp_path / "model", **SIZES["small"])
     (tmp_path / "questions.yaml").write_text(QUESTIONS)

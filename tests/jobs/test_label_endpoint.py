@@ -38,6 +38,7 @@ def run(folder, server, *more):
     return label([str(word) for word in [*words, "--max-error-share", "0.5", *more]])
 
 
+@pytest.mark.long
 def test_an_outage_stops_the_run_and_rejects_nothing(images, ray_local, capsys):
     with serve_chats(ChatServer()) as server:
         server.failures += [(503, {})] * 10_000

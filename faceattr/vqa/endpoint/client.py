@@ -17,6 +17,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError, InvalidHeader
 
+from faceattr.data.formats.json_text import encode_json
 from faceattr.data.stores.patience import Patience
 from faceattr.errors import ConfigError, EndpointError, ModelError
 from faceattr.vqa.endpoint.address import EndpointAddress
@@ -71,7 +72,7 @@ class EndpointClient:
             ModelError: it refuses the request, or its answer is not JSON.
         """
         url = f"{self.address.url}{path}"
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else encode_json(body).encode()
         patience = Patience(self._deadline_s)
         while True:
             wait_s = 0.0
