@@ -42,7 +42,7 @@ from faceattr.errors import ConfigError
 AUDIT_KEY = "audit.json"
 SAMPLE_KEY = "sample.parquet"
 SCORES_KEY = "scores.parquet"
-DRAWN, GIVEN, OTHER = "score", "given", "other"
+DRAWN, GIVEN, OTHER, ISSUE = "score", "given", "other", "issue"
 """Reasons of items: a random draw, a conflict with given labels, a disagreement with another run."""
 RIGHTLY_REJECTED = "rightly_rejected"
 """What is judged of rejected rows, in the place of an attribute."""

@@ -236,3 +236,34 @@ def test_what_cannot_be_compared_is_one_sentence(run, tmp_path, capsys):
     assert main([*command, "--per-list", "0"]) == 2
     assert "per-list" in capsys.readouterr().err
     assert not (tmp_path / "audit").exists()
+
+
+def write_issues(path, rows):
+    """(image, attribute, suggested class, whether it is an issue) of each row."""
+    names = ("image_id", "attribute", "suggested", "is_issue")
+    pq.write_table(pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))), path)
+    return str(path)
+
+
+def test_labels_that_are_probably_wrong_are_listed(run, tmp_path):
+    rows = [(f"a/{row:03}.jpg", "hat", int(row < 60), True) for row in (10, 70, 80)]
+    rows += [("a/020.jpg", "hat", 1, False), ("a/030.jpg", "glasses", 1, True), ("a/031.jpg", "glasses", 1, True)]
+    issues = write_issues(tmp_path / "issues.parquet", rows)
+    items = draw(run, tmp_path / "audit", "--issues", issues)
+    sampled = {(each["attribute"], each["image_id"]) for each in items if each["reason"] == "score"}
+    listed = {(each["attribute"], each["image_id"]) for each in items if each["reason"] == "issue"}
+    # 20 is merely doubtful; 31 has glasses already.
+    wanted = {("hat", "a/010.jpg"), ("hat", "a/070.jpg"), ("hat", "a/080.jpg"), ("glasses", "a/030.jpg")}
+    assert listed == wanted - sampled
+
+
+def test_issues_of_other_tables_are_refused(run, tmp_path, capsys):
+    begin = ["audit", "sample", run, "--output", str(tmp_path / "audit"), "--per-attribute", "10", "--issues"]
+    assert main([*begin, str(tmp_path / "none.parquet")]) == 2
+    assert "there is no such file; expected a label_issues.parquet" in capsys.readouterr().err
+    beard = write_issues(tmp_path / "beard.parquet", [("a/010.jpg", "beard", 1, True)])
+    assert main([*begin, beard]) == 2
+    assert "has no issue of the audited attributes hat, glasses; it has beard" in capsys.readouterr().err
+    third = write_issues(tmp_path / "third.parquet", [("a/010.jpg", "hat", 2, True)])
+    assert main([*begin, third]) == 2
+    assert "hat has other classes there; the table has 2" in capsys.readouterr().err

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from faceattr.audit.folder import GIVEN, OTHER, RIGHTLY_REJECTED, RowList, Sample
+from faceattr.audit.folder import GIVEN, ISSUE, OTHER, RIGHTLY_REJECTED, RowList, Sample
 
-_WORDS = {GIVEN: "given labels differ", OTHER: "another run differs"}
+_WORDS = {GIVEN: "given labels differ", OTHER: "another run differs", ISSUE: "listed as an issue"}
 
 
 @dataclass(frozen=True, kw_only=True)

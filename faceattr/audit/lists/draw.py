@@ -2,6 +2,7 @@
 
     given       the table's label differs from the one that somebody gave
     other       it differs from that of another run
+    issue       it differs from what `faceattr audit issues` suggests
     a status    the image was rejected: `no_face`, `corrupt` and so on
 
 Each list is drawn at random from all rows of its kind, and stays apart from the random sample of scores: it says what
@@ -18,14 +19,14 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute
 from faceattr.audit.draw import LowestRows, describe_items, mix_bits, number_items, seed_bits
-from faceattr.audit.folder import GIVEN, OTHER, RIGHTLY_REJECTED, AuditedAttribute, RowList, Sample
+from faceattr.audit.folder import GIVEN, ISSUE, OTHER, RIGHTLY_REJECTED, AuditedAttribute, RowList, Sample
 from faceattr.audit.lists.labels import NO_CLASS, OtherLabels
 from faceattr.audit.scored_table import ScoredTable, read_scores
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.run_attributes import Decision
 from faceattr.errors import ConfigError
 
-_REASONS = {"--given": GIVEN, "--other": OTHER}
+_REASONS = {"--given": GIVEN, "--other": OTHER, "--issues": ISSUE}
 
 
 def add_lists(table: ScoredTable, sample: Sample, others: Sequence[OtherLabels], *, rejects: bool, size: int) -> Sample:

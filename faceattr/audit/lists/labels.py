@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute
 from faceattr.audit.scored_table import ScoredTable, open_scored_table
 from faceattr.config import StorageConfig
+from faceattr.data.packed.label_issues import LABEL_ISSUES_KEY, read_issues
 from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.data.sources.label_values import attribute_name
 from faceattr.data.sources.layouts.table import read_column_names
@@ -20,6 +22,9 @@ from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.sources.source import Rejects
 from faceattr.data.stores.addresses import resolve_address
+from faceattr.data.stores.keys import split_uri
+from faceattr.data.stores.open import open_store
+from faceattr.data.stores.store import MissingObjectError
 from faceattr.errors import ConfigError
 
 NO_CLASS = -1
@@ -103,6 +108,41 @@ def read_run_labels(address: str, storage: StorageConfig, table: ScoredTable) ->
                 f"--other {address}: {name} has the classes {', '.join(theirs)}; expected {', '.join(ours)}"
             )
     return _collect("--other", address, (each.select(["image_id", *names]) for each in other.read()), names)
+
+
+def read_suggested_labels(address: str, storage: StorageConfig, table: ScoredTable) -> OtherLabels:
+    """Reads the labels that `faceattr audit issues` suggests in place of those that it takes as wrong.
+
+    Args:
+        address: label_issues.parquet of a packed run with the labels of the audited table.
+        storage: how it is reached.
+        table: the audited table.
+
+    Raises:
+        ConfigError: there is no such file, or it has no issue of an audited attribute.
+        RunError: it is damaged.
+    """
+    folder, name = split_uri(resolve_address(address, "--issues"))
+    try:
+        issues = read_issues(open_store(folder, storage).get(name), address)
+    except MissingObjectError as error:
+        raise ConfigError(f"--issues {address}: there is no such file; expected a {LABEL_ISSUES_KEY}") from error
+    found = set(issues["attribute"].to_pylist())
+    names = [each for each in table.attributes if each in found]
+    if not names:
+        raise ConfigError(
+            f"--issues {address}: has no issue of the audited attributes {', '.join(table.attributes)}; it has "
+            f"{', '.join(sorted(found))}"
+        )
+    hashes = np.unique(_hash(issues["image_id"]))
+    labels = {each: np.full(len(hashes), NO_CLASS, np.int32) for each in names}
+    for each in names:
+        rows = issues.filter(pc.equal(issues["attribute"], each))
+        labels[each][np.searchsorted(hashes, _hash(rows["image_id"]))] = rows["suggested"].to_numpy()
+        num_classes = len(table.attributes[each].classes)
+        if labels[each].max() >= num_classes:
+            raise ConfigError(f"--issues {address}: {each} has other classes there; the table has {num_classes}")
+    return OtherLabels(flag="--issues", address=address, hashes=hashes, labels=labels)
 
 
 def _describe_column(attribute: Attribute, column: str) -> str:

@@ -11,7 +11,7 @@ from faceattr.audit.folder import Audit, Sample, check_has_no_audit, write_sampl
 from faceattr.audit.images import copy_images
 from faceattr.audit.lists.count import describe_list
 from faceattr.audit.lists.draw import add_lists
-from faceattr.audit.lists.labels import OtherLabels, read_given_labels, read_run_labels
+from faceattr.audit.lists.labels import OtherLabels, read_given_labels, read_run_labels, read_suggested_labels
 from faceattr.audit.scored_table import ScoredTable, open_scored_table
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.config.checks import check
@@ -46,9 +46,11 @@ class AuditSample:
     other: str | None = None
     """Another label or prediction run of these images, or a Parquet file with scores. Rows whose label differs are
     listed too."""
+    issues: str | None = None
+    """A label_issues.parquet of `faceattr audit issues`: rows whose label it takes as wrong are listed too."""
     per_list: int = 50
-    """Rows per attribute of --given and of --other, and per reason of --rejects. Listed rows are no random sample:
-    they are counted on their own, beyond --per-attribute and --budget."""
+    """Rows per attribute of --given, --other and --issues, and per reason of --rejects. Listed rows are no random
+    sample: they are counted on their own, beyond --per-attribute and --budget."""
     copy_images: bool = False
     """Copy the sampled images into the audit folder, so that reviewers need no access to where they are."""
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -59,7 +61,7 @@ class AuditSample:
         check(self.per_attribute >= 10, "per-attribute", self.per_attribute, "10 or more")
         check(self.budget is None or self.budget >= 10, "budget", self.budget, "10 or more")
         check(self.per_list >= 1, "per-list", self.per_list, "1 or more")
-        for name in ("given", "other"):
+        for name in ("given", "other", "issues"):
             check(getattr(self, name) != "", name, getattr(self, name), "an address")
         check(self.seed >= 0, "seed", self.seed, "0 or more")
 
@@ -81,8 +83,8 @@ class AuditSample:
         return 0
 
     def _read_others(self, table: ScoredTable) -> list[OtherLabels]:
-        found = [] if self.given is None else [read_given_labels(self.given, self.storage, table)]
-        return found if self.other is None else [*found, read_run_labels(self.other, self.storage, table)]
+        readers = ((self.given, read_given_labels), (self.other, read_run_labels), (self.issues, read_suggested_labels))
+        return [read(address, self.storage, table) for address, read in readers if address is not None]
 
     def _draw(self, table: ScoredTable) -> Sample:
         histograms = count_scores(table)

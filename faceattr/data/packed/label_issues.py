@@ -19,7 +19,7 @@ doubt         float32   what the list is ranked by, from 0 to 1
 is_issue      bool      whether the label is taken as wrong; the other rows are merely doubtful
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -68,8 +68,25 @@ def decode_issues(data: bytes, where: str) -> dict[str, pa.Array]:
         ConfigError: a column is missing, or no row is an issue.
         RunError: the file is damaged.
     """
+    table = read_issues(data, where, columns=("image_id", "attribute"))
+    names = table["attribute"]
+    return {
+        name: table["image_id"].filter(pc.equal(names, name)).combine_chunks() for name in pc.unique(names).to_pylist()
+    }
+
+
+def read_issues(
+    data: bytes, where: str, *, columns: Sequence[str] = ("image_id", "attribute", "suggested")
+) -> pa.Table:
+    """Returns the rows of a list that are issues; see `decode_issues` for arguments and errors.
+
+    Args:
+        data: the file.
+        where: its name in errors.
+        columns: columns that it must have.
+    """
     table = decode_table(data, where)
-    missing = {"image_id", "attribute"} - set(table.column_names)
+    missing = set(columns) - set(table.column_names)
     if missing:
         raise ConfigError(
             f"{where}: has no column {', '.join(sorted(missing))}; expected a list that `faceattr audit issues` wrote"
@@ -78,10 +95,7 @@ def decode_issues(data: bytes, where: str) -> dict[str, pa.Array]:
         table = table.filter(table["is_issue"])
     if not len(table):
         raise ConfigError(f"{where}: names no issue")
-    names = table["attribute"]
-    return {
-        name: table["image_id"].filter(pc.equal(names, name)).combine_chunks() for name in pc.unique(names).to_pylist()
-    }
+    return table
 
 
 def drop_issues(source: SourceLabels, issues: Mapping[str, pa.Array], where: str) -> tuple[SourceLabels, int]:
