@@ -9,7 +9,6 @@
 The numbers are the same as when each question is asked alone through the Hugging Face modules (`oracle/reference.py`).
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from faceattr.devices import default_dtype, resolve_device
-from faceattr.errors import ConfigError, ModelError
+from faceattr.errors import ConfigError
 from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint
 from faceattr.vqa.blip.network.attention import rank_backends
@@ -29,11 +28,10 @@ from faceattr.vqa.blip.network.network import BlipNetwork
 from faceattr.vqa.blip.network.sequence import MAX_PACK_TOKENS, pack, plan_packs
 from faceattr.vqa.blip.tokens import QuestionStart, tokenize_questions
 from faceattr.vqa.compiling import compile_network
+from faceattr.vqa.finite import FiniteBatcher
 from faceattr.vqa.questions import VqaQuestion, compute_answer_slices
 from faceattr.vqa.scorer import check_images
 from faceattr.vqa.staging import build_staging
-
-_log = logging.getLogger(__name__)
 
 # Measured on an H200: 64 images leave it waiting for launches, 256 gain another 2 %.
 _CUDA_BATCH_SIZE, _OTHER_BATCH_SIZE = 128, 8
@@ -106,13 +104,14 @@ class BlipScorer:
         self._staging = build_staging(self.device)
         self._attention = self._rank_attention() if self.device.type == "cuda" else None
         network = self._build_network(self.dtype)
-        self._batcher = HalvingBatcher(
+        batcher = HalvingBatcher(
             self._runner(network if compile_in is None else compile_network(network, compile_in)),
             batch_size,
             staging=self._staging,
             is_fixed=compile_in is not None,
         )
-        self._exact_batcher: HalvingBatcher | None = None
+        exact = None if self.dtype == torch.float32 else self._build_exact
+        self._batcher = FiniteBatcher(batcher, exact, name=self._checkpoint.name)
 
     @property
     def batch_size(self) -> int:
@@ -134,26 +133,10 @@ class BlipScorer:
         check_images(images, self.image_size_px)
         if len(images) == 0:
             return np.empty((0, self.answer_slices[-1].stop), dtype=np.float32)
-        scores = self._batcher(images)
-        overflown = ~np.isfinite(scores).all(axis=1)
-        if overflown.any():
-            scores[overflown] = self._score_exactly(images[overflown])
-        return scores
+        return self._batcher(images)
 
-    def _score_exactly(self, images: np.ndarray) -> np.ndarray:
-        """Computes scores in float32, for images on which half precision overflowed."""
-        if self.dtype != torch.float32:
-            _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(images))
-            if self._exact_batcher is None:
-                exact = self._runner(self._build_network(torch.float32))
-                self._exact_batcher = HalvingBatcher(exact, self.batch_size, staging=self._staging)
-            scores = self._exact_batcher(images)
-            if np.isfinite(scores).all():
-                return scores
-        raise ModelError(
-            f"{self._checkpoint.name}: the scores of {len(images)} images are not finite in float32; "
-            "the checkpoint's weights are broken"
-        )
+    def _build_exact(self) -> HalvingBatcher:
+        return HalvingBatcher(self._runner(self._build_network(torch.float32)), self.batch_size, staging=self._staging)
 
     def _build_network(self, dtype: torch.dtype) -> BlipNetwork:
         # A GPU likes few large products. A CPU gains nothing by them, and writes hundreds of megabytes.

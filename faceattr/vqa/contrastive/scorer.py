@@ -9,7 +9,6 @@ With x the image's embedding and t_c that of answer c, both of length 1, a logit
 """
 
 import copy
-import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -18,16 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faceattr.devices import default_dtype, resolve_device
-from faceattr.errors import ConfigError, ModelError
+from faceattr.errors import ConfigError
 from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.contrastive.modules import ContrastiveCheckpoint
 from faceattr.vqa.contrastive.processor import ContrastivePreprocessing
 from faceattr.vqa.contrastive.texts import Prompts, check_prompts, embed_answers, prompt_slices
+from faceattr.vqa.finite import FiniteBatcher
 from faceattr.vqa.folding import PIXEL_CENTRE, PIXEL_SCALE, fold_convolution
 from faceattr.vqa.scorer import check_images
 from faceattr.vqa.staging import build_staging
-
-_log = logging.getLogger(__name__)
 
 # A GPU waits for launches below this; a CPU gains nothing by more.
 _CUDA_BATCH_SIZE, _OTHER_BATCH_SIZE = 128, 8
@@ -79,8 +77,9 @@ class ContrastiveScorer:
         self._scale = model.logit_scale.detach().exp().to(self.device)
         self._bias = model.logit_bias.detach().to(self.device) if checkpoint.family == "siglip" else 0.0
         self._staging = build_staging(self.device)
-        self._batcher = HalvingBatcher(self._runner(self.dtype), batch_size, staging=self._staging)
-        self._exact_batcher: HalvingBatcher | None = None
+        batcher = HalvingBatcher(self._runner(self.dtype), batch_size, staging=self._staging)
+        exact = None if self.dtype == torch.float32 else self._build_exact
+        self._batcher = FiniteBatcher(batcher, exact, name=self._checkpoint.name)
 
     @property
     def batch_size(self) -> int:
@@ -102,27 +101,10 @@ class ContrastiveScorer:
         check_images(images, self.image_size_px)
         if len(images) == 0:
             return np.empty((0, self.answer_slices[-1].stop), dtype=np.float32)
-        scores = self._batcher(images)
-        overflown = ~np.isfinite(scores).all(axis=1)
-        if overflown.any():
-            scores[overflown] = self._score_exactly(images[overflown])
-        return scores
+        return self._batcher(images)
 
-    def _score_exactly(self, images: np.ndarray) -> np.ndarray:
-        """Computes scores in float32, for images on which half precision overflowed."""
-        if self.dtype != torch.float32:
-            _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(images))
-            if self._exact_batcher is None:
-                self._exact_batcher = HalvingBatcher(
-                    self._runner(torch.float32), self.batch_size, staging=self._staging
-                )
-            scores = self._exact_batcher(images)
-            if np.isfinite(scores).all():
-                return scores
-        raise ModelError(
-            f"{self._checkpoint.name}: the scores of {len(images)} images are not finite in float32; "
-            "the checkpoint's weights are broken"
-        )
+    def _build_exact(self) -> HalvingBatcher:
+        return HalvingBatcher(self._runner(torch.float32), self.batch_size, staging=self._staging)
 
     def _runner(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         """Returns the function from uint8 images [n, S, S, 3] to scores [n, total answers], both on the device."""

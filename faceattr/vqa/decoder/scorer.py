@@ -7,7 +7,6 @@
 The numbers are the same as when each question and answer is given to the model alone (`reference.py`).
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,11 +20,10 @@ from faceattr.vqa.batching import HalvingBatcher
 from faceattr.vqa.decoder.checkpoint import DecoderCheckpoint, place_decoder
 from faceattr.vqa.decoder.continuation import Continuation, build_continuation
 from faceattr.vqa.decoder.prompts import prompt_questions, shared_prefix
+from faceattr.vqa.finite import FiniteBatcher
 from faceattr.vqa.questions import VqaQuestion, compute_answer_slices
 from faceattr.vqa.scorer import check_images
 from faceattr.vqa.staging import build_staging
-
-_log = logging.getLogger(__name__)
 
 
 class DecoderScorer:
@@ -74,8 +72,9 @@ class DecoderScorer:
         self._checkpoint = checkpoint
         self._continuation = build_continuation(prompted, num_shared).to(self.device)
         self._staging = build_staging(self.device)
-        self._batcher = HalvingBatcher(self._runner(self.dtype), batch_size, staging=self._staging)
-        self._exact_batcher: HalvingBatcher | None = None
+        batcher = HalvingBatcher(self._runner(self.dtype), batch_size, staging=self._staging)
+        exact = None if self.dtype == torch.float32 else self._build_exact
+        self._batcher = FiniteBatcher(batcher, exact, name=self._checkpoint.folder)
 
     @property
     def batch_size(self) -> int:
@@ -97,27 +96,10 @@ class DecoderScorer:
         check_images(images, self.image_size_px)
         if len(images) == 0:
             return np.empty((0, self.answer_slices[-1].stop), dtype=np.float32)
-        scores = self._batcher(images)
-        overflown = ~np.isfinite(scores).all(axis=1)
-        if overflown.any():
-            scores[overflown] = self._score_exactly(images[overflown])
-        return scores
+        return self._batcher(images)
 
-    def _score_exactly(self, images: np.ndarray) -> np.ndarray:
-        """Computes scores in float32, for images on which half precision overflowed."""
-        if self.dtype != torch.float32:
-            _log.warning("half_precision_overflow images=%d recomputed_in=float32", len(images))
-            if self._exact_batcher is None:
-                self._exact_batcher = HalvingBatcher(
-                    self._runner(torch.float32), self.batch_size, staging=self._staging
-                )
-            scores = self._exact_batcher(images)
-            if np.isfinite(scores).all():
-                return scores
-        raise ModelError(
-            f"{self._checkpoint.folder}: the scores of {len(images)} images are not finite in float32; "
-            "the checkpoint's weights are broken"
-        )
+    def _build_exact(self) -> HalvingBatcher:
+        return HalvingBatcher(self._runner(torch.float32), self.batch_size, staging=self._staging)
 
     def _runner(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         model = place_decoder(self._checkpoint.model, self.device, dtype)
