@@ -26,7 +26,7 @@ class Admission:
         self._limits = limits
 
     @contextlib.contextmanager
-    def admit(self, num_bytes: int) -> Iterator["Place"]:
+    def admit(self, num_bytes: int) -> Iterator["QueuePlace"]:
         """Holds a place for a request until it is answered.
 
         Args:
@@ -35,7 +35,7 @@ class Admission:
         Raises:
             RefusedRequestError: there is no room.
         """
-        place = Place(self)
+        place = QueuePlace(self)
         try:
             place.take(images=1, num_bytes=num_bytes)
             yield place
@@ -58,7 +58,7 @@ class Admission:
         raise RefusedRequestError(429, f"busy: {what}; try again", RETRY_AFTER)
 
 
-class Place:
+class QueuePlace:
     """What one request holds of the queue."""
 
     def __init__(self, queue: Admission) -> None:

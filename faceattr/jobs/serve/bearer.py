@@ -1,4 +1,4 @@
-"""Who may ask a served model: with a token everyone who has it, without one this machine alone.
+"""Who may ask a model: with a token everyone who has it, without one this machine alone.
 
 Only the token's SHA-256 leaves the process that was given it: Ray keeps the arguments of deployments where others may
 read them. A token is random and long, so that its hash does not give it away.

@@ -24,7 +24,7 @@ _MOST_TRIES = 3
 
 
 class Replicas:
-    """The replicas of the model; a `faceattr.jobs.serve.scored.Scorer`.
+    """The replicas of the model; a `faceattr.jobs.serve.scored.ImageScorer`.
 
     Args:
         handle: Serve's handle of their deployment.
@@ -40,7 +40,7 @@ class Replicas:
         self._figures = figures
 
     async def score(self, upload: Upload, *, confidence: bool) -> Scored:
-        """See `Scorer`. An image whose replica is lost is sent to another, since predicting it twice does no harm."""
+        """See `ImageScorer`. An image whose replica is lost is sent to another: predicting it twice does no harm."""
         for attempt in range(1, _MOST_TRIES + 1):
             try:
                 return await self._ask(upload, confidence)
@@ -64,7 +64,7 @@ class Replicas:
         return found
 
     async def is_ready(self) -> bool:
-        """See `Scorer`."""
+        """See `ImageScorer`."""
         status = await asyncio.to_thread(serve.status)
         application = status.applications.get(self._application)
         if application is None or self._deployment not in application.deployments:

@@ -158,7 +158,7 @@ def _parse_headers(fields: Sequence[tuple[str, str]]) -> Message:
     return message
 
 
-def read_confidence(query: Mapping[str, str]) -> bool:
+def read_query(query: Mapping[str, str]) -> bool:
     """Returns whether confidences are asked for, by `?confidence=true`.
 
     Raises:

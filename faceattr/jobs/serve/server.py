@@ -17,7 +17,7 @@ from faceattr.config import RayConfig
 from faceattr.config.serving.serve import ServeConfig
 from faceattr.errors import ConfigError, RunError
 from faceattr.jobs.cluster.session import cluster_errors, find_own_error, ray_session, stop_on_sigterm
-from faceattr.jobs.serve.application import APPLICATION, build_application
+from faceattr.jobs.serve.application import APPLICATION, build_application, check_model
 from faceattr.jobs.serve.bearer import Bearer, check_host
 from faceattr.jobs.serve.layout import ReplicaLayout, plan_replicas
 from faceattr.jobs.serve.site import PREDICT_PATH
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _PROXY_GRACE_S = 10.0
 
 
-def run_server(
+def serve_model(
     config: ServeConfig, *, host: str, port: int, token: str | None, ray_config: RayConfig, tell: Callable[[str], None]
 ) -> None:
     """Serves until SIGINT or SIGTERM.
@@ -46,10 +46,12 @@ def run_server(
     """
     check_host(host, token)
     check_free(host, port)
+    checked = check_model(config)
+    is_ours = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
     with ray_session(ray_config), stop_on_sigterm(), cluster_errors():
         layout = plan_replicas(config, ray.cluster_resources())
-        application = build_application(config, layout, Bearer.of(token))
-        with _serving(application, config, host, port):
+        application = build_application(config, checked, layout, Bearer.of(token))
+        with serving(application, config, host, port, is_ours):
             tell(_describe(config, layout, host, port))
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
@@ -69,7 +71,19 @@ def check_free(host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _serving(application: serve.Application, config: ServeConfig, host: str, port: int) -> Iterator[None]:
+def serving(application: serve.Application, config: ServeConfig, host: str, port: int, is_ours: bool) -> Iterator[None]:
+    """Serves in the block, once the replicas are ready, and waits at its end for requests that have begun.
+
+    Args:
+        application: what Serve runs.
+        config: its settings.
+        host: name or address to listen at.
+        port: port to listen at.
+        is_ours: whether the Ray session ends with this one; else Serve is shut down at the end of the block.
+
+    Raises:
+        ConfigError, ModelError, RunError: Serve already runs in the session, or the application cannot start.
+    """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     if serve.status().applications:
         raise ConfigError(
@@ -87,8 +101,10 @@ def _serving(application: serve.Application, config: ServeConfig, host: str, por
             last = [line for line in str(error).splitlines() if line.strip()][-1:]
             raise found or RunError(f"the model cannot be served: {' '.join(last)}") from error
         yield
+        serve.delete(APPLICATION)  # waits for the requests that have begun
     finally:
-        serve.shutdown()
+        if not is_ours:  # ours ends with all its processes; `serve.shutdown` makes Ray print an error that is none
+            serve.shutdown()
 
 
 def _describe(config: ServeConfig, layout: ReplicaLayout, host: str, port: int) -> str:

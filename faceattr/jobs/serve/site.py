@@ -26,11 +26,11 @@ from faceattr.jobs.serve.requests import (
     RefusedRequestError,
     Upload,
     read_body,
-    read_confidence,
     read_length,
+    read_query,
     split_uploads,
 )
-from faceattr.jobs.serve.scored import Scored, Scorer
+from faceattr.jobs.serve.scored import ImageScorer, Scored
 
 PREDICT_PATH = "/predict"
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -48,7 +48,7 @@ class Site:
         figures: counts.
     """
 
-    def __init__(self, scorer: Scorer, limits: RequestLimitsConfig, bearer: Bearer, figures: ServeFigures) -> None:
+    def __init__(self, scorer: ImageScorer, limits: RequestLimitsConfig, bearer: Bearer, figures: ServeFigures) -> None:
         self._scorer = scorer
         self._limits = limits
         self._bearer = bearer
@@ -89,7 +89,7 @@ class Site:
 
     async def _predict(self, request: Request) -> Response:
         self._bearer.check(request.headers)
-        confidence = read_confidence(request.query_params)
+        confidence = read_query(request.query_params)
         with self._queue.admit(read_length(request.headers, self._limits)) as place:
             deadline_s = asyncio.get_running_loop().time() + self._limits.timeout_s
             async with self._until(deadline_s, 408, "the body did not arrive"):

@@ -46,7 +46,7 @@ class Serve(ServeConfig):
         token = read_token()
         check_host(self.host, token)  # before the imports, which take seconds
         # Late: the packages of the extra, and torch.
-        from faceattr.jobs.serve.server import run_server  # noqa: PLC0415
+        from faceattr.jobs.serve.server import serve_model  # noqa: PLC0415
 
-        run_server(self, host=self.host, port=self.port, token=token, ray_config=self.ray, tell=say)
+        serve_model(self, host=self.host, port=self.port, token=token, ray_config=self.ray, tell=say)
         return 0
