@@ -19,7 +19,7 @@ from faceattr.config.search import SearchConfig
 from faceattr.config.serving.serve import ServeConfig
 from faceattr.config.train import TrainConfig
 from faceattr.jobs.serve.arguments import read_arguments
-from faceattr.jobs.serve.bearer import TOKEN_VARIABLE
+from faceattr.jobs.serve.http.bearer import TOKEN_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster" / "kuberay"

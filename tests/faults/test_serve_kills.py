@@ -28,6 +28,7 @@ from tests.processes import descendants
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(600)]
 TOKEN = "a-token-for-this-test-alone"
 NUM_IMAGES, NUM_CLIENTS = 24, 8
+RETRIED = "faceattr_serve_retried_images_total "
 REPLICA, FRONT = "ServeReplica:faceattr:ModelReplica", "ServeReplica:faceattr:Front"
 
 
@@ -39,13 +40,23 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         words = ["serve", str(model), "--port", self.url.rpartition(":")[2], "--replicas", "2", "--batch-size", "4"]
-        words += ["--gpus-per-replica", "0", "--ray.object-store-mb", "200", "--ray.num-cpus", "2"]
+        words += [
+            "--gpus-per-replica",
+            "0",
+            "--ray.object-store-mb",
+            "200",
+            "--ray.num-cpus",
+            "2",
+            "--limits.timeout-s",
+            "10",
+        ]
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "faceattr", *words],
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
                 env={**os.environ, "FACEATTR_SERVE_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[2])},
             )
         self.wait_for(lambda: "answers at" in self.log.read_text(), 300)
@@ -141,7 +152,7 @@ def test_no_request_is_lost_or_answered_wrongly(world, tmp_path):
                 # Stopped first, so that it holds requests when it is killed.
                 os.kill(victim, signal.SIGSTOP)
                 so_far = len(clients.answers)
-                server.wait_for(lambda so_far=so_far: len(clients.answers) > so_far + 50)
+                server.wait_for(lambda so_far=so_far: len(clients.answers) > so_far + 20)
                 os.kill(victim, signal.SIGKILL)
                 server.wait_for(lambda victim=victim: len(set(server.pids(REPLICA)) - {victim}) == 2)
                 so_far = len(clients.answers)
@@ -152,7 +163,7 @@ def test_no_request_is_lost_or_answered_wrongly(world, tmp_path):
         check_right(clients.answers, expected)
         with urllib3.PoolManager() as http:
             answer = http.request("GET", f"{server.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-            retried = [line for line in answer.data.decode().splitlines() if "retried_images_total " in line]
+            retried = [line for line in answer.data.decode().splitlines() if line.startswith(RETRIED)]
             assert float(retried[0].split()[1]) >= 1
 
         # The front holds connections: those are broken, or told of an error; no answer is wrong, and it comes back.
@@ -165,7 +176,7 @@ def test_no_request_is_lost_or_answered_wrongly(world, tmp_path):
         check_right(clients.answers, expected)
 
         left = set(descendants(server.process.pid))
-        server.process.send_signal(signal.SIGINT)
+        os.killpg(server.process.pid, signal.SIGINT)  # to the whole group, as a terminal sends it
         assert server.process.wait(timeout=120) == 0
         alive = [pid for pid in left if Path(f"/proc/{pid}").exists()]
         assert [Path(f"/proc/{pid}/cmdline").read_text() for pid in alive] == []

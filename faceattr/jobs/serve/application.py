@@ -18,8 +18,8 @@ from faceattr.errors import ConfigError
 from faceattr.inference.faces import FaceFinder
 from faceattr.jobs.cluster.recipe import ActorRecipe
 from faceattr.jobs.serve.arguments import read_arguments
-from faceattr.jobs.serve.bearer import TOKEN_VARIABLE, Bearer, read_token
 from faceattr.jobs.serve.front import Front
+from faceattr.jobs.serve.http.bearer import TOKEN_VARIABLE, Bearer, read_token
 from faceattr.jobs.serve.layout import ReplicaLayout, fix_layout
 from faceattr.jobs.serve.replica import ModelReplica
 from faceattr.models.inspect import SavedModelInfo, inspect_saved_model

@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from faceattr.config.serving.requests import RequestLimitsConfig
-from faceattr.jobs.serve.admission import RETRY_AFTER
-from faceattr.jobs.serve.bearer import Bearer
-from faceattr.jobs.serve.figures import ServeFigures
-from faceattr.jobs.serve.requests import RefusedRequestError, Upload
-from faceattr.jobs.serve.scored import Scored
-from faceattr.jobs.serve.site import Site
+from faceattr.errors import FaceattrError
+from faceattr.jobs.serve.http.admission import RETRY_AFTER
+from faceattr.jobs.serve.http.bearer import Bearer
+from faceattr.jobs.serve.http.figures import ServeFigures
+from faceattr.jobs.serve.http.requests import RefusedRequestError, Upload
+from faceattr.jobs.serve.http.scored import Scored
+from faceattr.jobs.serve.http.site import Site
 
 logger = logging.getLogger(__name__)
 # An image that ends every replica cannot be told from one that was in its batch by chance; so the tries are counted.
@@ -24,7 +25,7 @@ _MOST_TRIES = 3
 
 
 class Replicas:
-    """The replicas of the model; a `faceattr.jobs.serve.scored.ImageScorer`.
+    """The replicas of the model; a `faceattr.jobs.serve.http.scored.ImageScorer`.
 
     Args:
         handle: Serve's handle of their deployment.
@@ -45,8 +46,11 @@ class Replicas:
             try:
                 return await self._ask(upload, confidence)
             except RayTaskError as error:  # raised by the replica
-                logger.error("replica_failed error=%r", error.cause)
-                raise RefusedRequestError(500, f"the model failed: {error.cause}") from error
+                cause = error.cause
+                logger.error("replica_failed error=%r", cause)
+                # Other errors may quote what is none of the client's business.
+                what = str(cause) if isinstance(cause, FaceattrError) else type(cause).__name__
+                raise RefusedRequestError(500, f"the model failed: {what}") from error
             except DeploymentUnavailableError as error:
                 raise RefusedRequestError(503, "no replica of the model could be started", RETRY_AFTER) from error
             except RayActorError as error:

@@ -15,8 +15,8 @@ from faceattr.inference.pictures import Picture
 from faceattr.inference.prediction import Prediction
 from faceattr.inference.predictor import Predictor
 from faceattr.jobs.cluster.recipe import ActorRecipe
-from faceattr.jobs.serve.requests import Upload
-from faceattr.jobs.serve.scored import Scored
+from faceattr.jobs.serve.http.requests import Upload
+from faceattr.jobs.serve.http.scored import Scored
 
 
 class ModelReplica:
@@ -41,7 +41,7 @@ class ModelReplica:
         self._answer_batch.set_batch_wait_timeout_s(batch_wait_s)
 
     async def score(self, upload: Upload, confidence: bool) -> Scored:
-        """Predicts one image; see `faceattr.jobs.serve.scored.ImageScorer`."""
+        """Predicts one image; see `faceattr.jobs.serve.http.scored.ImageScorer`."""
         found: Scored = await self._answer_batch(upload, confidence)
         return found
 

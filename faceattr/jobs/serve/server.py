@@ -1,10 +1,8 @@
 """Runs the application on this machine's Ray, or on the cluster of RAY_ADDRESS, until Ctrl-C."""
 
 import contextlib
-import errno
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -18,9 +16,9 @@ from faceattr.config.serving.serve import ServeConfig
 from faceattr.errors import ConfigError, RunError
 from faceattr.jobs.cluster.session import cluster_errors, find_own_error, ray_session, stop_on_sigterm
 from faceattr.jobs.serve.application import APPLICATION, build_application, check_model
-from faceattr.jobs.serve.bearer import Bearer, check_host
+from faceattr.jobs.serve.http.bearer import Bearer
+from faceattr.jobs.serve.http.site import PREDICT_PATH
 from faceattr.jobs.serve.layout import ReplicaLayout, plan_replicas
-from faceattr.jobs.serve.site import PREDICT_PATH
 
 logger = logging.getLogger(__name__)
 # What the proxy waits longer than the front, which then answers in its own words.
@@ -34,7 +32,7 @@ def serve_model(
 
     Args:
         config: the model and its limits.
-        host: name or address to listen at.
+        host: name or address to listen at; see `faceattr.jobs.serve.http.address`.
         port: port to listen at.
         token: what clients send; None for none.
         ray_config: the Ray session.
@@ -44,8 +42,6 @@ def serve_model(
         ConfigError, ModelError: the command cannot run as given.
         RunError: the cluster failed.
     """
-    check_host(host, token)
-    check_free(host, port)
     checked = check_model(config)
     is_ours = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
     with ray_session(ray_config), stop_on_sigterm(), cluster_errors():
@@ -56,18 +52,6 @@ def serve_model(
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
             tell("stopping: requests that have begun are answered")
-
-
-def check_free(host: str, port: int) -> None:
-    """Checks that nothing listens at an address. Raises ConfigError otherwise."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a server that has just ended counts
-            probe.bind(address)
-    except OSError as error:
-        reason = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
-        raise ConfigError(f"cannot listen at --host {host} --port {port}: {reason}") from error
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from faceattr.config.checks import check
 from faceattr.config.serving.serve import ServeConfig
 from faceattr.config.shared import RayConfig
 from faceattr.errors import ConfigError
-from faceattr.jobs.serve.bearer import check_host, read_token
+from faceattr.jobs.serve.http.address import check_free, check_host
+from faceattr.jobs.serve.http.bearer import read_token
 from faceattr.logs import say
 
 _EXTRA = ("fastapi", "starlette", "uvicorn")
@@ -44,7 +45,8 @@ class Serve(ServeConfig):
                 "'faceattr[serve]'"
             )
         token = read_token()
-        check_host(self.host, token)  # before the imports, which take seconds
+        check_host(self.host, token)
+        check_free(self.host, self.port)
         # Late: the packages of the extra, and torch.
         from faceattr.jobs.serve.server import serve_model  # noqa: PLC0415
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import hashlib
+import socket
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +13,19 @@ from urllib3.filepost import encode_multipart_formdata
 from faceattr.config.serving.requests import RequestLimitsConfig
 from faceattr.config.serving.serve import ServeConfig
 from faceattr.errors import ConfigError
-from faceattr.jobs.serve.admission import Admission
 from faceattr.jobs.serve.arguments import read_arguments
-from faceattr.jobs.serve.bearer import TOKEN_VARIABLE, Bearer, check_host, read_token
+from faceattr.jobs.serve.http.address import check_free, check_host
+from faceattr.jobs.serve.http.admission import Admission
+from faceattr.jobs.serve.http.bearer import TOKEN_VARIABLE, Bearer, read_token
+from faceattr.jobs.serve.http.requests import (
+    RefusedRequestError,
+    Upload,
+    read_body,
+    read_length,
+    read_query,
+    split_uploads,
+)
 from faceattr.jobs.serve.layout import plan_replicas
-from faceattr.jobs.serve.requests import RefusedRequestError, Upload, read_body, read_length, read_query, split_uploads
 
 LIMITS = RequestLimitsConfig(max_bytes=100, max_images=3, max_queue=5, max_queue_bytes=250)
 TOKEN = "0123456789abcdef-secret"
@@ -187,6 +196,18 @@ def test_a_token_comes_from_the_environment_and_is_not_repeated(monkeypatch):
         with pytest.raises(ConfigError, match=f"{TOKEN_VARIABLE}.*found {len(bad)} characters") as caught:
             read_token()
         assert not bad or bad not in str(caught.value)
+
+
+def test_an_address_that_is_taken():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        other.listen()
+        with pytest.raises(ConfigError, match=rf"--port {port}: another program listens there"):
+            check_free("127.0.0.1", port)
+    check_free("127.0.0.1", port)
+    with pytest.raises(ConfigError, match=r"--host 192\.0\.2\.1 "):  # an address of no machine (RFC 5737)
+        check_free("192.0.2.1", port)
 
 
 GIB = 2**30

@@ -62,7 +62,7 @@ def test_answers_are_those_of_predict(ray_local, tmp_path, photos, capsys):
     import ray
 
     from faceattr.jobs.serve.application import build_application, check_model
-    from faceattr.jobs.serve.bearer import Bearer
+    from faceattr.jobs.serve.http.bearer import Bearer
     from faceattr.jobs.serve.layout import plan_replicas
     from faceattr.jobs.serve.server import serving
 

@@ -9,11 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from faceattr.config.serving.requests import RequestLimitsConfig
-from faceattr.jobs.serve.bearer import Bearer
-from faceattr.jobs.serve.figures import ServeFigures
-from faceattr.jobs.serve.requests import RefusedRequestError
-from faceattr.jobs.serve.scored import Scored
-from faceattr.jobs.serve.site import Site
+from faceattr.jobs.serve.http.bearer import Bearer
+from faceattr.jobs.serve.http.figures import ServeFigures
+from faceattr.jobs.serve.http.requests import RefusedRequestError
+from faceattr.jobs.serve.http.scored import Scored
+from faceattr.jobs.serve.http.site import Site
 
 LIMITS = RequestLimitsConfig(max_bytes=1_000, max_images=3, max_queue=4, max_queue_bytes=2_000, timeout_s=60)
 TOKEN = "0123456789abcdef-secret"

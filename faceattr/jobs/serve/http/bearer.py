@@ -13,12 +13,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from faceattr.audit.review.access import MIN_TOKEN, Access, is_loopback
+from faceattr.audit.review.access import MIN_TOKEN, Access
 from faceattr.errors import ConfigError
-from faceattr.jobs.serve.requests import RefusedRequestError
+from faceattr.jobs.serve.http.requests import RefusedRequestError
 
 TOKEN_VARIABLE = "FACEATTR_SERVE_TOKEN"  # noqa: S105 - the name of a variable, not a token
-_HOW_TO = f"python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one for {TOKEN_VARIABLE}"
+HOW_TO_GET_ONE = f"python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one for {TOKEN_VARIABLE}"
 
 
 def read_token() -> str | None:
@@ -33,18 +33,9 @@ def read_token() -> str | None:
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
             f"{TOKEN_VARIABLE}: expected at least {MIN_TOKEN} ASCII characters without spaces, found {len(token)} "
-            f"characters; {_HOW_TO}"
+            f"characters; {HOW_TO_GET_ONE}"
         )
     return token
-
-
-def check_host(host: str, token: str | None) -> None:
-    """Checks that nobody else can use a server without a token. Raises ConfigError otherwise."""
-    if token is None and not is_loopback(host):
-        raise ConfigError(
-            f"--host {host} can be reached from other machines, so it needs a token: {_HOW_TO}. Or leave --host out, "
-            "and forward the port: ssh -L 8000:127.0.0.1:8000 THIS_MACHINE"
-        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from faceattr.jobs.serve.requests import Upload
+from faceattr.jobs.serve.http.requests import Upload
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,10 @@ from starlette.responses import Response
 
 from faceattr.config.serving.requests import RequestLimitsConfig
 from faceattr.data.formats.json_text import encode_json
-from faceattr.jobs.serve.admission import RETRY_AFTER, Admission
-from faceattr.jobs.serve.bearer import Bearer
-from faceattr.jobs.serve.figures import CONTENT_TYPE, ServeFigures
-from faceattr.jobs.serve.requests import (
+from faceattr.jobs.serve.http.admission import RETRY_AFTER, Admission
+from faceattr.jobs.serve.http.bearer import Bearer
+from faceattr.jobs.serve.http.figures import CONTENT_TYPE, ServeFigures
+from faceattr.jobs.serve.http.requests import (
     RefusedRequestError,
     Upload,
     read_body,
@@ -30,7 +30,7 @@ from faceattr.jobs.serve.requests import (
     read_query,
     split_uploads,
 )
-from faceattr.jobs.serve.scored import ImageScorer, Scored
+from faceattr.jobs.serve.http.scored import ImageScorer, Scored
 
 PREDICT_PATH = "/predict"
 _Handler = Callable[[Request], Awaitable[Response]]

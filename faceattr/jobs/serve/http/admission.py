@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 from faceattr.config.serving.requests import RequestLimitsConfig
-from faceattr.jobs.serve.requests import RefusedRequestError
+from faceattr.jobs.serve.http.requests import RefusedRequestError
 
 RETRY_AFTER = {"Retry-After": "1"}
 
