@@ -1,4 +1,4 @@
-"""The settings of a served model: those of `faceattr serve`, and the `args` of a Ray Serve config file."""
+"""How a model is served: settings of `faceattr serve`, and `args` in a Ray Serve config file."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -25,7 +25,7 @@ _MOST_TRIES = 3
 
 
 class Replicas:
-    """The replicas of the model; a `faceattr.jobs.serve.http.scored.ImageScorer`.
+    """The replicas of the model; a `faceattr.jobs.serve.http.scored.UploadScorer`.
 
     Args:
         handle: Serve's handle of their deployment.
@@ -41,7 +41,7 @@ class Replicas:
         self._figures = figures
 
     async def score(self, upload: Upload, *, confidence: bool) -> Scored:
-        """See `ImageScorer`. An image whose replica is lost is sent to another: predicting it twice does no harm."""
+        """See `UploadScorer`. An image whose replica is lost is sent to another: predicting it twice does no harm."""
         for attempt in range(1, _MOST_TRIES + 1):
             try:
                 return await self._ask(upload, confidence)
@@ -68,7 +68,7 @@ class Replicas:
         return found
 
     async def is_ready(self) -> bool:
-        """See `ImageScorer`."""
+        """See `UploadScorer`."""
         status = await asyncio.to_thread(serve.status)
         application = status.applications.get(self._application)
         if application is None or self._deployment not in application.deployments:

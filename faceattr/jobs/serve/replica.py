@@ -41,7 +41,7 @@ class ModelReplica:
         self._answer_batch.set_batch_wait_timeout_s(batch_wait_s)
 
     async def score(self, upload: Upload, confidence: bool) -> Scored:
-        """Predicts one image; see `faceattr.jobs.serve.http.scored.ImageScorer`."""
+        """Predicts one image; see `faceattr.jobs.serve.http.scored.UploadScorer`."""
         found: Scored = await self._answer_batch(upload, confidence)
         return found
 

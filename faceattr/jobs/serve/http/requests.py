@@ -53,7 +53,7 @@ def read_length(headers: Mapping[str, str], limits: RequestLimitsConfig) -> int:
     Raises:
         RefusedRequestError: more than allowed, or compressed.
     """
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    if headers.get("content-encoding"):
         raise RefusedRequestError(415, "the body is compressed; send images as they are")
     given = headers.get("content-length")
     if given is None:

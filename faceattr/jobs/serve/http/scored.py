@@ -24,7 +24,7 @@ class Scored:
     batch_s: float = 0.0
 
 
-class ImageScorer(Protocol):
+class UploadScorer(Protocol):
     """The replicas, as the site sees them."""
 
     async def score(self, upload: Upload, *, confidence: bool) -> Scored:

@@ -30,7 +30,7 @@ from faceattr.jobs.serve.http.requests import (
     read_query,
     split_uploads,
 )
-from faceattr.jobs.serve.http.scored import ImageScorer, Scored
+from faceattr.jobs.serve.http.scored import Scored, UploadScorer
 
 PREDICT_PATH = "/predict"
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -48,7 +48,9 @@ class Site:
         figures: counts.
     """
 
-    def __init__(self, scorer: ImageScorer, limits: RequestLimitsConfig, bearer: Bearer, figures: ServeFigures) -> None:
+    def __init__(
+        self, scorer: UploadScorer, limits: RequestLimitsConfig, bearer: Bearer, figures: ServeFigures
+    ) -> None:
         self._scorer = scorer
         self._limits = limits
         self._bearer = bearer
