@@ -14,6 +14,8 @@ from faceattr.cli import main as faceattr
 from faceattr.config import DecodeConfig
 from faceattr.config.serving.serve import ServeConfig
 from faceattr.data.sources.face_classes import FACE_ATTRIBUTES
+from faceattr.errors import ConfigError, ModelError
+from faceattr.jobs.serve.http.bearer import TOKEN_VARIABLE
 from tests.models.tiny import build_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -57,7 +59,15 @@ def close_to(found, expected):
     return found == expected
 
 
-def test_answers_are_those_of_predict(ray_local, tmp_path, photos, capsys):
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of a random model."""
+    folder = tmp_path_factory.mktemp("model")
+    build_model("vit", folder, ATTRIBUTES, thresholds={"hat": 0.4}).save_pretrained(folder / "saved")
+    return folder / "saved"
+
+
+def test_answers_are_those_of_predict(ray_local, model, photos, capsys):
     # Late: only this process needs them, and they take seconds.
     import ray
 
@@ -66,14 +76,13 @@ def test_answers_are_those_of_predict(ray_local, tmp_path, photos, capsys):
     from faceattr.jobs.serve.layout import plan_replicas
     from faceattr.jobs.serve.server import serving
 
-    build_model("vit", tmp_path, ATTRIBUTES, thresholds={"hat": 0.4}).save_pretrained(tmp_path / "model")
-    words = ["predict", "--model", str(tmp_path / "model"), "--input", str(photos), "--json", "--confidence"]
+    words = ["predict", "--model", str(model), "--input", str(photos), "--json", "--confidence"]
     assert faceattr([*words, "--device", "cpu", "--decode.max-pixels", str(MAX_PIXELS)]) == 0
     expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     expected = [{**each, "path": each["path"].rpartition("/")[2]} for each in expected]
     assert [each["path"] for each in expected if "error" in each] == ["b.jpg", "d.jpg", "f.jpg", "large.jpg"]
     config = ServeConfig(
-        model=str(tmp_path / "model"),
+        model=str(model),
         replicas=1,
         gpus_per_replica=0.5,
         batch_size=BATCH_SIZE,
@@ -104,3 +113,20 @@ def test_answers_are_those_of_predict(ray_local, tmp_path, photos, capsys):
     assert batches["faceattr_serve_batch_images_count"] <= len(expected)
     assert batches["4.0"] == batches["faceattr_serve_batch_images_count"]
     assert batches["1.0"] < batches["4.0"]
+
+
+def test_a_config_file_needs_a_token_and_says_what_it_takes(model, monkeypatch):
+    from faceattr.jobs.serve.application import build_service
+
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    arguments = {"model": str(model), "replicas": 2, "gpus_per_replica": 0.5}
+    with pytest.raises(ConfigError, match=f"no {TOKEN_VARIABLE}"):
+        build_service(arguments)
+    monkeypatch.setenv(TOKEN_VARIABLE, "0123456789abcdef-secret")
+    with pytest.raises(ConfigError, match="replicas and gpus_per_replica are needed"):
+        build_service({"model": str(model), "replicas": 2})
+    with pytest.raises(ConfigError, match="did you mean 'batch_size'"):
+        build_service({**arguments, "batchsize": 8})
+    with pytest.raises(ModelError):
+        build_service({**arguments, "model": str(model.parent)})
+    build_service(arguments)
