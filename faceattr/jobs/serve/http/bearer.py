@@ -57,7 +57,7 @@ class Bearer:
         """Raises RefusedRequestError if a request with these headers is not allowed."""
         if self.digest is None:
             host = headers.get("host", "")
-            if not Access(host="localhost", token=None).is_ours(host):
+            if not _THIS_MACHINE.is_ours(host):
                 raise RefusedRequestError(403, "this server has no name; use the address that it printed")
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -68,6 +68,7 @@ class Bearer:
 
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_THIS_MACHINE = Access(host="localhost", token=None)
 
 
 def _hash(token: str) -> bytes:
