@@ -56,7 +56,7 @@ class Server:
                 [sys.executable, "-m", "faceattr", *words],
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,  # as a shell starts it
                 env={**os.environ, "FACEATTR_SERVE_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[2])},
             )
         self.wait_for(lambda: "answers at" in self.log.read_text(), 300)
