@@ -119,6 +119,7 @@ LATE_IMPORTS_ALLOWED = {
     "faceattr/jobs/images/predict.py",
     "faceattr/jobs/images/rethreshold.py",
     "faceattr/jobs/search/finish.py",
+    "faceattr/jobs/steps/serve.py",
     "faceattr/jobs/train/report.py",
     "faceattr/jobs/train/worker.py",
     "faceattr/models/backbones/class_token.py",

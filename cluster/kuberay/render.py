@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Writes the jobs that bring a cluster of their own, from the cluster in raycluster.yaml: `python render.py`.
+"""Writes the jobs and the service that bring a cluster of their own, from that of raycluster.yaml: `python render.py`.
 
 A job's cluster lives as long as the job. It needs no state that survives its head: a job that loses its head is started
-again by `backoffLimit` on a fresh cluster, finds what is committed, and does the rest.
+again by `backoffLimit` on a fresh cluster, finds what is committed, and does the rest. A service stays: its cluster
+keeps the state of its head, so that replicas answer on while a head is replaced.
 """
 
 import copy
@@ -39,6 +40,27 @@ NIGHTLY = (
     'day=$(date -u -d yesterday +%F); pipelines/label.py --images "s3://faces/raw/$day/" '
     f'--output "s3://faces/labels/$day" {LABEL_WORKERS}'
 )
+# Two replicas a GPU: one decodes while the other computes. Two GPUs: a lost machine leaves two replicas.
+SERVICE = {
+    "proxy_location": "EveryNode",
+    "http_options": {"host": "0.0.0.0", "port": 8000, "request_timeout_s": 40.0},  # noqa: S104 - of a pod, behind networkpolicy.yaml
+    "logging_config": {"log_level": "WARNING", "enable_access_log": False},
+    "applications": [
+        {
+            "name": "faceattr",
+            "import_path": "faceattr.jobs.serve.application:build_service",
+            "route_prefix": "/",
+            "args": {
+                "model": "s3://faces/models/m1",
+                "replicas": 4,
+                "gpus_per_replica": 0.5,
+                "batch_size": 64,
+                "batch_wait_ms": 5.0,
+                "limits": {"max_queue": 512, "timeout_s": 30.0},
+            },
+        }
+    ],
+}
 
 
 class _Plain(yaml.SafeDumper):
@@ -86,6 +108,23 @@ def job_spec(cluster: dict[str, Any], entrypoint: str, gpus: int) -> dict[str, A
     }
 
 
+def service_spec(cluster: dict[str, Any]) -> dict[str, Any]:
+    """The spec of a RayService."""
+    own = copy.deepcopy(cluster["spec"])
+    for group in [own["headGroupSpec"], *own["workerGroupSpecs"]]:
+        (container,) = group["template"]["spec"]["containers"]
+        # New lists: the containers of raycluster.yaml share theirs.
+        container["ports"] = [*container["ports"], {"name": "serve", "containerPort": 8000}]
+        # FACEATTR_SERVE_TOKEN, which clients send. Not optional: without it no pod starts, rather than an open server.
+        container["envFrom"] = [*container["envFrom"], {"secretRef": {"name": "faceattr-serve"}}]
+    return {
+        "serveConfigV2": yaml.dump(SERVICE, Dumper=_Plain, sort_keys=False),
+        "excludeHeadPodFromServeSvc": True,
+        "upgradeStrategy": {"type": "NewCluster"},
+        "rayClusterConfig": own,
+    }
+
+
 def render() -> dict[str, str]:
     """File name to text."""
     cluster = yaml.safe_load((FOLDER / "raycluster.yaml").read_text())
@@ -109,12 +148,28 @@ def render() -> dict[str, str]:
             "jobTemplate": job_spec(cluster, NIGHTLY, 4),
         },
     }
+    service = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": "faceattr", "namespace": "faceattr"},
+        "spec": service_spec(cluster),
+    }
+    files["rayservice.yaml"] = _text(service, "Answers images over HTTP with a trained model's predictions.")
     comment = "Labels each night what came the day before: a run's input is frozen, so new images are a new run."
     return files | {"raycronjob-label.yaml": _text(nightly, comment)}
 
 
 def _text(resource: dict[str, Any], comment: str) -> str:
     return f"# {comment}\n{HEADER}" + yaml.dump(resource, Dumper=_Plain, sort_keys=False, width=110)
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # A config file inside this one is read line by line; short texts stay as they are.
+    lines = text.count("\n") > 2
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if lines else None)
+
+
+_Plain.add_representer(str, _write_text)
 
 
 def main() -> int:

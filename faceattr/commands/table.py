@@ -90,6 +90,11 @@ COMMANDS: tuple[Command, ...] = (
         "Predicts the attributes of a picture or of a folder of pictures, in this process.",
     ),
     Command(
+        ("serve",),
+        "faceattr.jobs.steps.serve:Serve",
+        "Answers images that are sent by HTTP with a trained model's predictions.",
+    ),
+    Command(
         ("export", "model"),
         "faceattr.commands.export_model:ExportModel",
         "Writes a trained model as ONNX.",

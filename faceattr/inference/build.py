@@ -1,8 +1,11 @@
 """Builds a predictor in the process that uses it."""
 
+from typing import Literal
+
 import torch
 
 from faceattr.config import PrecisionChoice, StorageConfig
+from faceattr.data.images.face_view import FaceView
 from faceattr.devices import given_device
 from faceattr.errors import ModelError
 from faceattr.inference.predictor import Predictor
@@ -21,6 +24,7 @@ def build_predictor(
     on_gpu: bool,
     storage: StorageConfig,
     flip: bool = False,
+    faces: FaceView | Literal["model"] | None = "model",
 ) -> Predictor:
     """Loads a trained model.
 
@@ -34,6 +38,7 @@ def build_predictor(
         on_gpu: whether Ray assigned a GPU, or a share of one, to this process.
         storage: how object storage is reached.
         flip: whether outputs are the mean for an image and its mirror image.
+        faces: which part of a whole image the model is shown; see `Predictor`.
 
     Raises:
         ConfigError, ModelError: the model cannot be loaded, or differs from the driver's.
@@ -48,4 +53,11 @@ def build_predictor(
     loaded = MultiAttributeModel.from_pretrained(facts.folder)
     if loaded.unfinished != facts.unfinished:
         raise ModelError(f"{model}: a training has replaced it meanwhile; run the command again when that has ended")
-    return Predictor(loaded, device=given_device(on_gpu), batch_size=batch_size, precision=precision, flip=flip)
+    return Predictor(
+        loaded,
+        device=given_device(on_gpu),
+        batch_size=batch_size,
+        precision=precision,
+        flip=flip,
+        faces=faces,
+    )

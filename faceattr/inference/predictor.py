@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -140,6 +140,14 @@ class Predictor:
             transform: RGB uint8 [H, W, 3] -> normalised float32 [3, S, S], replaces the model's own preprocessing.
         """
         return list(self.stream(images, transform=transform))
+
+    def predict_decoded(self, images: Iterable[np.ndarray | ImageError]) -> list[Prediction | ImageError]:
+        """Predicts images that were decoded elsewhere, RGB uint8 [H, W, 3]; an error stays in its position.
+
+        Of an iterator, one image at a time is in memory at its full size.
+        """
+        loaded = [each if isinstance(each, ImageError) else self._load(each, None) for each in images]
+        return self._predict_loaded(loaded, given=False)
 
     def stream(
         self, images: Sequence[ImageSource], *, transform: Callable[[np.ndarray], Tensor] | None = None

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pkgutil
 import runpy
 import shlex
 from pathlib import Path
@@ -15,7 +16,10 @@ import yaml
 from faceattr.cli import parse_config
 from faceattr.config import LabelConfig
 from faceattr.config.search import SearchConfig
+from faceattr.config.serving.serve import ServeConfig
 from faceattr.config.train import TrainConfig
+from faceattr.jobs.serve.arguments import read_arguments
+from faceattr.jobs.serve.http.bearer import TOKEN_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster" / "kuberay"
@@ -33,6 +37,7 @@ def documents() -> list[tuple[str, dict[str, Any]]]:
 
 DOCUMENTS = documents()
 RAY = [pytest.param(each, id=name) for name, each in DOCUMENTS if each["apiVersion"].startswith("ray.io/")]
+JOBS = [each for each in RAY if each.values[0]["kind"] in ("RayJob", "RayCronJob")]
 OWN = [pytest.param(each, id=name) for name, each in DOCUMENTS if not each["apiVersion"].startswith("ray.io/")]
 
 
@@ -61,6 +66,7 @@ def ray_cluster(document: dict[str, Any]) -> dict[str, Any]:
         "RayCluster": spec,
         "RayJob": spec.get("rayClusterSpec"),
         "RayCronJob": spec.get("jobTemplate", {}).get("rayClusterSpec"),
+        "RayService": spec.get("rayClusterConfig"),
     }[document["kind"]]
 
 
@@ -161,12 +167,12 @@ def test_the_dashboard_is_reached_by_submitters_and_the_operator_alone():
     reached = [rule for rule in ray["ingress"] if {"protocol": "TCP", "port": 8265} in rule.get("ports", [])]
     assert [list(source) for source in reached[0]["from"]] == [["podSelector"], ["namespaceSelector"]]
     assert len(reached) == 1
-    for document in [each.values[0] for each in RAY if each.values[0]["kind"] != "RayCluster"]:
+    for document in [each.values[0] for each in JOBS]:
         job = document["spec"].get("jobTemplate", document["spec"])
         assert job["submitterPodTemplate"]["metadata"]["labels"]["faceattr/role"] == "submitter"
 
 
-@pytest.mark.parametrize("document", [each for each in RAY if each.values[0]["kind"] != "RayCluster"])
+@pytest.mark.parametrize("document", JOBS)
 def test_entrypoints_are_commands_that_their_scripts_understand(document):
     job = document["spec"].get("jobTemplate", document["spec"])
     command = job["entrypoint"].rpartition("; ")[2]
@@ -188,3 +194,43 @@ def test_entrypoints_are_commands_that_their_scripts_understand(document):
     assert yaml.safe_load(job["runtimeEnvYAML"])["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
     assert job["backoffLimit"] >= 1
     assert job["shutdownAfterJobFinishes"] is True
+
+
+def test_the_service_is_one_that_serve_and_our_builder_understand():
+    from ray.serve.schema import ServeDeploySchema
+
+    (service,) = [each["spec"] for _, each in DOCUMENTS if each["kind"] == "RayService"]
+    written = yaml.safe_load(service["serveConfigV2"])
+    schema = ServeDeploySchema.model_validate(written)
+    # What the schema does not know it ignores.
+    assert set(written) <= set(ServeDeploySchema.model_fields)
+    (application,) = schema.applications
+    assert application.import_path == "faceattr.jobs.serve.application:build_service"
+    assert callable(pkgutil.resolve_name(application.import_path))
+    config = read_arguments(ServeConfig, application.args)
+    assert (config.replicas, config.gpus_per_replica, config.limits.max_queue) == (4, 0.5, 512)
+    # The front answers in its own words before the proxy loses patience.
+    assert schema.http_options.request_timeout_s > config.limits.timeout_s
+    gpus = next(each for each in service["rayClusterConfig"]["workerGroupSpecs"] if each["groupName"] == "gpu")
+    assert config.replicas * config.gpus_per_replica <= gpus["maxReplicas"]
+
+
+def test_the_service_asks_for_a_token_and_its_clients_alone_reach_it():
+    (service,) = [each for _, each in DOCUMENTS if each["kind"] == "RayService"]
+    assert TOKEN_VARIABLE not in yaml.dump(service)
+    for template in pods(service):
+        (container,) = template["spec"]["containers"]
+        secrets = [each["secretRef"] for each in container["envFrom"]]
+        assert [each["name"] for each in secrets] == ["faceattr-store", "faceattr-serve"]
+        assert [each.get("optional", False) for each in secrets] == [True, False]
+        assert {"name": "serve", "containerPort": 8000} in container["ports"]
+    policies = {each["metadata"]["name"]: each["spec"] for _, each in DOCUMENTS if each["kind"] == "NetworkPolicy"}
+    (rule,) = [
+        each
+        for each in policies["faceattr-ray"]["ingress"]
+        if {"protocol": "TCP", "port": 8000} in each.get("ports", [])
+    ]
+    assert rule["from"] == [
+        {"podSelector": {"matchLabels": {"faceattr/role": "client"}}},
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+    ]

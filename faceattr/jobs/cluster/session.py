@@ -128,14 +128,22 @@ def cluster_errors() -> Iterator[None]:
         for cause in _causes(error):
             if isinstance(cause, FaceattrError):
                 raise type(cause)(str(cause)) from None
-        # Pickling loses the causes, but not their text; the last one is the outermost.
-        for name, text in reversed(_OUR_ERROR.findall(str(error))):
-            raise getattr(errors, name, RunError)(text) from None
+        found = find_own_error(str(error))  # pickling loses the causes, but not their text
+        if found is not None:
+            raise found from None
         last = [line for line in str(error).splitlines() if line.strip()][-1:]
         raise RunError(
             f"the cluster failed: {type(error).__name__}: {' '.join(last)}. Committed shards stay; run the same "
             "command again to resume. FACEATTR_LOG_LEVEL=DEBUG shows the whole error."
         ) from error
+
+
+def find_own_error(text: str) -> FaceattrError | None:
+    """Returns the error of ours that a traceback of a worker ends with; of several the outermost, which is the last."""
+    for name, message in reversed(_OUR_ERROR.findall(text)):
+        found: FaceattrError = getattr(errors, name, RunError)(message)
+        return found
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

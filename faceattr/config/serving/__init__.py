@@ -1,0 +1,1 @@
+"""The config of `faceattr serve`: the server, and the limits of what is sent to it."""
