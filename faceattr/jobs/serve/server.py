@@ -44,8 +44,6 @@ def serve_model(
     """
     checked = check_model(config)
     is_ours = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
-    # Ray's workers stand back behind all other programs, as suits jobs; somebody waits for a server's answers.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     with ray_session(ray_config), stop_on_sigterm(), cluster_errors():
         layout = plan_replicas(config, ray.cluster_resources())
         application = build_application(config, checked, layout, Bearer.of(token))
