@@ -54,7 +54,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray ends idle workers beyond one per core after a second; the next epoch's decoders would have to import torch.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_WORKER_MS))
-    # Ray gives its workers a niceness of 15: on few cores they waited until its dashboard, which nobody waits for, was up.
+    # Ray gives its workers a niceness of 15: on few cores they would wait for its dashboard, for which nobody waits.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # It says that all is well; that tokens are disabled, which the same logger says, stays a warning.
     logging.getLogger(_AUTHENTICATION).addFilter(lambda record: "is enabled" not in record.getMessage())
