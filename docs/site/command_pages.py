@@ -59,7 +59,7 @@ def page_of(command: Command) -> str:
 
 
 def list_sections(config_class: type, defaults: Any = None, prefix: str = "") -> Iterator[Section]:
-    """Yields the flags of a config class, then those of each group in it."""
+    """Yields the flags of a config class, then the flags of each group in it."""
     hints = typing.get_type_hints(config_class, include_extras=True)
     texts = read_field_docstrings(config_class)
     flags, groups = [], []
