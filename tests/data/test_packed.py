@@ -158,7 +158,7 @@ def test_places_that_are_no_packed_run(tmp_path):
         open_packed([])
     store = open_store(uri)
     store.put("run.json", store.get("run.json").replace(b'"kind": "pack"', b'"kind": "label"'))
-    with pytest.raises(ConfigError, match=rf"holds a label run.*pack\.py --labels {uri} --output"):
+    with pytest.raises(ConfigError, match=rf"holds a label run.*faceattr pack --labels {uri} --output"):
         open_packed([uri])
 
 
