@@ -188,6 +188,8 @@ def describe_values(hint: Any) -> str:
     if origin is not None:  # tuples: of any length, or of this one
         parts = [describe_values(each) for each in arguments if each is not Ellipsis]
         return " ".join([*parts, "..."] if Ellipsis in arguments or origin is not tuple else parts)
+    if hint not in _TYPES:
+        raise TypeError(f"no word for values of {hint!r} is known; add one to _TYPES in docs/site/command_pages.py")
     return _TYPES[hint]
 
 
