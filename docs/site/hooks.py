@@ -119,4 +119,4 @@ def _show_cell(cell: dict[str, Any]) -> str:
     if cell["cell_type"] == "markdown":
         return source
     language = "sh" if source.startswith("%%bash") else "python"
-    return f"```{language}\n{source.removeprefix('%%bash').strip()}\n```"
+    return f"```{language}\n{source}\n```"
