@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Folders whose tests compare figures that torch computes.
 NUMERIC := tests/models tests/training tests/inference tests/vqa
 
-.PHONY: demo test test-numeric test-all check docs bench-gpu setup lock clean
+.PHONY: demo test test-numeric test-all check docs bench-gpu scale setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/faceattr demo --output demo-out
@@ -36,6 +36,11 @@ docs: .venv/.ready
 # At most eight minutes. Where there is no Ray, the script itself runs all but the pipelines.
 bench-gpu: .venv/.ready
 	$(BIN)/python tests/benchmarks/bench_gpu.py --output bench-gpu-out
+
+# Ten minutes and 2 GB of disk. ROWS=100_000_000 takes ten times as much of both.
+ROWS ?= 10_000_000
+scale: .venv/.ready
+	$(BIN)/python tests/benchmarks/bench_scale.py --rows $(ROWS)
 
 setup: .venv/.ready
 

@@ -30,7 +30,7 @@ from faceattr.errors import ConfigError
 from faceattr.evaluation.agreement import PairAgreement, RunsAgreement
 from faceattr.logs import say
 from faceattr.reports.label import open_statistics, write_label_report
-from faceattr.reports.pages import report_key
+from faceattr.reports.pages import format_kappa, report_key
 
 # Increased by hand when a change of the code can change a combined row.
 COMBINING_VERSION = 1
@@ -240,6 +240,6 @@ def _describe_agreement(agreements: Sequence[PairAgreement]) -> list[str]:
     width = max((len(each.attribute) for each in agreements), default=0)
     return [
         f"{each.attribute:{width}}  runs {each.first} and {each.second}: {each.agreement.agreement:.1%} of "
-        f"{each.agreement.count:,} labels equal, kappa {each.agreement.kappa:.3f}"
+        f"{each.agreement.count:,} labels equal, kappa {format_kappa(each.agreement.kappa)}"
         for each in agreements
     ]

@@ -21,6 +21,7 @@ from faceattr.data.stores.addresses import local_path
 from faceattr.data.stores.local_files import make_parent, new_text_file
 from faceattr.evaluation.agreement import compare_counts
 from faceattr.logs import say
+from faceattr.reports.pages import format_kappa
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ def _describe_attribute(found: AttributeDifferences) -> str:
     parts = [f"{found.num_flips:,} of {agreement.count:,} labels flip" + (f" ({', '.join(flips)})" if flips else "")]
     if found.num_lost or found.num_gained:
         parts.append(f"{found.num_lost:,} labelled only in the first, {found.num_gained:,} only in the second")
-    parts.append(f"kappa {agreement.kappa:.3f}")
+    parts.append(f"kappa {format_kappa(agreement.kappa)}")
     if found.num_scores:
         shift = f"scores move by {found.shift_sum / found.num_scores:.4f} on average, {found.largest_shift:.4f} at most"
         if found.attribute.is_yes_no:

@@ -25,12 +25,17 @@ class StorageConfig:
     """S3 endpoint of a store other than AWS. Default: AWS_ENDPOINT_URL."""
     deadline_s: float = 300.0
     """Seconds for which one operation is retried before the run stops. An outage never rejects an image."""
+    list_streams: int | None = None
+    """Streams of pages in which a bucket is listed. Default: 16 on Amazon S3; 1 elsewhere and in directory buckets:
+    more would miss keys of a store that lists folder by folder instead of in the order of the keys' bytes."""
     verify: bool = True
     """Compare files of published runs with the sizes and hashes in their manifest while reading them; this costs less
     than a second per GB. With --no-verify, whatever can still be read of a damaged run is used."""
 
     def __post_init__(self) -> None:
         check(self.deadline_s > 0, "storage.deadline-s", self.deadline_s, "more than 0")
+        streams = self.list_streams
+        check(streams is None or 1 <= streams <= 64, "storage.list-streams", streams, "1 to 64")
         has_secret = self.endpoint_url is not None and "@" in self.endpoint_url
         check(not has_secret, "storage.endpoint-url", "a URL with credentials", "one without")
 

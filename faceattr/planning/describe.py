@@ -78,8 +78,7 @@ def list_warnings(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> 
         warnings.append(f"limited by the {found.name}, the GPUs idle {idle:.0%}: {_remedy(plan, estimate)}")
     if plan.input_kind == "prefix" and estimate.phases_s["list and plan"] > 0.1 * estimate.phases_s["label"]:
         warnings.append(
-            "listing takes long, since it is sequential: give a manifest (an inventory of the bucket "
-            "as Parquet) and plan with --input manifest"
+            "listing takes long: give a manifest (an inventory of the bucket as Parquet) and plan with --input manifest"
         )
     pixel_bits_per_s = estimate.pixel_bytes_per_s * 8
     if pixel_bits_per_s > _MUCH_PIXEL_TRAFFIC:

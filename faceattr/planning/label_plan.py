@@ -152,8 +152,9 @@ def estimate_label(plan: CostEstimate, rates: Rates) -> LabelEstimate:
     num_shards = -(-plan.num_images // shard_size)
     num_parts = -(-plan.num_images // PART_ROWS)
     num_pages = -(-plan.num_images // _KEYS_PER_PAGE) if plan.input_kind == "prefix" else 0
+    list_s = num_pages * rates["list_page_s"] / rates["list_pages_at_once"]
     phases_s = {
-        "list and plan": num_pages * rates["list_page_s"] + plan.num_images / rates["plan_rows_per_s"],
+        "list and plan": list_s + plan.num_images / rates["plan_rows_per_s"],
         "start": rates["start_s"],
         "label": plan.num_images / found.rate,
         "verify": plan.num_images / rates["verify_rows_per_s"],

@@ -1,5 +1,6 @@
 """HTML pages: one template environment and one style sheet (`templates/style.css`) for all reports."""
 
+import math
 from typing import Any
 
 import jinja2
@@ -20,7 +21,13 @@ def render_page(template: str, *, package: str = "faceattr.reports", **values: A
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["kappa"] = format_kappa
     return environment.get_template(template).render(**values)
+
+
+def format_kappa(kappa: float) -> str:
+    """Returns a kappa with three digits; of labels that are all one class there is none."""
+    return "undefined" if math.isnan(kappa) else f"{kappa:.3f}"
 
 
 def report_key(version: int) -> str:

@@ -57,7 +57,8 @@ def test_the_differences_by_hand(runs, tmp_path, capsys):
         # Shifts .25 .25 .5 .25 0, of which the mean is .25; P(yes) moves by (-.25 -.25 -.5 +.25 +0) / 5.
         "hat        1 of 3 labels flip (yes -> no 1); 1 labelled only in the first, 1 only in the second; kappa 0.000; "
         "scores move by 0.2500 on average, 0.5000 at most, P(yes) by -0.1500",
-        "glasses    0 of 5 labels flip; kappa nan; scores move by 0.0000 on average, 0.0000 at most, P(yes) by +0.0000",
+        "glasses    0 of 5 labels flip; kappa undefined; "
+        "scores move by 0.0000 on average, 0.0000 at most, P(yes) by +0.0000",
         f"the differences are listed in {target}",
     ]
     with target.open(newline="") as file:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import tracemalloc
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -178,6 +179,11 @@ def test_a_listing_of_many_pages(s3_uri):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda key: store.put(key, b""), keys))
     assert list_keys(store) == sorted(keys)
+    # In two streams from the second page on. A folder at a time, whose order this server does follow.
+    in_streams = open_store(s3_uri, StorageConfig(list_streams=2))
+    assert [entry.key for entry in in_streams.list("3/")] == sorted(key for key in keys if key.startswith("3/"))
+    assert [entry.key for entry in in_streams.list()] == sorted(keys)
+    assert all(abs(entry.modified_s - time.time()) < 600 for entry in in_streams.list())
 
 
 def test_a_store_below_a_prefix_sees_only_its_own(s3, s3_uri):

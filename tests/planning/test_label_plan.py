@@ -29,6 +29,7 @@ ROUND = {
     "verify_rows_per_s": 1_000_000.0,
     "plan_rows_per_s": 1_000_000.0,
     "list_page_s": 0.1,
+    "list_pages_at_once": 2,
     "start_s": 100.0,
     "label_row_bytes": 70.0,
     "label_attribute_bytes": 10.0,
@@ -113,9 +114,9 @@ def test_a_run_that_the_gpu_limits(rates):
     assert estimate.bottleneck.use == pytest.approx(
         {"GPUs": 1.0, "driver": 5_000 * (1 / 25_600 + 1 / 100_000), "object store": 0.1, "CPU cores": 0.9}
     )
-    # 10,000 pages of 0.1 s and 10 s of numbering; 10 M / 5,000.
-    assert estimate.phases_s == pytest.approx({"list and plan": 1_010, "start": 100, "label": 2_000, "verify": 10})
-    assert estimate.total_s == pytest.approx(3_120)
+    # 10,000 pages of 0.1 s, two at once, and 10 s of numbering; 10 M / 5,000.
+    assert estimate.phases_s == pytest.approx({"list and plan": 510, "start": 100, "label": 2_000, "verify": 10})
+    assert estimate.total_s == pytest.approx(2_620)
     # 10 M / 8,192 rows a shard (4,883 of 2,048 would be too many): 1,221 shards; 153 parts of 65,536 rows.
     assert estimate.num_shards == 1_221
     assert estimate.gets == 10_000_000 + 1_221 + 2 * 153
@@ -212,7 +213,7 @@ def test_the_text_adds_up(rates):
     given = plan()
     text = describe_estimate(given, estimate_label(given, rates), rates)
     assert "rate        5,000 images/s, limited by: GPUs" in text
-    assert "time        52.0 min: list and plan 16.8 min, start 100 s, label 33.3 min, verify 10 s" in text
+    assert "time        43.7 min: list and plan 8.5 min, start 100 s, label 33.3 min, verify 10 s" in text
     assert "0.10 Gbit/s from the store" in text  # 5,000 * 2,500 bytes
     assert math.isclose(float(text.split("cost        USD ")[1].split(",")[0]), 2.1 + 1.17 + 4.06 + 0.03, abs_tol=0.02)
     assert "start_s" in describe_rates(rates)

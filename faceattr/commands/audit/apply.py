@@ -20,6 +20,7 @@ from faceattr.data.stores.open import open_output
 from faceattr.errors import ConfigError
 from faceattr.logs import say
 from faceattr.reports.audit import render_audit_report
+from faceattr.reports.pages import format_kappa
 from faceattr.reports.strips.audit import draw_audit_strips
 
 AuditCriterion = CriterionName | Literal["prevalence"]
@@ -102,7 +103,7 @@ def describe_result(result: AuditResult) -> str:
     for pair in result.agreement:
         lines.append(
             f"{' and '.join(pair.reviewers)} agree on {pair.agreement:.1%} of {pair.num_items} {pair.attribute} items, "
-            f"kappa {pair.kappa:.2f}"
+            f"kappa {format_kappa(pair.kappa)}"
         )
     return "\n".join([*lines, *(_describe_list(each) for each in result.lists if each.rows.num_listed)])
 

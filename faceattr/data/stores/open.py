@@ -43,7 +43,13 @@ def open_store(uri: str, options: StorageConfig | None = None) -> Store:
             bucket, _, prefix = uri[len("s3://") :].partition("/")
             if not _BUCKET.fullmatch(bucket):
                 raise ConfigError(f"{uri!r}: expected s3://bucket/prefix")
-            return S3Store(bucket, prefix, endpoint_url=options.endpoint_url, deadline_s=options.deadline_s)
+            return S3Store(
+                bucket,
+                prefix,
+                endpoint_url=options.endpoint_url,
+                deadline_s=options.deadline_s,
+                list_streams=options.list_streams,
+            )
         case _:
             return ArrowStore(uri)
 

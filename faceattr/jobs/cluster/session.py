@@ -33,7 +33,8 @@ _CPU_ACTOR_BYTES = 3 * 2**30
 _CPU_ACTOR_SHARE = 0.5
 # What an actor costs before its first image on a core: imports, weights, self-test (tests/benchmarks/bench_start.py).
 _CPU_ACTOR_START_S = 5.0
-# What a core computes (tests/benchmarks/bench_vqa.py): 31 GFLOP/s with the built-in model, 35 with BLIP base.
+# What a core computes with the built-in model (docs/benchmarks.md: 241 images/s of .26 GFLOP on two actors). Large
+# models reach two to three times as much, and with them any run is long enough for all actors.
 _CORE_GFLOP_PER_S = 30.0
 
 
