@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Folders whose tests compare figures that torch computes.
 NUMERIC := tests/models tests/training tests/inference tests/vqa
 
-.PHONY: demo test test-numeric test-all check bench-gpu scale setup lock clean
+.PHONY: demo test test-numeric test-all check docs bench-gpu scale setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/faceattr demo --output demo-out
@@ -28,6 +28,10 @@ check: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# site/index.html is the start. A page that is missing from the navigation, and a link that leads nowhere, is an error.
+docs: .venv/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # At most eight minutes. Where there is no Ray, the script itself runs all but the pipelines.
 bench-gpu: .venv/.ready
@@ -54,4 +58,4 @@ lock: setup
 	grep -A 1000 '^uv==' requirements.lock | awk 'NR == 1 || /^    /{print; next} {exit}' > bootstrap.lock
 
 clean:
-	rm -rf .venv demo-out bench-gpu-out build dist *.egg-info
+	rm -rf .venv demo-out bench-gpu-out site build dist *.egg-info

@@ -23,7 +23,7 @@ from tests.documents import ROOT, SCRIPTS, blocks, commands, read
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / folder / "README.md" for folder in ("pipelines", "tune", "cluster")),
     ]
 )
@@ -132,6 +132,8 @@ def test_links_lead_to_files_and_headings(page):
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         name, _, anchor = target.partition("#")
         file = (page.parent / name).resolve() if name else page
+        if file.parent == ROOT / "docs" / "commands":  # made when the site is built; test_site.py follows them
+            continue
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
 

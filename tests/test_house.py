@@ -130,7 +130,7 @@ _PRIVATE_WORDS = re.compile(
     r")\b",
     re.IGNORECASE,
 )
-_WRITTEN = {".py", ".md", ".html", ".yaml", ".sh", ".css", ".js"}
+_WRITTEN = {".py", ".md", ".html", ".yaml", ".sh", ".css", ".js", ".ipynb"}
 
 
 def private_words(text: str) -> list[tuple[int, str]]:
@@ -142,9 +142,9 @@ def private_words(text: str) -> list[tuple[int, str]]:
 
 def test_texts_have_no_private_words():
     # Not tests/: its stored samples stay as an earlier version wrote them.
-    folders = [path for folder in (*FOLDERS, "examples") for path in (ROOT / folder).rglob("*")]
+    folders = [path for folder in (*FOLDERS, "examples", "docs") for path in (ROOT / folder).rglob("*")]
     paths = {path for path in folders if path.suffix in _WRITTEN}
-    paths |= {path for pattern in ("*.md", "docs/**/*.md", ".github/**/*.md") for path in ROOT.glob(pattern)}
+    paths |= {path for pattern in ("*.md", ".github/**/*.md") for path in ROOT.glob(pattern)}
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {words}"
         for path in sorted(paths)

@@ -168,6 +168,6 @@ def check_disjoint(judged: pa.Table, others: pa.Table, *, judged_name: str, othe
         shown = ", ".join(judged["image_id"].filter(pa.array(same)).slice(0, _SHOWN).to_pylist())
         raise RunError(
             f"{int(same.sum())} images of {judged_name} are in {others_name} too, byte for byte, such as {shown}: "
-            "figures on them would be too good. Pack the data again with pipelines/pack.py, which keeps equal images "
+            "figures on them would be too good. Pack the data again with `faceattr pack`, which keeps equal images "
             "in one split; several runs that share images must be packed as one"
         )

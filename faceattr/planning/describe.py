@@ -93,13 +93,13 @@ def list_warnings(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> 
         )
     if plan.gpu_rate is None and rates.gpu(plan.gpu).images_per_s is None:
         warnings.append(
-            f"the rate of an {plan.gpu} is scaled by its peak from a GPU that was measured: run pipelines/label.py "
+            f"the rate of an {plan.gpu} is scaled by its peak from a GPU that was measured: run `faceattr label "
             "--dry-run on one and set --gpu-rate"
         )
     elif plan.gpu_rate is None and not plan.is_measured:
         warnings.append(
             f"this model was never measured on an {plan.gpu}: its rate is scaled by GFLOP from one that was; run "
-            "pipelines/label.py --dry-run on one and set --gpu-rate"
+            "`faceattr label --dry-run` on one and set --gpu-rate"
         )
     if "GPUs" not in estimate.cost:
         warnings.append(f"no list price of {plan.gpu} is known here: set --gpu-price; the cost is without GPUs")

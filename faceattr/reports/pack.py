@@ -144,7 +144,7 @@ def describe_pack(version: RunVersion, problems: Sequence[str] = ()) -> str:
     lines += [
         f"labels   {join_uri(store.uri, STRATIFICATION_KEY)}, {join_uri(store.uri, 'splits')}/*.csv",
         f"shards   {join_uri(store.uri, FOLDER)}/split=*/*.parquet",
-        f"train    python pipelines/train.py --data {store.uri} --output MODEL",
+        f"train    faceattr train --data {store.uri} --output MODEL",
     ]
     return "\n".join(lines)
 

@@ -201,7 +201,7 @@ def describe_forgotten(settings: ModelConfig, *, storage: StorageConfig | None =
         return []
     return [
         f"not kept from {settings.checkpoint}, because scores will change: {', '.join(found)}; thresholds are 0.5 "
-        "unless --thresholds.criterion chooses them, and pipelines/eval.py fits both"
+        "unless --thresholds.criterion chooses them, and `faceattr evaluate` fits both"
     ]
 
 

@@ -146,10 +146,10 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
 
 
 def test_places_that_are_no_packed_run(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no packed run \(no run\.json\).*pipelines/pack\.py --labels"):
+    with pytest.raises(ConfigError, match=r"holds no packed run \(no run\.json\).*faceattr pack --labels"):
         open_packed([str(tmp_path / "nothing")])
     unpublished = write(tmp_path / "begun", publish=False)
-    with pytest.raises(ConfigError, match=r"not published yet; run its pipelines/pack\.py command again"):
+    with pytest.raises(ConfigError, match=r"not published yet; run its `faceattr pack` command again"):
         open_packed([unpublished])
     uri = write(tmp_path / "run")
     with pytest.raises(ConfigError, match="are the same packed run; name it once"):
@@ -158,7 +158,7 @@ def test_places_that_are_no_packed_run(tmp_path):
         open_packed([])
     store = open_store(uri)
     store.put("run.json", store.get("run.json").replace(b'"kind": "pack"', b'"kind": "label"'))
-    with pytest.raises(ConfigError, match=rf"holds a label run.*pack\.py --labels {uri} --output"):
+    with pytest.raises(ConfigError, match=rf"holds a label run.*faceattr pack --labels {uri} --output"):
         open_packed([uri])
 
 

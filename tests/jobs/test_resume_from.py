@@ -208,7 +208,7 @@ def test_the_advice_is_a_command_that_can_be_run(earlier, packed, tmp_path):
     (tmp_path / "earlier-2" / "something").write_text("")
     text = advise_diverged(replace(config, optim=replace(config.optim, precision="float16")), earlier)
     words = shlex.split(text.splitlines()[-1])
-    assert words[:2] == ["python", "pipelines/train.py"]
+    assert words[:2] == ["faceattr", "train"]
     found = parse(*words[2:])
     assert (found.optim.lr, found.optim.clip_norm, found.optim.precision) == (1e-3, 1.0, "float32")
     assert found.output == str(tmp_path / "earlier-3")

@@ -110,7 +110,7 @@ class AuditIssues:
         if not output.put_if_absent(LABEL_ISSUES_KEY, encode_table(table)):
             raise RunError(f"{output.uri}: another command has written {LABEL_ISSUES_KEY} meanwhile")
         where = join_uri(output.uri, LABEL_ISSUES_KEY)
-        say(f"{describe_issues(found)}\nlist     {where}\nleave    python pipelines/pack.py ... --drop-issues {where}")
+        say(f"{describe_issues(found)}\nlist     {where}\nleave    faceattr pack ... --drop-issues {where}")
         return 0
 
     def _choose(self, data: PackedData) -> tuple[Attribute, ...]:

@@ -205,7 +205,7 @@ def open_packed(
     """
     storage = storage or StorageConfig()
     if not uris:
-        raise ConfigError("no packed run was named; expected the --output of pipelines/pack.py")
+        raise ConfigError("no packed run was named; expected the --output of `faceattr pack`")
     runs = [_read_run(open_store(resolve_address(uri, "--data"), storage), verify=storage.verify) for uri in uris]
     ids = [run.record.run_id for run in runs]
     for place, run_id in enumerate(ids):
@@ -245,15 +245,15 @@ def _read_run(store: Store, *, verify: bool) -> _Run:
     record = read_record(store)
     if record is None:
         raise ConfigError(
-            f"{store.uri} holds no packed run (no run.json). Make one: python pipelines/pack.py --labels LABEL_RUN "
+            f"{store.uri} holds no packed run (no run.json). Make one: faceattr pack --labels LABEL_RUN "
             f"--output {store.uri}, or --source KIND --root FOLDER"
         )
     if record.kind != PACK_KIND:
-        remedy = f": python pipelines/pack.py --labels {store.uri} --output PACKED" if record.kind == "label" else ""
+        remedy = f": faceattr pack --labels {store.uri} --output PACKED" if record.kind == "label" else ""
         raise ConfigError(f"{store.uri} holds a {record.kind} run, expected a packed one. Pack it first{remedy}")
     if manifest is None:
         raise ConfigError(
-            f"{store.uri}: the packed run is not published yet; run its pipelines/pack.py command again to finish it"
+            f"{store.uri}: the packed run is not published yet; run its `faceattr pack` command again to finish it"
         )
     names = set(record.carried_schema.names)
     with damage_named(join_uri(store.uri, RUN_KEY)):

@@ -145,7 +145,7 @@ def identify_label_run(uri: str, storage: StorageConfig) -> dict[str, Any]:
     record: RunRecord | None = read_record(store)
     manifest = read_manifest(store)
     if record is None or record.kind != "label" or manifest is None:
-        raise ConfigError(f"--labels {uri}: there is no published label run; finish it with pipelines/label.py")
+        raise ConfigError(f"--labels {uri}: there is no published label run; finish it with `faceattr label`")
     return {"run_id": record.run_id, "version": manifest.version}
 
 

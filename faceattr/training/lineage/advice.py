@@ -37,7 +37,7 @@ def advise_diverged(config: TrainConfig, output: Store) -> str:
     fresh = _find_free_folder(config, output.uri)
     return (
         "Its last checkpoint stays. This command goes on from it, in another folder and otherwise with the same "
-        f"settings:\n  python pipelines/train.py --resume-from {shlex.quote(output.uri)} --output {shlex.quote(fresh)} "
+        f"settings:\n  faceattr train --resume-from {shlex.quote(output.uri)} --output {shlex.quote(fresh)} "
         f"{' '.join(flags)}"
     )
 

@@ -119,7 +119,7 @@ def find_origin(
         )
     record = read_record(store)
     if record is None or record.kind != "train":
-        raise ConfigError(f"{flag}: expected a model folder of pipelines/train.py, found {_name_kind(record)}")
+        raise ConfigError(f"{flag}: expected a model folder of `faceattr train`, found {_name_kind(record)}")
     driver = find_driver(store)
     if driver is not None:
         raise ConfigError(f"{flag}: process {driver['pid']} on {driver['host']} still trains it; stop it first")
