@@ -1,4 +1,4 @@
-"""Opens the input of a run: a prefix of images, a manifest that names them, or Parquet files that contain them.
+"""Opens the input of a run: a prefix of images, a manifest that names them, or Parquet or tar files that contain them.
 
 Each becomes a stream of tables in `plan_schema`; no step keeps more than a few thousand rows in memory.
 """
@@ -15,11 +15,14 @@ from faceattr.data.inputs.folder_files import (
     DECODED_EXTENSIONS,
     FolderFiles,
     describe_files,
+    is_compressed_tar,
     is_image_name,
     is_table_name,
+    is_tar_name,
 )
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.manifests import TableInput
+from faceattr.data.inputs.tar_shards import open_tars
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import resolve_address
 from faceattr.data.stores.keys import join_uri, split_uri
@@ -28,6 +31,7 @@ from faceattr.data.stores.store import ObjectInfo, Store
 from faceattr.errors import ConfigError
 
 _BATCH_ROWS = 8_192
+_UNPACK = "; compressed tar files cannot be read in parts: unpack them to .tar (gunzip, bunzip2, unxz or unzstd)"
 
 
 def open_input(
@@ -41,7 +45,7 @@ def open_input(
     """Detects what `--images` names and opens it.
 
     Args:
-        images: a prefix or folder, or a `.csv`, `.tsv` (also `.gz`) or `.parquet` file.
+        images: a prefix or folder, or a `.csv`, `.tsv` (also `.gz`), `.parquet` or `.tar` file.
         root: folder that relative manifest paths are relative to; default: the manifest's own folder.
         storage: how it is reached.
         reserved: names of the output's own columns; a carried column with such a name becomes `given_<name>`.
@@ -53,7 +57,8 @@ def open_input(
     images = resolve_address(images, "--images")
     root = None if root is None else resolve_address(root, "--root")
     storage = storage or StorageConfig()
-    tables = TableInput(root=root, storage=storage, reserved=frozenset(reserved), bytes_column=bytes_column)
+    names = frozenset(reserved)
+    tables = TableInput(root=root, storage=storage, reserved=names, bytes_column=bytes_column)
     folder, name = split_uri(images)
     if name.lower().endswith((*TEXT_ENDINGS, ".parquet")) and not _holds_objects(
         images, storage
@@ -62,16 +67,24 @@ def open_input(
             tables.open_parquet(folder, [name]) if name.lower().endswith(".parquet") else tables.open_csv(folder, name)
         )
     store = open_store(images, storage)
-    files, table_names = FolderFiles(), []
+    files, table_names, shards, is_compressed = FolderFiles(), list[str](), list[ObjectInfo](), False
     for entry in store.list():
         if is_image_name(entry.key):
             return _open_prefix(store)
         files.add(entry.key)
         if is_table_name(entry.key):
             table_names.append(entry.key)
+        elif is_tar_name(entry.key):
+            shards.append(entry)
+        is_compressed |= is_compressed_tar(entry.key)
     if table_names:
-        files.take_tables(len(table_names))
+        files.take_files(len(table_names), ".parquet")
         return dataclasses.replace(tables.open_parquet(store.uri, sorted(table_names)), files=files)
+    if shards:
+        files.take_files(len(shards), ".tar")
+        return open_tars(store, shards, storage, names, files)
+    if not files.num_files and (is_tar_name(name) or is_compressed_tar(name)):
+        return _open_tar(folder, name, storage, names)
     if not files.num_files and (single := _open_single(folder, name, storage)):
         return single
     if files.num_rows:  # perhaps images whose names have no extension
@@ -82,14 +95,26 @@ def open_input(
         if any(files.other[ending] for ending in TEXT_ENDINGS)
         else ""
     )
+    named += _UNPACK if is_compressed else ""
     raise ConfigError(
         f"--images {images}: found no image ({', '.join(sorted(DECODED_EXTENSIONS))} or another image's ending) and no "
-        f".parquet file; {found}{named}"
+        f".parquet file or .tar file; {found}{named}"
     )
 
 
 def _holds_objects(uri: str, storage: StorageConfig) -> bool:
     return next(iter(open_store(uri, storage).list()), None) is not None
+
+
+def _open_tar(folder: str, name: str, storage: StorageConfig, reserved: frozenset[str]) -> ImageInput:
+    """Returns the input of the single tar file that `--images` names."""
+    store = open_store(folder, storage)
+    shards = [entry for entry in store.list(name) if entry.key == name]
+    if not shards:
+        raise ConfigError(f"--images {join_uri(folder, name)} does not exist")
+    if is_compressed_tar(name):
+        raise ConfigError(f"--images {join_uri(folder, name)}: found a compressed tar file{_UNPACK}")
+    return open_tars(store, shards, storage, reserved, FolderFiles())
 
 
 def _open_single(folder: str, name: str, storage: StorageConfig) -> ImageInput | None:

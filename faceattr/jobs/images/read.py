@@ -19,6 +19,7 @@ from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.images.decode import describe_too_large
 from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
 from faceattr.data.inputs.object_reader import ObjectReader
+from faceattr.data.inputs.tar_images import read_tar_rows
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, read_shards
@@ -136,9 +137,9 @@ class ReadImages:
     room_bytes: int = _ROOM_BYTES
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads a block of rows; packed input in its files' order. Raises StorageError on an outage."""
+        """Reads a block of rows; packed input and tar files in their own order. Raises StorageError on an outage."""
         reach("reader", "imports done")
-        if self.bytes_column is not None:
+        if self._in_files(rows):
             rows = rows.sort_by([("uri", "ascending"), ("source_row", "ascending")])
         start, held, num_bytes = 0, list[bytes | ImageError](), 0
         for found in self._read_all(rows):
@@ -158,9 +159,15 @@ class ReadImages:
         names = ["uri", "image_id", "num_bytes", "source_row"]
         names += ["etag"] if "etag" in rows.column_names else []  # only a fresh listing has any
         table = rows.select(names).to_pylist()
+        if self._in_files(rows):
+            return read_tar_rows(table, self.storage, self.limits, room_bytes=self.room_bytes)
         read = functools.partial(self._read, others=[row["uri"] for row in table])
         items = ((row, row["num_bytes"]) for row in table)
         return read_within(read, items, room_bytes=self.room_bytes, size_of=_size_of)
+
+    def _in_files(self, rows: pa.Table) -> bool:
+        """Whether the images are parts of files: rows of Parquet files, or members of tar files."""
+        return self.bytes_column is not None or rows["source_row"].null_count < len(rows)
 
     def _read(self, row: dict[str, Any], room_bytes: int | None, others: Sequence[str]) -> bytes | ImageError:
         if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not fetched at all
