@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
+from faceattr.data.formats.jsonl import read_object_tables, read_schema
 from faceattr.data.formats.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.runs.plan import plan_schema
@@ -39,6 +40,13 @@ class TableInput:
     def open_csv(self, folder: str, name: str) -> ImageInput:
         """Opens a manifest in text form. Raises ConfigError if it is not one."""
         return self._manifest(self._csv_tables(join_uri(folder, name)), join_uri(folder, name), folder)
+
+    def open_jsonl(self, folder: str, name: str) -> ImageInput:
+        """Opens a manifest in JSON Lines. Raises ConfigError if it is not one."""
+        uri = join_uri(folder, name)
+        schema = read_schema(uri, self.storage)
+        tables = ((uri, table) for table in read_object_tables(uri, self.storage, schema))
+        return self._manifest(tables, uri, folder)
 
     def open_parquet(self, folder: str, names: list[str]) -> ImageInput:
         """Opens Parquet files that name or contain images. Raises ConfigError if their columns do neither."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from faceattr.config import StorageConfig
+from faceattr.data.formats.jsonl import JSONL_ENDINGS
 from faceattr.data.formats.text_tables import TEXT_ENDINGS
 from faceattr.data.inputs.folder_files import (
     DECODED_EXTENSIONS,
@@ -45,7 +46,7 @@ def open_input(
     """Detects what `--images` names and opens it.
 
     Args:
-        images: a prefix or folder, or a `.csv`, `.tsv` (also `.gz`), `.parquet` or `.tar` file.
+        images: a prefix or folder, or a `.csv`, `.tsv`, `.jsonl` (also `.gz`), `.parquet` or `.tar` file.
         root: folder that relative manifest paths are relative to; default: the manifest's own folder.
         storage: how it is reached.
         reserved: names of the output's own columns; a carried column with such a name becomes `given_<name>`.
@@ -60,12 +61,12 @@ def open_input(
     names = frozenset(reserved)
     tables = TableInput(root=root, storage=storage, reserved=names, bytes_column=bytes_column)
     folder, name = split_uri(images)
-    if name.lower().endswith((*TEXT_ENDINGS, ".parquet")) and not _holds_objects(
-        images, storage
-    ):  # Spark writes folders with such names
-        return (
-            tables.open_parquet(folder, [name]) if name.lower().endswith(".parquet") else tables.open_csv(folder, name)
-        )
+    ending = name.lower()
+    is_table = ending.endswith((*TEXT_ENDINGS, *JSONL_ENDINGS, ".parquet"))
+    if is_table and not _holds_objects(images, storage):  # Spark writes folders with such names
+        if ending.endswith(".parquet"):
+            return tables.open_parquet(folder, [name])
+        return tables.open_csv(folder, name) if ending.endswith(TEXT_ENDINGS) else tables.open_jsonl(folder, name)
     store = open_store(images, storage)
     files, table_names, shards, is_compressed = FolderFiles(), list[str](), list[ObjectInfo](), False
     for entry in store.list():
@@ -92,7 +93,7 @@ def open_input(
     found = "; ".join(describe_files(files.to_json())) or "the folder is empty or does not exist"
     named = (
         "; name a manifest itself, such as --images FOLDER/list.csv"
-        if any(files.other[ending] for ending in TEXT_ENDINGS)
+        if any(files.other[ending] for ending in (*TEXT_ENDINGS, *JSONL_ENDINGS))
         else ""
     )
     named += _UNPACK if is_compressed else ""
