@@ -1,5 +1,6 @@
 """Config groups that several commands share: storage, decoding, actors, the Ray session."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,10 @@ DEFAULT_MARGIN = 0.4
 MAX_MARGIN = 2.0
 
 
+# A name, an IPv4 address, or an IPv6 address in brackets; then perhaps a port.
+_HOST = re.compile(r"(?:[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StorageConfig:
     """How object storage is reached. Credentials come from the environment or a role, never from the config."""
@@ -25,6 +30,9 @@ class StorageConfig:
     """S3 endpoint of a store other than AWS. Default: AWS_ENDPOINT_URL."""
     deadline_s: float = 300.0
     """Seconds for which one operation is retried before the run stops. An outage never rejects an image."""
+    allow_http: tuple[str, ...] = ()
+    """Hosts that images may be read from by http and https, as HOST (ports 80 and 443) or HOST:PORT. Names must resolve
+    to addresses of the public internet; another address is named itself, such as 127.0.0.1:8000."""
     verify: bool = True
     """Compare files of published runs with the sizes and hashes in their manifest while reading them; this costs less
     than a second per GB. With --no-verify, whatever can still be read of a damaged run is used."""
@@ -33,6 +41,8 @@ class StorageConfig:
         check(self.deadline_s > 0, "storage.deadline-s", self.deadline_s, "more than 0")
         has_secret = self.endpoint_url is not None and "@" in self.endpoint_url
         check(not has_secret, "storage.endpoint-url", "a URL with credentials", "one without")
+        for host in self.allow_http:
+            check(bool(_HOST.fullmatch(host)), "storage.allow-http", host, "HOST or HOST:PORT, without http://")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from faceattr.data.stores.addresses import check_no_credentials, key_below
 from faceattr.data.stores.keys import check_key, join_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.ranged import open_ranged
+from faceattr.data.stores.web.hosts import check_allowed, is_web, parse_web
 from faceattr.errors import ConfigError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -105,18 +106,30 @@ class TableInput:
                 _check_text_column(table, column, uri)
                 numbers = itertools.count(num_rows[uri])
                 num_rows[uri] += len(table)
-                keys = [_key_below(value, root, uri, next(numbers)) for value in table[column].to_pylist()]
+                keys = [self._key(value, root, uri, next(numbers)) for value in table[column].to_pylist()]
                 with _read_errors(uri):
                     values = [table[name].cast(field.type) for name, field in zip(carried, schema, strict=True)]
                 yield _plan_table(
                     image_id=pa.array(keys, pa.string()),
-                    uri=pa.array([join_uri(root, key) for key in keys], pa.string()),
+                    uri=pa.array([key if is_web(key) else join_uri(root, key) for key in keys], pa.string()),
                     source_row=pa.nulls(len(keys), pa.int64()),
                     carried=values,
                     schema=schema,
                 )
 
         return ImageInput(kind="manifest", root=root, carried=schema, tables=rows())
+
+    def _key(self, value: str | None, root: str, where: str, row: int) -> str:
+        """Returns the key below the root; an address of the web is its own key, wherever it is."""
+        if value is None or not is_web(value):
+            return _key_below(value, root, where, row)
+        place = f"{where}, row {row} (counted from 0)"
+        check_no_credentials(value, place)
+        try:
+            check_allowed(parse_web(value), self.storage.allow_http)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
+        return value
 
     def _packed(self, folder: str, names: list[str], first: pa.Schema, bytes_column: str) -> ImageInput:
         id_column = next((name for name in ID_COLUMNS if name in first.names), None)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.inputs.folder_files import is_tar_name
 from faceattr.data.inputs.image_column import ImageColumn
-from faceattr.data.inputs.object_reader import ObjectReader
+from faceattr.data.inputs.object_reader import ObjectReader, root_of
 from faceattr.data.inputs.tar_images import MemberPlace, TarFile
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, ImageError
@@ -54,8 +54,7 @@ class RunImages:
 
     def _root_of(self, uri: str) -> str:
         """Returns the root that the address is below: a table of scores may name images elsewhere."""
-        is_below = uri.startswith(f"{self._root.rstrip('/')}/")
-        return self._root if is_below else uri.rpartition("/")[0]
+        return root_of(uri, self._root) or uri.rpartition("/")[0]
 
     def _open(self, root: str) -> ObjectReader:
         if root not in self._readers:
