@@ -15,7 +15,7 @@ The columns of sample.parquet:
     row            int64    row of the sampled table
     image_id       string
     uri            string   where the image's bytes are
-    source_row     int64?   row inside a packed Parquet file, if the images are in such files
+    source_row     int64?   row inside a packed Parquet file, or byte of the header in a tar file
     score          float32? P(yes), or the probability of the likeliest class; null where the table has none
     label          int32?   the table's label, a class index; null if it abstained
     reason         string   why the item is in the sample: `score` (a random draw), or the list that it is of: `given`,

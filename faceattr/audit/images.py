@@ -12,6 +12,7 @@ import pyarrow as pa
 from faceattr.audit.folder import SAMPLE_SCHEMA, Sample
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.images.kinds import announced_format
+from faceattr.data.inputs.folder_files import is_tar_name
 from faceattr.data.inputs.run_images import RunImages
 from faceattr.data.runs.commit import read_ahead
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -44,7 +45,7 @@ class ItemImages:
         self._folder = folder
         self._are_copied = sample.has_copies
         self._images = RunImages(sample.audit.root, sample.audit.bytes_column, storage, limits)
-        in_files = any(row["source_row"] is not None for row in self._rows)
+        in_files = any(row["source_row"] is not None and not is_tar_name(row["uri"]) for row in self._rows)
         if in_files and not self._are_copied and sample.audit.bytes_column is None:
             raise ConfigError(f"{folder.uri}: images are rows of Parquet files, and audit.json names no bytes_column")
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, check_attribute_name
 from faceattr.config import StorageConfig
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.plan import SourceRows
+from faceattr.data.runs.plan import IN_FILES, SourceRows
 from faceattr.data.runs.run_attributes import Decision, read_decisions, scored_attributes
 from faceattr.data.runs.version import RunRecord, read_manifest, read_published, read_record
 from faceattr.data.stores.addresses import key_below, resolve_address
@@ -119,7 +119,7 @@ def _open_run(address: str, storage: StorageConfig) -> ScoredTable:
 def _read_run(
     store: Store, record: RunRecord, attributes: Mapping[str, Attribute], *, verify: bool
 ) -> Iterator[pa.Table]:
-    source_rows = SourceRows(store, record.plan if record.source["kind"] == "packed" else None)
+    source_rows = SourceRows(store, record.plan if record.source["kind"] in IN_FILES else None)
     names = [column for name in attributes for column in (name, f"{name}_score")]
     for table in read_published(store, [*_HEAD, "status", *names], verify=verify):
         yield table.append_column("source_row", source_rows.of(table["row"].to_numpy()))

@@ -12,8 +12,8 @@ class LabelConfig:
     """Labels images with a model that answers questions about them, or compares them with texts."""
 
     images: str = ""
-    """A prefix or folder of images, a manifest (.csv or .parquet with a column `uri` or `image_path`), or Parquet files
-    that contain encoded images."""
+    """A prefix or folder of images, a manifest (.csv, .jsonl or .parquet with a column `uri` or `image_path`), or
+    Parquet or tar files (WebDataset) that contain encoded images."""
     output: str = ""
     """Run folder: a local path or s3://bucket/prefix."""
     attributes: str = "clear_face"

@@ -21,8 +21,8 @@ class PredictConfig:
     model: str
     """A trained model: a local folder, a folder in object storage, or a hub id."""
     images: str
-    """A prefix or folder of images, a manifest (.csv or .parquet with a column `uri` or `image_path`), or Parquet files
-    that contain encoded images."""
+    """A prefix or folder of images, a manifest (.csv, .jsonl or .parquet with a column `uri` or `image_path`), or
+    Parquet or tar files (WebDataset) that contain encoded images."""
     output: str
     """Run folder: a local path or s3://bucket/prefix."""
     labels: str | None = None

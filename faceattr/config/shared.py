@@ -1,5 +1,6 @@
 """Config groups that several commands share: storage, decoding, actors, the Ray session."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,10 @@ DEFAULT_MARGIN = 0.4
 MAX_MARGIN = 2.0
 
 
+# A name, an IPv4 address, or an IPv6 address in brackets; then perhaps a port.
+_HOST = re.compile(r"(?:[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StorageConfig:
     """How object storage is reached. Credentials come from the environment or a role, never from the config."""
@@ -28,6 +33,9 @@ class StorageConfig:
     list_streams: int | None = None
     """Streams of pages in which a bucket is listed. Default: 16 on Amazon S3; 1 elsewhere and in directory buckets:
     more would miss keys of a store that lists folder by folder instead of in the order of the keys' bytes."""
+    allow_http: tuple[str, ...] = ()
+    """Hosts that images may be read from by http and https, as HOST (ports 80 and 443) or HOST:PORT. Names must resolve
+    to addresses of the public internet; another address is named itself, such as 127.0.0.1:8000."""
     verify: bool = True
     """Compare files of published runs with the sizes and hashes in their manifest while reading them; this costs less
     than a second per GB. With --no-verify, whatever can still be read of a damaged run is used."""
@@ -38,6 +46,8 @@ class StorageConfig:
         check(streams is None or 1 <= streams <= 64, "storage.list-streams", streams, "1 to 64")
         has_secret = self.endpoint_url is not None and "@" in self.endpoint_url
         check(not has_secret, "storage.endpoint-url", "a URL with credentials", "one without")
+        for host in self.allow_http:
+            check(bool(_HOST.fullmatch(host)), "storage.allow-http", host, "HOST or HOST:PORT, without http://")
 
 
 @dataclass(frozen=True, kw_only=True)

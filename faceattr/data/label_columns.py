@@ -6,7 +6,7 @@ keep, has one row per image:
 
     image_id    string   key below the image root, with `/`
     uri         string   where its bytes are
-    source_row  int64?   row inside a packed Parquet file, for label runs over such files
+    source_row  int64?   place inside a Parquet or tar file, for label runs over such files
     sha256      string?  of the bytes, if a label run has it
     group       string?  the same for all images of one person; null is unknown
     split       string?  the official split, mapped from the layout's own word to `train`, `val` or `test`

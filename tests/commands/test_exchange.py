@@ -60,7 +60,7 @@ def test_images_in_parquet_files_are_refused(tmp_path, capsys):
     packed = {"bytes_column": "image", "file": str(tmp_path / "p.parquet")}
     run = write_label_run(tmp_path / "run", ["hat"], rows, root=tmp_path, **packed)
     assert faceattr(["export", "labels", run, "--format", "cvat", "--output", str(tmp_path / "x.xml")]) == 2
-    assert "the column 'image' of Parquet files, which labelling tools cannot open" in capsys.readouterr().err
+    assert "its images are parts of Parquet or tar files, which labelling tools cannot open" in capsys.readouterr().err
 
 
 def judge_label_studio(path, answers):

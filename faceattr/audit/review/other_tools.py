@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from faceattr.attributes import Attribute
 from faceattr.audit.folder import Sample
 from faceattr.audit.judgements import ReviewerAnswer, standing_judgements
-from faceattr.data.exchange.run_tasks import check_are_files
+from faceattr.data.exchange.run_tasks import not_files
 from faceattr.data.exchange.tasks import CANNOT_TELL, Answer, ImageTask
 from faceattr.data.stores.keys import join_uri
 from faceattr.errors import ConfigError
@@ -29,7 +29,7 @@ def build_audit_tasks(sample: Sample, folder_uri: str, attribute: str) -> Iterat
         attribute: name of the attribute.
 
     Raises:
-        ConfigError: an image is a row of a Parquet file, and was not copied.
+        ConfigError: an image is a part of a Parquet or tar file, and was not copied.
     """
     for row in sample.items.to_pylist():
         if row["attribute"] != attribute or (sample.has_copies and row["copy"] is None):
@@ -39,7 +39,7 @@ def build_audit_tasks(sample: Sample, folder_uri: str, attribute: str) -> Iterat
             yield ImageTask(image_id=row["copy"], uri=join_uri(folder_uri, row["copy"]), facts={"item": row["item"]})
             continue
         if row["source_row"] is not None:
-            check_are_files(sample.audit.bytes_column, sample.audit.table)
+            raise not_files(sample.audit.table)
         yield ImageTask(image_id=row["image_id"], uri=row["uri"], facts={"item": row["item"]})
 
 

@@ -8,6 +8,7 @@ from faceattr.data.exchange.tasks import ImageTask, PredictedClass
 from faceattr.data.exports import read_label_record, read_run_rows
 from faceattr.data.row_filter import RowFilter
 from faceattr.data.runs.commit import OK
+from faceattr.data.runs.plan import IN_FILES
 from faceattr.data.runs.run_attributes import scored_attributes
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
@@ -31,11 +32,12 @@ def read_run_tasks(
         verify: see `read_published`.
 
     Raises:
-        ConfigError: this is no label run, or its images are rows of Parquet files, which no tool can open.
+        ConfigError: this is no label run, or its images are parts of Parquet or tar files, which no tool can open.
         RunError: a file is damaged.
     """
     record = read_label_record(store)
-    check_are_files(record.source.get("bytes_column"), store.uri)
+    if record.source.get("kind") in IN_FILES:
+        raise not_files(store.uri)
     scored = [name for name in scored_attributes(record) if name in attributes and attributes[name].has_score]
     columns = ["row", "image_id", "uri", "width_px", "height_px", "status", *attributes]
     columns += [f"{name}_score" for name in scored]
@@ -49,13 +51,12 @@ def read_run_tasks(
             yield _build_task(row, attributes, scored)
 
 
-def check_are_files(bytes_column: str | None, where: str) -> None:
-    """Raises ConfigError if images are in a column of Parquet files."""
-    if bytes_column is not None:
-        raise ConfigError(
-            f"{where}: its images are in the column {bytes_column!r} of Parquet files, which labelling tools cannot "
-            "open; sample them with copies (faceattr audit sample --copy-images) and export the audit"
-        )
+def not_files(where: str) -> ConfigError:
+    """Returns the error of images that are parts of files."""
+    return ConfigError(
+        f"{where}: its images are parts of Parquet or tar files, which labelling tools cannot open; sample them with "
+        "copies (faceattr audit sample --copy-images) and export the audit"
+    )
 
 
 def _build_task(row: Mapping[str, Any], attributes: Mapping[str, Attribute], scored: list[str]) -> ImageTask:

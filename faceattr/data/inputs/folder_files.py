@@ -1,6 +1,7 @@
 """Which files in a folder are images of a run: the same rule for label, pack, predict and `faceattr predict`.
 
-Only names decide, so that listing a bucket never reads an object:
+Members of tar files are counted by the same rule, but that one without an extension is not a row. Only names decide, so
+that listing a bucket never reads an object:
 
     row       the extension is that of an image, of any kind, or there is none; the first bytes decide when it is read
     skipped   files that operating systems leave in photo folders: `._a.jpg`, `.DS_Store`, `Thumbs.db`, `desktop.ini`
@@ -12,9 +13,11 @@ So every file in a folder is a row or is counted.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from faceattr.data.stores.store import ObjectInfo
+
+_T = TypeVar("_T")
 
 DECODED_EXTENSIONS = frozenset(
     [
@@ -36,6 +39,7 @@ _OTHER_IMAGE_EXTENSIONS = frozenset(
 )
 IMAGE_EXTENSIONS = DECODED_EXTENSIONS | _OTHER_IMAGE_EXTENSIONS
 NO_EXTENSION = "no extension"
+_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _SYSTEM_FILES = {name.lower(): name for name in (".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini")}
 _APPLE_DOUBLE = "._"
 # What follows the last dot of "J. Smith" or of a long random name is not an extension.
@@ -62,6 +66,16 @@ def is_image_name(key: str) -> bool:
 def is_table_name(key: str) -> bool:
     """Whether a folder's file is a Parquet file to read; files under `_` or `.` belong to other programs."""
     return extension_of(key) == ".parquet" and not any(part.startswith(("_", ".")) for part in key.split("/"))
+
+
+def is_tar_name(key: str) -> bool:
+    """Whether a folder's file is a tar file to read; files under `_` or `.` belong to other programs."""
+    return extension_of(key) == ".tar" and not any(part.startswith(("_", ".")) for part in key.split("/"))
+
+
+def is_compressed_tar(key: str) -> bool:
+    """Whether the name is that of a tar file that has to be unpacked first."""
+    return key.lower().endswith(_COMPRESSED_TARS)
 
 
 def _system_file(key: str) -> str | None:
@@ -113,12 +127,33 @@ class FolderFiles:
         if not kind or extension in IMAGE_EXTENSIONS:
             self.num_rows += 1
             return True
-        self.other[kind if kind in self.other or len(self.other) < _MOST_KINDS else _REST] += 1
+        self._add_other(kind)
         return False
 
-    def take_tables(self, num_tables: int) -> None:
-        """Recounts a folder without images: its Parquet files are the input, and files without an extension are not."""
-        self.other[".parquet"] -= num_tables
+    def add_member(self, name: str) -> bool:
+        """Counts a member of a tar file and returns whether it is a row: one without an extension is not."""
+        if is_image_name(name) or _system_file(name) is not None:
+            return self.add(name)
+        self._add_other(extension_of(name) or NO_EXTENSION)
+        return False
+
+    def counted(self, parts: Iterable[tuple[_T, Self]]) -> Iterator[_T]:
+        """Yields what comes with the counts of its files; adds these counts."""
+        self._num_unfinished += 1
+        for item, part in parts:
+            self.num_rows += part.num_rows
+            self.skipped.update(part.skipped)
+            for kind, count in part.other.items():
+                self._add_other(kind, count)
+            yield item
+        self._num_unfinished -= 1
+
+    def _add_other(self, kind: str, count: int = 1) -> None:
+        self.other[kind if kind in self.other or len(self.other) < _MOST_KINDS else _REST] += count
+
+    def take_files(self, num_files: int, ending: str) -> None:
+        """Recounts a folder without images: its files of one ending are the input, those without an ending are not."""
+        self.other[ending] -= num_files
         self.other[NO_EXTENSION] += self.num_rows
         self.other = +self.other  # drops zero counts
         self.num_rows = 0

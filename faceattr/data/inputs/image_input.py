@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from faceattr.data.inputs.folder_files import FolderFiles
 
-InputKind = Literal["prefix", "manifest", "packed"]
+InputKind = Literal["prefix", "manifest", "packed", "tar"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class ImageInput:
         carried: schema of the columns that are carried through to the output.
         tables: rows in `plan_schema(carried)`, readable once.
         bytes_column: for packed input, the column with the encoded images.
-        files: for a folder, the files that are not rows; complete once the tables were read.
+        files: for a folder and for tar files, the files that are not rows; complete once the tables were read.
     """
 
     kind: InputKind

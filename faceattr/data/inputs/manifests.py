@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
+from faceattr.data.formats.jsonl import read_object_tables, read_schema
 from faceattr.data.formats.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.runs.plan import plan_schema
@@ -17,6 +18,7 @@ from faceattr.data.stores.addresses import check_no_credentials, key_below
 from faceattr.data.stores.keys import check_key, join_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.ranged import open_ranged
+from faceattr.data.stores.web.hosts import check_allowed, is_web, parse_web
 from faceattr.errors import ConfigError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,13 @@ class TableInput:
     def open_csv(self, folder: str, name: str) -> ImageInput:
         """Opens a manifest in text form. Raises ConfigError if it is not one."""
         return self._manifest(self._csv_tables(join_uri(folder, name)), join_uri(folder, name), folder)
+
+    def open_jsonl(self, folder: str, name: str) -> ImageInput:
+        """Opens a manifest in JSON Lines. Raises ConfigError if it is not one."""
+        uri = join_uri(folder, name)
+        schema = read_schema(uri, self.storage)
+        tables = ((uri, table) for table in read_object_tables(uri, self.storage, schema))
+        return self._manifest(tables, uri, folder)
 
     def open_parquet(self, folder: str, names: list[str]) -> ImageInput:
         """Opens Parquet files that name or contain images. Raises ConfigError if their columns do neither."""
@@ -97,18 +106,30 @@ class TableInput:
                 _check_text_column(table, column, uri)
                 numbers = itertools.count(num_rows[uri])
                 num_rows[uri] += len(table)
-                keys = [_key_below(value, root, uri, next(numbers)) for value in table[column].to_pylist()]
+                keys = [self._key(value, root, uri, next(numbers)) for value in table[column].to_pylist()]
                 with _read_errors(uri):
                     values = [table[name].cast(field.type) for name, field in zip(carried, schema, strict=True)]
                 yield _plan_table(
                     image_id=pa.array(keys, pa.string()),
-                    uri=pa.array([join_uri(root, key) for key in keys], pa.string()),
+                    uri=pa.array([key if is_web(key) else join_uri(root, key) for key in keys], pa.string()),
                     source_row=pa.nulls(len(keys), pa.int64()),
                     carried=values,
                     schema=schema,
                 )
 
         return ImageInput(kind="manifest", root=root, carried=schema, tables=rows())
+
+    def _key(self, value: str | None, root: str, where: str, row: int) -> str:
+        """Returns the key below the root; an address of the web is its own key, wherever it is."""
+        if value is None or not is_web(value):
+            return _key_below(value, root, where, row)
+        place = f"{where}, row {row} (counted from 0)"
+        check_no_credentials(value, place)
+        try:
+            check_allowed(parse_web(value), self.storage.allow_http)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
+        return value
 
     def _packed(self, folder: str, names: list[str], first: pa.Schema, bytes_column: str) -> ImageInput:
         id_column = next((name for name in ID_COLUMNS if name in first.names), None)

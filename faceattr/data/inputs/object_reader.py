@@ -13,7 +13,8 @@ from itertools import chain
 from faceattr.config import ImageLimitsConfig
 from faceattr.data.images.decode import describe_too_large
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError, Store
-from faceattr.errors import ImageError, StorageError
+from faceattr.data.stores.web.hosts import is_web, parse_web
+from faceattr.errors import ConfigError, ImageError, StorageError
 
 # Candidates for the witness: given keys, and listed keys at growing distances up to the 127,000th object.
 _MOST_OTHERS = 32
@@ -146,10 +147,25 @@ class ObjectReader:
                 num_yielded += 1
                 if num_yielded == _MOST_LISTED:
                     return
-        except StorageError:
-            return  # listing needs another permission; the original refusal is the error that matters
+        except (ConfigError, StorageError):
+            return  # it needs another permission, or is unknown to the store; the refusal is the error that matters
         if last:
             yield last
+
+
+def root_of(uri: str, root: str) -> str | None:
+    """Returns the root of the store that contains an image.
+
+    Args:
+        uri: address of the image.
+        root: where the images of its run are.
+
+    Returns:
+        `root`, or for an image of the web elsewhere its server; None for any other address.
+    """
+    if uri.startswith(f"{root.rstrip('/')}/"):
+        return root
+    return parse_web(uri).root if is_web(uri) else None
 
 
 def _spread(uris: Sequence[str]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Opens the input of a run: a prefix of images, a manifest that names them, or Parquet files that contain them.
+"""Opens the input of a run: a prefix of images, a manifest that names them, or Parquet or tar files that contain them.
 
 Each becomes a stream of tables in `plan_schema`; no step keeps more than a few thousand rows in memory.
 """
@@ -10,16 +10,20 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from faceattr.config import StorageConfig
+from faceattr.data.formats.jsonl import JSONL_ENDINGS
 from faceattr.data.formats.text_tables import TEXT_ENDINGS
 from faceattr.data.inputs.folder_files import (
     DECODED_EXTENSIONS,
     FolderFiles,
     describe_files,
+    is_compressed_tar,
     is_image_name,
     is_table_name,
+    is_tar_name,
 )
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.manifests import TableInput
+from faceattr.data.inputs.tar_shards import open_tars
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import resolve_address
 from faceattr.data.stores.keys import join_uri, split_uri
@@ -28,6 +32,7 @@ from faceattr.data.stores.store import ObjectInfo, Store
 from faceattr.errors import ConfigError
 
 _BATCH_ROWS = 8_192
+_UNPACK = "; compressed tar files cannot be read in parts: unpack them to .tar (gunzip, bunzip2, unxz or unzstd)"
 
 
 def open_input(
@@ -41,7 +46,7 @@ def open_input(
     """Detects what `--images` names and opens it.
 
     Args:
-        images: a prefix or folder, or a `.csv`, `.tsv` (also `.gz`) or `.parquet` file.
+        images: a prefix or folder, or a `.csv`, `.tsv`, `.jsonl` (also `.gz`), `.parquet` or `.tar` file.
         root: folder that relative manifest paths are relative to; default: the manifest's own folder.
         storage: how it is reached.
         reserved: names of the output's own columns; a carried column with such a name becomes `given_<name>`.
@@ -53,25 +58,34 @@ def open_input(
     images = resolve_address(images, "--images")
     root = None if root is None else resolve_address(root, "--root")
     storage = storage or StorageConfig()
-    tables = TableInput(root=root, storage=storage, reserved=frozenset(reserved), bytes_column=bytes_column)
+    names = frozenset(reserved)
+    tables = TableInput(root=root, storage=storage, reserved=names, bytes_column=bytes_column)
     folder, name = split_uri(images)
-    if name.lower().endswith((*TEXT_ENDINGS, ".parquet")) and not _holds_objects(
-        images, storage
-    ):  # Spark writes folders with such names
-        return (
-            tables.open_parquet(folder, [name]) if name.lower().endswith(".parquet") else tables.open_csv(folder, name)
-        )
+    ending = name.lower()
+    is_table = ending.endswith((*TEXT_ENDINGS, *JSONL_ENDINGS, ".parquet"))
+    if is_table and not _holds_objects(images, storage):  # Spark writes folders with such names
+        if ending.endswith(".parquet"):
+            return tables.open_parquet(folder, [name])
+        return tables.open_csv(folder, name) if ending.endswith(TEXT_ENDINGS) else tables.open_jsonl(folder, name)
     store = open_store(images, storage)
-    files, table_names = FolderFiles(), []
+    files, table_names, shards, is_compressed = FolderFiles(), list[str](), list[ObjectInfo](), False
     for entry in store.list():
         if is_image_name(entry.key):
             return _open_prefix(store)
         files.add(entry.key)
         if is_table_name(entry.key):
             table_names.append(entry.key)
+        elif is_tar_name(entry.key):
+            shards.append(entry)
+        is_compressed |= is_compressed_tar(entry.key)
     if table_names:
-        files.take_tables(len(table_names))
+        files.take_files(len(table_names), ".parquet")
         return dataclasses.replace(tables.open_parquet(store.uri, sorted(table_names)), files=files)
+    if shards:
+        files.take_files(len(shards), ".tar")
+        return open_tars(store, shards, storage, names, files)
+    if not files.num_files and (is_tar_name(name) or is_compressed_tar(name)):
+        return _open_tar(folder, name, storage, names)
     if not files.num_files and (single := _open_single(folder, name, storage)):
         return single
     if files.num_rows:  # perhaps images whose names have no extension
@@ -79,17 +93,29 @@ def open_input(
     found = "; ".join(describe_files(files.to_json())) or "the folder is empty or does not exist"
     named = (
         "; name a manifest itself, such as --images FOLDER/list.csv"
-        if any(files.other[ending] for ending in TEXT_ENDINGS)
+        if any(files.other[ending] for ending in (*TEXT_ENDINGS, *JSONL_ENDINGS))
         else ""
     )
+    named += _UNPACK if is_compressed else ""
     raise ConfigError(
         f"--images {images}: found no image ({', '.join(sorted(DECODED_EXTENSIONS))} or another image's ending) and no "
-        f".parquet file; {found}{named}"
+        f".parquet file or .tar file; {found}{named}"
     )
 
 
 def _holds_objects(uri: str, storage: StorageConfig) -> bool:
     return next(iter(open_store(uri, storage).list()), None) is not None
+
+
+def _open_tar(folder: str, name: str, storage: StorageConfig, reserved: frozenset[str]) -> ImageInput:
+    """Returns the input of the single tar file that `--images` names."""
+    store = open_store(folder, storage)
+    shards = [entry for entry in store.list(name) if entry.key == name]
+    if not shards:
+        raise ConfigError(f"--images {join_uri(folder, name)} does not exist")
+    if is_compressed_tar(name):
+        raise ConfigError(f"--images {join_uri(folder, name)}: found a compressed tar file{_UNPACK}")
+    return open_tars(store, shards, storage, reserved, FolderFiles())
 
 
 def _open_single(folder: str, name: str, storage: StorageConfig) -> ImageInput | None:

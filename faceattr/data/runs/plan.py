@@ -28,7 +28,11 @@ MIN_SHARD_ROWS = 256
 # A run of any size has at most a few thousand shards, so that one listing tells the progress.
 TARGET_SHARDS = 2_048
 
-# Columns of every plan, before the carried ones. `source_row` is the row inside a packed Parquet file.
+# Kinds of input whose images are parts of files.
+IN_FILES = frozenset(["packed", "tar"])
+
+# Columns of every plan, before the carried ones. `source_row` is the place inside a file: the row in a packed Parquet
+# file, the byte of the member's header in a tar file.
 PLAN_COLUMNS = (
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("uri", pa.string(), nullable=False),
@@ -345,14 +349,14 @@ def read_shards(store: Store, plan: Plan, part: PlanPart, shards: np.ndarray) ->
 
 
 class SourceRows:
-    """Rows inside packed Parquet files, which only the plan has. Keeps one part: tables of a run come in row order."""
+    """Places inside Parquet and tar files, which only the plan has. Keeps one part, since tables come in row order."""
 
     def __init__(self, store: Store, plan: Plan | None) -> None:
         """Reads nothing yet.
 
         Args:
             store: the run folder.
-            plan: plan of a run over packed files; None if the images are separate objects.
+            plan: plan of a run whose input is one of `IN_FILES`; None if the images are separate objects.
         """
         self._store = store
         self._parts = () if plan is None else plan.parts

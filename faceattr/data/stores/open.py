@@ -1,8 +1,8 @@
-"""Stores: one small interface over a local folder, an S3 bucket, and other file systems that pyarrow can read.
+"""Stores: one small interface over a local folder, an S3 bucket, web servers, and file systems that pyarrow can read.
 
 A store is rooted at a URI; keys are relative to it and use `/`. Runs need one strong guarantee from a store:
 `put_if_absent` has exactly one winner, and a reader sees a whole object or none. Local folders provide it by hard
-links, S3 by conditional PUT; other file systems can be read but not written.
+links, S3 by conditional PUT; all others can be read but not written.
 
 Credentials come from each process's environment or role, never from a URI or a config (a config is pickled into tasks
 and saved with outputs).
@@ -19,6 +19,7 @@ from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.patience import write_on_the_way_out
 from faceattr.data.stores.s3 import S3Store
 from faceattr.data.stores.store import Store
+from faceattr.data.stores.web.http_store import HttpStore
 from faceattr.errors import ConfigError
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
@@ -26,10 +27,10 @@ _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,255}")
 
 
 def open_store(uri: str, options: StorageConfig | None = None) -> Store:
-    """Opens the store rooted at `uri`: a local path, `file://`, `s3://bucket/prefix` or any URI that pyarrow can open.
+    """Opens the store rooted at `uri`: a local path, `file://`, `s3://bucket/prefix`, http(s) or what pyarrow can open.
 
     Raises:
-        ConfigError: the URI cannot be used: unknown scheme, credentials in it, no bucket.
+        ConfigError: the URI cannot be used: unknown scheme, credentials in it, no bucket, a host that is not allowed.
     """
     check_no_credentials(uri, "a store's URI")
     options = options or StorageConfig()
@@ -50,6 +51,8 @@ def open_store(uri: str, options: StorageConfig | None = None) -> Store:
                 deadline_s=options.deadline_s,
                 list_streams=options.list_streams,
             )
+        case "http" | "https":
+            return HttpStore(uri, options)
         case _:
             return ArrowStore(uri)
 

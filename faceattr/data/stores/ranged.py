@@ -1,4 +1,4 @@
-"""Ranged reads of Parquet and text files: the footer and single row groups instead of whole objects.
+"""Ranged reads of Parquet, text and tar files: the footer and single row groups or members instead of whole objects.
 
 S3 is read through the client used for everything else (`faceattr.data.stores.s3`), not through pyarrow's own client:
 that one resolves endpoint, region, profile and addressing style differently, so the two would use different stores.
@@ -6,6 +6,7 @@ that one resolves endpoint, region, profile and addressing style differently, so
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,47 @@ _TAIL_BYTES = 64 * 2**10
 _AHEAD_BYTES = 4 * 2**20
 _PART_BYTES = 8 * 2**20
 _CONNECTIONS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRange:
+    """Some bytes of a file, from `read_range`.
+
+    Attributes:
+        data: the bytes.
+        etag: of the file as it is now, as listings have it; None where the answer has none.
+    """
+
+    data: bytes
+    etag: str | None
+
+
+def read_range(uri: str, start: int, num_bytes: int, storage: StorageConfig) -> FileRange:
+    """Returns some bytes of a file with one request; fewer at its end.
+
+    Args:
+        uri: address of the file.
+        start: first byte.
+        num_bytes: number of bytes; 1 or more.
+        storage: how it is reached.
+
+    Raises:
+        StorageError: there is no such file, an outage or a refusal.
+    """
+    try:
+        if uri.startswith("s3://"):
+            root, key = split_uri(uri)
+            store = open_store(root, storage)
+            assert isinstance(store, S3Store)
+            found = store.get_range(key, start, num_bytes)
+            return FileRange(data=found.data, etag=found.etag.strip('"'))
+        with open_ranged(uri, storage) as file:
+            file.seek(min(start, file.size()))
+            return FileRange(data=file.read(num_bytes), etag=None)
+    except (MissingObjectError, FileNotFoundError) as error:
+        raise StorageError(f"cannot read {uri}: there is no such file") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {uri}: {error}") from error
 
 
 def open_ranged(uri: str, storage: StorageConfig) -> pa.NativeFile:

@@ -224,7 +224,7 @@ class S3Store:
         Args:
             key: key of the object.
             start: first byte; a negative value counts from the object's end, and `num_bytes` is then ignored.
-            num_bytes: number of bytes; 1 or more.
+            num_bytes: number of bytes; 1 or more. Fewer are returned at the object's end, none behind it.
 
         Raises:
             MissingObjectError: there is no such object.
@@ -236,8 +236,8 @@ class S3Store:
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=wanted)
             except botocore.exceptions.ClientError as error:
-                if start < 0 and code_of(error) in ("InvalidRange", "416"):
-                    return S3Range(data=b"", size=0, etag="")  # a range of an empty object is not satisfiable
+                if code_of(error) in ("InvalidRange", "416"):
+                    return S3Range(data=b"", size=0, etag="")  # the object ends before the range, or is empty
                 raise
             place = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
             length = int(answer["ContentLength"])

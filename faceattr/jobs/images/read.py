@@ -7,7 +7,7 @@ Ray runs them as tasks and shows them under their class names. No torch here, so
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -18,7 +18,8 @@ import pyarrow as pa
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.images.decode import describe_too_large
 from faceattr.data.inputs.image_column import ImageColumn, read_row_groups
-from faceattr.data.inputs.object_reader import ObjectReader
+from faceattr.data.inputs.object_reader import ObjectReader, root_of
+from faceattr.data.inputs.tar_images import read_tar_rows
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, read_shards
@@ -40,7 +41,7 @@ def process_store(uri: str, options: StorageConfig) -> Store:
     return open_store(uri, options)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=256)
 def _process_reader(uri: str, options: StorageConfig, limits: ImageLimitsConfig) -> ObjectReader:
     """Returns this process's only reader; it remembers an object that could be read."""
     return ObjectReader(process_store(uri, options), limits)
@@ -136,9 +137,9 @@ class ReadImages:
     room_bytes: int = _ROOM_BYTES
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Reads a block of rows; packed input in its files' order. Raises StorageError on an outage."""
+        """Reads a block of rows; packed input and tar files in their own order. Raises StorageError on an outage."""
         reach("reader", "imports done")
-        if self.bytes_column is not None:
+        if self._in_files(rows):
             rows = rows.sort_by([("uri", "ascending"), ("source_row", "ascending")])
         start, held, num_bytes = 0, list[bytes | ImageError](), 0
         for found in self._read_all(rows):
@@ -158,15 +159,31 @@ class ReadImages:
         names = ["uri", "image_id", "num_bytes", "source_row"]
         names += ["etag"] if "etag" in rows.column_names else []  # only a fresh listing has any
         table = rows.select(names).to_pylist()
-        read = functools.partial(self._read, others=[row["uri"] for row in table])
+        if self._in_files(rows):
+            return read_tar_rows(table, self.storage, self.limits, room_bytes=self.room_bytes)
+        by_root: dict[str, list[str]] = {}
+        for row in table:
+            by_root.setdefault(self._root_of(row["uri"]), []).append(row["uri"])
+        read = functools.partial(self._read, others=by_root)
         items = ((row, row["num_bytes"]) for row in table)
         return read_within(read, items, room_bytes=self.room_bytes, size_of=_size_of)
 
-    def _read(self, row: dict[str, Any], room_bytes: int | None, others: Sequence[str]) -> bytes | ImageError:
+    def _in_files(self, rows: pa.Table) -> bool:
+        """Whether the images are parts of files: rows of Parquet files, or members of tar files."""
+        return self.bytes_column is not None or rows["source_row"].null_count < len(rows)
+
+    def _root_of(self, uri: str) -> str:
+        return root_of(uri, self.root) or self.root
+
+    def _read(
+        self, row: dict[str, Any], room_bytes: int | None, others: Mapping[str, Sequence[str]]
+    ) -> bytes | ImageError:
         if (row["num_bytes"] or 0) > self.limits.max_bytes:  # not fetched at all
             return describe_too_large(row["num_bytes"], self.limits)
-        reader = _process_reader(self.root, self.storage, self.limits)
-        return reader.read(row["uri"], others, room_bytes=room_bytes, num_bytes=row["num_bytes"], etag=row.get("etag"))
+        root = self._root_of(row["uri"])
+        reader = _process_reader(root, self.storage, self.limits)
+        listed = {"num_bytes": row["num_bytes"], "etag": row.get("etag")}
+        return reader.read(row["uri"], others[root], room_bytes=room_bytes, **listed)
 
     def _read_packed(self, rows: pa.Table, column: str) -> Iterator[bytes | ImageError]:
         for uri, group in itertools.groupby(rows.select(["uri", "source_row"]).to_pylist(), itemgetter("uri")):

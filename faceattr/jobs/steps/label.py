@@ -1,7 +1,7 @@
 """Label a bucket of images with a visual question answering model.
 
-Reads images (a prefix, a manifest or packed Parquet) and writes a run folder: `labels/*.parquet` with a label, a score
-and the answer mass per image and attribute, a row with the reason for every image that could not be used, and
+Reads images (a prefix, a manifest, Parquet or tar files) and writes a run folder: `labels/*.parquet` with a label, a
+score and the answer mass per image and attribute, a row with the reason for every image that could not be used, and
 `_manifest.json` once the run is complete. The same command resumes a stopped run.
 
     ray job submit --working-dir . -- python pipelines/label.py --images s3://faces/raw/ --output s3://faces/labels/run1

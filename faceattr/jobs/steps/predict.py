@@ -1,8 +1,9 @@
 """Predict the attributes of a bucket of images with a trained model.
 
-Reads a model folder and images (a prefix, a manifest or packed Parquet). Writes a run folder: `predictions/*.parquet`
-in the schema of labels, so that the next model can be trained on them, with the reason for every image that could not
-be used, `report.html`, and `_manifest.json` once the run is complete. The same command resumes a stopped run.
+Reads a model folder and images (a prefix, a manifest, Parquet or tar files). Writes a run folder:
+`predictions/*.parquet` in the schema of labels, so that the next model can be trained on them, with the reason for
+every image that could not be used, `report.html`, and `_manifest.json` once the run is complete. The same command
+resumes a stopped run.
 
     ray job submit --working-dir . -- python pipelines/predict.py --model s3://faces/models/m1 --images s3://faces/raw/
         --output s3://faces/predictions/m1 --labels s3://faces/labels/run1

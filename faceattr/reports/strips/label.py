@@ -8,7 +8,7 @@ import pyarrow as pa
 from faceattr.audit.scored_table import read_scores
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.inputs.run_images import RunImages
-from faceattr.data.runs.plan import SourceRows
+from faceattr.data.runs.plan import IN_FILES, SourceRows
 from faceattr.data.runs.run_attributes import Decision, scored_attributes
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.store import Store
@@ -55,7 +55,7 @@ class LabelStrips:
         """
         source = self._record.source
         images = RunImages(source["root"], source["bytes_column"], storage, limits)
-        in_files = SourceRows(store, self._record.plan if source["kind"] == "packed" else None)
+        in_files = SourceRows(store, self._record.plan if source["kind"] in IN_FILES else None)
         found = {}
         for name, extremes in self._extremes.items():
             strips = [_describe(title, rows, in_files) for title, rows in extremes.strips().items()]

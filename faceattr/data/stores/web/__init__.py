@@ -1,0 +1,1 @@
+"""Images behind http and https, from hosts that the user has named."""
