@@ -130,7 +130,6 @@ def test_an_image_that_stands_twice(place, kind):
     [
         ("../b.jpg", "leaves the root"),
         ("x/../../b.jpg", "leaves the root"),
-        ("https://example.org/b.jpg", r"example\.org is not \(named: none\)"),
         ("s3://other-bucket/b.jpg", "names a scheme"),
         ("/etc/passwd", "absolute path outside the root"),
         ("b\x07.jpg", "control characters"),
@@ -144,6 +143,14 @@ def test_a_path_that_does_not_lie_below_the_root(folder, kind, value, problem):
         read(open_input(manifest))
     assert str(error.value).startswith(f"{manifest}, row 1 (counted from 0): image {value!r}: ")
     assert "set --root" in str(error.value)
+
+
+@KINDS
+def test_an_image_of_a_host_that_is_not_named(folder, kind):
+    manifest = put_manifest(folder, kind, {"uri": ["a.jpg", "https://example.org/b.jpg"], "n": ["1", "2"]})
+    with pytest.raises(ConfigError, match="add --storage.allow-http example.org") as error:
+        read(open_input(manifest))
+    assert str(error.value).startswith(f"{manifest}, row 1 (counted from 0): ")
 
 
 def test_a_path_beside_the_root_whose_name_begins_like_it(folder):
