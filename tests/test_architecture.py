@@ -44,7 +44,7 @@ ROOMS_BELOW = {
         "devices",
         "yaml_files",
     ],
-    "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "yaml_files"],
+    "search": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "logs", "yaml_files"],
     "reports": ["audit", "search", "evaluation", "training", "vqa", "data", "errors", "attributes", "config"],
     "inference": ["evaluation", "training", "models", "data", "errors", "attributes", "config", "devices"],
     "demo": ["audit", "reports", "vqa", "data", "errors", "logs"],
@@ -64,6 +64,7 @@ ROOMS_BELOW = {
         "config",
         "devices",
         "precision",
+        "interrupt",
         "logs",
         "timeline",
         "yaml_files",
@@ -83,7 +84,8 @@ ROOMS_BELOW = {
         "config",
         "logs",
     ],
-    "cli": ["commands", "data", "errors", "config", "interrupt", "layers", "logs", "timeline", "version"],
+    "guard": ["data", "errors", "interrupt", "logs"],
+    "cli": ["commands", "errors", "config", "data", "guard", "interrupt", "layers", "logs", "timeline", "version"],
     "__main__": ["cli", "interrupt"],
 }
 # Room -> third-party packages that it may import; every entry point imports these rooms, so they load at once.

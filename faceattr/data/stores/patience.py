@@ -77,7 +77,9 @@ class Patience:
 
 
 @contextlib.contextmanager
-def leave_on(number: signal.Signals, *, then_stay: bool = False) -> Iterator[None]:
+def leave_on(
+    number: signal.Signals, *, then_stay: bool = False, again: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Turns a signal into KeyboardInterrupt in the block, and ends the waits of all threads for a store.
 
     Only the main thread may set handlers; in another thread the block runs as it is.
@@ -85,9 +87,12 @@ def leave_on(number: signal.Signals, *, then_stay: bool = False) -> Iterator[Non
     Args:
         number: the signal.
         then_stay: whether the process continues after the block as if nothing had happened.
+        again: called in place of another KeyboardInterrupt when the signal comes while the process is exiting.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if again is not None and is_leaving():
+            again()
         leave()
         raise KeyboardInterrupt
 
