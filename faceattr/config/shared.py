@@ -72,7 +72,8 @@ class WorkersConfig:
     """Least number of actors. If it is below --workers.max-actors, the pool grows and shrinks. Default: the same as
     --workers.max-actors."""
     max_actors: int | None = None
-    """Largest number of actors. Default: as many as the GPUs hold, or one per CPU core as far as memory allows."""
+    """Largest number of actors. Default: as many as the GPUs hold, or one per CPU core as far as memory allows; fewer
+    where labelling takes no longer than they would need to start."""
     threads_per_actor: int = 1
     """CPU threads of one actor."""
     batch_size: int | None = None

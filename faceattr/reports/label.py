@@ -29,6 +29,8 @@ matplotlib.use("svg")
 
 _NUM_BINS = 50
 _MOST_RATES = 60
+# Blocks arrive in bursts: over a shorter time, the first and the last of them say nothing about a rate.
+_LEAST_WORK_S = 2.0
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 
 
@@ -170,6 +172,7 @@ def render_label_report(
         for rule in statistics.questions.derived
     ]
     waited_for = read_waited_for(sessions)
+    rate = mean_rate(sessions)
     return render_page(
         "label_report.html",
         record=record,
@@ -181,8 +184,8 @@ def render_label_report(
         has_strips=bool(strips),
         attributes=attributes,
         derived=derived,
-        rate=_draw_rate(sessions),
-        mean_rate=_mean_rate(sessions),
+        rate=_draw_rate(sessions) if rate is not None else None,
+        mean_rate=rate,
         limit=describe_limit(waited_for) if waited_for is not None else None,
         combined_runs=agreement.addresses if agreement is not None else (),
         agreements=agreement.finish() if agreement is not None else (),
@@ -209,11 +212,18 @@ def _draw_histogram(counts: np.ndarray, asked: AskedAttribute, decision: Decisio
     return to_data_uri(figure)
 
 
-def _mean_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
-    """Returns the images per second from the first rows of each session to its last, without start-up."""
+def mean_rate(sessions: Sequence[dict[str, Any]]) -> float | None:
+    """Returns the images per second from the first rows of each session to its last, without start-up.
+
+    Args:
+        sessions: as the run folder holds them; their samples are (seconds of work, rows done).
+
+    Returns:
+        None if those times add up to less than two seconds.
+    """
     spans = [(session["samples"][0], session["samples"][-1]) for session in sessions if session["samples"]]
     seconds = sum(last_s - first_s for (first_s, _), (last_s, _) in spans)
-    return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds else None
+    return sum(last - first for (_, first), (_, last) in spans) / seconds if seconds >= _LEAST_WORK_S else None
 
 
 def _draw_rate(sessions: Sequence[dict[str, Any]]) -> str | None:

@@ -33,6 +33,11 @@ _CPU_ACTOR_BYTES = 3 * 2**30
 # Logical CPUs that an actor claims on a CPU cluster. It keeps one core busy, but a whole claim would leave no room to
 # schedule reading and decoding, and the actor would get no images.
 _CPU_ACTOR_SHARE = 0.5
+# What an actor costs before its first image on a core: imports, weights, self-test (tests/benchmarks/bench_start.py).
+_CPU_ACTOR_START_S = 5.0
+# What a core computes with the built-in model (docs/benchmarks.md: 241 images/s of .26 GFLOP on two actors). Large
+# models reach two to three times as much, and with them any run is long enough for all actors.
+_CORE_GFLOP_PER_S = 30.0
 
 
 @contextlib.contextmanager
@@ -200,12 +205,13 @@ class ActorLayout:
         return max(16, min(256, num_rows // (4 * self.max_actors)))
 
 
-def plan_actors(config: WorkersConfig, *, num_images: int = 0) -> ActorLayout:
-    """Fits the config to the cluster's resources.
+def plan_actors(config: WorkersConfig, *, num_images: int = 0, gflop_image: float = 0.0) -> ActorLayout:
+    """Fits the config to the cluster's resources, and the number of actors on CPUs to the work as well.
 
     Args:
         config: what the user asked for.
         num_images: see `ActorLayout`.
+        gflop_image: GFLOP of the model an image; 0 if they were not counted.
 
     Raises:
         ConfigError: the cluster cannot hold a single actor as configured.
@@ -225,6 +231,8 @@ def plan_actors(config: WorkersConfig, *, num_images: int = 0) -> ActorLayout:
     else:
         room = min(int(num_cpus), int(cluster.get("memory", 0.0) // _CPU_ACTOR_BYTES)) // config.threads_per_actor
         cpus = _CPU_ACTOR_SHARE * config.threads_per_actor
+        if num_images and gflop_image:
+            room = min(room, worthwhile_actors(num_images * gflop_image, threads=config.threads_per_actor))
         if config.max_actors is None:
             # Not more than a node has: an actor that fits nowhere would be waited for, and may do with less.
             memory_bytes = min(_CPU_ACTOR_BYTES, _largest_memory())
@@ -244,3 +252,13 @@ def plan_actors(config: WorkersConfig, *, num_images: int = 0) -> ActorLayout:
 def _largest_memory() -> int:
     """Returns the memory of the node that has most, in bytes."""
     return max((int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+
+
+def worthwhile_actors(gflop: float, *, threads: int) -> int:
+    """Returns how many actors on CPUs have as much to do as their own start costs: with more, a run would end later.
+
+    Args:
+        gflop: GFLOP of all images.
+        threads: cores that an actor computes on.
+    """
+    return max(1, int(gflop / (_CORE_GFLOP_PER_S * threads) / _CPU_ACTOR_START_S))

@@ -46,7 +46,7 @@ def describe_preflight(job: ImageJob) -> str:
         raise RunError("the input lists no image")
     rows = pa.concat_tables(sample).slice(0, min(_SAMPLE_ROWS, num_rows))
     rows = rows.add_column(0, "row", pa.array(range(len(rows)), pa.int64()))
-    actors = plan_actors(job.config.workers)
+    actors = plan_actors(job.config.workers, num_images=num_rows, gflop_image=job.gflop_image)
     with cluster_errors():
         read_s, decode_s, score_s = _measure(job, images, rows, actors)
     cluster = ray.cluster_resources()

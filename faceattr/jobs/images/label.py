@@ -80,12 +80,20 @@ class LabelJob(ImageJob):
     @property
     def task(self) -> str:
         """See `ImageJob`."""
-        wordings = [text for asked in self.questions.asked for text in self.questions.wordings(asked)]
         what = "prompts" if self.questions.by_prompts else "questions"
-        facts = self.checkpoint
-        gflop = facts.gflop_image + len(wordings) * facts.gflop_question
+        gflop = self.gflop_image
         work = f", {gflop:,.1f} GFLOP an image" if gflop else ""  # not counted for every family
-        return f"{len(wordings)} {what} for {', '.join(self.attributes.names)}; {facts.model_type}{work}"
+        names = ", ".join(self.attributes.names)
+        return f"{self._num_wordings} {what} for {names}; {self.checkpoint.model_type}{work}"
+
+    @property
+    def gflop_image(self) -> float:
+        """See `ImageJob`."""
+        return self.checkpoint.gflop_image + self._num_wordings * self.checkpoint.gflop_question
+
+    @property
+    def _num_wordings(self) -> int:
+        return sum(len(self.questions.wordings(asked)) for asked in self.questions.asked)
 
     def actor(self, actors: ActorLayout, schema: pa.Schema) -> tuple[type, dict[str, Any]]:
         """See `ImageJob`."""

@@ -101,6 +101,11 @@ class ImageJob(ABC):
         """What the model is to do, in words."""
 
     @property
+    def gflop_image(self) -> float:
+        """GFLOP of the model an image; 0 if they were not counted."""
+        return 0.0
+
+    @property
     def redraws_report(self) -> bool:
         """Whether the report of a finished run is written again."""
         return False
@@ -191,7 +196,7 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
     logger.info(
         "%s pending_rows=%d pending_shards=%d of=%d", job.kind, work.num_rows, len(work.pending), record.plan.num_shards
     )
-    actors = plan_actors(job.config.workers, num_images=work.num_rows)
+    actors = plan_actors(job.config.workers, num_images=work.num_rows, gflop_image=job.gflop_image)
     logger.info("%s %s", job.kind, " ".join(f"{key}={value}" for key, value in asdict(actors).items()))
     binary = [each.name for each in job.attributes.attributes if each.is_yes_no]
     budget = ErrorBudget(
