@@ -48,6 +48,24 @@ def list_flags(config_class: type, prefix: str = "") -> Iterator[tuple[str, str,
                 yield alias.lstrip("-"), flag, flag_kind(hint)
 
 
+def list_flag_words(config_class: type, prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields (flag, words that it takes) for every flag of a config that takes one of a few words."""
+    for name, hint in typing.get_type_hints(config_class).items():
+        flag = f"{prefix}{name}".replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            yield from list_flag_words(typing.cast(type, hint), f"{flag}.")
+        elif found := tuple(dict.fromkeys(_find_choices(hint))):
+            yield flag, found
+
+
+def _find_choices(hint: Any) -> Iterator[str]:
+    if typing.get_origin(hint) is Literal:
+        yield from map(str, typing.get_args(hint))
+    else:
+        for each in typing.get_args(hint):
+            yield from _find_choices(each)
+
+
 def name_flag(word: str, kinds: Mapping[str, FlagKind]) -> str:
     """Returns the name of the flag that a command-line word sets: `--ray.no-dashboard` sets `ray.dashboard`."""
     name = word.removeprefix("--").partition("=")[0].replace("_", "-")
