@@ -315,5 +315,4 @@ def test_readers_do_not_look_at_the_success_file():
     with pytest.raises(ConfigError, match="holds no published run"):
         next(read_published(store))
     finish(store)
-    store.delete("_SUCCESS")
     assert sum(len(table) for table in read_published(store)) == 3

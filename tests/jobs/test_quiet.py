@@ -19,10 +19,10 @@ with hush_native():
     os.write(2, b"core_worker.cc: native\\n")
     logging.getLogger("ray.train").error("of Ray Train")
     logging.getLogger("ray.data.dataset").warning("of Ray Data")
-    ours.warning("of ours")
+    ours.warning("of-ours")
     print("python", file=sys.stderr)
-os.write(2, b"native afterwards\\n")
-print("python afterwards", file=sys.stderr)
+os.write(2, b"native-afterwards\\n")
+print("python-afterwards", file=sys.stderr)
 """
 
 
@@ -33,7 +33,7 @@ def test_only_our_lines_reach_standard_error_unless_debugging(level, tmp_path):
     of_ray = [line for line in ended.stderr.splitlines() if "core_worker" in line or "of Ray" in line]
     others = [line.split(" ", 3)[-1] for line in ended.stderr.splitlines() if line not in of_ray]
     assert len(of_ray) == (3 if level == "DEBUG" else 0)
-    assert others == ["of ours", "python", "native afterwards", "python afterwards"]
+    assert others == ["of-ours", "python", "native-afterwards", "python-afterwards"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,9 +57,10 @@ import subprocess, sys
 from faceattr.interrupt import end_at_once
 from faceattr.jobs.cluster.machines.leftovers import ended_with_session, untag
 with ended_with_session():
-    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    apart = {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(["sleep", "60"], **apart)
     untag()
-    own = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    own = subprocess.Popen(["sleep", "60"], **apart)
     print(child.pid, own.pid, flush=True)
     if sys.argv[1] == "at once":
         end_at_once()

@@ -124,15 +124,16 @@ def say_last_words(action: Callable[[], object], what: str) -> None:
     """Runs a final write of a failed run, briefly and without hiding the first error.
 
     Args:
-        action: writes; a FaceattrError is logged, not raised.
+        action: writes; a FaceattrError is logged, not raised; after Ctrl-C at level DEBUG, since nobody reads on.
         what: what is written, for the log.
     """
+    level = logging.DEBUG if isinstance(sys.exc_info()[1], KeyboardInterrupt) else logging.WARNING
 
     def run() -> None:
         try:
             action()
         except FaceattrError as error:
-            logger.warning("not written on the way out: %s: %s", what, error)
+            logger.log(level, "not written on the way out: %s: %s", what, error)
 
     # A daemon thread, since a read that hangs must not keep the process alive.
     thread = threading.Thread(target=run, name="last-words", daemon=True)
@@ -140,7 +141,7 @@ def say_last_words(action: Callable[[], object], what: str) -> None:
         thread.start()
         thread.join(_LAST_WORDS_S)
     if thread.is_alive():
-        logger.warning("not written on the way out: %s: the store does not answer", what)
+        logger.log(level, "not written on the way out: %s: the store does not answer", what)
 
 
 def write_on_the_way_out(action: Callable[[], object], what: str) -> None:

@@ -233,7 +233,7 @@ def plan_actors(config: WorkersConfig, *, num_images: int = 0, gflop_image: floa
         cpus = _CPU_ACTOR_SHARE * config.threads_per_actor
         if num_images and gflop_image:
             room = min(room, worthwhile_actors(num_images * gflop_image, threads=config.threads_per_actor))
-        if config.max_actors is None:
+        if config.max_actors is None and (config.min_actors or 1) <= room:
             # Not more than a node has: an actor that fits nowhere would be waited for, and may do with less.
             memory_bytes = min(_CPU_ACTOR_BYTES, _largest_memory())
     most = config.max_actors or max(1, room)

@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from faceattr.data.stores.store import Store
@@ -30,13 +30,20 @@ class TrainProgress:
     Args:
         store: the model folder.
         stream: where the progress is written, standard error by default; a terminal gets a line that rewrites itself.
+        log: is told the figures of every epoch and its number from 0, also of the epochs of earlier sessions.
     """
 
-    def __init__(self, store: Store, *, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, store: Store, *, stream: TextIO | None = None, log: Callable[[EpochRecord, int], None] | None = None
+    ) -> None:
         self._store = store
+        self._log = log or (lambda record, step: None)
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty() and not is_json()
-        self._num_shown = len(read_history(store))
+        earlier = read_history(store)
+        for record in earlier:
+            self._log(record, int(record["epoch"]))
+        self._num_shown = len(earlier)
         self._shown_s = time.monotonic()
         self._done = threading.Event()
 
@@ -67,6 +74,7 @@ class TrainProgress:
         for record in history[self._num_shown :]:
             line = describe_epoch(record, history, None if note is None else note["num_epochs"])
             self._write(line, {"event": "epoch", **record}, last=True)
+            self._log(record, int(record["epoch"]))
         self._num_shown = max(self._num_shown, len(history))
         interval_s = _TERMINAL_INTERVAL_S if self._terminal else _LOG_INTERVAL_S
         num_over = int(history[-1]["epoch"]) + 1 if history else 0
