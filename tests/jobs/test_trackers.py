@@ -71,14 +71,21 @@ def test_a_resumed_training_continues_its_run_and_a_failed_one_is_marked(mlflow_
     assert {(each.step, each.value) for each in history} == {(0, 0.5), (1, 0.25)}
 
 
-def test_wandb_offline_has_metrics_and_settings_and_no_place_of_this_machine(tmp_path, monkeypatch):
+WANDB = """
+from faceattr.jobs.trackers.tracked import TrackedRun, tracked
+settings = {"optim.lr": 0.001, "data": ["packed"]}
+with tracked(["wandb"], TrackedRun(run_id="0123abcd", name="m1", group="s1", settings=settings)) as log:
+    log({"train/loss": 0.515625}, 0)
+    log({"train/loss": 0.265625}, 1)
+"""
+
+
+def test_wandb_offline_has_metrics_and_settings_and_no_place_of_this_machine(tmp_path):
     pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    with tracked(["wandb"], RUN) as log:
-        log({"train/loss": 0.515625}, 0)
-        log({"train/loss": 0.265625}, 1)
+    # Its service writes the file to its end when the process ends.
+    env = os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_API_KEY": "k" * 40}
+    ended = subprocess.run([sys.executable, "-c", WANDB], capture_output=True, text=True, check=True, env=env)
+    assert (ended.stdout, ended.stderr) == ("", "")
     (path,) = tmp_path.glob("wandb/offline-run-*/run-0123abcd.wandb")
     data = path.read_bytes()
     for word in (b"train/loss", b"0.515625", b"0.265625", b"optim.lr", b"faceattr"):
