@@ -6,37 +6,42 @@ the user's own, so that one piece of code parses and checks both, and flags over
 
 import contextlib
 import difflib
-import errno
-import gc
 import io
-import os
-import select
-import signal
+import logging
+import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar, cast
 
 import tyro
 
 from faceattr.commands.table import COMMANDS, Command, find_command
-from faceattr.config.flags import gather_flags, list_flags, name_flag
+from faceattr.config.flags import find_unknown_flag, gather_flags, list_flags, name_flag
 from faceattr.data.stores.addresses import check_no_credentials
-from faceattr.data.stores.patience import leave_on
-from faceattr.errors import ConfigError, FaceattrError, escape
-from faceattr.interrupt import STOPPED
+from faceattr.errors import ConfigError
+from faceattr.guard import guarded, interruptible
+from faceattr.interrupt import EXIT_CODE, STOPPED, set_line
 from faceattr.layers import Setting, find_preset, read_recorded, read_settings
-from faceattr.logs import configure_logging
+from faceattr.logs import (
+    LOG_FORMATS,
+    LogFormat,
+    configure_logging,
+    describe_message,
+    is_json,
+    is_log_format,
+    say_error,
+)
 from faceattr.timeline import log_timeline, note
 from faceattr.version import __version__
 
 _Config = TypeVar("_Config")
-# Our own messages may have several lines; line breaks in names are escaped before.
-_OWN_BREAKS = "\n"
 _HELP = ("--help", "-h")
-# System errors of a full or read-only disk: a condition of the machine, not a fault in our code.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_LOG_FORMAT = "--log-format"
+_NOTES = """--config FILE: a YAML file with any of these settings; flags override it.
+--log-format json: one JSON object a line in place of text, for programs."""
+# The frames that tyro draws around its messages.
+_FRAME = re.compile("[\u2500-\u257f]")
 
 
 def run_job(
@@ -49,95 +54,71 @@ def run_job(
     prog: str | None = None,
 ) -> int:
     """Runs a script's `main`: parses, runs the job, maps errors to exit codes (0 done, 1 failed run, 2 bad config)."""
-    configure_logging()
+
+    def run() -> int:
+        words = begin_logging(sys.argv[1:] if argv is None else argv)
+        return _run_job(config_class, job, words, description, presets=presets, prog=prog)
+
+    return guarded(run)
+
+
+def _run_job(
+    config_class: type[_Config],
+    job: Callable[[_Config], int],
+    words: Sequence[str],
+    description: str | None,
+    *,
+    presets: Path | None,
+    prog: str | None,
+) -> int:
     note("imports done")
-    words = sys.argv[1:] if argv is None else argv
-    code = _guarded(lambda: job(parse_config(config_class, words, description, presets=presets, prog=prog)))
-    note("done")
-    log_timeline()
-    return code
-
-
-def _guarded(action: Callable[[], int]) -> int:
-    """Runs a command; its errors become one line and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name the terminal cannot encode is no error
-            stream.reconfigure(errors="backslashreplace")
     try:
-        with leave_on(signal.SIGINT, then_stay=True):
-            code = _mapped(action)
-    except BrokenPipeError:
-        if not _is_unread(sys.stdout) and not _is_unread(sys.stderr):
-            raise
-        code = 128 + signal.SIGPIPE
-    return _flush_output(code)
-
-
-def _mapped(action: Callable[[], int]) -> int:
-    try:
-        return action()
-    except FaceattrError as error:
-        _release(error)
-        print(f"error: {escape(error, keep=_OWN_BREAKS)}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt as error:
-        _release(error)
-        print(STOPPED, file=sys.stderr)
-        return 130
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        where = error.filename or "standard output or a temporary file"
-        print(f"error: cannot write to {escape(where)}: {error.strerror}", file=sys.stderr)
-        return 1
-
-
-def _release(error: BaseException) -> None:
-    """Releases what the error's frames hold, such as Ray's iterators, whose output would hide our message."""
-    silent = sys.unraisablehook
-    sys.unraisablehook = lambda _: None
-    try:
-        seen: set[int] = set()
-        pending: list[BaseException | None] = [error]
-        while pending:
-            found = pending.pop()
-            if found is None or id(found) in seen:
-                continue
-            seen.add(id(found))
-            traceback.clear_frames(found.__traceback__)
-            pending += [found.__cause__, found.__context__]
-        gc.collect()
+        return interruptible(lambda: job(parse_config(config_class, words, description, presets=presets, prog=prog)))
     finally:
-        sys.unraisablehook = silent
+        note("done")
+        log_timeline()
 
 
-def _flush_output(code: int) -> int:
-    """Flushes standard output while an error can still be reported. A pipe closed by `head` is none; a full disk is."""
+def begin_logging(words: Sequence[str]) -> list[str]:
+    """Sets the format of the log by `--log-format`, which may stand anywhere; returns the other words.
+
+    Raises:
+        ConfigError: no such format, or it is given twice.
+    """
+    rest: list[str] = []
+    given: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        name, equals, value = word.partition("=")
+        if name in (_LOG_FORMAT, _LOG_FORMAT.replace("log-", "log_")):
+            given.append(value if equals else next(waiting, ""))
+        else:
+            rest.append(word)
+    if len(given) > 1:
+        raise ConfigError(f"{_LOG_FORMAT}: given twice, first as {given[0]!r}; it takes one value, so leave one out")
+    for value in given:
+        if not is_log_format(value):
+            raise ConfigError(f"{_LOG_FORMAT}: expected {' or '.join(LOG_FORMATS)}, found {value!r}")
+    configure_logging(log_format=cast(LogFormat, given[0]) if given else None)
+    set_line(describe_message(STOPPED, level=logging.WARNING, exit_code=EXIT_CODE) if is_json() else STOPPED)
+    return rest
+
+
+def parse_words(
+    config_class: type[_Config], words: Sequence[str], *, prog: str | None, description: str | None = None
+) -> _Config:
+    """Returns a config from flags by tyro. Raises SystemExit: a flag is wrong (code 2), or help was asked for (0)."""
+    unknown = find_unknown_flag(config_class, words)
+    if unknown is not None:
+        raise ConfigError(f"{prog or Path(sys.argv[0]).name}: {unknown}")
+    shown = io.StringIO()
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _discard(sys.stdout)
-    except OSError as error:
-        _discard(sys.stdout)
-        print(f"error: cannot write to standard output: {error.strerror}", file=sys.stderr)
-        return code or 1
-    return code
-
-
-def _is_unread(stream: TextIO) -> bool:
-    """Whether a stream is a pipe whose reader has exited, as `head` does after ten lines."""
-    try:
-        watched = select.poll()
-        watched.register(stream.fileno(), 0)
-        return any(events & select.POLLERR for _, events in watched.poll(0))
-    except (OSError, ValueError):  # not a file, as in a test
-        return False
-
-
-def _discard(stream: TextIO) -> None:
-    # Without this, the interpreter tries to write the rest again at exit, and reports the failure.
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        with contextlib.redirect_stderr(shown) if is_json() else contextlib.nullcontext():
+            return tyro.cli(config_class, args=words, prog=prog, description=description)
+    except SystemExit as end:
+        if end.code and shown.getvalue():
+            say_error(" ".join(_FRAME.sub(" ", shown.getvalue()).split()), exit_code=end.code)
+        raise
 
 
 def parse_config(
@@ -194,12 +175,11 @@ def parse_config(
         used = [each for each in layer if each.flag not in given]
         for each in used:
             if each.problem is not None:
-                print(f"error: {escape(f'{source}: {each.problem}', keep=_OWN_BREAKS)}", file=sys.stderr)
+                say_error(f"{source}: {each.problem}")
                 raise SystemExit(2)  # as for a wrong flag
         words = [word for each in used for word in each.words] + words
         given |= {each.flag for each in layer}
-    note = "--config FILE: a YAML file with any of these settings; flags override it."
-    return tyro.cli(config_class, args=words, prog=prog, description="\n\n".join(filter(None, [description, note])))
+    return parse_words(config_class, words, prog=prog, description="\n\n".join(filter(None, [description, _NOTES])))
 
 
 def _value_of(flag: str, words: Sequence[str], layers: Sequence[tuple[str, list[Setting]]]) -> str | None:
@@ -248,35 +228,36 @@ def _describe_commands(commands: Sequence[Command]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the `faceattr` command. Exit codes as in `run_job`."""
-    configure_logging()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _run_command(begin_logging(sys.argv[1:] if argv is None else argv)))
+
+
+def _run_command(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["--version"]:
         print(f"faceattr {__version__}")
         return 0
     command = find_command(arguments)
     if command is None:
-        words = [word for word in arguments if word not in _HELP]
-        group = [each for each in COMMANDS if words and each.words[: len(words)] == tuple(words)]
-        asked_for_help = len(words) < len(arguments)
-        lines = [_describe_commands(group or COMMANDS)]
-        if words and not group:
-            lines.append(f"error: no such command: {_describe_unknown(words)}")
-        elif words and not asked_for_help:
-            lines.append(f"error: faceattr {' '.join(words)}: a further word is missing")
-        fine = asked_for_help and (group or not words)
-        print("\n".join(lines), file=sys.stdout if fine else sys.stderr)
-        return 0 if fine else 2
+        return _show_commands(arguments)
     rest = arguments[len(command.words) :]
     prog = f"faceattr {' '.join(command.words)}"
     job = command.resolve_job()
     if job is not None:
         description = sys.modules[job.__module__].__doc__
-        return run_job(command.resolve(), job, rest, description, presets=command.resolve_presets(), prog=prog)
+        return _run_job(command.resolve(), job, rest, description, presets=command.resolve_presets(), prog=prog)
+    _check_words(rest)
+    words = gather_flags(command.resolve(), rest)
+    return interruptible(lambda: int(parse_words(command.resolve(), words, prog=prog)()))
 
-    def run() -> int:
-        _check_words(rest)
-        words = gather_flags(command.resolve(), rest)
-        code: int = tyro.cli(command.resolve(), args=words, prog=prog)()
-        return code
 
-    return _guarded(run)
+def _show_commands(arguments: Sequence[str]) -> int:
+    """Prints the commands, or the ones of a group, because none was named or help was asked for."""
+    words = [word for word in arguments if word not in _HELP]
+    group = [each for each in COMMANDS if words and each.words[: len(words)] == tuple(words)]
+    asked_for_help = len(words) < len(arguments)
+    fine = asked_for_help and (group or not words)
+    print(_describe_commands(group or COMMANDS), file=sys.stdout if fine else sys.stderr)
+    if words and not group:
+        say_error(f"no such command: {_describe_unknown(words)}")
+    elif words and not asked_for_help:
+        say_error(f"faceattr {' '.join(words)}: a further word is missing")
+    return 0 if fine else 2

@@ -175,8 +175,6 @@ def test_a_missing_file(argv):
         ("limit: many", [], "--limit"),
         ("storage: {deadline_s: null}", [], "--storage.deadline-s"),
         ("engine: magic", [], "--engine"),
-        (None, ["--nonsense", "1"], "--nonsense"),
-        (None, ["--storage.deadlines", "1"], "--storage.deadlines"),
     ],
 )
 def test_a_value_of_a_wrong_kind_ends_with_code_2_and_names_the_flag(parse, capsys, text, flags, shown):
@@ -184,6 +182,21 @@ def test_a_value_of_a_wrong_kind_ends_with_code_2_and_names_the_flag(parse, caps
         parse(text, *flags)
     assert end.value.code == 2
     assert shown in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--nonsense", "no such flag: --nonsense; --help lists all"),
+        ("--imags=x", "no such flag: --imags; did you mean --images?"),
+        ("--storage.deadlines", "no such flag: --storage.deadlines; did you mean --storage.deadline-s?"),
+        ("--deadline-s", "no such flag: --deadline-s; did you mean --storage.deadline-s?"),
+        ("--no-images", "no such flag: --no-images; did you mean --images?"),
+    ],
+)
+def test_an_unknown_flag_is_one_line_with_the_flag_that_was_meant(parse, flag, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected) + "$"):
+        parse(None, flag, "1")
 
 
 def test_a_value_of_a_wrong_kind_in_a_file_is_one_line_with_file_and_key(parse, capsys):

@@ -41,7 +41,10 @@ def parse_script(words: list[str]) -> None:
 
 
 def without_file(words: list[str]) -> list[str]:
-    """The words without a --config file, and with what it would hold."""
+    """The words without a --config file, and with what it would hold; and without the format of the log."""
+    if "--log-format" in words:
+        place = words.index("--log-format")
+        words = [*words[:place], *words[place + 2 :]]
     if "--config" not in words:
         return words
     place = words.index("--config")
@@ -119,7 +122,7 @@ def named_flags(text: str) -> Iterator[str]:
 
 @each_of_ours
 def test_flags_that_are_named_exist(page):
-    known = {"--config", "--help", "--version"}
+    known = {"--config", "--help", "--log-format", "--version"}
     for config in [*SCRIPTS.values(), *(command.resolve() for command in COMMANDS)]:
         for flag, _, kind in list_flags(config):
             group, dot, last = flag.rpartition(".")

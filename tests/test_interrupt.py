@@ -42,3 +42,56 @@ def test_ctrl_c_during_the_imports_is_one_line_and_exit_130(words):
     assert process.returncode == 130
     assert error == "stopped by the user; what is committed stays, run the same command again to resume\n"
     assert time.monotonic() - started < 5
+
+
+# A job that Ctrl-C finds in three places, of which the second makes another error of it.
+JOB = """
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import faceattr.interrupt
+from faceattr.cli import run_job
+from faceattr.config import LabelConfig
+def wait(seconds=30):
+    print("working", flush=True)
+    time.sleep(seconds)
+def job(config):
+    how = sys.argv[1]
+    if how == "swallowed":
+        try:
+            wait()
+        except KeyboardInterrupt:
+            raise RuntimeError("a library says something else")
+    if how == "noisy":
+        class Noisy:
+            def __del__(self):
+                raise ValueError("of a destructor")
+        try:
+            wait()
+        finally:
+            thread = threading.Thread(target=lambda: 1 / 0)
+            thread.start()
+            thread.join()
+            Noisy()
+    try:
+        wait()
+    finally:
+        wait()
+sys.exit(run_job(LabelConfig, job, ["--images", "a", "--output", "b"], None))
+"""
+LINE = "stopped by the user; what is committed stays, run the same command again to resume\n"
+
+
+@pytest.mark.parametrize("how", ["swallowed", "noisy", "twice"])
+def test_ctrl_c_in_a_job_is_one_line_and_exit_130_and_a_second_one_ends_at_once(how):
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", JOB, how]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ) as process:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        if how == "twice":
+            assert process.stdout.readline() == "working\n"  # it cleans up, for half a minute
+            process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert (process.returncode, error) == (130, LINE)
+    assert time.monotonic() - started < 5

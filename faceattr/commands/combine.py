@@ -191,6 +191,8 @@ class _CombineJob:
         schema = label_schema(self.combination.attributes, first.carried_schema, has_agreement=True)
         version = RunVersion(self.store, record, schema)
         done = version.published
+        if done is not None:
+            version.mark_published()
         if done is not None and has_object(self.store, report_key(done.version)):
             return f"nothing to do: this run is finished\n{self._summarise(done)}"
         agreement = self._commit_all(version, others)

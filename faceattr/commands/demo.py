@@ -24,11 +24,14 @@ from faceattr.demo.reviewer import describe_audit, judge_by_truth
 from faceattr.demo.side_by_side import describe_quality, measure_quality, write_side_by_side
 from faceattr.demo.store import LocalS3, serve_s3
 from faceattr.errors import RunError
+from faceattr.interrupt import EXIT_CODE, is_told
 
 ATTRIBUTES = ("hat", "glasses", "facial_hair")
 # Three files that are not images, as every real bucket has some: each becomes a row with the reason.
 BROKEN = {"broken/empty.jpg": b"", "broken/page.jpg": b"<!doctype html><p>404", "broken/cut.jpg": b"\xff\xd8\xff\xe0"}
 S3 = "s3://faces"
+# Seconds for which a stopped step is waited for.
+_STOPS_WITHIN_S = 60.0
 # The chain as a user would type it, but without the hub: `tiny` and `demo` are a model and a preset for drawn faces.
 STEPS = {
     "label": f"faceattr label --images {S3}/raw/ --output {S3}/labels/run1 --model tiny",
@@ -126,9 +129,18 @@ def run_step(name: str, command: str) -> None:
     print(f"\n[{name}] {command}", flush=True)
     started = time.monotonic()
     _, *words = shlex.split(command)
-    finished = subprocess.run([sys.executable, "-m", "faceattr", *words], check=False)
-    if finished.returncode:
-        raise RunError(f"`{command}` ended with exit code {finished.returncode}")
+    with subprocess.Popen([sys.executable, "-m", "faceattr", *words]) as step:
+        try:
+            code = step.wait()
+        except KeyboardInterrupt:  # of a terminal, which stops the step as well: it says so, and needs a moment
+            code = step.wait(_STOPS_WITHIN_S)
+            is_told()
+            raise
+    if code == EXIT_CODE:
+        is_told()
+        raise KeyboardInterrupt
+    if code:
+        raise RunError(f"`{command}` ended with exit code {code}")
     print(f"[{name}] {time.monotonic() - started:.0f} s", flush=True)
 
 

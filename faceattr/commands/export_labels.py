@@ -17,6 +17,7 @@ from faceattr.data.exports import (
     select_run_attributes,
     write_conflicts,
 )
+from faceattr.data.hub.label_dataset import open_run_images, write_label_dataset
 from faceattr.data.row_filter import RowFilter
 from faceattr.data.stores.addresses import local_path
 from faceattr.data.stores.local_files import make_parent
@@ -24,22 +25,25 @@ from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.logs import say
+from faceattr.reports.hub_cards import write_dataset_card
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportLabels:
-    """Writes a published label run as CSV or JSON, or as tasks with the model's predictions for a labelling tool.
+    """Writes a published label run as CSV or JSON, as a Hugging Face data set, or as tasks for a labelling tool.
 
-    A row of CSV or JSON has image_path, the attributes and the derived attributes.
+    A row of CSV or JSON has image_path, the attributes and the derived attributes; a data set has all columns, and
+    tasks have the model's predictions.
     """
 
     run: tyro.conf.Positional[str]
     """Run folder: a local path or s3://bucket/prefix."""
-    format: Literal["csv", "json"] | ExchangeFormat = "csv"
-    """Format of the file. Answers that people give in a labelling tool come back by `faceattr import judgements`."""
+    format: Literal["csv", "json", "dataset"] | ExchangeFormat = "csv"
+    """Format of the file; `dataset` is a folder with a card, which `datasets.load_dataset` reads. Answers that people
+    give in a labelling tool come back by `faceattr import judgements`."""
     output: Path | None = None
-    """File to write, for FiftyOne a folder. Default: labels.csv, labels.json, tasks.json (Label Studio),
-    annotations.xml (CVAT) or fiftyone in the current folder."""
+    """File to write, for FiftyOne and `dataset` a folder. Default: labels.csv, labels.json, dataset, tasks.json (Label
+    Studio), annotations.xml (CVAT) or fiftyone in the current folder."""
     attributes: tuple[str, ...] = ()
     """Attributes to write. Default: all."""
     where: str | None = None
@@ -51,6 +55,8 @@ class ExportLabels:
     """Write labels of attributes with several classes as class names, not as class indices."""
     scores: bool = False
     """Also write `<name>_score`, and `<name>_score_<class>` for attributes with several classes."""
+    images: bool = False
+    """Write the images, too; with `--format dataset` only."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
@@ -58,10 +64,14 @@ class ExportLabels:
         where = None if self.where is None else RowFilter(self.where)
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"--limit {self.limit}: expected 1 or more")
+        if self.images and self.format != "dataset":
+            raise ConfigError("--images: only --format dataset has images; leave it out")
         store = open_store(self.run, self.storage)
         match self.format:
             case "csv" | "json":
                 return self._export_table(store, self.format, where)
+            case "dataset":
+                return self._export_dataset(store, where)
             case _:
                 return self._export_tasks(store, self.format, where)
 
@@ -83,6 +93,25 @@ class ExportLabels:
         if conflicts_path:
             write_conflicts(conflicts_path, summary)
         say(describe_export(summary, path, conflicts_path))
+        return 0
+
+    def _export_dataset(self, store: Store, where: RowFilter | None) -> int:
+        if self.class_names or self.scores:
+            raise ConfigError("--class-names and --scores are for csv and json; --format dataset has both")
+        folder = local_path(self.output or "dataset", "--output")
+        dataset = write_label_dataset(
+            store,
+            folder,
+            names=self.attributes,
+            where=where,
+            limit=self.limit,
+            images=open_run_images(store, self.storage) if self.images else None,
+            verify=self.storage.verify,
+        )
+        (folder / "README.md").write_text(write_dataset_card(dataset), encoding="utf-8")
+        with_images = f" with {dataset.num_images:,} images" if self.images else ", without the images"
+        say(f"wrote {dataset.num_rows:,} rows{with_images} to {folder}")
+        say(f"read it with datasets.load_dataset({str(folder)!r}, split='train')")
         return 0
 
     def _export_tasks(self, store: Store, tool_name: ExchangeFormat, where: RowFilter | None) -> int:

@@ -102,7 +102,17 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         ("export", "labels"),
         "faceattr.commands.export_labels:ExportLabels",
-        "Writes a published label run as CSV or JSON, or for Label Studio, CVAT or FiftyOne.",
+        "Writes a published label run as CSV, JSON or data set, or for Label Studio, CVAT or FiftyOne.",
+    ),
+    Command(
+        ("push", "model"),
+        "faceattr.commands.push.model:PushModel",
+        "Uploads a trained model to the Hugging Face hub, private by default.",
+    ),
+    Command(
+        ("push", "labels"),
+        "faceattr.commands.push.labels:PushLabels",
+        "Uploads a published label run to the Hugging Face hub, private by default.",
     ),
     Command(
         ("import", "judgements"),
@@ -156,6 +166,11 @@ COMMANDS: tuple[Command, ...] = (
         ("demo",),
         "faceattr.commands.demo:Demo",
         "Runs the whole chain on drawn faces, offline.",
+    ),
+    Command(
+        ("completion",),
+        "faceattr.commands.completion:Completion",
+        "Prints a script that lets a shell complete commands, flags and their values.",
     ),
     Command(("status",), "faceattr.commands.status:Status", "Prints the state of a run folder, without a cluster."),
     Command(

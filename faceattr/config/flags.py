@@ -5,6 +5,7 @@ An argument parser silently keeps the last of two equal flags; `--data A --data 
 
 import collections.abc
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import Any, Literal
 from faceattr.errors import ConfigError
 
 FlagKind = Literal["one value", "several values", "pairs", "yes or no"]
+# Flags that are not of a config.
+_OF_PARSER = frozenset({"help"})
 _SEVERAL = (tuple, list, set, frozenset, collections.abc.Sequence)
 
 
@@ -45,12 +48,46 @@ def list_flags(config_class: type, prefix: str = "") -> Iterator[tuple[str, str,
                 yield alias.lstrip("-"), flag, flag_kind(hint)
 
 
+def list_flag_words(config_class: type, prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields (flag, words that it takes) for every flag of a config that takes one of a few words."""
+    for name, hint in typing.get_type_hints(config_class).items():
+        flag = f"{prefix}{name}".replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            yield from list_flag_words(typing.cast(type, hint), f"{flag}.")
+        elif found := tuple(dict.fromkeys(_find_choices(hint))):
+            yield flag, found
+
+
+def _find_choices(hint: Any) -> Iterator[str]:
+    if typing.get_origin(hint) is Literal:
+        yield from map(str, typing.get_args(hint))
+    else:
+        for each in typing.get_args(hint):
+            yield from _find_choices(each)
+
+
 def name_flag(word: str, kinds: Mapping[str, FlagKind]) -> str:
     """Returns the name of the flag that a command-line word sets: `--ray.no-dashboard` sets `ray.dashboard`."""
     name = word.removeprefix("--").partition("=")[0].replace("_", "-")
     group, dot, last = name.rpartition(".")
     positive = group + dot + last.removeprefix("no-")
     return positive if name not in kinds and kinds.get(positive) == "yes or no" else name
+
+
+def find_unknown_flag(config_class: type, words: Sequence[str]) -> str | None:
+    """Returns what is wrong with the first flag that a config does not have, and the most similar flag; else None."""
+    kinds = {flag: kind for flag, _, kind in list_flags(config_class)}
+    for word in words:
+        name = name_flag(word, kinds)
+        if not word.startswith("--") or word == "--" or name in kinds or name in _OF_PARSER:
+            continue
+        given = word.partition("=")[0]
+        # A flag of a group may be given by its own name alone.
+        near = difflib.get_close_matches(name, kinds, n=1) or [
+            flag for flag in kinds if flag.rpartition(".")[2] == name.rpartition(".")[2]
+        ]
+        return f"no such flag: {given}" + (f"; did you mean --{near[0]}?" if near else "; --help lists all")
+    return None
 
 
 def gather_flags(config_class: type, words: Sequence[str]) -> list[str]:

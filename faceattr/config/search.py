@@ -7,6 +7,7 @@ from faceattr.config import RayConfig, StorageConfig, ThresholdConfig
 from faceattr.config.checks import check, check_choice
 from faceattr.config.evaluate import Criterion, CriterionName
 from faceattr.config.flags import check_each_once
+from faceattr.config.shared import LoggerName
 
 Algorithm = Literal["tpe", "random"]
 StopRule = Literal["rank", "bounds"]
@@ -181,6 +182,9 @@ class SearchConfig:
     """Compute frozen blocks once for all trials. auto: if it saves time; on: wherever possible; off: never."""
     dry_run: bool = False
     """Check everything, show the space and the plan, and stop."""
+    loggers: tuple[LoggerName, ...] = field(default=(), metadata={"before": ()})
+    """Also report every trial and its settings to Weights & Biases (wandb) or MLflow (mlflow), set up by their own
+    environment variables; see docs/sharing.md."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     repeat: RepeatConfig = field(default=NO_REPEATS, metadata={"before": NO_REPEATS})
@@ -201,3 +205,4 @@ class SearchConfig:
         check(not wrong, "set", wrong, "key=value")
         check_each_once("set", [each.partition("=")[0].strip().replace("-", "_") for each in self.set])
         check_each_once("data", self.data)
+        check_each_once("loggers", self.loggers)

@@ -11,6 +11,8 @@ PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16"]
 """A precision, or `auto`: that of the device, by `faceattr.precision`."""
 # Pillow's default limit against decompression bombs; above it Pillow issues a DecompressionBombWarning.
 MAX_PIXELS = 89_478_485
+LoggerName = Literal["wandb", "mlflow"]
+"""Who may get the metrics of trainings and searches: Weights & Biases, MLflow."""
 FacesChoice = Literal["none", "crop", "align"]
 MissingFace = Literal["reject", "whole"]
 DEFAULT_MARGIN = 0.4

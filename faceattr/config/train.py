@@ -9,6 +9,7 @@ from faceattr.config.augmentation import Augmentation, AugmentSettings
 from faceattr.config.checks import check, check_choice, flag_name
 from faceattr.config.fit import FitConfig, LossConfig, OptimConfig, OptimSettings, SelectionConfig
 from faceattr.config.flags import check_each_once
+from faceattr.config.shared import LoggerName
 
 KEPT_THRESHOLDS = ThresholdConfig(criterion="keep")
 CompileChoice = Literal["auto", "on", "off"]
@@ -224,6 +225,9 @@ class TrainConfig:
     CutMix."""
     dry_run: bool = False
     """Check everything, show the plan, and stop."""
+    loggers: tuple[LoggerName, ...] = field(default=(), metadata={"before": ()})
+    """Also report every epoch and the settings to Weights & Biases (wandb) or MLflow (mlflow), set up by their own
+    environment variables; see docs/sharing.md."""
     model: ModelConfig = field(default_factory=ModelConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
@@ -245,6 +249,7 @@ class TrainConfig:
         check_choice("resume-at", self.resume_at, ResumePlace)
         for key, names in (
             ("data", self.data),
+            ("loggers", self.loggers),
             ("attributes", self.attributes),
             ("feed.balance", self.feed.balance),
             ("loss.class-weighted", self.loss.class_weighted),

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import pyarrow as pa
+
 from faceattr.attributes import Attribute
 from faceattr.data.formats.csv_cells import neutralise
 from faceattr.data.formats.json_text import encode_json
@@ -157,11 +159,19 @@ def select_run_attributes(record: RunRecord, names: Sequence[str]) -> dict[str, 
 def read_run_rows(
     store: Store, columns: Sequence[str], *, where: RowFilter | None, limit: int | None, verify: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yields published rows in row order, as dictionaries of `columns`.
+    """Yields published rows in row order, as dictionaries of `columns`; see `read_run_tables`."""
+    for table in read_run_tables(store, columns, where=where, limit=limit, verify=verify):
+        yield from table.to_pylist()
+
+
+def read_run_tables(
+    store: Store, columns: Sequence[str] | None, *, where: RowFilter | None, limit: int | None, verify: bool
+) -> Iterator[pa.Table]:
+    """Yields published rows in row order, as tables.
 
     Args:
         store: the run folder.
-        columns: columns to yield.
+        columns: columns to yield; None for all.
         where: which rows; None for all.
         limit: most rows; None for all.
         verify: see `read_published`.
@@ -177,9 +187,11 @@ def read_run_rows(
         lacking = [name for name in names if name not in known]
         if lacking:
             raise ConfigError(f"--where: there is no column {lacking[0]!r}; {near_hint(lacking[0], known)}")
-    for table in read_published(store, [*dict.fromkeys([*columns, *names])], verify=verify):
-        rows = (where.select(table) if where else table).select(list(columns)).slice(0, left)
-        yield from rows.to_pylist()
+    read = None if columns is None else [*dict.fromkeys([*columns, *names])]
+    for table in read_published(store, read, verify=verify):
+        rows = where.select(table) if where else table
+        rows = (rows if columns is None else rows.select(list(columns))).slice(0, left)
+        yield rows
         left -= len(rows)
         if not left:
             return

@@ -4,6 +4,8 @@ import sys
 import time
 from typing import TextIO
 
+from faceattr.logs import describe_message, is_json
+
 _HEADER = f"{'trial':<12} {'epoch':>7}  {'objective':>9}  {'auxiliary':>9}  {'best so far':>19}  {'ETA':>8}  state"
 _REPEAT_ROWS = 20
 
@@ -14,12 +16,12 @@ class Board:
     Args:
         num_samples: number of trials of the search.
         num_done: number of trials that have ended already.
-        stream: where the table is written.
+        stream: where the table is written; by default standard output.
     """
 
-    def __init__(self, num_samples: int, num_done: int, stream: TextIO = sys.stdout) -> None:
+    def __init__(self, num_samples: int, num_done: int, stream: TextIO | None = None) -> None:
         self._num_samples, self._num_done, self._first_done = num_samples, num_done, num_done
-        self._stream = stream
+        self._stream = stream or sys.stdout
         self._started_s = time.monotonic()
         self._best: tuple[float, str] | None = None
         self._num_rows = 0
@@ -31,7 +33,21 @@ class Board:
             self._best = (objective, name)
 
     def row(self, name: str, epoch: str, objective: float | None, auxiliary: float | None, state: str) -> None:
-        """Writes one row."""
+        """Writes one row; as JSON, one object."""
+        if is_json():
+            text = describe_message(
+                f"trial {name} {state}",
+                event="trial",
+                trial=name,
+                epoch=epoch,
+                objective=objective,
+                auxiliary=auxiliary,
+                state=state,
+                best=None if self._best is None else self._best[0],
+            )
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+            return
         if self._num_rows % _REPEAT_ROWS == 0:
             self._stream.write(f"{_HEADER}\n")
         self._num_rows += 1

@@ -148,7 +148,7 @@ def test_a_path_that_does_not_lie_below_the_root(folder, kind, value, problem):
 @KINDS
 def test_an_image_of_a_host_that_is_not_named(folder, kind):
     manifest = put_manifest(folder, kind, {"uri": ["a.jpg", "https://example.org/b.jpg"], "n": ["1", "2"]})
-    with pytest.raises(ConfigError, match="add --storage.allow-http example.org") as error:
+    with pytest.raises(ConfigError, match=r"add --storage\.allow-http example\.org") as error:
         read(open_input(manifest))
     assert str(error.value).startswith(f"{manifest}, row 1 (counted from 0): ")
 

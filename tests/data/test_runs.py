@@ -273,3 +273,46 @@ def test_a_probed_store_is_left_as_it_was(kind, request, tmp_path):
 def test_a_store_that_can_only_be_read_is_refused():
     with pytest.raises(ConfigError, match="local folders and s3:// only"):
         probe_store(open_store("mock:///x"))
+
+
+class _Puts(MemoryStore):
+    """Records what is written, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys = []
+
+    def put(self, key, data):
+        self.keys.append(key)
+        super().put(key, data)
+
+    def put_if_absent(self, key, data):
+        self.keys.append(key)
+        return super().put_if_absent(key, data)
+
+
+def test_an_empty_success_file_is_the_last_that_a_version_writes():
+    store = _Puts()
+    begin(store)
+    finish(store, bad=[1])
+    assert store.keys[-2:] == ["_manifest.json", "_SUCCESS"]
+    assert store.get("_SUCCESS") == b""
+    before = read_manifest(store)
+
+    version = RunVersion(store, read_record(store), SCHEMA, retry_failed=True)
+    assert store.get("_SUCCESS") == b""  # version 1 is there while version 2 is made
+    commit_all(version.committer(version.work()), [rows([1])], on_rows=lambda table: None)
+    version.publish(version.verify())
+    assert store.keys[-2:] == ["_manifest-v2.json", "_SUCCESS"]
+    assert (before.version, read_manifest(store).version) == (1, 2)
+
+
+def test_readers_do_not_look_at_the_success_file():
+    store = MemoryStore()
+    begin(store)
+    store.put("_SUCCESS", b"")  # without a manifest nothing is published
+    assert read_manifest(store) is None
+    with pytest.raises(ConfigError, match="holds no published run"):
+        next(read_published(store))
+    finish(store)
+    assert sum(len(table) for table in read_published(store)) == 3

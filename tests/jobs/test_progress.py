@@ -51,6 +51,22 @@ def test_the_line_before_anything_has_come():
     assert Progress(2_000, 500).line() == "500/2,000 (25.0%) · 0.0 images/s · ETA ? · rejected 0"
 
 
+def test_the_figures_are_the_line_as_numbers(caplog):
+    progress = Progress(2_000, 500, ["hat"], stream=io.StringIO())
+    progress.add(rows(["ok", "missing", "ok", "ok"], [1, None, 0, 1]))
+    with caplog.at_level("INFO", logger="faceattr"):
+        progress.show()
+    assert caplog.records[-1].fields == {
+        "event": "progress",
+        "done": 504,
+        "total": 2_000,
+        "images_per_s": 0.0,
+        "eta_s": None,
+        "rejected": 1,
+        "positive": {"hat": 0.6667},
+    }
+
+
 def test_the_line_counts_rows_rejects_and_positives():
     progress = Progress(2_000, 500, ["hat"])
     progress.add(rows(["ok", "missing", "ok", "truncated", "ok"], [1, None, 0, None, None]))

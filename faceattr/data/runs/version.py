@@ -3,11 +3,11 @@
     run.json                    what the run is: config, fingerprint, plan, versions. Written after the plan's parts.
     plan/*.parquet              the frozen input list
     <kind>s/shard-*.parquet     rows, as they are committed (`packed/split=*/shard-*.parquet` in a packed run)
-    _manifest.json              last: the proof that every row exists once, and the files to read
+    _manifest.json              last: the proof that every row exists once, and the files to read; then _SUCCESS, empty
     <kind>s-v2/, _manifest-v2.json
                                 a later version, in which the rows with an error status were processed again
 
-Nothing in it is overwritten, except the lease and reports.
+Nothing in it is overwritten, except the lease, reports and _SUCCESS.
 """
 
 import json
@@ -44,6 +44,7 @@ from faceattr.errors import ConfigError, RunError
 RUN_SCHEMA_VERSION = 1
 _MANIFEST_KEY = re.compile(r"_manifest(?:-v([0-9]+))?\.json")
 RUN_KEY = "run.json"
+SUCCESS_KEY = "_SUCCESS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,13 +294,8 @@ class RunVersion:
                 self._begin_retry(self.published)
             elif decisions is not None:
                 self._begin_relabelling(self.published, decisions)
-        provenance = {
-            "schema_version": RUN_SCHEMA_VERSION,
-            "run_id": record.run_id,
-            "version": self.version,
-            "fingerprint": record.fingerprint,
-        }
-        self.schema = with_provenance(schema, provenance)
+        provenance = {"schema_version": RUN_SCHEMA_VERSION, "run_id": record.run_id, "version": self.version}
+        self.schema = with_provenance(schema, {**provenance, "fingerprint": record.fingerprint})
         self.folder = (folder or f"{record.kind}s") + ("" if self.version == 1 else f"-v{self.version}")
         if decisions is not None:
             # A retry, or one with other thresholds, may have begun the same version: their shards must not mix.
@@ -382,6 +378,11 @@ class RunVersion:
             if there != manifest:
                 raise RunError(f"{key} exists and says something else; use an empty output folder")
         self.published = manifest
+        self.mark_published()
+
+    def mark_published(self) -> None:
+        """Writes an empty file for schedulers, after each manifest. Nothing of ours reads it, so it decides nothing."""
+        self.store.put(SUCCESS_KEY, b"")
 
 
 def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows: Callable[[pa.Table], None]) -> None:
@@ -391,7 +392,5 @@ def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows
         committer.add(table)
     missing = committer.missing()
     if missing:
-        raise RunError(
-            f"{sum(missing.values())} rows of {len(missing)} shards never arrived; what is committed stays, run the "
-            "same command again to do the rest"
-        )
+        found = f"{sum(missing.values())} rows of {len(missing)} shards never arrived"
+        raise RunError(f"{found}; what is committed stays, run the same command again to do the rest")

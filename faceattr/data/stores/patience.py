@@ -77,7 +77,9 @@ class Patience:
 
 
 @contextlib.contextmanager
-def leave_on(number: signal.Signals, *, then_stay: bool = False) -> Iterator[None]:
+def leave_on(
+    number: signal.Signals, *, then_stay: bool = False, again: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Turns a signal into KeyboardInterrupt in the block, and ends the waits of all threads for a store.
 
     Only the main thread may set handlers; in another thread the block runs as it is.
@@ -85,9 +87,12 @@ def leave_on(number: signal.Signals, *, then_stay: bool = False) -> Iterator[Non
     Args:
         number: the signal.
         then_stay: whether the process continues after the block as if nothing had happened.
+        again: called in place of another KeyboardInterrupt when the signal comes while the process is exiting.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if again is not None and is_leaving():
+            again()
         leave()
         raise KeyboardInterrupt
 
@@ -119,15 +124,16 @@ def say_last_words(action: Callable[[], object], what: str) -> None:
     """Runs a final write of a failed run, briefly and without hiding the first error.
 
     Args:
-        action: writes; a FaceattrError is logged, not raised.
+        action: writes; a FaceattrError is logged, not raised; after Ctrl-C at level DEBUG, since nobody reads on.
         what: what is written, for the log.
     """
+    level = logging.DEBUG if isinstance(sys.exc_info()[1], KeyboardInterrupt) else logging.WARNING
 
     def run() -> None:
         try:
             action()
         except FaceattrError as error:
-            logger.warning("not written on the way out: %s: %s", what, error)
+            logger.log(level, "not written on the way out: %s: %s", what, error)
 
     # A daemon thread, since a read that hangs must not keep the process alive.
     thread = threading.Thread(target=run, name="last-words", daemon=True)
@@ -135,7 +141,7 @@ def say_last_words(action: Callable[[], object], what: str) -> None:
         thread.start()
         thread.join(_LAST_WORDS_S)
     if thread.is_alive():
-        logger.warning("not written on the way out: %s: the store does not answer", what)
+        logger.log(level, "not written on the way out: %s: the store does not answer", what)
 
 
 def write_on_the_way_out(action: Callable[[], object], what: str) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from faceattr.data.runs.commit import OK
 from faceattr.errors import RunError, escape
+from faceattr.logs import is_json, measured
 
 logger = logging.getLogger(__name__)
 _TERMINAL_INTERVAL_S = 0.5
@@ -31,15 +32,15 @@ class Progress:
         total: number of rows of the run.
         done: number of rows that earlier sessions did.
         positives: binary attributes whose positive rate is shown.
-        stream: where the progress is written; a terminal gets one line that rewrites itself.
+        stream: where the progress is written, standard error by default; a terminal gets one line that rewrites itself.
     """
 
-    def __init__(self, total: int, done: int, positives: Sequence[str] = (), stream: TextIO = sys.stderr) -> None:
+    def __init__(self, total: int, done: int, positives: Sequence[str] = (), stream: TextIO | None = None) -> None:
         self._total = total
         self._done = done
         self._positives = {name: [0, 0] for name in positives}
-        self._stream = stream
-        self._terminal = stream.isatty()
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty() and not is_json()
         self._started_s = time.monotonic()
         self._shown_s = self._started_s
         self._window: deque[tuple[float, int]] = deque()
@@ -91,7 +92,20 @@ class Progress:
             self._stream.write(f"\r\x1b[2K{self.line()}")
             self._stream.flush()
         else:
-            logger.info("progress %s", self.line())
+            logger.info("progress %s", self.line(), extra=measured(**self.figures()))
+
+    def figures(self) -> dict[str, Any]:
+        """Returns what the line shows, as numbers: `eta_s` in seconds, positive rates by attribute from 0 to 1."""
+        done, rate = self._done + self.num_rows, self.rate()
+        return {
+            "event": "progress",
+            "done": done,
+            "total": self._total,
+            "images_per_s": round(rate, 2),
+            "eta_s": round(max(self._total - done, 0) / rate, 1) if rate else None,
+            "rejected": sum(self.reasons.values()),
+            "positive": {name: round(yes / known, 4) for name, (yes, known) in self._positives.items() if known},
+        }
 
     def line(self) -> str:
         """Formats done/total, share, rate, ETA, rejects and positive rates."""

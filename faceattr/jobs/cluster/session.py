@@ -4,13 +4,14 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
-import ray.data
 import ray.data.exceptions
 
 from faceattr import errors
@@ -18,13 +19,14 @@ from faceattr.config import RayConfig, WorkersConfig
 from faceattr.data.stores.patience import is_leaving, leave_on
 from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import check_nodes
+from faceattr.jobs.cluster.machines.leftovers import ended_with_session, untag
 from faceattr.jobs.cluster.machines.surroundings import check_surroundings
 from faceattr.jobs.cluster.milestones import gather_milestones
+from faceattr.jobs.cluster.quiet import hush_native, hush_python
 from faceattr.timeline import note
 
 logger = logging.getLogger(__name__)
 _IDLE_WORKER_MS = 60_000
-_AUTHENTICATION = "ray._private.authentication.authentication_token_setup"
 _OUR_ERROR = re.compile(r"^faceattr\.errors\.(\w+): (.+)$", re.MULTILINE)
 # Memory that one actor on a CPU may need with a base-size model in fp32, including its activations.
 _CPU_ACTOR_BYTES = 3 * 2**30
@@ -46,7 +48,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         RunError: the cluster cannot be reached, or its nodes run other code than this process.
     """
     if ray.is_initialized():  # the caller's session, as in tests
-        _quiet()
+        hush_python()
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
@@ -56,9 +58,27 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_WORKER_MS))
     # Ray gives its workers a niceness of 15: on few cores they would wait for its dashboard, for which nobody waits.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # It says that all is well; that tokens are disabled, which the same logger says, stays a warning.
-    logging.getLogger(_AUTHENTICATION).addFilter(lambda record: "is enabled" not in record.getMessage())
     check_surroundings(address)
+    hush_python()
+    with hush_native(), contextlib.nullcontext() if address else ended_with_session():
+        context = _start(config, address)
+        untag()
+        _protect_token()
+        hush_python()
+        logger.info("ray_session address=%s dashboard=%s", address or "local", context.dashboard_url or "off")
+        try:
+            if address:
+                check_nodes()
+            note("Ray ready")
+            yield
+            note("Ray no longer needed")
+            gather_milestones()
+        finally:
+            ray.shutdown()
+
+
+def _start(config: RayConfig, address: str | None) -> Any:
+    """Joins the cluster at an address, or starts a session on this machine."""
     try:
         if address:
             context = ray.init(log_to_driver=False, logging_level=logging.WARNING)
@@ -71,26 +91,36 @@ def ray_session(config: RayConfig) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
-    except Exception as error:  # Ray raises a bare one if its node is not up within 30 s
+    except Exception as error:
         if is_leaving():  # Ctrl-C made it fail
             raise KeyboardInterrupt from error
+        # Ray raises a plain Exception where its processes do not start within half a minute.
+        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | ValueError):
+            raise
         where = f"at RAY_ADDRESS {address}" if address else "on this machine"
         raise RunError(f"no Ray session {where}: {' '.join(str(error).split())}") from error
     if is_leaving():  # Ray swallows a Ctrl-C while it starts
         ray.shutdown()
         raise KeyboardInterrupt
-    _protect_token()
-    _quiet()
-    logger.info("ray_session address=%s dashboard=%s", address or "local", context.dashboard_url or "off")
-    try:
-        if address:
-            check_nodes()
-        note("Ray ready")
-        yield
-        note("Ray no longer needed")
-        gather_milestones()
-    finally:
-        ray.shutdown()
+    if not address:
+        _check_object_store()
+    return context
+
+
+def _check_object_store() -> None:
+    """Warns of an object store on disk: shared memory is smaller than it."""
+    shm = Path("/dev", "shm")
+    if not shm.is_dir():
+        return
+    store, room = ray.cluster_resources().get("object_store_memory", 0.0), shutil.disk_usage(shm).total
+    if store > room:
+        logger.warning(
+            "object store on disk, which is slow: it has %d MB, /dev/shm %d MB; enlarge it (docker run --shm-size), or "
+            "set --ray.object-store-mb to at most %d",
+            store / 2**20,
+            room / 2**20,
+            0.9 * room / 2**20,
+        )
 
 
 def _protect_token() -> None:
@@ -98,16 +128,6 @@ def _protect_token() -> None:
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     if path.is_file() and path.stat().st_mode & 0o077:
         path.chmod(0o600)
-
-
-def _quiet() -> None:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Ray warns at every start that its own progress bars are off; we show ours.
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -127,6 +147,8 @@ def cluster_errors() -> Iterator[None]:
         yield
     except (ray.exceptions.RayError, ray.data.exceptions.UserCodeException) as error:
         logger.debug("cluster error", exc_info=True)
+        if is_leaving():  # Ray has made another error of Ctrl-C
+            raise KeyboardInterrupt from error
         for cause in _causes(error):
             if isinstance(cause, FaceattrError):
                 raise type(cause)(str(cause)) from None
@@ -174,6 +196,7 @@ class ActorLayout:
         threads: CPU threads that an actor computes with.
         batch_size: images per forward pass.
         num_images: images of the run that are left for all actors; 0 if that is not known.
+        memory_bytes: memory that an actor claims; 0 if it claims none, since the user or the GPUs decide the number.
     """
 
     min_actors: int
@@ -183,6 +206,7 @@ class ActorLayout:
     threads: int
     batch_size: int
     num_images: int = 0
+    memory_bytes: int = 0
 
     def block_rows(self, num_rows: int, asked: int | None) -> int:
         """Returns the images per block: enough to be cheap to schedule, few enough that all actors get some."""
@@ -205,6 +229,7 @@ def plan_actors(config: WorkersConfig, *, num_images: int = 0, gflop_image: floa
     cluster = ray.cluster_resources()
     num_gpus, num_cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 0.0)
     gpus = config.gpus_per_actor if config.gpus_per_actor is not None else float(num_gpus >= 1)
+    memory_bytes = 0
     if gpus > 0:
         if num_gpus < gpus and config.max_actors is None:
             raise ConfigError(
@@ -218,6 +243,9 @@ def plan_actors(config: WorkersConfig, *, num_images: int = 0, gflop_image: floa
         cpus = _CPU_ACTOR_SHARE * config.threads_per_actor
         if num_images and gflop_image:
             room = min(room, worthwhile_actors(num_images * gflop_image, threads=config.threads_per_actor))
+        if config.max_actors is None and (config.min_actors or 1) <= room:
+            # Not more than a node has: an actor that fits nowhere would be waited for, and may do with less.
+            memory_bytes = min(_CPU_ACTOR_BYTES, _largest_memory())
     most = config.max_actors or max(1, room)
     return ActorLayout(
         min_actors=config.min_actors or most,
@@ -227,7 +255,13 @@ def plan_actors(config: WorkersConfig, *, num_images: int = 0, gflop_image: floa
         threads=config.threads_per_actor,
         batch_size=config.batch_size or (128 if gpus > 0 else 8),
         num_images=num_images,
+        memory_bytes=memory_bytes,
     )
+
+
+def _largest_memory() -> int:
+    """Returns the memory of the node that has most, in bytes."""
+    return max((int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]), default=0)
 
 
 def worthwhile_actors(gflop: float, *, threads: int) -> int:

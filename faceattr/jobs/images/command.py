@@ -39,6 +39,7 @@ def run_images(
         run = begin_run(settled)
         version = open_version(settled, run)
         if version.published is not None:
+            version.mark_published()
             # Without a report, the session that published it was killed.
             if job.redraws_report or not has_object(job.output, report_key(version.version)):
                 publish(settled, version)

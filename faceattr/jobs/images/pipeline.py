@@ -128,5 +128,6 @@ def map_on_actors(
         compute=pool,
         num_gpus=plan.gpus,
         num_cpus=plan.cpus,
+        memory=plan.memory_bytes or None,
     )
     return bundle_rows(scored, min(block_rows, plan.batch_size))

@@ -21,6 +21,7 @@ from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.code_version import code_version
+from faceattr.jobs.trackers.tracked import check_loggers
 from faceattr.models.backbones.names import built_name
 from faceattr.models.backbones.published import check_published_weights
 from faceattr.search.backbone_cuts import BackboneCuts, measure_cuts
@@ -137,6 +138,7 @@ def prepare_search_job(config: SearchConfig) -> SearchJob:
         StorageError: a store cannot be accessed.
     """
     storage = config.storage
+    check_loggers(config.loggers)
     output = open_output(config.resume or config.output, storage)
     record = read_record(output)
     content: Mapping[str, Any] | None

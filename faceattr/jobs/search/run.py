@@ -11,6 +11,7 @@ trials.parquet, best.yaml, best/, front/, test.json, report.html
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -26,6 +27,7 @@ from faceattr.jobs.search.fill_cache import FeatureTask, fill_features, plan_fea
 from faceattr.jobs.search.inputs import SearchPlan
 from faceattr.jobs.search.job import SET_ATTRIBUTES, SearchJob
 from faceattr.jobs.search.stack import stack_key
+from faceattr.jobs.search.track import track_trial
 from faceattr.jobs.search.tune import run_trials
 from faceattr.jobs.train.feed import reading_cpus
 from faceattr.jobs.train.survey import load_surveys, survey_data
@@ -164,7 +166,7 @@ def _run_queue(
     if not work.is_over:
         concurrent = _count_concurrent(job, plan, may_be_cached=may_be_cached)
         plan = replace(plan, num_concurrent=min(concurrent or 1, work.num_samples))
-        run_trials(plan, work, store, stop=stop, max_concurrent=concurrent)
+        run_trials(plan, work, store, stop=stop, max_concurrent=concurrent, track=partial(track_trial, job, store))
 
 
 def _count_concurrent(job: SearchJob, plan: SearchPlan, *, may_be_cached: bool) -> int | None:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,16 @@ class WorkCallback(_OfDriver, tune.Callback):
     """Records how trials end, and shows their progress."""
 
     def __init__(
-        self, work: TrialQueue, board: Board, store: Store, *, num_epochs: int, figures: SearchFigures
+        self,
+        work: TrialQueue,
+        board: Board,
+        store: Store,
+        *,
+        num_epochs: int,
+        figures: SearchFigures,
+        track: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
-        self._work, self._board, self._store = work, board, store
+        self._work, self._board, self._store, self._track = work, board, store, track
         self._num_epochs, self._figures = num_epochs, figures
         self._started_s: dict[str, float] = {}
         self._given_back: set[str] = set()
@@ -135,6 +142,7 @@ class WorkCallback(_OfDriver, tune.Callback):
 
     def _end(self, record: TrialRecord) -> None:
         self._work.end(record)
+        self._track(record)
         self._figures.show(*count_trials(self._work))
         discard_progress(self._store, f"{trial_folder(record.number)}/{MODEL_FOLDER}")
         judgement = record.judgement
@@ -221,7 +229,13 @@ def build_scheduler(settings: StopConfig, *, num_epochs: int, records: Sequence[
 
 
 def run_trials(
-    plan: SearchPlan, work: TrialQueue, store: Store, *, stop: StopConfig, max_concurrent: int | None
+    plan: SearchPlan,
+    work: TrialQueue,
+    store: Store,
+    *,
+    stop: StopConfig,
+    max_concurrent: int | None,
+    track: Callable[[TrialRecord], None],
 ) -> None:
     """Runs all trials to their end.
 
@@ -231,6 +245,7 @@ def run_trials(
         store: folder of the search.
         stop: when weak trials are stopped.
         max_concurrent: groups that run at the same time.
+        track: is told every trial that has ended.
 
     Raises:
         RunError: the cluster failed; records of trials that have ended stay.
@@ -267,7 +282,7 @@ def run_trials(
                 name=_NAME,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[WorkCallback(work, board, store, num_epochs=num_epochs, figures=figures)],
+                callbacks=[WorkCallback(work, board, store, num_epochs=num_epochs, figures=figures, track=track)],
             ),
         )
         try:

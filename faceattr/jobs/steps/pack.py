@@ -31,6 +31,7 @@ def pack_images(config: PackConfig) -> int:
     with drive(job.output):
         finished = pack.find_published(job)
         if finished is not None:
+            finished.mark_published()
             write_missing_report(finished)
             text = describe_pack(finished, job.describe_old_scores(finished.record))
             say(f"nothing to do: this run is finished\n{text}")

@@ -5,12 +5,13 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from faceattr.data.stores.store import Store
 from faceattr.errors import StorageError
 from faceattr.jobs.cluster.progress import format_duration
+from faceattr.logs import is_json, measured
 from faceattr.training.history import read_history, read_progress
 from faceattr.training.loop.state import EpochRecord
 
@@ -28,14 +29,21 @@ class TrainProgress:
 
     Args:
         store: the model folder.
-        stream: where the progress is written; a terminal gets a line that rewrites itself.
+        stream: where the progress is written, standard error by default; a terminal gets a line that rewrites itself.
+        log: is told the figures of every epoch and its number from 0, also of the epochs of earlier sessions.
     """
 
-    def __init__(self, store: Store, *, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, store: Store, *, stream: TextIO | None = None, log: Callable[[EpochRecord, int], None] | None = None
+    ) -> None:
         self._store = store
-        self._stream = stream
-        self._terminal = stream.isatty()
-        self._num_shown = len(read_history(store))
+        self._log = log or (lambda record, step: None)
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty() and not is_json()
+        earlier = read_history(store)
+        for record in earlier:
+            self._log(record, int(record["epoch"]))
+        self._num_shown = len(earlier)
         self._shown_s = time.monotonic()
         self._done = threading.Event()
 
@@ -64,19 +72,21 @@ class TrainProgress:
         history = read_history(self._store)
         note = read_progress(self._store)
         for record in history[self._num_shown :]:
-            self._write(describe_epoch(record, history, None if note is None else note["num_epochs"]), last=True)
+            line = describe_epoch(record, history, None if note is None else note["num_epochs"])
+            self._write(line, {"event": "epoch", **record}, last=True)
+            self._log(record, int(record["epoch"]))
         self._num_shown = max(self._num_shown, len(history))
         interval_s = _TERMINAL_INTERVAL_S if self._terminal else _LOG_INTERVAL_S
         num_over = int(history[-1]["epoch"]) + 1 if history else 0
         if note is None or note["epoch"] < num_over or time.time() - note["written"] > _FRESH_S:
             return
         if time.monotonic() - self._shown_s >= interval_s:
-            self._write(describe_note(note), last=False)
+            self._write(describe_note(note), {"event": "progress", **note}, last=False)
 
-    def _write(self, line: str, *, last: bool) -> None:
+    def _write(self, line: str, figures: Mapping[str, Any], *, last: bool) -> None:
         self._shown_s = time.monotonic()
         if not self._terminal:
-            logger.info("%s", line)
+            logger.info("%s", line, extra=measured(**figures))
             return
         end = "\n" if last else ""
         self._stream.write(f"\r\x1b[2K{line}{end}")

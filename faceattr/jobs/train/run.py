@@ -37,6 +37,7 @@ from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, DivergedError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import code_version
 from faceattr.jobs.cluster.session import cluster_errors
+from faceattr.jobs.trackers.tracked import TrackedRun, check_loggers, list_settings, tracked
 from faceattr.jobs.train.ending import Ending
 from faceattr.jobs.train.feed import reading_cpus
 from faceattr.jobs.train.progress import TrainProgress
@@ -129,6 +130,7 @@ def prepare_train_job(config: TrainConfig) -> TrainJob:
         StorageError: a store cannot be accessed.
     """
     storage = config.storage
+    check_loggers(config.loggers)
     output = open_output(config.output, storage)
     data = open_packed(config.data, storage, needs=("train", "val"))
     attributes = choose_attributes(data.attributes, config.attributes)
@@ -249,8 +251,18 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
     Raises:
         FaceattrError: training cannot continue; the last checkpoint stays.
     """
-    progress = TrainProgress(job.output)
-    with tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch, group_environment(job.config.workers):
+    run = TrackedRun(
+        run_id=record.run_id,
+        name=job.output.uri.rstrip("/").rpartition("/")[2],
+        group=None,
+        settings=list_settings(job.config),
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="faceattr-train-") as scratch,
+        group_environment(job.config.workers),
+        tracked(job.config.loggers, run) as log,
+    ):
+        progress = TrainProgress(job.output, log=log)
         trainer = build_trainer(
             train_worker,
             {"plan": make_plan(job, surveys)},

@@ -1,0 +1,1 @@
+"""The commands that upload to the Hugging Face hub."""

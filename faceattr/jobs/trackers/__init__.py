@@ -1,0 +1,1 @@
+"""Metrics and settings of trainings and searches, for Weights & Biases and MLflow."""
