@@ -190,7 +190,7 @@ OTHER_KINDS = {
     "data/joined/runs.py": "a run",
     "data/packed/reader.py": "a run",
     "data/runs/run_attributes.py": "a run",
-    "data/runs/version.py": "a run",
+    "data/runs/begin.py": "a run",
     "data/sources/gather.py": "a run",
     "data/sources/layouts/published.py": "a run",
     "data/sources/layouts/table.py": "a column of a foreign table, as the user's entry has it; one is `score`",

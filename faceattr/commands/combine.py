@@ -19,10 +19,11 @@ from faceattr.data.joined.combine import Combination, CombineMethod
 from faceattr.data.joined.row_order import ImageDifferences, JoinedRows, compare_images, name_examples
 from faceattr.data.joined.runs import RowReader, ScoredRun, open_scored_run
 from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.begin import check_fingerprint, open_run
 from faceattr.data.runs.commit import OK, commit_shard, shard_key
 from faceattr.data.runs.lease import drive
 from faceattr.data.runs.plan import Plan, read_part, write_plan
-from faceattr.data.runs.version import Manifest, RunVersion, check_fingerprint, open_run, read_published, read_record
+from faceattr.data.runs.version import Manifest, RunVersion, read_published, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output, probe_store
 from faceattr.data.stores.store import Store, has_object

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.formats.spilled_tables import SpilledTables
 from faceattr.data.joined.runs import RowReader, ScoredRun
-from faceattr.data.runs.repeated_keys import RepeatedKeys
 
 JOIN_ROWS = 65_536
 # Each part is an open file.

@@ -117,6 +117,19 @@ class ShardCommitter:
         return {shard: opened.num_missing for shard, opened in self._open.items()}
 
 
+def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows: Callable[[pa.Table], None]) -> None:
+    """Commits a stream of row tables to its end. Raises RunError if expected rows did not arrive."""
+    for table in tables:
+        on_rows(table)
+        committer.add(table)
+    missing = committer.missing()
+    if missing:
+        raise RunError(
+            f"{sum(missing.values())} rows of {len(missing)} shards never arrived; what is committed stays, run the "
+            "same command again to do the rest"
+        )
+
+
 class _OpenShard:
     """Rows of one shard that is not complete yet."""
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from faceattr.data.formats.integrity import REMEDY, check_whole, hash_bytes
 from faceattr.data.formats.json_files import decode_fields
 from faceattr.data.formats.parquet import decode_table, encode_table
-from faceattr.data.runs.repeated_keys import RepeatedKeys
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, RunError

@@ -10,10 +10,8 @@
 Nothing in it is overwritten, except the lease and reports.
 """
 
-import json
 import re
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -32,10 +30,8 @@ from faceattr.data.runs.commit import (
     read_file,
     verify_shards,
 )
-from faceattr.data.runs.differences import describe_differences
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan
-from faceattr.data.stores.addresses import with_addresses
 from faceattr.data.stores.bounded_reads import read_objects
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -122,10 +118,11 @@ def read_record(store: Store) -> RunRecord | None:
         RunError: it is damaged.
     """
     value = _read_json(store, RUN_KEY)
-    return None if value is None else _decode_record(value, join_uri(store.uri, RUN_KEY))
+    return None if value is None else decode_record(value, join_uri(store.uri, RUN_KEY))
 
 
-def _decode_record(value: dict[str, Any], where: str) -> RunRecord:
+def decode_record(value: dict[str, Any], where: str) -> RunRecord:
+    """Returns the record of a run from the values of run.json; `where` is named in errors."""
     record = decode_fields(RunRecord, value, where)
     with damage_named(where):
         _ = record.carried_schema
@@ -189,72 +186,6 @@ def _read_json(store: Store, key: str) -> dict[str, Any] | None:
 
 def _manifest_key(version: int) -> str:
     return "_manifest.json" if version == 1 else f"_manifest-v{version}.json"
-
-
-def open_run(
-    store: Store,
-    *,
-    kind: str,
-    fingerprint: dict[str, Any],
-    config: dict[str, Any],
-    versions: dict[str, str],
-    notes: dict[str, Any],
-    write_plan: Callable[[], tuple[Plan, dict[str, Any], pa.Schema]],
-) -> RunRecord:
-    """Returns the run of this folder: the existing one, else a new one.
-
-    Args:
-        store: the run folder.
-        kind: kind of job.
-        fingerprint: everything that decides the rows.
-        config: config to record.
-        versions: package versions to record.
-        notes: notes to record.
-        write_plan: writes the plan's parts and returns the plan, the record's `source` and the schema of the carried
-            columns; called only for a new run.
-
-    Raises:
-        ConfigError: the folder contains another run.
-    """
-    record = read_record(store)
-    if record is None:
-        plan, source, carried = write_plan()
-        record = RunRecord(
-            run_id=uuid.uuid4().hex,
-            kind=kind,
-            fingerprint=fingerprint,
-            config=config,
-            plan=plan,
-            source=source,
-            carried=carried.serialize().to_pybytes().hex(),
-            versions=versions,
-            notes=notes,
-        )
-        value = json.loads(record.encode())
-        del value["schema_version"]
-        record = _decode_record(value, RUN_KEY)  # as every later start reads it: tuples are lists
-        if not store.put_if_absent(RUN_KEY, record.encode()):
-            # Our own lost acknowledgement, or a driver that started at the same moment: the existing record counts.
-            record = read_record(store) or record
-        # Parts of attempts that failed before run.json. Only now is it certain that no run.json will ever name them.
-        named = {part.key for part in record.plan.parts}
-        for leftover in [entry.key for entry in store.list("plan/") if entry.key not in named]:
-            store.delete(leftover)
-    check_fingerprint(store, record, kind=kind, fingerprint=fingerprint)
-    return record
-
-
-def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint: dict[str, Any]) -> None:
-    """Raises ConfigError, with the differences, if this command would not make the folder's run."""
-    if record.kind != kind:
-        raise ConfigError(f"{store.uri} holds a {record.kind} run, not a {kind} run: use another --output")
-    here = json.loads(encode_json(fingerprint))
-    differences = describe_differences(with_addresses(record.fingerprint), with_addresses(here))
-    if differences:
-        raise ConfigError(
-            f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "
-            + "\n  ".join(differences)
-        )
 
 
 class RunVersion:
@@ -382,16 +313,3 @@ class RunVersion:
             if there != manifest:
                 raise RunError(f"{key} exists and says something else; use an empty output folder")
         self.published = manifest
-
-
-def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows: Callable[[pa.Table], None]) -> None:
-    """Commits a stream of row tables to its end. Raises RunError if expected rows did not arrive."""
-    for table in tables:
-        on_rows(table)
-        committer.add(table)
-    missing = committer.missing()
-    if missing:
-        raise RunError(
-            f"{sum(missing.values())} rows of {len(missing)} shards never arrived; what is committed stays, run the "
-            "same command again to do the rest"
-        )

@@ -22,21 +22,13 @@ from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
 from faceattr.data.label_columns import FACE_FIELDS, label_schema
 from faceattr.data.relabel import relabel
-from faceattr.data.runs.commit import OK
+from faceattr.data.runs.begin import check_fingerprint, open_run
+from faceattr.data.runs.commit import OK, commit_all
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, write_plan
 from faceattr.data.runs.reject_counts import count_rejected
 from faceattr.data.runs.run_attributes import read_decisions
-from faceattr.data.runs.version import (
-    Manifest,
-    RunRecord,
-    RunVersion,
-    check_fingerprint,
-    commit_all,
-    open_run,
-    read_published,
-    read_record,
-)
+from faceattr.data.runs.version import Manifest, RunRecord, RunVersion, read_published, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
 from faceattr.jobs.cluster.progress import ErrorBudget

@@ -15,8 +15,9 @@ from faceattr.config.fit import list_deciding
 from faceattr.config.search import SearchConfig
 from faceattr.config.train import KEPT_THRESHOLDS, TrainConfig
 from faceattr.data.packed.reader import PackedData, open_packed
+from faceattr.data.runs.begin import check_fingerprint, open_run
 from faceattr.data.runs.plan import Plan
-from faceattr.data.runs.version import RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.runs.version import RunRecord, read_record
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError

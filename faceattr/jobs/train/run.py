@@ -28,9 +28,10 @@ from faceattr.config.fit import list_deciding
 from faceattr.config.train import TrainConfig
 from faceattr.data.formats.json_files import decode_object
 from faceattr.data.packed.reader import PackedData, open_packed
+from faceattr.data.runs.begin import check_fingerprint, open_run
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.status import METRICS_KEY
-from faceattr.data.runs.version import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.runs.version import RUN_KEY, RunRecord, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import MissingObjectError, Store
