@@ -194,6 +194,7 @@ OTHER_KINDS = {
     "data/sources/gather.py": "a run",
     "data/sources/layouts/published.py": "a run",
     "data/sources/layouts/table.py": "a column of a foreign table, as the user's entry has it; one is `score`",
+    "data/runs/changes/update.py": "an input of images",
     "jobs/cluster/metrics.py": "a gauge",
     "jobs/images/predict.py": "a run",
     "jobs/images/rethreshold.py": "a run",
