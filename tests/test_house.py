@@ -185,6 +185,7 @@ KIND_FILES = {
 # Files in which `.kind` is that of something else: file -> of what. Words for kinds of attribute are refused there too.
 OTHER_KINDS = {
     "audit/scored_table.py": "a run",
+    "commands/erasure/delete_rows.py": "a run",
     "commands/status.py": "a run",
     "data/exports.py": "a run",
     "data/joined/runs.py": "a run",

@@ -35,10 +35,7 @@ JOBS = {
         "gpus": 8,
     },
 }
-NIGHTLY = (
-    'day=$(date -u -d yesterday +%F); pipelines/label.py --images "s3://faces/raw/$day/" '
-    f'--output "s3://faces/labels/$day" {LABEL_WORKERS}'
-)
+NIGHTLY = f"pipelines/label.py --images s3://faces/raw/ --output s3://faces/labels/all --update {LABEL_WORKERS}"
 
 
 class _Plain(yaml.SafeDumper):
@@ -109,7 +106,7 @@ def render() -> dict[str, str]:
             "jobTemplate": job_spec(cluster, NIGHTLY, 4),
         },
     }
-    comment = "Labels each night what came the day before: a run's input is frozen, so new images are a new run."
+    comment = "Labels each night the images that are new or have changed, and publishes one table of all (--update)."
     return files | {"raycronjob-label.yaml": _text(nightly, comment)}
 
 

@@ -1,6 +1,8 @@
 """Versions with other rows than the plan of run.json: images that are new or changed, images that are gone."""
 
 import hashlib
+import itertools
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,7 +17,7 @@ from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.changes import listing
 from faceattr.data.runs.changes.update import find_updates
 from faceattr.data.runs.commit import OK, commit_all
-from faceattr.data.runs.plan import plan_schema, read_shards, write_plan
+from faceattr.data.runs.plan import Plan, append_to_plan, plan_schema, read_shards, write_plan
 from faceattr.data.runs.status import read_run_status
 from faceattr.data.runs.verification import verify_published
 from faceattr.data.runs.version import RunVersion, read_manifest, read_published
@@ -207,14 +209,15 @@ def test_many_days():
 
 
 def test_a_crash_at_every_call_leaves_the_old_version_or_the_new_one():
-    calls = 0
-    while True:
+    template = MemoryStore()
+    label(template, BEFORE)
+    for calls in itertools.count():
         inner = MemoryStore()
-        label(inner, BEFORE)
-        left = [calls]
+        inner.objects = dict(template.objects)
+        left, when = [calls], ("before", "after")[calls % 2]  # whether the call itself still happened
 
-        def hook(moment, name, key, left=left):
-            if moment == ("before", "after")[calls % 2]:  # whether the call itself still happened
+        def hook(moment, name, key, left=left, when=when):
+            if moment == when:
                 left[0] -= 1
                 if left[0] < 0:
                     raise SimulatedCrash(f"{name} {key}")
@@ -229,7 +232,6 @@ def test_a_crash_at_every_call_leaves_the_old_version_or_the_new_one():
         update(inner, AFTER)
         check_is(inner, AFTER)
         assert read_manifest(inner).version == 2
-        calls += 1
 
 
 def test_an_update_that_was_begun_is_finished_before_a_new_listing():
@@ -333,3 +335,21 @@ def test_a_real_folder_is_verified_and_its_status_counts_the_rows_of_the_table(t
     assert (status.state, status.num_rows, status.num_committed) == ("published", 20, 20)
     (tmp_path / "run" / change.extent.removed.key).write_bytes(b"")
     assert "removed-" in verify_published(store, StorageConfig()).problems[0]
+
+
+def test_appended_rows_have_shards_of_their_own_size():
+    store = MemoryStore()
+    plan = label(store, BEFORE).plan  # 20 rows in shards of 4
+    more = images_of({f"{number}.png": b"" for number in range(300)})
+    longer = append_to_plan(store, plan, more.tables)
+    assert (longer.num_rows, longer.num_shards) == (320, 5 + 2)
+    assert [longer.shard_range(shard) for shard in (0, 4, 5, 6)] == [
+        range(4),
+        range(16, 20),
+        range(20, 276),
+        range(276, 320),
+    ]
+    assert longer.shards_of(np.array([3, 4, 19, 20, 275, 276, 319])).tolist() == [0, 1, 4, 5, 5, 6, 6]
+    assert longer.parts_with(np.array([5])) == [1]
+    assert Plan.from_json(json.loads(json.dumps(longer.to_json()))) == longer
+    assert append_to_plan(store, plan, []) == plan

@@ -4,6 +4,7 @@ from bisect import bisect_right
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from faceattr.data.runs.plan import Plan, PlanPart, read_part
 from faceattr.data.stores.store import Store
@@ -29,5 +30,6 @@ class SourceRows:
             return pa.nulls(len(rows), pa.int64())
         part = self._parts[bisect_right([each.first_row for each in self._parts], int(rows[0])) - 1]
         if self._held is None or self._held[0] is not part:
-            self._held = (part, read_part(self._store, part)["source_row"].to_numpy())
+            # Null in rows that were deleted, which no table has any more.
+            self._held = (part, pc.fill_null(read_part(self._store, part)["source_row"], -1).to_numpy())
         return pa.array(self._held[1][rows - part.first_row], pa.int64())

@@ -239,12 +239,12 @@ def write_sectioned_plan(
 
 
 def append_to_plan(store: Store, plan: Plan, tables: Iterable[pa.Table]) -> Plan:
-    """Writes further rows behind those of a plan, as a section with shards of its own; the given plan's files stay.
+    """Writes further rows at the end of a plan, as a section with shards of its own; the given plan's files stay.
 
     Args:
         store: the run folder.
         plan: the plan so far.
-        tables: rows in `plan_schema`, whose keys the caller has compared with those of the plan; perhaps none.
+        tables: rows in `plan_schema`, whose keys the caller has compared with the keys there; perhaps none.
     """
     writer = _PlanWriter(store, None, first_row=plan.num_rows)
     writer.begin_section("")

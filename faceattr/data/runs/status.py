@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named, decode_object, decode_versioned
-from faceattr.data.runs.changes.change import read_change, update_key
+from faceattr.data.runs.changes.change import find_deletion, read_change, update_key
 from faceattr.data.runs.changes.extent import Extent
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.lease import find_driver, find_stop_reason
@@ -55,6 +55,9 @@ class RunStatus:
         stop_reason: why the last driver stopped before its end, if it could tell.
         unfinished: what a training says of its best model so far, by `faceattr.models.saved_config`.
         resumed_from: the checkpoint from which a training started, by `faceattr.training.lineage.origin`.
+        change: what an update or a deletion changed to make the published version; None if neither made it.
+        num_deletions: deletions that have ended.
+        begun_deletion: when a deletion was begun that has not ended; None if there is none.
     """
 
     kind: str | None
@@ -72,6 +75,9 @@ class RunStatus:
     waited_for: WaitedFor | None = None
     unfinished: dict[str, Any] | None = None
     resumed_from: dict[str, Any] | None = None
+    change: dict[str, Any] | None = None
+    num_deletions: int = 0
+    begun_deletion: str | None = None
 
 
 def read_run_status(
@@ -109,6 +115,7 @@ def read_run_status(
         plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
     extent = _find_extent(store, manifest, entries, running=driver is not None)
     plan = plan if extent is None else extent.plan
+    begun = find_deletion(store) if any(key.startswith("deletion-v") for key in entries) else None
     num_removed = extent.removed.count if extent is not None and extent.removed is not None else 0
     shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
     rows = _rows_of(shards, plan)
@@ -133,6 +140,9 @@ def read_run_status(
         waited_for=waited_for,
         unfinished=unfinished,
         resumed_from=record.get("notes", {}).get("resumed_from"),
+        change=(manifest.change or None) if manifest is not None else None,
+        num_deletions=sum(key.startswith("deletions/") for key in entries),
+        begun_deletion=None if begun is None else begun.facts["begun"],
     )
 
 

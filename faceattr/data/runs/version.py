@@ -101,7 +101,7 @@ class Manifest:
         hashes: sha256 of the other files that readers rely on, by key; empty in manifests of earlier versions.
         decisions: attribute -> threshold and abstain band of the labels, where they differ from run.json; see
             `faceattr.data.runs.run_attributes.Decision`.
-        extent: which rows there are, if they are not simply those of the plan in run.json.
+        extent: which rows there are, if they are not simply all rows of the plan in run.json.
         change: what an update or a deletion changed to make this version; empty for other versions.
     """
 
@@ -306,7 +306,7 @@ class RunVersion:
 
     @property
     def num_rows(self) -> int:
-        """Rows of the table: those of the plan without those that are left out."""
+        """Rows of the table: all rows of the plan but the ones that are left out."""
         return self.record.plan.num_rows - len(self.removed)
 
     def _live_rows(self, shard: int) -> np.ndarray:
@@ -322,7 +322,7 @@ class RunVersion:
         committed = list_committed(self.store, self.folder, plan)
         wanted: Iterable[int] = range(plan.num_shards)
         if self.base is not None:
-            # The shards of a change that are new; those of a retry or a relabelling.
+            # The shards that a retry or a relabelling makes again, or those that a change appends.
             wanted = self._redo or range(self._num_base_shards, plan.num_shards)
         pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
         return PendingShards(plan=plan, pending=pending, redo_of=self._redo)

@@ -44,12 +44,13 @@ def run_images(
         version = open_version(settled, run)
         was_finished = version.finished
         text = _finish(settled, version, publish, summarise)
-        if is_new or not job.config.update:
+        if is_new or not job.config.update or version.published is None:
             return text
         texts = [] if was_finished else [text]
         for change in find_updates(settled.output, run, lambda: open_images(settled)):
             texts.append(_finish(settled, open_version(settled, run, change), publish, summarise))
-        return "\n".join(texts) or f"nothing to do: no image is new, changed or gone\n{text}"
+        unchanged = f"nothing to do: no image is new, changed or gone\n{summarise(settled, version.published)}"
+        return "\n".join(texts) or unchanged
 
 
 def _finish(

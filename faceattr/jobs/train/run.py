@@ -27,6 +27,7 @@ from faceattr.config import StorageConfig
 from faceattr.config.fit import list_deciding
 from faceattr.config.train import TrainConfig
 from faceattr.data.formats.json_files import decode_object
+from faceattr.data.lineage import describe_data
 from faceattr.data.packed.reader import PackedData, open_packed
 from faceattr.data.runs.begin import check_fingerprint, open_run
 from faceattr.data.runs.plan import Plan
@@ -169,7 +170,6 @@ def forget_untrained(job: TrainJob) -> None:
 def begin_train_run(job: TrainJob) -> RunRecord:
     """Begins or reopens the run in the output folder."""
     config = job.config
-    source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
     return open_run(
         job.output,
         kind=TRAIN_KIND,
@@ -184,7 +184,7 @@ def begin_train_run(job: TrainJob) -> RunRecord:
             "images": {split: job.data.num_rows(split) for split in job.data.splits},
             **({ORIGIN_KEY: job.origin.note} if job.origin is not None else {}),
         },
-        write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
+        write_plan=lambda: (_NO_PLAN, describe_data(job.data), pa.schema([])),
     )
 
 

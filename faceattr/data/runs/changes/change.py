@@ -48,7 +48,7 @@ class Change:
 
     @property
     def suffix(self) -> str:
-        """Distinguishes its folder of shards from those of another attempt at the same version."""
+        """Distinguishes its folder of shards from the folder of another change to the same version."""
         return hash_bytes(self.encode())[:8]
 
     def encode(self) -> bytes:

@@ -1,7 +1,7 @@
 """The same images tomorrow: a version of a published run with the images that are new or changed, without those gone.
 
     update-v2.json          what changes, frozen before any work: the plan with its new rows, the rows that are left out
-    plan/*.parquet          the new rows, behind those of before
+    plan/*.parquet          the new rows, behind the earlier ones
     left-out-v2-*.parquet   row, image_id, uri, reason (gone, changed) of the rows that this version leaves out
     labels-v2-<hash>/       shards of the new rows, and shards that lost rows; all other shards stay where they are
 
