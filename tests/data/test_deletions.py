@@ -14,6 +14,7 @@ from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.changes.change import find_deletion, refuse_begun_deletion
 from faceattr.data.runs.changes.deletion import begin_deletion, end_deletion, read_deletions
+from faceattr.data.runs.changes.rewriting import rewrite_shards
 from faceattr.data.runs.changes.update import find_updates
 from faceattr.data.runs.plan import read_part
 from faceattr.data.runs.status import read_run_status
@@ -46,7 +47,7 @@ def delete(store, ids=ASKED):
     manifest = read_manifest(store)
     if manifest.version < change.version:
         version = RunVersion(store, record, SCHEMA, change=change)
-        version.rewrite()
+        rewrite_shards(version)
         manifest = version.verify()
         version.publish(manifest)
     end_deletion(store, record, change, manifest)

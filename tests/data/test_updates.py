@@ -15,9 +15,11 @@ from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
 from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.changes import listing
+from faceattr.data.runs.changes.rewriting import rewrite_shards
 from faceattr.data.runs.changes.update import find_updates
 from faceattr.data.runs.commit import OK, commit_all
 from faceattr.data.runs.plan import Plan, append_to_plan, plan_schema, read_shards, write_plan
+from faceattr.data.runs.reject_counts import count_rejected
 from faceattr.data.runs.status import read_run_status
 from faceattr.data.runs.verification import verify_published
 from faceattr.data.runs.version import RunVersion, read_manifest, read_published
@@ -71,7 +73,7 @@ def labelled(rows: pa.Table, contents: Mapping[str, bytes], bad: frozenset[str] 
 
 
 def process(store, version, contents, bad=frozenset()):
-    version.rewrite()
+    rewrite_shards(version)
     work = version.work()
     parts = [work.plan.parts[place] for place in work.plan.parts_with(work.pending)]
     rows = [read_shards(store, work.plan, part, work.pending) for part in parts]
@@ -335,6 +337,26 @@ def test_a_real_folder_is_verified_and_its_status_counts_the_rows_of_the_table(t
     assert (status.state, status.num_rows, status.num_committed) == ("published", 20, 20)
     (tmp_path / "run" / change.extent.removed.key).write_bytes(b"")
     assert "removed-" in verify_published(store, StorageConfig()).problems[0]
+
+
+def test_rejects_are_counted_in_kept_rewritten_and_new_shards(tmp_path):
+    store = LocalStore(tmp_path)
+    record = label(store, BEFORE, bad=frozenset(["01.jpg", "05.jpg", "09.jpg", "13.jpg"]))
+    # Shard 0 loses all of its rows, shard 1 a bad one of them, shard 2 a good one; shard 3 stays as it is.
+    gone = ("00.jpg", "01.jpg", "02.jpg", "03.jpg", "05.jpg", "08.jpg")
+    after = {name: data for name, data in BEFORE.items() if name not in gone} | {"new.jpg": b"day 2"}
+    (change,) = find_updates(store, record, lambda: images_of(after))
+    version = RunVersion(store, record, SCHEMA, change=change)
+    rewrite_shards(version)
+    assert (version.own_shards, version.num_rows) == ([1, 2, 5], 15)
+    work = version.work()
+    assert work.pending.tolist() == [5]
+    assert count_rejected(version, work, StorageConfig()) == 2
+    process(store, version, after, bad=frozenset(["new.jpg"]))
+    later = {**after, "later.jpg": b"day 3"}
+    (change,) = find_updates(store, record, lambda: images_of(later))
+    version = RunVersion(store, record, SCHEMA, change=change)
+    assert count_rejected(version, version.work(), StorageConfig()) == 3
 
 
 def test_appended_rows_have_shards_of_their_own_size():

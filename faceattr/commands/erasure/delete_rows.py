@@ -11,6 +11,7 @@ from faceattr.data.formats.parquet import decode_table
 from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.runs.changes.change import Change, find_deletion
 from faceattr.data.runs.changes.deletion import begin_deletion, end_deletion
+from faceattr.data.runs.changes.rewriting import rewrite_shards
 from faceattr.data.runs.commit import read_file
 from faceattr.data.runs.lease import drive
 from faceattr.data.runs.version import Manifest, RunRecord, RunVersion, read_manifest, read_record
@@ -72,7 +73,7 @@ def _delete(store: Store, record: RunRecord, change: Change) -> str:
         first = manifest.files[0]
         schema = decode_table(read_file(store, first), join_uri(store.uri, first.key)).schema
         version = RunVersion(store, record, schema, change=change)
-        version.rewrite()
+        rewrite_shards(version)
         statistics = open_statistics(record) if record.kind == "label" else None
         manifest = version.verify([] if statistics is None else [statistics.observe])
         version.publish(manifest)

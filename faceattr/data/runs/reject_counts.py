@@ -29,11 +29,9 @@ def count_rejected(version: RunVersion, work: PendingShards, storage: StorageCon
         StorageError: a shard cannot be read.
     """
     pending = set(work.pending.tolist())
-    kept = {} if version.base is None or work.redo_of else {file.shard: file for file in version.base.files}
-    wanted = work.redo_of if work.redo_of else range(work.plan.num_shards)
-    done = [shard for shard in wanted if shard not in pending and (shard not in kept or shard in version.rewritten)]
+    done = [shard for shard in version.own_shards if shard not in pending]
     uris = [join_uri(version.store.uri, shard_key(version.folder, work.plan, shard)) for shard in done]
-    num_kept = sum(file.num_bad for shard, file in kept.items() if shard not in version.rewritten)
+    num_kept = sum(file.num_bad for file in version.kept_files)
     return num_kept + sum(count for _, count in read_ahead(lambda uri: _count_in_file(uri, storage), uris))
 
 

@@ -14,7 +14,7 @@ Nothing in it is overwritten, except the lease and reports. Only a deletion remo
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -31,11 +31,8 @@ from faceattr.data.runs.commit import (
     CheckShards,
     CommittedFile,
     ShardCommitter,
-    commit_shard,
     list_committed,
-    read_ahead,
     read_file,
-    shard_key,
     verify_shards,
 )
 from faceattr.data.runs.pending import PendingShards
@@ -43,7 +40,6 @@ from faceattr.data.runs.plan import Plan
 from faceattr.data.stores.bounded_reads import read_objects
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
-from faceattr.data.table_checks import fit_schema
 from faceattr.errors import ConfigError, RunError
 
 RUN_SCHEMA_VERSION = 1
@@ -309,6 +305,19 @@ class RunVersion:
         """Rows of the table: all rows of the plan but the ones that are left out."""
         return self.record.plan.num_rows - len(self.removed)
 
+    @property
+    def own_shards(self) -> list[int]:
+        """The shards that this version's own folder has once it is complete; files of the others are the base's."""
+        if self._redo:
+            return list(self._redo)
+        return [*self.rewritten, *range(self._num_base_shards if self.base else 0, self.record.plan.num_shards)]
+
+    @property
+    def kept_files(self) -> list[CommittedFile]:
+        """Files of the base version that this one refers to."""
+        files, own = (() if self.base is None else self.base.files), set(self.own_shards)
+        return [file for file in files if file.shard not in own and len(self._live_rows(file.shard))]
+
     def _live_rows(self, shard: int) -> np.ndarray:
         return self.removed.live(self.record.plan.shard_range(shard))
 
@@ -320,10 +329,7 @@ class RunVersion:
         """Returns the remaining work for the model, from one listing."""
         plan = self.record.plan
         committed = list_committed(self.store, self.folder, plan)
-        wanted: Iterable[int] = range(plan.num_shards)
-        if self.base is not None:
-            # The shards that a retry or a relabelling makes again, or those that a change appends.
-            wanted = self._redo or range(self._num_base_shards, plan.num_shards)
+        wanted = (shard for shard in self.own_shards if shard not in self.rewritten)
         pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
         return PendingShards(plan=plan, pending=pending, redo_of=self._redo)
 
@@ -339,16 +345,6 @@ class RunVersion:
             rows_of=self._rows_of,
             kept_rows=lambda shard: work.kept_rows(self.store, shard, self.schema.names),
         )
-
-    def rewrite(self) -> None:
-        """Commits the shards that only lose rows; those that are committed already are left alone."""
-        committed = list_committed(self.store, self.folder, self.record.plan)
-        pending = [shard for shard in self.rewritten if shard not in committed]
-        for shard, data in read_ahead(lambda shard: read_file(self.store, self.rewritten[shard]), pending):
-            key = shard_key(self.folder, self.record.plan, shard)
-            rows = decode_table(data, join_uri(self.store.uri, self.rewritten[shard].key))
-            kept = rows.filter(pa.array(self.removed.live_mask(rows["row"].to_numpy())))
-            commit_shard(self.store, key, fit_schema(kept, self.schema, key))
 
     def verify(
         self, observers: Sequence[Callable[[pa.Table], None]] = (), *, check: CheckShards | None = None

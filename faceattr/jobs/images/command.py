@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from faceattr.data.runs.changes.change import refuse_begun_deletion
+from faceattr.data.runs.changes.rewriting import rewrite_shards
 from faceattr.data.runs.changes.update import find_updates
 from faceattr.data.runs.lease import drive
 from faceattr.data.runs.version import Manifest, RunVersion, read_record
@@ -66,6 +67,6 @@ def _finish(
             publish(job, version)
         return f"nothing to do: this run is finished\n{summarise(job, version.published)}"
     with ray_session(job.config.ray), stop_on_sigterm():
-        version.rewrite()
+        rewrite_shards(version)
         process_pending(job, version)
     return summarise(job, publish(job, version))
