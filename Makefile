@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Folders whose tests compare figures that torch computes.
 NUMERIC := tests/models tests/training tests/inference tests/vqa
 
-.PHONY: demo test test-numeric test-all check docs bench-gpu scale setup lock clean
+.PHONY: demo test test-numeric test-all check docs bench-gpu scale sbom setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/faceattr demo --output demo-out
@@ -42,6 +42,12 @@ ROWS ?= 10_000_000
 scale: .venv/.ready
 	$(BIN)/python tests/benchmarks/bench_scale.py --rows $(ROWS)
 
+# What is installed, as CycloneDX JSON: of the lock alone, so it is the same bytes on every machine.
+SBOM ?= sbom.json
+sbom: .venv/.ready
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --output-file $(SBOM)
+
 setup: .venv/.ready
 
 .venv/.ready: requirements.lock pyproject.toml
@@ -58,4 +64,4 @@ lock: setup
 	grep -A 1000 '^uv==' requirements.lock | awk 'NR == 1 || /^    /{print; next} {exit}' > bootstrap.lock
 
 clean:
-	rm -rf .venv demo-out bench-gpu-out site build dist *.egg-info
+	rm -rf .venv demo-out bench-gpu-out site sbom.json build dist *.egg-info

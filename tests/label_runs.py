@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from faceattr.attributes import Attribute
 from faceattr.data.label_columns import label_schema
-from faceattr.data.runs.commit import OK
+from faceattr.data.runs.begin import open_run
+from faceattr.data.runs.commit import OK, commit_all
 from faceattr.data.runs.plan import plan_schema, write_plan
-from faceattr.data.runs.version import RunVersion, commit_all, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
 from faceattr.vqa.questions import AskedAttribute, QuestionSet

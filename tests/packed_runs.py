@@ -16,9 +16,9 @@ from faceattr.data.packed.writer import (
     split_section,
     verify_packed,
 )
-from faceattr.data.runs.commit import OK
+from faceattr.data.runs.begin import open_run
+from faceattr.data.runs.commit import OK, commit_all
 from faceattr.data.runs.plan import plan_schema, write_sectioned_plan
-from faceattr.data.runs.version import commit_all, open_run
 from faceattr.data.stores.open import open_store
 
 _HEAD = {"image_id", "uri", "source_row", "sha256", "group", "split"}

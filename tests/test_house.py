@@ -185,15 +185,17 @@ KIND_FILES = {
 # Files in which `.kind` is that of something else: file -> of what. Words for kinds of attribute are refused there too.
 OTHER_KINDS = {
     "audit/scored_table.py": "a run",
+    "commands/erasure/delete_rows.py": "a run",
     "commands/status.py": "a run",
     "data/exports.py": "a run",
     "data/joined/runs.py": "a run",
     "data/packed/reader.py": "a run",
     "data/runs/run_attributes.py": "a run",
-    "data/runs/version.py": "a run",
+    "data/runs/begin.py": "a run",
     "data/sources/gather.py": "a run",
     "data/sources/layouts/published.py": "a run",
     "data/sources/layouts/table.py": "a column of a foreign table, as the user's entry has it; one is `score`",
+    "data/runs/changes/update.py": "an input of images",
     "jobs/cluster/metrics.py": "a gauge",
     "jobs/images/predict.py": "a run",
     "jobs/images/rethreshold.py": "a run",

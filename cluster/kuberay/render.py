@@ -36,10 +36,7 @@ JOBS = {
         "gpus": 8,
     },
 }
-NIGHTLY = (
-    'day=$(date -u -d yesterday +%F); pipelines/label.py --images "s3://faces/raw/$day/" '
-    f'--output "s3://faces/labels/$day" {LABEL_WORKERS}'
-)
+NIGHTLY = f"pipelines/label.py --images s3://faces/raw/ --output s3://faces/labels/all --update {LABEL_WORKERS}"
 # Two replicas a GPU: one decodes while the other computes. Two GPUs: a lost machine leaves two replicas.
 SERVICE = {
     "proxy_location": "EveryNode",
@@ -155,7 +152,7 @@ def render() -> dict[str, str]:
         "spec": service_spec(cluster),
     }
     files["rayservice.yaml"] = _text(service, "Answers images over HTTP with a trained model's predictions.")
-    comment = "Labels each night what came the day before: a run's input is frozen, so new images are a new run."
+    comment = "Labels each night the images that are new or have changed, and publishes one table of all (--update)."
     return files | {"raycronjob-label.yaml": _text(nightly, comment)}
 
 

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, check_attribute_name
 from faceattr.config import StorageConfig
+from faceattr.data.inputs.source_rows import SourceRows
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.plan import IN_FILES, SourceRows
+from faceattr.data.runs.plan import IN_FILES
 from faceattr.data.runs.run_attributes import Decision, read_decisions, scored_attributes
 from faceattr.data.runs.version import RunRecord, read_manifest, read_published, read_record
 from faceattr.data.stores.addresses import key_below, resolve_address
@@ -112,7 +113,7 @@ def _open_run(address: str, storage: StorageConfig) -> ScoredTable:
         bytes_column=record.source["bytes_column"],
         attributes=attributes,
         decisions=read_decisions(record, manifest),
-        read=lambda: _read_run(store, record, attributes, verify=storage.verify),
+        read=lambda: _read_run(store, manifest.settle(record), attributes, verify=storage.verify),
     )
 
 

@@ -19,10 +19,12 @@ from faceattr.data.joined.combine import Combination, CombineMethod
 from faceattr.data.joined.row_order import ImageDifferences, JoinedRows, compare_images, name_examples
 from faceattr.data.joined.runs import RowReader, ScoredRun, open_scored_run
 from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.begin import check_fingerprint, open_run
+from faceattr.data.runs.changes.extent import read_removed
 from faceattr.data.runs.commit import OK, commit_shard, shard_key
 from faceattr.data.runs.lease import drive
 from faceattr.data.runs.plan import Plan, read_part, write_plan
-from faceattr.data.runs.version import Manifest, RunVersion, check_fingerprint, open_run, read_published, read_record
+from faceattr.data.runs.version import Manifest, RunVersion, read_published, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output, probe_store
 from faceattr.data.stores.store import Store, has_object
@@ -209,8 +211,15 @@ class _CombineJob:
 
     def _copy_plan(self) -> Plan:
         first = self.runs[0]
-        parts = (read_part(first.store, part).drop_columns("row") for part in first.record.plan.parts)
-        return write_plan(self.store, parts, unique_by_source=True, shard_size=first.record.plan.shard_size)
+        removed = read_removed(first.store, first.manifest.extent)
+
+        def parts() -> Iterator[pa.Table]:
+            for part in first.record.plan.parts:
+                rows = read_part(first.store, part)
+                kept = rows.filter(pa.array(removed.live_mask(rows["row"].to_numpy()))) if len(removed) else rows
+                yield kept.drop_columns("row")
+
+        return write_plan(self.store, parts(), unique_by_source=True, shard_size=first.record.plan.shard_size)
 
     def _commit_all(self, version: RunVersion, others: Sequence[JoinedRows]) -> RunsAgreement:
         """Commits the shards that are not committed yet; compares the labels in all of them."""
@@ -227,7 +236,10 @@ class _CombineJob:
         first = RowReader(self.runs[0])
         for shard in range(plan.num_shards):
             rows = plan.shard_range(shard)
-            yield shard, [first.read(rows), *(other.read(rows) for other in others)]
+            numbered = first.read(rows)
+            place = numbered.schema.get_field_index("row")
+            numbered = numbered.set_column(place, numbered.field(place), pa.array(rows, pa.int64()))
+            yield shard, [numbered, *(other.read(rows) for other in others)]
 
     def _summarise(self, manifest: Manifest) -> str:
         good = manifest.status_counts.get(OK, 0)

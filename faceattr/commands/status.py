@@ -113,6 +113,7 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
     lines += [f"session    {_format_time(started)} {rows:,} rows" for started, rows in status.sessions]
     if status.num_rows is not None:
         lines.append(f"rejected   {_describe_rejects(status.rejects)}")
+    lines += _describe_change(status)
     if status.metrics is not None:
         lines += _describe_epoch(status.metrics)
     if status.unfinished is not None:
@@ -128,6 +129,18 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
         begun = status.kind is not None
         lines.append("the same command resumes it" if begun else "no run was started here yet")
     return "\n".join(lines)
+
+
+def _describe_change(status: RunStatus) -> list[str]:
+    lines = []
+    if status.change is not None:
+        counts = (f"{count:,} {name}" for name, count in status.change.items() if isinstance(count, int))
+        lines.append(f"{status.change['kind']:10} {', '.join(counts)}")
+    if status.num_deletions:
+        lines.append(f"deletions  {status.num_deletions:,}, recorded in deletions/")
+    if status.begun_deletion is not None:
+        lines.append(f"deletion   begun at {status.begun_deletion} and not ended; faceattr delete-rows RUN finishes it")
+    return lines
 
 
 def _describe_rejects(rejects: dict[str, int] | None) -> str:

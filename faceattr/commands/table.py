@@ -125,6 +125,16 @@ COMMANDS: tuple[Command, ...] = (
         "Combines label runs over the same images into one.",
     ),
     Command(
+        ("delete-rows",),
+        "faceattr.commands.erasure.delete_rows:DeleteRows",
+        "Deletes images from a run for good: a version without them, and no older file.",
+    ),
+    Command(
+        ("lineage",),
+        "faceattr.commands.erasure.lineage:Lineage",
+        "Lists what was made from a run or a model, and what a deletion reaches.",
+    ),
+    Command(
         ("diff",),
         "faceattr.commands.diff:Diff",
         "Says in which rows, images and labels two label runs differ.",

@@ -51,6 +51,10 @@ class LabelConfig:
     """Stop as soon as more than this share of the run's images is unusable, earlier sessions included."""
     retry_failed: bool = False
     """Process the rejected rows of a published run again, into a new version."""
+    update: bool = False
+    """List the images again, and publish a version of --output with the new and the changed ones labelled, by key, size
+    and etag, and without those that are gone. A run that is not published yet is finished first; without a run, all
+    images are labelled. So the same command can run every night."""
     rethreshold: str | None = None
     """Instead of labelling: a published label or prediction run that is labelled again from its scores, without a
     model, by --thresholds; the result is its next version."""
@@ -77,6 +81,9 @@ class LabelConfig:
         check(again or bool(self.output), "output", self.output, "an address")
         check(not (again and (self.images or self.output)), "rethreshold", self.rethreshold, "no --images and --output")
         check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        check(not (self.update and again), "update", self.update, "no --rethreshold; give one command after the other")
+        check(not (self.update and self.retry_failed), "update", self.update, "no --retry-failed; give it afterwards")
+        check(not (self.update and self.limit), "update", self.update, "no --limit, whose images a new listing moves")
         check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")
         is_packed = self.engine == "packed"
         exact = ("auto", "float32")

@@ -54,6 +54,10 @@ class PredictConfig:
     """Stop as soon as more than this share of the run's images is unusable, earlier sessions included."""
     retry_failed: bool = False
     """Process the rejected rows of a published run again, into a new version."""
+    update: bool = False
+    """List the images again, and publish a version of --output with the new and the changed ones predicted, by key,
+    size and etag, and without those that are gone. A run that is not published yet is finished first; without a run,
+    all images are predicted. So the same command can run every night."""
     dry_run: bool = False
     """Show the config, the images, the resources and a measured rate, and stop."""
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -66,6 +70,8 @@ class PredictConfig:
             check(bool(getattr(self, name)), name, getattr(self, name), "an address")
         check(self.labels != "", "labels", self.labels, "an address")
         check(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        check(not (self.update and self.retry_failed), "update", self.update, "no --retry-failed; give it afterwards")
+        check(not (self.update and self.limit), "update", self.update, "no --limit, whose images a new listing moves")
         margin = self.faces_margin
         check(margin is None or 0 <= margin <= MAX_MARGIN, "faces-margin", margin, f"between 0 and {MAX_MARGIN:g}")
         check(0.0 <= self.max_error_share <= 1.0, "max-error-share", self.max_error_share, "between 0 and 1")

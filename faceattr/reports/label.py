@@ -180,7 +180,7 @@ def render_label_report(
         num_labelled=manifest.status_counts.get(OK, 0),
         reasons=[(status, count) for status, count in manifest.status_counts.items() if status != OK],
         examples=statistics.examples,
-        other_files=describe_files(record.source.get("files")),
+        other_files=describe_files(manifest.change.get("files", record.source.get("files"))),
         has_strips=bool(strips),
         attributes=attributes,
         derived=derived,

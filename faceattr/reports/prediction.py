@@ -97,7 +97,7 @@ def render_prediction_report(
         num_good=manifest.status_counts.get(OK, 0),
         reasons=[(status, count) for status, count in manifest.status_counts.items() if status != OK],
         examples=statistics.examples,
-        other_files=describe_files(record.source.get("files")),
+        other_files=describe_files(manifest.change.get("files", record.source.get("files"))),
         attributes=attributes,
         derived=[(rule, statistics.counts[rule.name].tolist()) for rule in statistics.attributes.derived],
         agreement=agreement,

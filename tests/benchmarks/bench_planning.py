@@ -18,9 +18,10 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.commit import OK, list_committed, verify_shards
 from faceattr.data.runs.plan import plan_schema, write_plan
-from faceattr.data.runs.version import RunVersion, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.open import open_store
 from faceattr.demo.store import serve_s3

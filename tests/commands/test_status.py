@@ -11,11 +11,12 @@ import pytest
 
 from faceattr.cli import main as faceattr
 from faceattr.commands.status import describe_status
-from faceattr.data.runs.commit import OK
+from faceattr.data.runs.begin import open_run
+from faceattr.data.runs.commit import OK, commit_all
 from faceattr.data.runs.lease import acquire_lease, find_driver, hold_lease
 from faceattr.data.runs.plan import plan_schema, write_plan
 from faceattr.data.runs.status import read_run_status
-from faceattr.data.runs.version import RunVersion, commit_all, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.local import LocalStore
 from faceattr.errors import RunError
 from faceattr.search.records import Judgement, TrialRecord, begin_trial, end_trial

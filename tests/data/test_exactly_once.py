@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from faceattr.data.runs.commit import OK
+from faceattr.data.runs.begin import open_run
+from faceattr.data.runs.commit import OK, commit_all
 from faceattr.data.runs.lease import acquire_lease
 from faceattr.data.runs.plan import plan_schema, read_shards, write_plan, write_sectioned_plan
-from faceattr.data.runs.version import RunVersion, commit_all, open_run, read_published
+from faceattr.data.runs.version import RunVersion, read_published
 from faceattr.data.stores.open import probe_store
 from faceattr.errors import RunError
 from tests.fakes.stores import HookedStore, LossyStore, MemoryStore, SimulatedCrash

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from faceattr.data.runs.repeated_keys import RepeatedKeys
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 
 
 def column(keys):

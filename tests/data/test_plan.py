@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.runs.plan import (
     PART_ROWS,
     Plan,
@@ -20,7 +21,6 @@ from faceattr.data.runs.plan import (
     write_plan,
     write_sectioned_plan,
 )
-from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.errors import ConfigError
 from tests.fakes.stores import MemoryStore
 

@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from faceattr.config import StorageConfig
+from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.commit import commit_shard, shard_key
 from faceattr.data.runs.plan import plan_schema, write_plan
 from faceattr.data.runs.reject_counts import count_rejected
-from faceattr.data.runs.version import RunVersion, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.open import open_store
 
 SCHEMA = pa.schema(

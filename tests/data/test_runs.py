@@ -6,18 +6,11 @@ import pyarrow as pa
 import pytest
 
 from faceattr.data.formats.parquet import read_provenance, with_provenance
-from faceattr.data.runs.commit import OK, commit_shard
+from faceattr.data.runs.begin import open_run
+from faceattr.data.runs.commit import OK, commit_all, commit_shard
 from faceattr.data.runs.lease import acquire_lease
 from faceattr.data.runs.plan import plan_schema, write_plan
-from faceattr.data.runs.version import (
-    Manifest,
-    RunVersion,
-    commit_all,
-    open_run,
-    read_manifest,
-    read_published,
-    read_record,
-)
+from faceattr.data.runs.version import Manifest, RunVersion, read_manifest, read_published, read_record
 from faceattr.data.stores.open import open_store, probe_store
 from faceattr.errors import ConfigError, RunError, StorageError
 from tests.fakes.stores import MemoryStore

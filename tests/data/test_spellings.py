@@ -11,8 +11,9 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.data.inputs.open import open_input
 from faceattr.data.packed.reader import open_packed
+from faceattr.data.runs.begin import check_fingerprint
 from faceattr.data.runs.plan import Plan
-from faceattr.data.runs.version import RunRecord, check_fingerprint
+from faceattr.data.runs.version import RunRecord
 from faceattr.data.sources.image_names import find_files, find_image_root
 from faceattr.data.stores.addresses import key_below, local_path, normalise_address, resolve_distinct
 from faceattr.data.stores.open import open_output, open_store

@@ -12,9 +12,11 @@ from faceattr.config import StorageConfig
 from faceattr.data.exports import export_labels
 from faceattr.data.label_columns import label_schema
 from faceattr.data.relabel import relabel
+from faceattr.data.runs.begin import open_run
+from faceattr.data.runs.commit import commit_all
 from faceattr.data.runs.plan import plan_schema, write_plan
 from faceattr.data.runs.run_attributes import Decision
-from faceattr.data.runs.version import RunVersion, commit_all, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.data.sources.layouts.published import open_labels
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.open import open_store

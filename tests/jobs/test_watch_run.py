@@ -6,9 +6,10 @@ import threading
 import pyarrow as pa
 import pytest
 
+from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import plan_schema, write_plan
-from faceattr.data.runs.version import RunVersion, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.errors import RunError
 from faceattr.jobs.cluster.progress import ErrorBudget
 from faceattr.jobs.cluster.watch_run import watch_run

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from faceattr.attributes import Attribute
 from faceattr.audit.scored_table import ScoredTable, open_scored_table
 from faceattr.config import StorageConfig
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.packed.label_issues import LABEL_ISSUES_KEY, read_issues
-from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.data.sources.label_values import attribute_name
 from faceattr.data.sources.layouts.table import read_column_names
 from faceattr.data.sources.options import SourceOptions

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.formats.spilled_tables import SpilledTables
 from faceattr.data.joined.runs import RowReader, ScoredRun
-from faceattr.data.runs.repeated_keys import RepeatedKeys
 
 JOIN_ROWS = 65_536
 # Each part is an open file.
@@ -133,25 +133,28 @@ class JoinedRows:
         placed = nullable.append(pa.field(_PLACE, pa.int64()))
         self._spilled = self._stack.enter_context(SpilledTables(placed, "faceattr-join-"))
         with (
-            SpilledTables(pa.schema([("row", pa.int64()), ("image_id", pa.string())]), "faceattr-join-") as ours,
+            SpilledTables(pa.schema([(_PLACE, pa.int64()), ("image_id", pa.string())]), "faceattr-join-") as ours,
             SpilledTables(nullable, "faceattr-join-") as theirs,
         ):
-            self._divide(RowReader(self._first, ["row", "image_id"]), self._first, ours)
-            self._divide(self._reader, self._second, theirs)
+            names = RowReader(self._first, ["image_id"])
+            for rows in chunks(self._first):
+                # Where a version leaves rows out, a row's number is not its place in the table.
+                place = pa.array(np.arange(rows.start, rows.stop), pa.int64())
+                self._divide(names.read(rows).add_column(0, _PLACE, place), ours)
+            for rows in chunks(self._second):
+                self._divide(self._reader.read(rows), theirs)
             for part in range(self._num_parts):
                 self._join_part(ours.read(str(part)), theirs.read(str(part)), self._spilled)
 
-    def _divide(self, reader: RowReader, run: ScoredRun, parts: SpilledTables) -> None:
-        for rows in chunks(run):
-            table = reader.read(rows).cast(parts.schema)
-            hashes = (RepeatedKeys.hash(each) % self._num_parts for each in table["image_id"].to_pylist())
-            numbers = np.fromiter(hashes, np.int64, len(table))
-            for part in np.unique(numbers).tolist():
-                parts.append(str(part), table.filter(pa.array(numbers == part)))
+    def _divide(self, table: pa.Table, parts: SpilledTables) -> None:
+        hashes = (RepeatedKeys.hash(each) % self._num_parts for each in table["image_id"].to_pylist())
+        numbers = np.fromiter(hashes, np.int64, len(table))
+        for part in np.unique(numbers).tolist():
+            parts.append(str(part), table.filter(pa.array(numbers == part)).cast(parts.schema))
 
     def _join_part(self, ours: pa.Table, theirs: pa.Table, spilled: SpilledTables) -> None:
         place = pc.index_in(theirs["image_id"], value_set=ours["image_id"].combine_chunks())
-        theirs = theirs.append_column(_PLACE, ours["row"].take(place))
+        theirs = theirs.append_column(_PLACE, ours[_PLACE].take(place))
         spilled.append("extra", theirs.filter(theirs[_PLACE].is_null()))
         found = theirs.filter(theirs[_PLACE].is_valid())
         parts = found[_PLACE].to_numpy() // self._rows_of_part

@@ -1,5 +1,7 @@
 """Published label and prediction runs that are read side by side: their scored attributes, and rows by number."""
 
+import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +27,7 @@ class ScoredRun:
     Attributes:
         address: of the run folder.
         store: the run folder.
-        record: the run.
+        record: the run, with the plan of its latest version.
         manifest: its latest published version.
         attributes: name -> attribute, of those with a score for every class.
         rules: name -> rule, of the derived attributes.
@@ -64,7 +66,7 @@ def open_scored_run(address: str, storage: StorageConfig) -> ScoredRun:
     return ScoredRun(
         address=address,
         store=store,
-        record=record,
+        record=manifest.settle(record),
         manifest=manifest,
         attributes={each.name: each for each in found.attributes if each.has_class_scores},
         rules={each.name: each.rule for each in found.derived},
@@ -74,7 +76,9 @@ def open_scored_run(address: str, storage: StorageConfig) -> ScoredRun:
 
 
 class RowReader:
-    """Reads ranges of a run's rows, best in ascending order: the file that was read last is kept.
+    """Reads ranges of a run's table, best in ascending order: the file that was read last is kept.
+
+    A row's place in the table is its row number, unless a later version leaves rows out.
 
     Args:
         run: the run.
@@ -84,23 +88,22 @@ class RowReader:
     def __init__(self, run: ScoredRun, columns: Sequence[str] | None = None) -> None:
         self._run = run
         self._columns = None if columns is None else list(columns)
-        self._held: tuple[range, pa.Table] = (range(0), pa.table({}))
+        self._starts = [0, *itertools.accumulate(file.num_rows for file in run.manifest.files)]
+        self._held: tuple[int, pa.Table] = (-1, pa.table({}))
 
     def read(self, rows: range) -> pa.Table:
-        """Returns the rows of these numbers, in order; fewer if the run ends before."""
-        size = self._run.record.plan.shard_size
+        """Returns the rows at these places of the table, in order; fewer if the run ends before."""
         stop = min(rows.stop, self._run.num_rows)
         tables = []
-        for shard in range(rows.start // size, -(-stop // size)):
-            held, table = self._read_file(shard)
-            first = max(rows.start, held.start)
-            tables.append(table.slice(first - held.start, min(stop, held.stop) - first))
-        return pa.concat_tables(tables) if tables else self._read_file(0)[1].slice(0, 0)
+        for place in range(bisect_right(self._starts, rows.start) - 1, bisect_left(self._starts, stop)):
+            table, start = self._read_file(place), self._starts[place]
+            first = max(rows.start, start)
+            tables.append(table.slice(first - start, min(stop, self._starts[place + 1]) - first))
+        return pa.concat_tables(tables) if tables else self._read_file(0).slice(0, 0)
 
-    def _read_file(self, shard: int) -> tuple[range, pa.Table]:
-        wanted = self._run.record.plan.shard_range(shard)
-        if self._held[0] != wanted:
-            file, store = self._run.manifest.files[shard], self._run.store
+    def _read_file(self, place: int) -> pa.Table:
+        if self._held[0] != place:
+            file, store = self._run.manifest.files[place], self._run.store
             data = read_file(store, file) if self._run.verify else store.get(file.key)
-            self._held = (wanted, decode_table(data, join_uri(store.uri, file.key), self._columns))
-        return self._held
+            self._held = (place, decode_table(data, join_uri(store.uri, file.key), self._columns))
+        return self._held[1]

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.packed.copies.components import Components
-from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.errors import ConfigError
 
 SPLITS = ("train", "val", "test")  # ordered from least to most held out

@@ -60,6 +60,7 @@ class ShardCommitter:
         plan: the run's plan.
         schema: schema of the rows, with the provenance that identifies the run.
         committed: shards that are done; their rows are ignored.
+        rows_of: returns the row numbers that a shard has, int64 [n], ascending; by default all of its range.
         kept_rows: returns the rows of a shard that a retry keeps, to be joined by the new ones.
     """
 
@@ -71,6 +72,7 @@ class ShardCommitter:
         plan: Plan,
         schema: pa.Schema,
         committed: Collection[int],
+        rows_of: Callable[[int], np.ndarray] | None = None,
         kept_rows: Callable[[int], pa.Table | None] = lambda shard: None,
     ) -> None:
         self._store = store
@@ -78,6 +80,7 @@ class ShardCommitter:
         self._plan = plan
         self._schema = schema
         self._committed = set(committed)
+        self._rows_of = rows_of or (lambda shard: _all_rows(plan, shard))
         self._kept_rows = kept_rows
         self._open: dict[int, _OpenShard] = {}
 
@@ -95,7 +98,7 @@ class ShardCommitter:
             if shard in self._committed:
                 continue
             if shard not in self._open:
-                self._open[shard] = _OpenShard(self._plan.shard_range(shard))
+                self._open[shard] = _OpenShard(self._rows_of(shard))
                 kept = self._kept_rows(shard)
                 if kept is not None:
                     self._open[shard].add(kept)
@@ -117,16 +120,29 @@ class ShardCommitter:
         return {shard: opened.num_missing for shard, opened in self._open.items()}
 
 
+def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows: Callable[[pa.Table], None]) -> None:
+    """Commits a stream of row tables to its end. Raises RunError if expected rows did not arrive."""
+    for table in tables:
+        on_rows(table)
+        committer.add(table)
+    missing = committer.missing()
+    if missing:
+        raise RunError(
+            f"{sum(missing.values())} rows of {len(missing)} shards never arrived; what is committed stays, run the "
+            "same command again to do the rest"
+        )
+
+
 class _OpenShard:
     """Rows of one shard that is not complete yet."""
 
-    def __init__(self, rows: range) -> None:
-        self._first = rows.start
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
         self._seen = np.zeros(len(rows), bool)
         self._tables: list[pa.Table] = []
 
     def add(self, table: pa.Table) -> None:
-        places = table["row"].to_numpy() - self._first
+        places = np.searchsorted(self._rows, table["row"].to_numpy())
         fresh = ~self._seen[places]
         # Of equal rows inside one table, only the first counts, too.
         fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
@@ -143,6 +159,11 @@ class _OpenShard:
 
     def table(self) -> pa.Table:
         return pa.concat_tables(self._tables).combine_chunks().sort_by("row")
+
+
+def _all_rows(plan: Plan, shard: int) -> np.ndarray:
+    rows = plan.shard_range(shard)
+    return np.arange(rows.start, rows.stop)
 
 
 def commit_shard(store: Store, key: str, rows: pa.Table) -> None:
@@ -195,10 +216,20 @@ def read_file(store: Store, file: CommittedFile) -> bytes:
     return data
 
 
-def check_shard(data: bytes, key: str, plan: Plan, shard: int, *, run_id: str) -> tuple[CommittedFile, pa.Table]:
+def check_shard(
+    data: bytes, key: str, plan: Plan, shard: int, *, run_id: str, rows: np.ndarray | None = None
+) -> tuple[CommittedFile, pa.Table]:
     """Returns a shard's entry for the manifest, and its rows.
 
     Until now only the page checksums protect a shard's content; from here on its hash does.
+
+    Args:
+        data: the file.
+        key: its key, for errors.
+        plan: the run's plan.
+        shard: its number.
+        run_id: id of the run, which the file must contain.
+        rows: the row numbers that it must have, int64 [n], ascending; by default all of its range.
 
     Raises:
         RunError: rows are missing, repeated or out of place, or the file is damaged or belongs to another run.
@@ -209,9 +240,10 @@ def check_shard(data: bytes, key: str, plan: Plan, shard: int, *, run_id: str) -
         raise RunError(f"{error}: delete it and run the same command again, which makes its rows again") from error
     if read_provenance(table.schema).get("run_id") != run_id:
         raise RunError(f"{key} belongs to another run; use an empty output folder")
-    expected = plan.shard_range(shard)
-    if not np.array_equal(table["row"].to_numpy(), np.arange(expected.start, expected.stop)):
-        raise RunError(f"{key}: expected each of the rows {expected.start} to {expected.stop - 1} once")
+    expected = _all_rows(plan, shard) if rows is None else rows
+    if not np.array_equal(table["row"].to_numpy(), expected):
+        some = "" if rows is None else f"{len(rows):,} of "
+        raise RunError(f"{key}: expected each of {some}the rows {expected[0]} to {expected[-1]} once")
     num_bad = pc.sum(pc.not_equal(table["status"], OK)).as_py() if "status" in table.column_names else 0
     file = CommittedFile(
         shard=shard,
@@ -236,9 +268,10 @@ def verify_shards(
     *,
     run_id: str,
     observe: Callable[[pa.Table], None] = lambda table: None,
+    rows_of: Callable[[int], np.ndarray] | None = None,
     check: CheckShards | None = None,
 ) -> list[CommittedFile]:
-    """Reads every shard and verifies that every row of the plan exists exactly once.
+    """Reads every shard and verifies that every row of the version exists exactly once.
 
     Args:
         store: the run folder.
@@ -246,28 +279,31 @@ def verify_shards(
         plan: the run's plan.
         run_id: id of the run, which every file must contain.
         observe: receives each shard's table, for statistics in the same pass.
+        rows_of: returns the row numbers that a shard has; by default all of its range. A shard without any has no file.
         check: calls `check_shard` elsewhere; by default it is called here, in order.
 
     Raises:
         RunError: rows are missing, repeated or out of place, or a file belongs to another run.
     """
-    lost = [shard for shard in range(plan.num_shards) if shard not in keys]
+    wanted = [shard for shard in range(plan.num_shards) if rows_of is None or len(rows_of(shard))]
+    lost = [shard for shard in wanted if shard not in keys]
     if lost:
         raise RunError(
-            f"{len(lost)} of {plan.num_shards} shards are missing, the first is {lost[0]}; run the command again"
+            f"{len(lost)} of {len(wanted)} shards are missing, the first is {lost[0]}; run the command again"
         )
 
     def check_here(keys: Mapping[int, str]) -> Iterator[tuple[CommittedFile, pa.Table]]:
         for shard, data in read_ahead(lambda shard: store.get(keys[shard]), keys):
-            yield check_shard(data, keys[shard], plan, shard, run_id=run_id)
+            rows = None if rows_of is None else rows_of(shard)
+            yield check_shard(data, keys[shard], plan, shard, run_id=run_id, rows=rows)
 
     files: dict[int, CommittedFile] = {}
-    for file, table in (check or check_here)({shard: keys[shard] for shard in range(plan.num_shards)}):
+    for file, table in (check or check_here)({shard: keys[shard] for shard in wanted}):
         observe(table)
         files[file.shard] = file
-    if len(files) != plan.num_shards:
-        raise RunError(f"{plan.num_shards - len(files)} of {plan.num_shards} shards were not checked")
-    return [files[shard] for shard in range(plan.num_shards)]
+    if len(files) != len(wanted):
+        raise RunError(f"{len(wanted) - len(files)} of {len(wanted)} shards were not checked")
+    return [files[shard] for shard in wanted]
 
 
 def read_ahead(read: Callable[[_T], _R], items: Iterable[_T], *, depth: int = 16) -> Iterator[tuple[_T, _R]]:

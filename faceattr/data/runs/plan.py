@@ -7,7 +7,6 @@ new part and a new shard, so no shard belongs to two sections.
 """
 
 import uuid
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,7 +17,7 @@ import pyarrow as pa
 from faceattr.data.formats.integrity import REMEDY, check_whole, hash_bytes
 from faceattr.data.formats.json_files import decode_fields
 from faceattr.data.formats.parquet import decode_table, encode_table
-from faceattr.data.runs.repeated_keys import RepeatedKeys
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
 from faceattr.errors import ConfigError, RunError
@@ -64,12 +63,14 @@ class PlanSection:
     """A named range of a plan's rows, up to the next section. It is not empty.
 
     Attributes:
-        name: folder of its shards; empty for the only section of a plan that is not divided.
+        name: folder of its shards; empty for a plan that is not divided, and for what updates appended to it.
         first_row: number of its first row.
+        shard_size: rows per shard, where that is not the plan's.
     """
 
     name: str
     first_row: int
+    shard_size: int | None = None
 
 
 UNDIVIDED = (PlanSection(name="", first_row=0),)
@@ -102,14 +103,15 @@ class Plan:
         """Returns the row numbers of a shard."""
         starts, shards = self._section_starts(), self._first_shards()
         section = int(np.searchsorted(shards, shard, side="right")) - 1
-        first = int(starts[section]) + (shard - int(shards[section])) * self.shard_size
-        return range(first, min(first + self.shard_size, int(starts[section + 1])))
+        size = int(self._shard_sizes()[section])
+        first = int(starts[section]) + (shard - int(shards[section])) * size
+        return range(first, min(first + size, int(starts[section + 1])))
 
     def shards_of(self, rows: np.ndarray) -> np.ndarray:
         """Returns the shards of row numbers, int64 [n]."""
         starts = self._section_starts()
         sections = np.searchsorted(starts, rows, side="right") - 1
-        shards = self._first_shards()[sections] + (rows - starts[sections]) // self.shard_size
+        shards = self._first_shards()[sections] + (rows - starts[sections]) // self._shard_sizes()[sections]
         return np.asarray(shards, np.int64)
 
     def section_of(self, shard: int) -> PlanSection:
@@ -137,14 +139,21 @@ class Plan:
 
     def _first_shards(self) -> np.ndarray:
         """Returns the first shard of each section, and the end of the last one."""
-        counts = -(-np.diff(self._section_starts()) // self.shard_size)
+        counts = -(-np.diff(self._section_starts()) // self._shard_sizes())
         return np.concatenate([[0], np.cumsum(counts)])
+
+    def _shard_sizes(self) -> np.ndarray:
+        """Returns the rows per shard of each section."""
+        return np.array([section.shard_size or self.shard_size for section in self.sections], np.int64)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plain form for run.json; a plan that is not divided has no key `sections`."""
         value = asdict(self)
         if self.sections == UNDIVIDED:
             del value["sections"]
+            return value
+        # Earlier versions of faceattr refuse a key that they do not know.
+        value["sections"] = [{key: each for key, each in one.items() if each is not None} for one in value["sections"]]
         return value
 
     @classmethod
@@ -233,18 +242,48 @@ def write_sectioned_plan(
     return plan
 
 
+def append_to_plan(store: Store, plan: Plan, tables: Iterable[pa.Table]) -> Plan:
+    """Writes further rows at the end of a plan, as a section with shards of its own; the given plan's files stay.
+
+    Args:
+        store: the run folder.
+        plan: the plan so far.
+        tables: rows in `plan_schema`, whose keys the caller has compared with the keys there; perhaps none.
+    """
+    writer = _PlanWriter(store, None, first_row=plan.num_rows)
+    writer.begin_section("")
+    for table in tables:
+        writer.add(table)
+    if not writer.num_added:
+        return plan
+    added = writer.finish(None)
+    (section,) = added.sections
+    return replace(
+        plan,
+        num_rows=added.num_rows,
+        num_bytes=plan.num_bytes + added.num_bytes,
+        parts=(*plan.parts, *added.parts),
+        sections=(*plan.sections, replace(section, shard_size=choose_shard_size(writer.num_added))),
+    )
+
+
 class _PlanWriter:
     """Numbers rows and writes full parts. Keeps one part in memory."""
 
-    def __init__(self, store: Store, keys: RepeatedKeys | None) -> None:
+    def __init__(self, store: Store, keys: RepeatedKeys | None, *, first_row: int = 0) -> None:
         self._store = store
         self._keys = keys
         self._attempt = uuid.uuid4().hex[:8]
         self._parts: list[PlanPart] = []
         self._sections: list[PlanSection] = []
         self._pending: list[pa.Table] = []
-        self._num_rows = 0
+        self._first_row = first_row
+        self._num_rows = first_row
         self._num_bytes = 0
+
+    @property
+    def num_added(self) -> int:
+        return self._num_rows - self._first_row + sum(map(len, self._pending))
 
     def begin_section(self, name: str) -> None:
         self._flush()
@@ -346,27 +385,3 @@ def read_shards(store: Store, plan: Plan, part: PlanPart, shards: np.ndarray) ->
     table = read_part(store, part)
     wanted = np.isin(plan.shards_of(table["row"].to_numpy()), shards)
     return table.filter(pa.array(wanted))
-
-
-class SourceRows:
-    """Places inside Parquet and tar files, which only the plan has. Keeps one part, since tables come in row order."""
-
-    def __init__(self, store: Store, plan: Plan | None) -> None:
-        """Reads nothing yet.
-
-        Args:
-            store: the run folder.
-            plan: plan of a run whose input is one of `IN_FILES`; None if the images are separate objects.
-        """
-        self._store = store
-        self._parts = () if plan is None else plan.parts
-        self._held: tuple[PlanPart, np.ndarray] | None = None
-
-    def of(self, rows: np.ndarray) -> pa.Array:
-        """Returns `source_row` of plan rows in one part, int64 [n]; null for images that are separate objects."""
-        if not self._parts or not len(rows):
-            return pa.nulls(len(rows), pa.int64())
-        part = self._parts[bisect_right([each.first_row for each in self._parts], int(rows[0])) - 1]
-        if self._held is None or self._held[0] is not part:
-            self._held = (part, read_part(self._store, part)["source_row"].to_numpy())
-        return pa.array(self._held[1][rows - part.first_row], pa.int64())

@@ -16,8 +16,8 @@ from faceattr.errors import StorageError
 def count_rejected(version: RunVersion, work: PendingShards, storage: StorageConfig) -> int:
     """Counts rows with an error status in the shards that were committed before this session started its `work`.
 
-    Shards that a retry processes again are not included: their rows are counted as they arrive. Every row with an
-    error status has an `error`, so the null count in a footer is enough; no row is read.
+    Shards that a retry processes again are not included: their rows are counted as they arrive. Shards that an update
+    keeps are. Every row with an error status has an `error`, so the null count in a footer is enough; no row is read.
 
     Args:
         version: the version of the run that the session works on.
@@ -29,10 +29,10 @@ def count_rejected(version: RunVersion, work: PendingShards, storage: StorageCon
         StorageError: a shard cannot be read.
     """
     pending = set(work.pending.tolist())
-    wanted = work.redo_of if work.redo_of else range(work.plan.num_shards)
-    keys = [shard_key(version.folder, work.plan, shard) for shard in wanted if shard not in pending]
-    uris = [join_uri(version.store.uri, key) for key in keys]
-    return sum(count for _, count in read_ahead(lambda uri: _count_in_file(uri, storage), uris))
+    done = [shard for shard in version.own_shards if shard not in pending]
+    uris = [join_uri(version.store.uri, shard_key(version.folder, work.plan, shard)) for shard in done]
+    num_kept = sum(file.num_bad for file in version.kept_files)
+    return num_kept + sum(count for _, count in read_ahead(lambda uri: _count_in_file(uri, storage), uris))
 
 
 def _count_in_file(uri: str, storage: StorageConfig) -> int:

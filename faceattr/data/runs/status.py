@@ -5,7 +5,7 @@ All of it comes from one listing, run.json, the manifest, the lease and the sess
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.json_files import damage_named, decode_object, decode_versioned
+from faceattr.data.runs.changes.change import find_deletion, read_change, update_key
+from faceattr.data.runs.changes.extent import Extent
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.lease import find_driver, find_stop_reason
 from faceattr.data.runs.limit import WaitedFor, read_waited_for
@@ -53,6 +55,9 @@ class RunStatus:
         stop_reason: why the last driver stopped before its end, if it could tell.
         unfinished: what a training says of its best model so far, by `faceattr.models.saved_config`.
         resumed_from: the checkpoint from which a training started, by `faceattr.training.lineage.origin`.
+        change: what an update or a deletion changed to make the published version; None if neither made it.
+        num_deletions: deletions that have ended.
+        begun_deletion: when a deletion was begun that has not ended; None if there is none.
     """
 
     kind: str | None
@@ -70,6 +75,9 @@ class RunStatus:
     waited_for: WaitedFor | None = None
     unfinished: dict[str, Any] | None = None
     resumed_from: dict[str, Any] | None = None
+    change: dict[str, Any] | None = None
+    num_deletions: int = 0
+    begun_deletion: str | None = None
 
 
 def read_run_status(
@@ -105,6 +113,10 @@ def read_run_status(
         waited_for = read_waited_for(sessions)
     with damage_named(join_uri(store.uri, RUN_KEY)):
         plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
+    extent = _find_extent(store, manifest, entries, running=driver is not None)
+    plan = plan if extent is None else extent.plan
+    begun = find_deletion(store) if any(key.startswith("deletion-v") for key in entries) else None
+    num_removed = extent.removed.count if extent is not None and extent.removed is not None else 0
     shards = [entry for key, entry in entries.items() if _SHARD.search(key)]
     rows = _rows_of(shards, plan)
     model_key = _LAST_KEYS["train"]
@@ -116,8 +128,8 @@ def read_run_status(
         kind=record.get("kind"),
         state=state,
         driver=driver,
-        num_rows=plan.num_rows if plan else None,
-        num_committed=manifest.num_rows if manifest and not driver else sum(rows.values()),
+        num_rows=plan.num_rows - num_removed if plan else None,
+        num_committed=manifest.num_rows if manifest and not driver else _count_rows(rows) - num_removed,
         num_shards=len(manifest.files) if manifest and not driver else len(shards),
         rate=_commit_rate(shards, rows) if driver else _session_rate(sessions),
         sessions=tuple((each["started"], each["rows"]) for each in sessions),
@@ -128,7 +140,19 @@ def read_run_status(
         waited_for=waited_for,
         unfinished=unfinished,
         resumed_from=record.get("notes", {}).get("resumed_from"),
+        change=(manifest.change or None) if manifest is not None else None,
+        num_deletions=sum(key.startswith("deletions/") for key in entries),
+        begun_deletion=None if begun is None else begun.facts["begun"],
     )
+
+
+def _find_extent(store: Store, manifest: Manifest | None, keys: Iterable[str], *, running: bool) -> Extent | None:
+    """Returns the rows of the published version, or of the update on which a driver works."""
+    if manifest is None:
+        return None
+    key = update_key(manifest.version + 1)
+    change = read_change(store, key) if running and key in keys else None
+    return manifest.extent if change is None else change.extent
 
 
 def _without_inner_runs(entries: dict[str, ObjectInfo]) -> dict[str, ObjectInfo]:
@@ -155,6 +179,11 @@ def _rows_of(shards: Sequence[ObjectInfo], plan: Plan | None) -> dict[str, int]:
         return {}
     numbers = {shard.key: int(shard.key[-len("00000000.parquet") :].removesuffix(".parquet")) for shard in shards}
     return {key: len(plan.shard_range(number)) for key, number in numbers.items() if number < plan.num_shards}
+
+
+def _count_rows(rows: Mapping[str, int]) -> int:
+    """Counts each shard once: a later version has shards of its own with the same numbers."""
+    return sum({key[-len("00000000.parquet") :]: count for key, count in rows.items()}.values())
 
 
 def _commit_rate(shards: Sequence[ObjectInfo], rows: dict[str, int]) -> float | None:

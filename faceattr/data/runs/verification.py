@@ -52,11 +52,13 @@ def verify_published(
     record = read_record(store)
     if record is None or manifest is None:
         raise ConfigError(f"{store.uri}: there is no published run, so there is no manifest to compare its files with")
-    hashed = [part for part in record.plan.parts if part.sha256 is not None]
+    parts = manifest.settle(record).plan.parts
+    hashed = [part for part in parts if part.sha256 is not None]
     # The other files have no recorded size: only their hash is compared.
     noted: list[tuple[str, int | None, str]] = [(file.key, file.num_bytes, file.sha256) for file in manifest.files]
     noted += [(key, None, sha256) for key, sha256 in manifest.hashes.items()]
     noted += [(part.key, None, str(part.sha256)) for part in hashed]
+    noted += [(file.key, None, file.sha256) for file in (() if manifest.extent is None else manifest.extent.files)]
     total = sum(size or 0 for _, size, _ in noted)
     num_bytes, done, problems = 0, 0, []
     for key, size, sha256 in noted:
@@ -76,7 +78,7 @@ def verify_published(
     return Verification(
         num_files=len(noted),
         num_bytes=num_bytes,
-        num_unhashed=len(record.plan.parts) - len(hashed),
+        num_unhashed=len(parts) - len(hashed),
         problems=tuple(problems),
     )
 

@@ -5,15 +5,16 @@
     <kind>s/shard-*.parquet     rows, as they are committed (`packed/split=*/shard-*.parquet` in a packed run)
     _manifest.json              last: the proof that every row exists once, and the files to read; then _SUCCESS, empty
     <kind>s-v2/, _manifest-v2.json
-                                a later version, in which the rows with an error status were processed again
+                                a later version: rows with an error status were processed again, or the labels were
+                                made by other thresholds
+    update-v2.json, deletion-v2-*.json
+                                a later version with other rows; see `faceattr.data.runs.changes`
 
-Nothing in it is overwritten, except the lease, reports and _SUCCESS.
+Nothing in it is overwritten, except the lease, reports and _SUCCESS. Only a deletion removes files.
 """
 
-import json
 import re
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from faceattr.data.formats.integrity import hash_bytes
 from faceattr.data.formats.json_files import damage_named, decode_fields, decode_object
 from faceattr.data.formats.json_text import encode_json
 from faceattr.data.formats.parquet import decode_schema, decode_table, with_provenance
+from faceattr.data.runs.changes.change import Change
+from faceattr.data.runs.changes.extent import Extent, read_removed
 from faceattr.data.runs.commit import (
     CheckShards,
     CommittedFile,
@@ -32,10 +35,8 @@ from faceattr.data.runs.commit import (
     read_file,
     verify_shards,
 )
-from faceattr.data.runs.differences import describe_differences
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan
-from faceattr.data.stores.addresses import with_addresses
 from faceattr.data.stores.bounded_reads import read_objects
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -97,6 +98,8 @@ class Manifest:
         hashes: sha256 of the other files that readers rely on, by key; empty in manifests of earlier versions.
         decisions: attribute -> threshold and abstain band of the labels, where they differ from run.json; see
             `faceattr.data.runs.run_attributes.Decision`.
+        extent: which rows there are, if they are not simply all rows of the plan in run.json.
+        change: what an update or a deletion changed to make this version; empty for other versions.
     """
 
     run_id: str
@@ -106,13 +109,31 @@ class Manifest:
     files: tuple[CommittedFile, ...]
     hashes: dict[str, str] = field(default_factory=dict)
     decisions: dict[str, Any] = field(default_factory=dict)
+    extent: Extent | None = None
+    change: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Returns the bytes of the manifest."""
         value = {**asdict(self), "schema_version": RUN_SCHEMA_VERSION}
-        if not self.decisions:  # earlier versions of faceattr refuse a key that they do not know
-            del value["decisions"]
+        if self.extent is not None:
+            value["extent"] = self.extent.to_json()
+        for name in (
+            "decisions",
+            "extent",
+            "change",
+        ):  # earlier versions of faceattr refuse a key that they do not know
+            if not value[name]:
+                del value[name]
         return encode_json(value, indent=1).encode()
+
+    @property
+    def key(self) -> str:
+        """Key of the manifest in the run folder."""
+        return _manifest_key(self.version)
+
+    def settle(self, record: RunRecord) -> RunRecord:
+        """Returns the run's record with the plan of this version, which an update may have continued."""
+        return record if self.extent is None else replace(record, plan=self.extent.plan)
 
 
 def read_record(store: Store) -> RunRecord | None:
@@ -123,10 +144,11 @@ def read_record(store: Store) -> RunRecord | None:
         RunError: it is damaged.
     """
     value = _read_json(store, RUN_KEY)
-    return None if value is None else _decode_record(value, join_uri(store.uri, RUN_KEY))
+    return None if value is None else decode_record(value, join_uri(store.uri, RUN_KEY))
 
 
-def _decode_record(value: dict[str, Any], where: str) -> RunRecord:
+def decode_record(value: dict[str, Any], where: str) -> RunRecord:
+    """Returns the record of a run from the values of run.json; `where` is named in errors."""
     record = decode_fields(RunRecord, value, where)
     with damage_named(where):
         _ = record.carried_schema
@@ -149,7 +171,9 @@ def read_manifest(store: Store) -> Manifest | None:
         raise RunError(f"{_manifest_key(max(versions))} was listed but cannot be read")
     where = join_uri(store.uri, _manifest_key(max(versions)))
     manifest = decode_fields(Manifest, value, where)
-    return replace(manifest, files=tuple(decode_fields(CommittedFile, file, where) for file in manifest.files))
+    files = tuple(decode_fields(CommittedFile, file, where) for file in manifest.files)
+    extent = Extent.from_json(value["extent"], where) if "extent" in value else None
+    return replace(manifest, files=files, extent=extent)
 
 
 def read_published(store: Store, columns: list[str] | None = None, *, verify: bool = True) -> Iterator[pa.Table]:
@@ -192,74 +216,14 @@ def _manifest_key(version: int) -> str:
     return "_manifest.json" if version == 1 else f"_manifest-v{version}.json"
 
 
-def open_run(
-    store: Store,
-    *,
-    kind: str,
-    fingerprint: dict[str, Any],
-    config: dict[str, Any],
-    versions: dict[str, str],
-    notes: dict[str, Any],
-    write_plan: Callable[[], tuple[Plan, dict[str, Any], pa.Schema]],
-) -> RunRecord:
-    """Returns the run of this folder: the existing one, else a new one.
-
-    Args:
-        store: the run folder.
-        kind: kind of job.
-        fingerprint: everything that decides the rows.
-        config: config to record.
-        versions: package versions to record.
-        notes: notes to record.
-        write_plan: writes the plan's parts and returns the plan, the record's `source` and the schema of the carried
-            columns; called only for a new run.
-
-    Raises:
-        ConfigError: the folder contains another run.
-    """
-    record = read_record(store)
-    if record is None:
-        plan, source, carried = write_plan()
-        record = RunRecord(
-            run_id=uuid.uuid4().hex,
-            kind=kind,
-            fingerprint=fingerprint,
-            config=config,
-            plan=plan,
-            source=source,
-            carried=carried.serialize().to_pybytes().hex(),
-            versions=versions,
-            notes=notes,
-        )
-        value = json.loads(record.encode())
-        del value["schema_version"]
-        record = _decode_record(value, RUN_KEY)  # as every later start reads it: tuples are lists
-        if not store.put_if_absent(RUN_KEY, record.encode()):
-            # Our own lost acknowledgement, or a driver that started at the same moment: the existing record counts.
-            record = read_record(store) or record
-        # Parts of attempts that failed before run.json. Only now is it certain that no run.json will ever name them.
-        named = {part.key for part in record.plan.parts}
-        for leftover in [entry.key for entry in store.list("plan/") if entry.key not in named]:
-            store.delete(leftover)
-    check_fingerprint(store, record, kind=kind, fingerprint=fingerprint)
-    return record
-
-
-def check_fingerprint(store: Store, record: RunRecord, *, kind: str, fingerprint: dict[str, Any]) -> None:
-    """Raises ConfigError, with the differences, if this command would not make the folder's run."""
-    if record.kind != kind:
-        raise ConfigError(f"{store.uri} holds a {record.kind} run, not a {kind} run: use another --output")
-    here = json.loads(encode_json(fingerprint))
-    differences = describe_differences(with_addresses(record.fingerprint), with_addresses(here))
-    if differences:
-        raise ConfigError(
-            f"{store.uri} holds a run with other settings. Use another --output, or the settings of that run:\n  "
-            + "\n  ".join(differences)
-        )
-
-
 class RunVersion:
-    """One version of a run's table: version 1, or a retry of the rejected rows of the previous version."""
+    """One version of a run's table: version 1, or one that continues a published version.
+
+    Attributes:
+        record: the run, with the plan of this version.
+        removed: rows of the plan that the table leaves out.
+        rewritten: shards of the base version, by number, that are written again without the rows that are left out.
+    """
 
     def __init__(
         self,
@@ -269,6 +233,7 @@ class RunVersion:
         *,
         retry_failed: bool = False,
         decisions: Mapping[str, Any] | None = None,
+        change: Change | None = None,
         folder: str | None = None,
     ) -> None:
         """Decides which version this session works on.
@@ -279,41 +244,56 @@ class RunVersion:
             schema: schema of the rows.
             retry_failed: start or resume a retry, once a version is published.
             decisions: start or resume a version with these decisions; see `Manifest`. One must be published.
+            change: start or resume the version that it makes. The version before must be published.
             folder: folder of the shards; by default the plural of the run's kind.
         """
         self.store = store
-        self.record = record
         self.published = read_manifest(store)
         self.version = 1
         self.base: Manifest | None = None  # the version whose rows this one keeps or labels again
         self._redo: dict[int, CommittedFile] = {}
+        self.rewritten: dict[int, CommittedFile] = {}
         self.decisions: dict[str, Any] = {}  # of new rows, see `Manifest`
+        self._change = change
+        self._extent: Extent | None = None
         if self.published is not None:
             self.version = self.published.version
-            if retry_failed and any(file.num_bad for file in self.published.files):
-                self._begin_retry(self.published)
+            self._extent = self.published.extent
+            if change is not None:
+                self._continue(self.published, self.published.decisions)
+                self._extent = change.extent
+            elif retry_failed and any(file.num_bad for file in self.published.files):
+                # The list of shards depends on the base version only, so a second attempt finds the same.
+                self._redo = {file.shard: file for file in self.published.files if file.num_bad}
+                self._continue(self.published, self.published.decisions)
             elif decisions is not None:
-                self._begin_relabelling(self.published, decisions)
-        provenance = {"schema_version": RUN_SCHEMA_VERSION, "run_id": record.run_id, "version": self.version}
-        self.schema = with_provenance(schema, {**provenance, "fingerprint": record.fingerprint})
+                self._redo = {file.shard: file for file in self.published.files}
+                self._continue(self.published, {**self.published.decisions, **decisions})
+        self._num_base_shards = (record if self.base is None else self.base.settle(record)).plan.num_shards
+        self.removed = read_removed(store, self._extent)
+        self.record = record if self._extent is None else replace(record, plan=self._extent.plan)
+        if change is not None and self.base is not None:
+            self.rewritten = {
+                file.shard: file for file in self.base.files if 0 < len(self._live_rows(file.shard)) < file.num_rows
+            }
+        provenance = {
+            "schema_version": RUN_SCHEMA_VERSION,
+            "run_id": record.run_id,
+            "version": self.version,
+            "fingerprint": record.fingerprint,
+        }
+        self.schema = with_provenance(schema, provenance)
         self.folder = (folder or f"{record.kind}s") + ("" if self.version == 1 else f"-v{self.version}")
-        if decisions is not None:
-            # A retry, or one with other thresholds, may have begun the same version: their shards must not mix.
+        # A retry, a change, or other thresholds may have begun the same version: their shards must not mix.
+        if change is not None:
+            self.folder += f"-{change.suffix}"
+        elif decisions is not None:
             self.folder += f"-{hash_bytes(encode_json(self.decisions).encode())[:8]}"
 
-    def _begin_retry(self, base: Manifest) -> None:
+    def _continue(self, base: Manifest, decisions: dict[str, Any]) -> None:
         self.version = base.version + 1
         self.base = base
-        # The list of shards depends on the base version only, so a second attempt at the same retry finds the same.
-        self._redo = {file.shard: file for file in base.files if file.num_bad}
-        self.decisions = base.decisions
-        self.published = None
-
-    def _begin_relabelling(self, base: Manifest, decisions: Mapping[str, Any]) -> None:
-        self.version = base.version + 1
-        self.base = base
-        self._redo = {file.shard: file for file in base.files}
-        self.decisions = {**base.decisions, **decisions}
+        self.decisions = decisions
         self.published = None
 
     @property
@@ -321,12 +301,38 @@ class RunVersion:
         """Whether this version is already published."""
         return self.published is not None
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of the table: all rows of the plan but the ones that are left out."""
+        return self.record.plan.num_rows - len(self.removed)
+
+    @property
+    def own_shards(self) -> list[int]:
+        """The shards that this version's own folder has once it is complete; files of the others are the base's."""
+        if self._redo:
+            return list(self._redo)
+        return [*self.rewritten, *range(self._num_base_shards if self.base else 0, self.record.plan.num_shards)]
+
+    @property
+    def kept_files(self) -> list[CommittedFile]:
+        """Files of the base version that this one refers to."""
+        files, own = (() if self.base is None else self.base.files), set(self.own_shards)
+        return [file for file in files if file.shard not in own and len(self._live_rows(file.shard))]
+
+    def _live_rows(self, shard: int) -> np.ndarray:
+        return self.removed.live(self.record.plan.shard_range(shard))
+
+    @property
+    def _rows_of(self) -> Callable[[int], np.ndarray] | None:
+        return self._live_rows if len(self.removed) else None
+
     def work(self) -> PendingShards:
-        """Returns the remaining work, from one listing."""
-        committed = list_committed(self.store, self.folder, self.record.plan)
-        wanted = self._redo if self.base else range(self.record.plan.num_shards)
+        """Returns the remaining work for the model, from one listing."""
+        plan = self.record.plan
+        committed = list_committed(self.store, self.folder, plan)
+        wanted = (shard for shard in self.own_shards if shard not in self.rewritten)
         pending = np.array([shard for shard in wanted if shard not in committed], np.int64)
-        return PendingShards(plan=self.record.plan, pending=pending, redo_of=self._redo)
+        return PendingShards(plan=plan, pending=pending, redo_of=self._redo)
 
     def committer(self, work: PendingShards) -> ShardCommitter:
         """Returns a committer for this session."""
@@ -337,6 +343,7 @@ class RunVersion:
             plan=self.record.plan,
             schema=self.schema,
             committed={shard for shard in range(self.record.plan.num_shards) if shard not in pending},
+            rows_of=self._rows_of,
             kept_rows=lambda shard: work.kept_rows(self.store, shard, self.schema.names),
         )
 
@@ -349,7 +356,8 @@ class RunVersion:
             observers: receive every shard's table.
             check: see `verify_shards`.
         """
-        keys = list_committed(self.store, self.folder, self.record.plan)
+        plan, change = self.record.plan, self._change
+        keys = list_committed(self.store, self.folder, plan)
         if self.base:
             keys = {file.shard: file.key for file in self.base.files} | keys
         counts: dict[str, int] = {}
@@ -360,37 +368,30 @@ class RunVersion:
             for observe in observers:
                 observe(table)
 
-        files = verify_shards(self.store, keys, self.record.plan, run_id=self.record.run_id, observe=count, check=check)
+        files = verify_shards(
+            self.store, keys, plan, run_id=self.record.run_id, observe=count, rows_of=self._rows_of, check=check
+        )
         return Manifest(
             run_id=self.record.run_id,
             version=self.version,
             num_rows=sum(file.num_rows for file in files),
             status_counts=dict(sorted(counts.items())),
             files=tuple(files),
+            hashes={} if change is None else dict(change.hashes),
             decisions=self.decisions,
+            extent=self._extent,
+            change={} if change is None else dict(change.facts),
         )
 
     def publish(self, manifest: Manifest) -> None:
         """Writes the manifest: from now on readers see this version."""
-        key = _manifest_key(self.version)
-        if not self.store.put_if_absent(key, manifest.encode()):
+        if not self.store.put_if_absent(manifest.key, manifest.encode()):
             there = read_manifest(self.store)
             if there != manifest:
-                raise RunError(f"{key} exists and says something else; use an empty output folder")
+                raise RunError(f"{manifest.key} exists and says something else; use an empty output folder")
         self.published = manifest
         self.mark_published()
 
     def mark_published(self) -> None:
         """Writes an empty file for schedulers, after each manifest. Nothing of ours reads it, so it decides nothing."""
         self.store.put(SUCCESS_KEY, b"")
-
-
-def commit_all(committer: ShardCommitter, tables: Iterable[pa.Table], *, on_rows: Callable[[pa.Table], None]) -> None:
-    """Commits a stream of row tables to its end. Raises RunError if expected rows did not arrive."""
-    for table in tables:
-        on_rows(table)
-        committer.add(table)
-    missing = committer.missing()
-    if missing:
-        found = f"{sum(missing.values())} rows of {len(missing)} shards never arrived"
-        raise RunError(f"{found}; what is committed stays, run the same command again to do the rest")

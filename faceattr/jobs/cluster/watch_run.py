@@ -47,7 +47,7 @@ def watch_run(
         RunError: earlier sessions found too many bad images.
     """
     budget.judge()
-    total = work.plan.num_rows
+    total = version.num_rows
     progress = Progress(total, total - work.num_rows, positives)
     with contextlib.ExitStack() as closed:  # closes in reverse order, each even if another fails
         gauges = None

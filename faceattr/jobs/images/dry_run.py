@@ -110,6 +110,8 @@ def _describe_done(job: ImageJob) -> list[str]:
     num_rejected = sum((status.rejects or {}).values())
     if job.config.retry_failed and status.state == "published":
         rest = f"only these {num_rejected:,}"
+    elif job.config.update and status.state == "published":
+        rest = "only images that are new or changed"
     else:
         rest = "only the rest"
     rejected = "" if status.rejects is None else f", {num_rejected:,} of them rejected"

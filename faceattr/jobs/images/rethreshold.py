@@ -10,6 +10,7 @@ from faceattr.audit.threshold_file import read_thresholds
 from faceattr.config import LabelConfig
 from faceattr.data.formats.parquet import decode_table
 from faceattr.data.relabel import relabel
+from faceattr.data.runs.changes.change import refuse_begun_deletion
 from faceattr.data.runs.commit import commit_shard, read_ahead, read_file, shard_key
 from faceattr.data.runs.lease import drive
 from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
@@ -49,10 +50,11 @@ def rethreshold(config: LabelConfig) -> str:
     first = base.files[0]
     schema = decode_table(read_file(store, first), join_uri(store.uri, first.key)).schema
     with drive(store):
+        refuse_begun_deletion(store)
         version = RunVersion(store, record, schema, decisions={name: asdict(each) for name, each in wanted.items()})
         changed = _relabel_all(version, base, attributes, wanted)
         statistics = open_statistics(record) if is_label else None
-        strips = LabelStrips(record, read_decisions(record, version)) if config.thumbnails else None
+        strips = LabelStrips(version.record, read_decisions(record, version)) if config.thumbnails else None
         manifest = version.verify([each.observe for each in (statistics, strips) if each is not None])
         version.publish(manifest)
         if statistics is not None:

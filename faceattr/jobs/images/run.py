@@ -22,21 +22,14 @@ from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.open import open_input
 from faceattr.data.label_columns import FACE_FIELDS, label_schema
 from faceattr.data.relabel import relabel
-from faceattr.data.runs.commit import OK
+from faceattr.data.runs.begin import check_fingerprint, open_run
+from faceattr.data.runs.changes.change import UPDATE, Change
+from faceattr.data.runs.commit import OK, commit_all
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, write_plan
 from faceattr.data.runs.reject_counts import count_rejected
 from faceattr.data.runs.run_attributes import read_decisions
-from faceattr.data.runs.version import (
-    Manifest,
-    RunRecord,
-    RunVersion,
-    check_fingerprint,
-    commit_all,
-    open_run,
-    read_published,
-    read_record,
-)
+from faceattr.data.runs.version import Manifest, RunRecord, RunVersion, read_published, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
 from faceattr.jobs.cluster.progress import ErrorBudget
@@ -177,20 +170,20 @@ def begin_run(job: ImageJob) -> RunRecord:
     )
 
 
-def open_version(job: ImageJob, record: RunRecord) -> RunVersion:
-    """Opens the version of the run that this command works on."""
+def open_version(job: ImageJob, record: RunRecord, change: Change | None = None) -> RunVersion:
+    """Opens the version of the run that this command works on; with a change, the version that it makes."""
     faces = () if job.faces is None else FACE_FIELDS
     schema = label_schema(job.attributes, [*faces, *record.carried_schema])
-    return RunVersion(job.output, record, schema, retry_failed=job.config.retry_failed)
+    return RunVersion(job.output, record, schema, retry_failed=job.config.retry_failed, change=change)
 
 
-def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> None:
+def process_pending(job: ImageJob, version: RunVersion) -> None:
     """Processes and commits the rows of uncommitted shards.
 
     Raises:
         RunError: too many images are bad, or the cluster failed; committed shards stay.
     """
-    work = version.work()
+    record, work = version.record, version.work()
     if not work.num_rows:
         return
     logger.info(
@@ -200,14 +193,14 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
     logger.info("%s %s", job.kind, " ".join(f"{key}={value}" for key, value in asdict(actors).items()))
     binary = [each.name for each in job.attributes.attributes if each.is_yes_no]
     budget = ErrorBudget(
-        job.config.max_error_share, record.plan.num_rows, lambda: count_rejected(version, work, job.storage)
+        job.config.max_error_share, version.num_rows, lambda: count_rejected(version, work, job.storage)
     )
     with (
         StageWatch() as stages,
         watch_run(version, work, budget, positives=binary, stage_shares=stages.shares) as on_rows,
         cluster_errors(),
     ):
-        rows = _stream(job, record, version, work, actors, stages=stages)
+        rows = _stream(job, version, work, actors, stages=stages)
         decisions = version.decisions and read_decisions(record, version.base)
         if decisions:  # a retry of a version with other thresholds
             rows = (relabel(each, job.attributes, decisions) for each in rows)
@@ -216,7 +209,6 @@ def process_pending(job: ImageJob, record: RunRecord, version: RunVersion) -> No
 
 def _stream(
     job: ImageJob,
-    record: RunRecord,
     version: RunVersion,
     work: PendingShards,
     actors: ActorLayout,
@@ -230,8 +222,8 @@ def _stream(
         work,
         ImageStream(
             run_uri=job.output.uri,
-            root=record.source["root"],
-            bytes_column=record.source["bytes_column"],
+            root=version.record.source["root"],
+            bytes_column=version.record.source["bytes_column"],
             storage=job.storage,
             limits=config.decode,
             decode_timeout_s=config.decode.timeout_s,
@@ -241,7 +233,7 @@ def _stream(
         actor=actor,
         actor_kwargs=actor_kwargs,
         actors=actors,
-        block_rows=actors.block_rows(len(work.pending) * record.plan.shard_size, config.workers.block_rows),
+        block_rows=actors.block_rows(len(work.pending) * version.record.plan.shard_size, config.workers.block_rows),
         wait_s=config.workers.wait_s,
         name=f"faceattr_{job.kind}",
         watch=stages,
@@ -261,7 +253,7 @@ def publish(job: ImageJob, version: RunVersion, observers: Sequence[Callable[[pa
             for observe in observers:
                 observe(table)
         return version.published
-    budget = ErrorBudget(job.config.max_error_share, version.record.plan.num_rows)
+    budget = ErrorBudget(job.config.max_error_share, version.num_rows)
     manifest = version.verify([budget.observe, *observers])
     budget.judge()
     version.publish(manifest)
@@ -272,18 +264,37 @@ def summarise_run(job: ImageJob, manifest: Manifest, done: str, report_key: str)
     """Returns the text that the user reads at the end; `done` names what was done to an image, as a participle."""
     good = manifest.status_counts.get(OK, 0)
     reasons = [f"  {status}: {count:,}" for status, count in manifest.status_counts.items() if status != OK]
-    rows = join_uri(job.output.uri, manifest.files[0].key.rpartition("/")[0])
+    folders = {file.key.rpartition("/")[0] for file in manifest.files}
+    rows = f"{join_uri(job.output.uri, next(iter(folders)))}/*.parquet"
+    if len(folders) > 1:  # a version that keeps files of an earlier one
+        listed = join_uri(job.output.uri, manifest.key)
+        rows = f"{len(manifest.files):,} files in {len(folders)} folders, listed in {listed}"
     what = f"{job.kind}s"
     width = max(len(what), len("report"))
     record = read_record(job.output)
     lines = [
         f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files",
+        *describe_update(manifest),
         f"{done} {good:,}, rejected {manifest.num_rows - good:,}",
         *reasons,
-        *describe_files(record.source.get("files") if record else None),
-        f"{what:{width}}  {rows}/*.parquet",
+        *describe_files(manifest.change.get("files", record.source.get("files") if record else None)),
+        f"{what:{width}}  {rows}",
         f"{'report':{width}}  {join_uri(job.output.uri, report_key)}",
     ]
     if reasons:
         lines.append("the rejected rows are in the table with status and error; --retry-failed processes them again")
     return "\n".join(lines)
+
+
+def describe_update(manifest: Manifest) -> list[str]:
+    """Returns the lines of the summary about an update; none of another version."""
+    facts = manifest.change
+    if facts.get("kind") != UPDATE:
+        return []
+    withheld = f", {facts['withheld']:,} withheld since they were deleted on request" if facts["withheld"] else ""
+    lines = [
+        f"update  {facts['new']:,} images new, {facts['changed']:,} changed, {facts['gone']:,} gone, "
+        f"{facts['unchanged']:,} as they were{withheld}"
+    ]
+    lines += [f"        the rows that are left out are listed in {key}" for key in manifest.hashes if "left-out" in key]
+    return lines

@@ -18,8 +18,9 @@ from faceattr.data.packed.plan import SplitRules
 from faceattr.data.packed.reader import PACK_KIND
 from faceattr.data.packed.selection import SelectionCounts, select_labels
 from faceattr.data.packed.splits import KEPT_SPLITS, SplitRatios
+from faceattr.data.runs.begin import check_fingerprint
 from faceattr.data.runs.run_attributes import Decision, read_decisions, scored_attributes
-from faceattr.data.runs.version import RunRecord, check_fingerprint, read_record
+from faceattr.data.runs.version import RunRecord, read_record
 from faceattr.data.sources.gather import GatheredLabels, ImagePlace, gather_labels, identify_label_run
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.stores.addresses import resolve_address, resolve_distinct

@@ -24,9 +24,10 @@ from faceattr.data.packed.writer import (
     publish_packed,
     verify_packed,
 )
+from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.reject_counts import count_rejected
-from faceattr.data.runs.version import RunRecord, RunVersion, open_run, read_record
+from faceattr.data.runs.version import RunRecord, RunVersion, read_record
 from faceattr.data.sources.gather import ImagePlace
 from faceattr.errors import ConfigError
 from faceattr.jobs.cluster.progress import ErrorBudget

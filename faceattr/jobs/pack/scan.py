@@ -18,8 +18,9 @@ from faceattr.data.images.decode import REASONS
 from faceattr.data.packed.copies.near import HASH_FIELD
 from faceattr.data.packed.plan import ROW_FIELDS, ReadRows, label_fields_of
 from faceattr.data.packed.reader import STATUS_FIELDS, packed_schema
+from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.plan import Plan, plan_schema, write_plan
-from faceattr.data.runs.version import RunVersion, open_run, read_published
+from faceattr.data.runs.version import RunVersion, read_published
 from faceattr.data.sources.gather import GatheredLabels
 from faceattr.data.sources.source import Rejects
 from faceattr.data.stores.keys import join_uri

@@ -15,10 +15,10 @@ import ray
 import ray.data
 
 from faceattr.config import StorageConfig
-from faceattr.data.runs.commit import CheckShards, CommittedFile, ShardCommitter, check_shard
+from faceattr.data.runs.commit import CheckShards, CommittedFile, ShardCommitter, check_shard, commit_all
 from faceattr.data.runs.pending import PendingShards
 from faceattr.data.runs.plan import Plan, read_part
-from faceattr.data.runs.version import RunVersion, commit_all
+from faceattr.data.runs.version import RunVersion
 from faceattr.errors import RunError
 from faceattr.jobs.images.read import process_store
 

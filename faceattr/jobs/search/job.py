@@ -14,9 +14,11 @@ from faceattr.config import StorageConfig
 from faceattr.config.fit import list_deciding
 from faceattr.config.search import SearchConfig
 from faceattr.config.train import KEPT_THRESHOLDS, TrainConfig
+from faceattr.data.lineage import describe_data
 from faceattr.data.packed.reader import PackedData, open_packed
+from faceattr.data.runs.begin import check_fingerprint, open_run
 from faceattr.data.runs.plan import Plan
-from faceattr.data.runs.version import RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.runs.version import RunRecord, read_record
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
@@ -264,7 +266,6 @@ def _read_begun(
 
 def begin_search_run(job: SearchJob) -> RunRecord:
     """Begins or reopens the run in the output folder."""
-    source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
     return open_run(
         job.output,
         kind=SEARCH_KIND,
@@ -277,7 +278,7 @@ def begin_search_run(job: SearchJob) -> RunRecord:
             "space": job.space.to_json(),
             "attributes": [asdict(each) for each in job.attributes.attributes],
         },
-        write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
+        write_plan=lambda: (_NO_PLAN, describe_data(job.data), pa.schema([])),
     )
 
 

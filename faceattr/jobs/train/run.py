@@ -27,10 +27,12 @@ from faceattr.config import StorageConfig
 from faceattr.config.fit import list_deciding
 from faceattr.config.train import TrainConfig
 from faceattr.data.formats.json_files import decode_object
+from faceattr.data.lineage import describe_data
 from faceattr.data.packed.reader import PackedData, open_packed
+from faceattr.data.runs.begin import check_fingerprint, open_run
 from faceattr.data.runs.plan import Plan
 from faceattr.data.runs.status import METRICS_KEY
-from faceattr.data.runs.version import RUN_KEY, RunRecord, check_fingerprint, open_run, read_record
+from faceattr.data.runs.version import RUN_KEY, RunRecord, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_output
 from faceattr.data.stores.store import MissingObjectError, Store
@@ -170,7 +172,6 @@ def forget_untrained(job: TrainJob) -> None:
 def begin_train_run(job: TrainJob) -> RunRecord:
     """Begins or reopens the run in the output folder."""
     config = job.config
-    source = {"data": list(job.data.uris), "fingerprint": job.data.fingerprint}
     return open_run(
         job.output,
         kind=TRAIN_KIND,
@@ -185,7 +186,7 @@ def begin_train_run(job: TrainJob) -> RunRecord:
             "images": {split: job.data.num_rows(split) for split in job.data.splits},
             **({ORIGIN_KEY: job.origin.note} if job.origin is not None else {}),
         },
-        write_plan=lambda: (_NO_PLAN, source, pa.schema([])),
+        write_plan=lambda: (_NO_PLAN, describe_data(job.data), pa.schema([])),
     )
 
 

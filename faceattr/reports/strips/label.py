@@ -8,7 +8,8 @@ import pyarrow as pa
 from faceattr.audit.scored_table import read_scores
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.inputs.run_images import RunImages
-from faceattr.data.runs.plan import IN_FILES, SourceRows
+from faceattr.data.inputs.source_rows import SourceRows
+from faceattr.data.runs.plan import IN_FILES
 from faceattr.data.runs.run_attributes import Decision, scored_attributes
 from faceattr.data.runs.version import RunRecord
 from faceattr.data.stores.store import Store

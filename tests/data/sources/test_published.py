@@ -5,8 +5,10 @@ import pytest
 
 from faceattr.attributes import Attribute, AttributeSet, DerivedAttribute
 from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.begin import open_run
+from faceattr.data.runs.commit import commit_all
 from faceattr.data.runs.plan import plan_schema, write_plan
-from faceattr.data.runs.version import RunVersion, commit_all, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.data.sources.options import SourceOptions
 from faceattr.data.sources.registry import open_source
 from faceattr.data.stores.open import open_store

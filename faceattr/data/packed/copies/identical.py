@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.formats.csv_cells import neutralise
+from faceattr.data.formats.repeated_keys import RepeatedKeys
 from faceattr.data.label_columns import label_fields
-from faceattr.data.runs.repeated_keys import RepeatedKeys
 from faceattr.data.sources.label_values import label_texts
 
 Policy = Literal["mask", "keep", "drop"]

@@ -22,10 +22,11 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import StorageConfig
+from faceattr.data.inputs.source_rows import SourceRows
 from faceattr.data.label_columns import AGE_LIMIT, source_schema
 from faceattr.data.relabel import relabel
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.plan import IN_FILES, SourceRows
+from faceattr.data.runs.plan import IN_FILES
 from faceattr.data.runs.run_attributes import (
     Decision,
     read_attribute_set,
@@ -91,7 +92,8 @@ def read_label_run(
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
 
     def read(rejects: Rejects) -> Iterator[pa.Table]:
-        source_rows = SourceRows(store, record.plan if record.source["kind"] in IN_FILES else None)
+        plan = manifest.settle(record).plan
+        source_rows = SourceRows(store, plan if record.source["kind"] in IN_FILES else None)
         given = ["row", "image_id", "uri", "sha256", "status", "error", *carried, *attributes.names]
         given += [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
         relabelled = read_attribute_set(record)

@@ -1,0 +1,1 @@
+"""What people may ask to be deleted, and what else it has reached."""

@@ -1,0 +1,1 @@
+"""What a later version of a run adds to its plan and leaves out of it: updates and deletions."""
