@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Folders whose tests compare figures that torch computes.
 NUMERIC := tests/models tests/training tests/inference tests/vqa
 
-.PHONY: demo test test-numeric test-all check bench-gpu setup lock clean
+.PHONY: demo test test-numeric test-all check fuzz faults bench-gpu setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/faceattr demo --output demo-out
@@ -29,6 +29,18 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Each fuzz target for MINUTES; what is found stays in fuzz-out/. TARGETS="images spaces" names some.
+MINUTES ?= 1
+TARGETS ?=
+fuzz: .venv/.ready
+	$(BIN)/python -m tests.fuzz.run $(TARGETS) --minutes $(MINUTES)
+
+# Random schedules of kills and bad stores, from SEED on, for MINUTES: of label, or of JOB.
+JOB ?= label
+SEED ?= 0
+faults: .venv/.ready
+	$(BIN)/python -m tests.faults.schedules.run --job $(JOB) --minutes $(MINUTES) --seed $(SEED)
+
 # At most eight minutes. Where there is no Ray, the script itself runs all but the pipelines.
 bench-gpu: .venv/.ready
 	$(BIN)/python tests/benchmarks/bench_gpu.py --output bench-gpu-out
@@ -49,4 +61,4 @@ lock: setup
 	grep -A 1000 '^uv==' requirements.lock | awk 'NR == 1 || /^    /{print; next} {exit}' > bootstrap.lock
 
 clean:
-	rm -rf .venv demo-out bench-gpu-out build dist *.egg-info
+	rm -rf .venv demo-out bench-gpu-out fuzz-out build dist *.egg-info

@@ -3,7 +3,10 @@
 import struct
 from collections.abc import Iterator
 
+import numpy as np
+
 _GIF_HEADER_BYTES = 13
+_MOST_TIFF_TAGS = 65_535  # what a plain TIFF can have; a BigTIFF could announce more
 _STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
 # Bytes of a value of a TIFF tag by its type: TIFF 6.0, section 2; 13 and 16 to 18 of supplement 1 and BigTIFF.
 _TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -46,21 +49,20 @@ def _is_cut_tiff(data: bytes) -> bool:
 
 
 def _tiff_parts(data: bytes, order: str) -> Iterator[tuple[int, int]]:
-    """Yields start and bytes of values outside of the directory; of strips and tiles the start alone."""
+    """Yields start and bytes of values outside of the directory, and of the last strip or tile the start alone."""
     (magic,) = struct.unpack_from(f"{order}H", data, 2)
     word, count_word = ("Q", "Q") if magic == 43 else ("I", "H")
     room = struct.calcsize(word)
     (place,) = struct.unpack_from(f"{order}{word}", data, 8 if magic == 43 else 4)
     (count,) = struct.unpack_from(f"{order}{count_word}", data, place)
     place += struct.calcsize(count_word)
-    for _ in range(count):
+    for _ in range(min(count, _MOST_TIFF_TAGS)):
         tag, kind, length = struct.unpack_from(f"{order}HH{word}", data, place)
         start, num_bytes = place + 4 + room, length * _TIFF_BYTES.get(kind, 1)
         if num_bytes > room:
             (start,) = struct.unpack_from(f"{order}{word}", data, start)
             yield start, num_bytes
         if tag in (_STRIP_OFFSETS, _TILE_OFFSETS) and kind in (3, 4, 16) and start + num_bytes <= len(data):
-            values = data[start : start + num_bytes]
-            letter = {3: "H", 4: "I", 16: "Q"}[kind]
-            yield from ((offset, 1) for (offset,) in struct.iter_unpack(f"{order}{letter}", values))
+            offsets = np.frombuffer(data, f"{order}u{_TIFF_BYTES[kind]}", length, start)
+            yield int(offsets.max(initial=0)), 1
         place += 4 + 2 * room

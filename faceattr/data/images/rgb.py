@@ -31,7 +31,8 @@ def convert_to_rgb(image: ImageFile.ImageFile, pixels: npt.NDArray[np.uint8], *,
         pixels[top : top + rows] = _convert_band(band)
 
 
-def _convert_band(band: Image.Image) -> npt.NDArray[np.uint8] | Image.Image:
+def _convert_band(band: Image.Image) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3], or [H, W, 1] of a gray band."""
     if band.mode.startswith("I;16"):
         # The high byte, as Pillow takes it of 16-bit colour; its own conversion of gray would clip.
         samples = np.asarray(band)
@@ -40,9 +41,9 @@ def _convert_band(band: Image.Image) -> npt.NDArray[np.uint8] | Image.Image:
             gray[samples == band.info["transparency"]] = 255
         return gray[:, :, np.newaxis]
     if not band.has_transparency_data:
-        return band.convert("RGB")
+        return np.asarray(band.convert("RGB"))
     page = Image.new("RGBA", band.size, "white")
-    return Image.alpha_composite(page, band.convert("RGBA")).convert("RGB")
+    return np.asarray(Image.alpha_composite(page, band.convert("RGBA")).convert("RGB"))
 
 
 def _scale_key(image: ImageFile.ImageFile, bits: int) -> None:

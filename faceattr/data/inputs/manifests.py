@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
+from faceattr.data.formats.parquet import is_damage
 from faceattr.data.formats.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.runs.plan import plan_schema
@@ -224,4 +225,6 @@ class _read_errors:  # noqa: N801 - reads as a statement
         if isinstance(error, UnicodeDecodeError | pa.ArrowInvalid | pa.ArrowKeyError | pa.ArrowTypeError):
             raise ConfigError(f"{self._where} cannot be read as a table: {error}") from error
         if isinstance(error, OSError):
+            if is_damage(error, self._where):
+                raise ConfigError(f"{self._where} cannot be read as a table: {error}") from error
             raise StorageError(f"cannot read {self._where}: {error}") from error
