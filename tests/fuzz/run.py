@@ -68,7 +68,13 @@ def fuzz(name: str, seconds: float) -> None:
         (corpus / f"seed-{number:03d}").write_bytes(seed)
     words = _OUTPUT / f".{name}.words"
     words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
-    flags = [f"-max_total_time={seconds:.0f}", "-timeout=10", "-rss_limit_mb=3000", f"-max_len={_MOST_BYTES}"]
+    flags = [
+        f"-max_total_time={seconds:.0f}",
+        "-timeout=10",
+        "-rss_limit_mb=3000",
+        f"-max_len={_MOST_BYTES}",
+        "-len_control=0",
+    ]
     flags += [f"-dict={words}", f"-artifact_prefix={_OUTPUT}/{name}-", "-print_final_stats=1", "-verbosity=1"]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], target.run)
     atheris.Fuzz()

@@ -40,6 +40,7 @@ def seeds() -> Iterable[bytes]:
     for path in sorted((ROOT / "faceattr" / "search" / "spaces").glob("*.yaml")):
         yield path.read_bytes()
     yield b"optim.lr: {loguniform: [1e-4, 1e-2]}\nfreeze.depth: {choice: [all, 2]}\nloss.main: hat\n"
+    yield b"freeze.depth: {choice: [1, 2]}\noptim.lr: {uniform: [0.5, 1.0], when: {freeze.depth: [3]}}\n"  # never so
 
 
 TARGET = Target(run=run, seeds=seeds, words=_WORDS)

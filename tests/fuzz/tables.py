@@ -17,7 +17,11 @@ def run(data: bytes) -> None:
 def seeds() -> Iterable[bytes]:
     """A list, packed images, and dictionaries."""
     yield parquet({"uri": ["a.jpg", "b.jpg"]})
-    yield parquet({"uri": ["a.jpg"], "age": [3], "hat": [None]})
+    plain = parquet({"uri": ["a.jpg"], "age": [3], "hat": [None]})
+    yield plain
+    wide = plain.replace(b"AAAAAAAAFAAAAAEAAUAAg", b"AAAAAAAAFAHAAAEAAUAAg", 1)  # its Arrow schema, in base64
+    assert wide != plain
+    yield wide  # an integer of more than 64 bits, which pyarrow tells as not implemented
     yield parquet({"image": [b"1", b"22"], "image_id": ["x", "y"]})
     yield parquet({"image": [{"bytes": b"1", "path": "a.jpg"}]})
 

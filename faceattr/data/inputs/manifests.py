@@ -222,7 +222,8 @@ class _read_errors:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             raise ConfigError(f"{self._where} does not exist") from error
-        if isinstance(error, UnicodeDecodeError | pa.ArrowInvalid | pa.ArrowKeyError | pa.ArrowTypeError):
+        unread = (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowTypeError, pa.ArrowNotImplementedError)
+        if isinstance(error, unread):
             raise ConfigError(f"{self._where} cannot be read as a table: {error}") from error
         if isinstance(error, OSError):
             if is_damage(error, self._where):
