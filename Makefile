@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Folders whose tests compare figures that torch computes.
 NUMERIC := tests/models tests/training tests/inference tests/vqa
 
-.PHONY: demo test test-numeric test-all check docs bench-gpu scale sbom setup lock clean
+.PHONY: demo test test-numeric test-all check docs fuzz faults bench-gpu scale sbom setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/faceattr demo --output demo-out
@@ -32,6 +32,18 @@ check: .venv/.ready
 # site/index.html is the start. A page that is missing from the navigation, and a link that leads nowhere, is an error.
 docs: .venv/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Each fuzz target for MINUTES; what is found stays in fuzz-out/. TARGETS="images spaces" names some.
+MINUTES ?= 1
+TARGETS ?=
+fuzz: .venv/.ready
+	$(BIN)/python -m tests.fuzz.run $(TARGETS) --minutes $(MINUTES)
+
+# Random schedules of kills and bad stores, from SEED on, for MINUTES: of label, or of JOB.
+JOB ?= label
+SEED ?= 0
+faults: .venv/.ready
+	$(BIN)/python -m tests.faults.schedules.run --job $(JOB) --minutes $(MINUTES) --seed $(SEED)
 
 # At most eight minutes. Where there is no Ray, the script itself runs all but the pipelines.
 bench-gpu: .venv/.ready
@@ -64,4 +76,4 @@ lock: setup
 	grep -A 1000 '^uv==' requirements.lock | awk 'NR == 1 || /^    /{print; next} {exit}' > bootstrap.lock
 
 clean:
-	rm -rf .venv demo-out bench-gpu-out site sbom.json build dist *.egg-info
+	rm -rf .venv demo-out bench-gpu-out fuzz-out site sbom.json build dist *.egg-info

@@ -148,16 +148,16 @@ class Space:
 def _check_conditions(key: str, each: Searched, searched: Mapping[str, Searched]) -> None:
     for other, values in each.when.items():
         if other not in searched:
-            raise ConfigError(f"space: {key}: when: {other!r} is not searched; {near_hint(other, searched)}")
+            raise ConfigError(f"{key}: when: {other!r} is not searched; {near_hint(other, searched)}")
         if not values:
-            raise ConfigError(f"space: {key}: when: expected values of {other}")
+            raise ConfigError(f"{key}: when: expected values of {other}")
         distribution = searched[other].distribution
         impossible = [
             value for value in values if isinstance(distribution, Choice) and value not in distribution.values
         ]
         if impossible:
             raise ConfigError(
-                f"space: {key}: when: {other} is never {impossible[0]!r}; it is one of {list(distribution.extremes)}"
+                f"{key}: when: {other} is never {impossible[0]!r}; it is one of {list(distribution.extremes)}"
             )
 
 
@@ -185,7 +185,10 @@ def parse_space(content: Mapping[str, Any], where: str) -> Space:
             searched[key] = Searched(parse_distribution(plain), when, otherwise)
         except (ConfigError, TypeError, ValueError) as error:
             raise ConfigError(f"{where}: {dotted}: {error}") from error
-    return Space(fixed, searched)
+    try:
+        return Space(fixed, searched)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...]:

@@ -208,11 +208,11 @@ def test_the_deadline_is_for_each_image_and_not_for_the_batch(tmp_path: Path) ->
 def test_memory_is_limited() -> None:
     limits = ImageLimitsConfig(max_pixels=40_000_000)
     data = encode(Image.new("RGBA", (6000, 6000)), "PNG", compress_level=1)
-    with IsolatedDecoder(limits, memory_bytes=400 * 2**20) as made:
+    with IsolatedDecoder(limits, memory_bytes=200 * 2**20) as made:
         with pytest.raises(ImageError) as caught:
             made.decode(data)
         assert caught.value.reason == "decoder_crashed"
-        assert "ran out of its 400 MiB" in caught.value.detail
+        assert "ran out of its 200 MiB" in caught.value.detail
         np.testing.assert_array_equal(made.decode(JPEGS[0]), decode_image(JPEGS[0], limits))
 
 

@@ -1,4 +1,5 @@
-"""Images: every format against Pillow's own pixels. Damage and limits are in test_image_damage.py."""
+"""Images: every format against Pillow's own pixels. Damage and limits are in test_image_damage.py,
+every kind of file in tests/zoo."""
 
 import struct
 import zlib
@@ -8,11 +9,9 @@ import pytest
 from PIL import Image
 
 from faceattr.data.images.decode import decode_image
-from faceattr.data.images.heif import register_heif
 from tests.data.pictures import (
     JPEG,
     LIMITS,
-    ORIENTATION_TAG,
     PICTURE,
     PNG,
     WEBP,
@@ -105,33 +104,6 @@ def test_16_bit_colour_keeps_its_range() -> None:
     header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
     data = PNG[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
     np.testing.assert_array_equal(decode_image(data, LIMITS), [[[0, 0, 1], [128, 255, 255]]])
-
-
-# Where the four corners of an upright picture, a b / c d, are stored under each EXIF orientation: the tag names the
-# sides of the picture that the stored first row and first column are.
-STORED = {1: "ab/cd", 2: "ba/dc", 3: "dc/ba", 4: "cd/ab", 5: "ac/bd", 6: "bd/ac", 7: "db/ca", 8: "ca/db"}
-CORNERS = {"a": (250, 10, 10), "b": (10, 250, 10), "c": (10, 10, 250), "d": (250, 250, 10)}
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-def test_exif_orientation_is_applied(image_format: str, orientation: int) -> None:
-    height, width = (24, 16) if orientation < 5 else (16, 24)
-    stored = np.zeros((height, width, 3), np.uint8)
-    for row, letters in enumerate(STORED[orientation].split("/")):
-        for column, letter in enumerate(letters):
-            stored[row * height // 2 :, column * width // 2 :] = CORNERS[letter]
-    register_heif()
-    exif = Image.Exif()
-    exif[ORIENTATION_TAG] = orientation
-    options = {"TIFF": {}, "PNG": {}}.get(image_format, {"quality": 100})
-    # Of HEIF its own boxes count, which the encoder writes for an EXIF in bytes.
-    written = exif.tobytes() if image_format == "HEIF" else exif
-    data = encode(Image.fromarray(stored), image_format, exif=written, **options)
-    pixels = decode_image(data, LIMITS)
-    assert pixels.shape == (24, 16, 3)
-    found = [pixels[row, column].astype(int) for row in (2, -3) for column in (2, -3)]
-    np.testing.assert_allclose(found, [CORNERS[letter] for letter in "abcd"], atol=12)
 
 
 def test_orientation_in_xmp_is_applied_and_damaged_exif_ignored() -> None:

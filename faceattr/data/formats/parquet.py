@@ -83,3 +83,11 @@ def read_provenance(schema: pa.Schema) -> dict[str, Any]:
     """Returns our JSON metadata, or an empty dict if the file is not ours."""
     value = (schema.metadata or {}).get(_METADATA_KEY)
     return dict(json.loads(value)) if value else {}
+
+
+def is_damage(error: OSError, uri: str) -> bool:
+    """Whether pyarrow failed to parse bytes that arrived. It raises OSError both for these and for outages.
+
+    System errors have a number, and our own client's errors are StorageErrors; for other clients it is unknown.
+    """
+    return error.errno is None and ("://" not in uri or uri.startswith("s3://"))

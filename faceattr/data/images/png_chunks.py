@@ -8,6 +8,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from faceattr.errors import ImageError
+
 _SIGNATURE_BYTES = 8
 _FRAME_BYTES = 12  # length and type before the content, checksum after it
 # Transparency, orientation, and the position of an animation's first frame.
@@ -18,12 +20,20 @@ _ORIENTED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile t
 _MAX_TEXT_BYTES = 2**16
 # A compressed text of that size can inflate to at most a thousand times as much.
 _MAX_INFLATED_BYTES = 2**20
+# A file of nothing but empty chunks takes seconds. Encoders write pixels in chunks of 8 KB or more.
+_MOST_CHUNKS = 200_000
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """Returns the PNG with only the chunks that its picture needs; None if it ends inside a chunk."""
+    """Returns the PNG with only the chunks that its picture needs; None if it ends inside a chunk.
+
+    Raises:
+        ImageError: `unsupported`: too many chunks.
+    """
     kept, is_whole, num_dropped = [(0, _SIGNATURE_BYTES)], False, 0
-    for kind, start, end in _chunks(data):
+    for number, (kind, start, end) in enumerate(_chunks(data)):
+        if number == _MOST_CHUNKS:
+            raise ImageError("unsupported", f"PNG of more than {_MOST_CHUNKS:,} chunks")
         if end > len(data):
             break
         if _is_kept(data, kind, start, end):

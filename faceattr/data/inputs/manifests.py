@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.jsonl import read_object_tables, read_schema
+from faceattr.data.formats.parquet import is_damage
 from faceattr.data.formats.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.runs.plan import plan_schema
@@ -242,7 +243,10 @@ class _read_errors:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             raise ConfigError(f"{self._where} does not exist") from error
-        if isinstance(error, UnicodeDecodeError | pa.ArrowInvalid | pa.ArrowKeyError | pa.ArrowTypeError):
+        unread = (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowTypeError, pa.ArrowNotImplementedError)
+        if isinstance(error, unread):
             raise ConfigError(f"{self._where} cannot be read as a table: {error}") from error
         if isinstance(error, OSError):
+            if is_damage(error, self._where):
+                raise ConfigError(f"{self._where} cannot be read as a table: {error}") from error
             raise StorageError(f"cannot read {self._where}: {error}") from error

@@ -25,6 +25,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config import StorageConfig
 from faceattr.data.formats.integrity import REMEDY, check_footer, check_whole
 from faceattr.data.formats.json_files import damage_named, describe_cause
+from faceattr.data.formats.parquet import is_damage
 from faceattr.data.images.face_view import FaceView
 from faceattr.data.label_columns import FACE_FIELDS, label_fields, read_attributes
 from faceattr.data.packed.label_counts import COUNT_SCHEMA
@@ -379,19 +380,11 @@ def _read_row_groups(
     except FileNotFoundError as error:
         raise RunError(f"{uri} is gone, though the run's manifest lists it; restore it or pack again") from error
     except OSError as error:
-        if _is_damage(error, uri):
+        if is_damage(error, uri):
             raise RunError(f"{uri} is damaged: {describe_cause(error)}; {REMEDY}") from error
         raise StorageError(f"cannot read {uri}: {error}") from error
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise RunError(f"{uri} is damaged: {describe_cause(error)}; {REMEDY}") from error
-
-
-def _is_damage(error: OSError, uri: str) -> bool:
-    """Whether pyarrow failed to parse bytes that arrived. It raises OSError both for these and for outages.
-
-    System errors have a number, and our own client's errors are StorageErrors; for other clients it is unknown.
-    """
-    return error.errno is None and ("://" not in uri or uri.startswith("s3://"))
 
 
 def _count_image_bytes(group: pq.RowGroupMetaData) -> int:

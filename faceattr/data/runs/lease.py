@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from faceattr.data.formats.json_files import decode_versioned, encode_versioned
+from faceattr.data.formats.json_files import damage_named, decode_versioned, encode_versioned
 from faceattr.data.runs.version import read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.local import LocalStore
@@ -267,10 +267,17 @@ def _lives(
 
 
 def _state(store: Store, number: int) -> dict[str, Any] | None:
+    where = join_uri(store.uri, _key(number))
     try:
-        return decode_versioned(store.get(_key(number)), join_uri(store.uri, _key(number)))
+        state = decode_versioned(store.get(_key(number)), where)
     except MissingObjectError:  # deleted by the next driver
         return None
+    with damage_named(where):
+        owner, why = state["owner"], state.get("why")
+        _ = (owner["host"], owner["machine"], owner["started"], int(owner["pid"]), state["beats"], state["released"])
+        if why is not None and not isinstance(why, str):
+            raise TypeError(f"'why': expected text, found {why!r}")
+    return state
 
 
 def _numbers(store: Store) -> list[int]:

@@ -111,7 +111,9 @@ def read_run_status(
             key=lambda each: (float(each["started"]), int(each["rows"])),
         )
         waited_for = read_waited_for(sessions)
+        session_rate = _session_rate(sessions)
     with damage_named(join_uri(store.uri, RUN_KEY)):
+        _check_facts(record)
         plan = Plan.from_json(record["plan"]) if record.get("plan", {}).get("num_rows") else None  # a training has none
     extent = _find_extent(store, manifest, entries, running=driver is not None)
     plan = plan if extent is None else extent.plan
@@ -131,7 +133,7 @@ def read_run_status(
         num_rows=plan.num_rows - num_removed if plan else None,
         num_committed=manifest.num_rows if manifest and not driver else _count_rows(rows) - num_removed,
         num_shards=len(manifest.files) if manifest and not driver else len(shards),
-        rate=_commit_rate(shards, rows) if driver else _session_rate(sessions),
+        rate=_commit_rate(shards, rows) if driver else session_rate,
         sessions=tuple((each["started"], each["rows"]) for each in sessions),
         rejects=_count_rejects(store, storage or StorageConfig(), manifest, shards, count_rejects_in),
         metrics=_last_metrics(store) if METRICS_KEY in entries else None,
@@ -153,6 +155,12 @@ def _find_extent(store: Store, manifest: Manifest | None, keys: Iterable[str], *
     key = update_key(manifest.version + 1)
     change = read_change(store, key) if running and key in keys else None
     return manifest.extent if change is None else change.extent
+
+
+def _check_facts(record: Mapping[str, Any]) -> None:
+    for name, expected in (("kind", str), ("plan", dict), ("versions", dict), ("notes", dict)):
+        if name in record and not isinstance(record[name], expected):
+            raise TypeError(f"{name!r} is {type(record[name]).__name__}")
 
 
 def _without_inner_runs(entries: dict[str, ObjectInfo]) -> dict[str, ObjectInfo]:
