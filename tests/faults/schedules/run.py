@@ -29,12 +29,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule")
     parser.add_argument("--count", type=int, help="schedules at most")
     given = parser.parse_args(words)
-    job, until = JOBS[given.job], time.monotonic() + 60 * given.minutes
+    job = JOBS[given.job]
     failed: list[int] = []
     num_done = 0
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, open_world(Path(folder)) as world:
         prepare(world)
         expected = run_undisturbed(world, job)
+        until = time.monotonic() + 60 * given.minutes
         while time.monotonic() < until and num_done != given.count:
             seed = given.seed + num_done
             if not run_schedule(world, job, seed, expected):
