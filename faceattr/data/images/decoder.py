@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -72,6 +73,9 @@ class IsolatedDecoder:
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        # A child is killed when the thread that started it ends, since Linux counts that thread as its parent: a thread
+        # that only borrows the decoder would take the child with it, in the middle of another one's image.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoder-starter")
         self._memory_fd = os.memfd_create("faceattr-decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._memory_fd, SharedExchange.compute_size(limits))
         # If the child could truncate the file, this process would be killed at its next access.
@@ -134,6 +138,7 @@ class IsolatedDecoder:
             return  # a forked copy: the original still uses the child
         with self._lock:
             self._stop_child()
+            self._starter.shutdown(wait=False)
             if self._memory_fd >= 0:
                 self._exchange.close()
                 os.close(self._memory_fd)
@@ -192,8 +197,7 @@ class IsolatedDecoder:
         return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
     def _get_child(self) -> "_Child":
-        # A child that died between batches (killed by the system, or with the thread that started it) is no image's
-        # fault.
+        # A child that died between batches, killed by the system, is no image's fault.
         if self._child is not None and self._child.process.poll() is not None:
             self._stop_child()
         if self._memory_fd < 0:
@@ -204,10 +208,14 @@ class IsolatedDecoder:
 
     def _start_child(self) -> "_Child":
         sizes = (self._memory_bytes, self._limits.max_bytes, self._limits.max_pixels)
+        starting = self._starter.submit(_Child, self._command, self._memory_fd, (self._owner_pid, *sizes))
         try:
-            child = _Child(self._command, self._memory_fd, (self._owner_pid, *sizes))
+            child = starting.result()
         except OSError as error:
             raise RunError(f"the image decoder {self._command[0]} cannot be started: {error}") from error
+        except BaseException:  # an interrupt: nobody will have the child
+            starting.add_done_callback(_stop_unclaimed)
+            raise
         try:
             reply = child.receive(_START_DEADLINE_S)
         except BaseException:
@@ -223,6 +231,11 @@ class IsolatedDecoder:
         if self._child is not None:
             self._child.stop()
             self._child = None
+
+
+def _stop_unclaimed(starting: "Future[_Child]") -> None:
+    if starting.exception() is None:
+        starting.result().stop()
 
 
 def _let_go(answers: list[Decoded]) -> Iterator[Decoded]:
