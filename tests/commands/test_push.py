@@ -128,6 +128,7 @@ def test_labels_are_pushed_into_a_new_private_repository(hub, run, tmp_path):
     assert set(files) == {"README.md", "data/train-00000.parquet"}
 
 
+@pytest.mark.long
 def test_a_model_is_pushed_with_its_thresholds_and_the_card_of_its_evaluation(hub, tmp_path):
     build_model("vit", None).save_pretrained(tmp_path / "eval" / "model")
     card = f"---\nlibrary_name: faceattr\n---\n# Card\n{tmp_path}/packed: train 3; F1 1/2, s3://b/packed/run1\n"
@@ -146,6 +147,7 @@ def test_a_model_is_pushed_with_its_thresholds_and_the_card_of_its_evaluation(hu
     assert MultiAttributeModel.from_pretrained(tmp_path / "back").attributes == ATTRIBUTES
 
 
+@pytest.mark.long
 def test_a_dry_run_sends_nothing_and_needs_no_token(hub, tmp_path, run):
     before = dict(hub.repos)
     folder = tmp_path / "m2"
@@ -161,6 +163,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_token(hub, tmp_path, run):
     assert hub.repos == before
 
 
+@pytest.mark.long
 def test_what_the_hub_refuses_is_one_line(hub, run, tmp_path):
     hub.repos["datasets/me/open"] = False
     public = push(hub, tmp_path, "labels", run, "me/open")

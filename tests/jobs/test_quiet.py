@@ -26,7 +26,7 @@ print("python-afterwards", file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+@pytest.mark.parametrize("level", ["INFO", pytest.param("DEBUG", marks=pytest.mark.long)])
 def test_only_our_lines_reach_standard_error_unless_debugging(level, tmp_path):
     env = os.environ | {"FACEATTR_LOG_LEVEL": level, "TMPDIR": str(tmp_path)}
     ended = subprocess.run([sys.executable, "-c", NATIVE], stderr=subprocess.PIPE, text=True, check=True, env=env)
@@ -37,6 +37,7 @@ def test_only_our_lines_reach_standard_error_unless_debugging(level, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_death_in_native_code_shows_the_stacks_and_keeps_what_was_written(tmp_path):
     code = NATIVE.replace('print("python", file=sys.stderr)', "os.abort()")
     ended = subprocess.run(
