@@ -18,7 +18,8 @@ from faceattr.errors import ConfigError, ModelError
 from faceattr.jobs.serve.http.bearer import TOKEN_VARIABLE
 from tests.models.tiny import build_model
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+# Long: it starts a server of its own, which nothing else of the suite shares.
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 ATTRIBUTES = AttributeSet(
     attributes=(Attribute(name="hat"), FACE_ATTRIBUTES["age"], FACE_ATTRIBUTES["age_group"]),
     derived=(DerivedAttribute(name="bare", rule="not hat"),),
