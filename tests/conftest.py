@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import shutil
 import tempfile
@@ -92,6 +93,16 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     """A running S3 server; boto3, pyarrow and Ray of this session speak to it."""
     with serve_s3(tmp_path_factory.mktemp("s3")) as server, environment(server.environment):
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command that a test runs configures our logger as an entry point does; the next test finds it as it was."""
+    logger = logging.getLogger("faceattr")
+    logger.propagate = True  # a fixture of a module may have run a command
+    handlers, level = logger.handlers, logger.level
+    yield
+    logger.handlers, logger.level, logger.propagate = handlers, level, True
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Flags and YAML to a config, and errors to exit codes."""
 
-import dataclasses
 import importlib.metadata
 import logging
 import os
@@ -11,7 +10,7 @@ import sys
 import pytest
 
 from faceattr.cli import main, parse_config, run_job
-from faceattr.config import LabelConfig
+from faceattr.config import LabelConfig, StorageConfig
 from faceattr.config.train import TrainConfig
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError, ModelError, RunError, StorageError
@@ -72,7 +71,7 @@ def test_a_file_alone(parse):
     assert config.dry_run is True
     assert (config.root, config.revision, config.bytes_column) == (None, None, None)
     assert config.allow_sensitive == "yes: an audit = a reason"
-    assert dataclasses.astuple(config.storage) == ("http://127.0.0.1:9000", 100.0, True)
+    assert config.storage == StorageConfig(endpoint_url="http://127.0.0.1:9000", deadline_s=100.0)
     assert (config.ray.dashboard, config.ray.num_cpus) == (False, 2)
     assert config.decode == LabelConfig(images="x", output="y").decode
 

@@ -94,7 +94,7 @@ def list_warnings(plan: CostEstimate, estimate: LabelEstimate, rates: Rates) -> 
     if plan.gpu_rate is None and rates.gpu(plan.gpu).images_per_s is None:
         warnings.append(
             f"the rate of an {plan.gpu} is scaled by its peak from a GPU that was measured: run `faceattr label "
-            "--dry-run on one and set --gpu-rate"
+            "--dry-run` on one and set --gpu-rate"
         )
     elif plan.gpu_rate is None and not plan.is_measured:
         warnings.append(

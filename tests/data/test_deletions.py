@@ -92,7 +92,13 @@ def test_rows_names_and_older_files_are_gone():
     assert [file.shard for file in before.files if file.key in kept] == [0, 2, 3, 4]
     named = {file.key for file in manifest.files} | {part.key for part in manifest.extent.plan.parts}
     named |= {file.key for file in manifest.extent.files}
-    assert set(store.objects) == named | {"run.json", "_manifest-v3.json", "notes.txt", "deletions/v3.json"}
+    assert set(store.objects) == named | {
+        "run.json",
+        "_manifest-v3.json",
+        "_SUCCESS",
+        "notes.txt",
+        "deletions/v3.json",
+    }
     (record,) = read_deletions(store)
     assert record["request_sha256"] == "ab" * 32
     assert (record["num_rows"], record["version"]) == (3, 3)

@@ -191,7 +191,10 @@ def test_status_verifies_every_file(labels, packed, capsys):
 
 def test_nothing_published_has_nothing_to_be_compared_with(tmp_path, capsys):
     store = open_store(str(tmp_path))
-    store.put("_lease/00000001.json", b'{"released": true}')
+    store.put(
+        "_lease/00000001.json",
+        b'{"owner": {"host": "a", "machine": "b", "started": 0.0, "pid": 1}, "beats": 3, "released": true}',
+    )
     assert faceattr(["status", store.uri, "--verify"]) == 2
     assert "no published run" in capsys.readouterr().err
 

@@ -21,6 +21,7 @@ OTHER_WRITERS = {
     "config/fit.py",
     "vqa/blip/oracle/request.py",
     "watch/write.py",
+    "logs.py",
 }
 
 

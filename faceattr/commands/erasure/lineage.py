@@ -1,6 +1,5 @@
 """`faceattr lineage`: what was made from a run, and so is reached by a deletion from it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import tyro
 
 from faceattr.config import StorageConfig
+from faceattr.data.formats.json_text import encode_json
 from faceattr.data.lineage import MadeFrom, Reached, Work, find_works, read_work, trace
 from faceattr.data.runs.changes.deletion import read_deletions
 from faceattr.data.stores.open import open_store
@@ -80,7 +80,7 @@ def _to_json(origin: Work, folders: Sequence[str], reached: Sequence[Reached], l
         ],
         "cannot_be_known": list(_UNKNOWN),
     }
-    return json.dumps(value)
+    return encode_json(value)
 
 
 def _is_later(each: Reached, last: int) -> bool:

@@ -9,7 +9,6 @@ there only if it is asked for: the upright pixels as JPEG, without EXIF and all 
 """
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image
 from faceattr.attributes import Attribute
 from faceattr.config import DecodeConfig, StorageConfig
 from faceattr.data.exports import read_label_record, read_run_tables, select_run_attributes
+from faceattr.data.formats.json_text import encode_json
 from faceattr.data.images.decoder import process_decoder
 from faceattr.data.inputs.run_images import RunImages
 from faceattr.data.row_filter import RowFilter
@@ -170,7 +170,7 @@ def _with_features(table: pa.Table, attributes: Mapping[str, Attribute]) -> pa.T
         else:
             features[field.name] = _describe_type(field.type)
             fields.append(field.remove_metadata())
-    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    metadata = {"huggingface": encode_json({"info": {"features": features}})}
     return table.cast(pa.schema(fields, metadata=metadata))
 
 
