@@ -47,7 +47,11 @@ print(" ".join({each.partition(".")[0] for each in sys.modules}))
 """
 
 
-@pytest.mark.parametrize("name", ABSENT)
+# The scripts are a second or more each to import; `make test-all` looks at them.
+CASES = [pytest.param(name, marks=pytest.mark.long) if name.endswith(".py") else name for name in ABSENT]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_heavy_packages_are_not_loaded_before_they_are_needed(name):
     command = [sys.executable, "-c", CODE, name]
     env = os.environ | {"PYTHONPATH": str(ROOT)}

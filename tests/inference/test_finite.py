@@ -45,6 +45,7 @@ def test_weights_that_are_no_numbers_stop_every_way_of_asking(model, precision, 
         getattr(Predictor(broken, device="cpu", precision=precision), read)(pixels_for(model, 2))
 
 
+@pytest.mark.long
 def test_a_model_that_gives_no_numbers_is_not_exported(model, tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(ModelError, match=r"glasses_score is not finite in float32.*no file was written"):

@@ -40,6 +40,7 @@ OTHER = ["list.csv", "more/rows.parquet", "clip.mov", "x.txt", "y.txt", ".git/co
 SKIPPED = [".DS_Store", "camera/._photo", "Thumbs.db"]
 
 
+@pytest.mark.long
 def test_a_rejected_image_is_a_row_never_a_gap_for_every_file_of_a_folder(tmp_path, ray_local, capsys):
     save_random_checkpoint(tmp_path / "model", **SIZES["small"])
     (tmp_path / "questions.yaml").write_text(QUESTIONS)

@@ -212,6 +212,7 @@ def test_a_new_run_has_the_precision_of_the_clusters_devices(model, images, tmp_
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "face.png").write_bytes(images["a/00.png"])
     config = PredictConfig(model=str(model[1]), images=str(tmp_path / "raw"), output=str(tmp_path / "out"))
+    caplog.set_level("INFO", "faceattr")
     with prepare_predict_job(config).settled() as job:  # the session's GPUs exist for Ray alone
         record = begin_run(job)
     assert record.fingerprint["precision"] == record.config["precision"] == "float32"

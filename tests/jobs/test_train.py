@@ -128,7 +128,7 @@ def scalars(path):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_learn_what_one_does(alone, packed, s3_uri):
     assert run(packed, s3_uri, "--workers.num-workers", "2") == 0
     store = open_store(s3_uri)
@@ -334,7 +334,7 @@ def test_a_label_outside_its_range_is_refused_with_its_file(ray_local, tmp_path,
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_going_on_from_a_model(alone, tmp_path, capsys, ray_local):
     """Its heads stay where classes agree, a new attribute gets a new one, other classes are refused."""
     import numpy as np

@@ -118,7 +118,7 @@ def test_validation_has_every_image_once(plan):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_balanced_sampling_draws_both_classes_alike(plan):
     balanced = plan(balance=("hat",))
     assert sum(balanced.inputs.surveys["train"].cells) == len(USABLE)
