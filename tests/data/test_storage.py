@@ -1,18 +1,15 @@
 """One contract, three stores: a local folder, a real S3 server, and the tests' own store in memory."""
 
-import os
 import threading
 import time
 import tracemalloc
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from faceattr.config import StorageConfig
 from faceattr.data.stores.arrow import ArrowStore
-from faceattr.data.stores.keys import check_key, join_uri, split_uri
 from faceattr.data.stores.local import LocalStore
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.s3 import S3Store
@@ -361,44 +358,3 @@ def test_a_pyarrow_file_system_lists_and_reads(s3, s3_uri):
     with pytest.raises(MissingObjectError):
         store.get("nothing.jpg")
     assert list_keys(ArrowStore(f"{s3_uri}/{uuid.uuid4().hex}")) == []
-
-
-# Keys
-
-
-@pytest.mark.parametrize(
-    ("key", "problem"),
-    [
-        ("", "empty"),
-        ("s3://other/a.jpg", "scheme"),
-        ("http://example.org/a.jpg", "scheme"),
-        ("/etc/passwd", "absolute"),
-        ("../a.jpg", "leaves"),
-        ("a/../../b.jpg", "leaves"),
-        ("a/..", "leaves"),
-        ("a\nb.jpg", "control"),
-        ("a\x00b.jpg", "control"),
-        ("a\x7fb.jpg", "control"),
-    ],
-)
-def test_keys_that_leave_the_root_or_hide_something(key, problem):
-    assert problem in check_key(key)
-
-
-@pytest.mark.parametrize("key", ["a.jpg", "a/b.jpg", "a..b/c..jpg", "...", "ä/ .jpg", "a:b//c.jpg"])
-def test_keys_that_are_fine(key):
-    assert check_key(key) is None
-
-
-@pytest.mark.parametrize(
-    ("uri", "root", "key"),
-    [
-        ("s3://bucket/a/list.csv", "s3://bucket/a", "list.csv"),
-        ("/data/list.csv", "/data", "list.csv"),
-        ("/list.csv", "/", "list.csv"),
-        ("list.csv", ".", "list.csv"),
-    ],
-)
-def test_split_uri(uri, root, key):
-    assert split_uri(uri) == (root, key)
-    assert Path(os.path.normpath(join_uri(root, key))) == Path(os.path.normpath(uri))

@@ -6,11 +6,17 @@ import pyarrow.fs
 
 from faceattr.data.stores.keys import join_uri, may_hold
 from faceattr.data.stores.local_files import read_stream
-from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
+from faceattr.data.stores.store import (
+    LargeObjectError,
+    MissingObjectError,
+    ObjectInfo,
+    ReadOnlyStore,
+    RefusedObjectError,
+)
 from faceattr.errors import ConfigError, StorageError
 
 
-class ArrowStore:
+class ArrowStore(ReadOnlyStore):
     """Any other file system that pyarrow opens (gs, abfs, hdfs ...), for reading images, not for writing runs."""
 
     def __init__(self, uri: str) -> None:
@@ -67,20 +73,3 @@ class ArrowStore:
             raise RefusedObjectError(f"cannot read {join_uri(self.uri, key)}: {error}", detail=str(error)) from error
         except OSError as error:
             raise StorageError(f"cannot read {join_uri(self.uri, key)}: {error}") from error
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Refused: pyarrow has no conditional write, so rows could be written twice."""
-        raise self._read_only()
-
-    def put(self, key: str, data: bytes) -> None:
-        """Refused, see put_if_absent."""
-        raise self._read_only()
-
-    def delete(self, key: str) -> None:
-        """Refused, see put_if_absent."""
-        raise self._read_only()
-
-    def _read_only(self) -> ConfigError:
-        return ConfigError(
-            f"{self.uri!r}: runs can be written to local folders and s3:// only; images may be read here"
-        )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from faceattr.errors import StorageError
+from faceattr.errors import ConfigError, StorageError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +93,29 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Deletes an object; no error if there is none."""
         ...
+
+
+class ReadOnlyStore:
+    """The writing methods of a store that is only read: it has no conditional write, so rows could be written twice."""
+
+    uri: str
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Refused with a ConfigError."""
+        raise self._refusal()
+
+    def put(self, key: str, data: bytes) -> None:
+        """Refused with a ConfigError."""
+        raise self._refusal()
+
+    def delete(self, key: str) -> None:
+        """Refused with a ConfigError."""
+        raise self._refusal()
+
+    def _refusal(self) -> ConfigError:
+        return ConfigError(
+            f"{self.uri!r}: runs can be written to local folders and s3:// only; images may be read here"
+        )
 
 
 def has_object(store: Store, key: str) -> bool:

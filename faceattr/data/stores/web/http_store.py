@@ -23,7 +23,13 @@ from urllib3.exceptions import HTTPError, InvalidHeader, SSLError
 
 from faceattr.config import StorageConfig
 from faceattr.data.stores.patience import Patience
-from faceattr.data.stores.store import LargeObjectError, MissingObjectError, ObjectInfo, RefusedObjectError
+from faceattr.data.stores.store import (
+    LargeObjectError,
+    MissingObjectError,
+    ObjectInfo,
+    ReadOnlyStore,
+    RefusedObjectError,
+)
 from faceattr.data.stores.web.hosts import WebAddress, check_allowed, parse_web, resolve_host
 from faceattr.errors import ConfigError, StorageError
 from faceattr.version import __version__
@@ -55,7 +61,7 @@ class _TryAgainError(Exception):
         self.has_answered = has_answered
 
 
-class HttpStore:
+class HttpStore(ReadOnlyStore):
     """What is below an http or https address; thread-safe. See `faceattr.data.stores.store.Store` for the methods.
 
     Args:
@@ -94,21 +100,6 @@ class HttpStore:
                 if not patience.pause(again.wait_s):
                     raise self._give_up(where, again, patience.waited_s) from error
                 attempt += 1
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Refused: images are only read here."""
-        raise self._read_only()
-
-    def put(self, key: str, data: bytes) -> None:
-        """Refused, see put_if_absent."""
-        raise self._read_only()
-
-    def delete(self, key: str) -> None:
-        """Refused, see put_if_absent."""
-        raise self._read_only()
-
-    def _read_only(self) -> ConfigError:
-        return ConfigError(f"{self.uri}: runs can be written to local folders and s3:// only; images may be read here")
 
     def _give_up(self, where: str, again: _TryAgainError, waited_s: float) -> StorageError:
         message = f"could not read {where} for {waited_s:.0f} s: {again}"
