@@ -156,27 +156,27 @@ def make_starts(given: argparse.Namespace, sets: dict[str, Path]) -> None:
 def run_all(given: argparse.Namespace, sets: dict[str, Path]) -> None:
     deadline = time.monotonic() + given.budget_s
     done = {_key(each) for each in read_results(given.output)}
-    todo = []
+    missing = []
     for section, name, run in list_runs(given, sets):
         about = {"section": section, "set": name, "epochs": run.epochs, "labels": run.variant, "recipe": run.recipe}
         about |= {"seed": run.seed}
         if _key(about) not in done:
-            todo.append((about, run))
-    pending: dict[Future[Any], dict[str, Any]] = {}
+            missing.append((about, run))
+    running: dict[Future[Any], dict[str, Any]] = {}
     with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        while (todo and time.monotonic() < deadline) or pending:
-            while todo and len(pending) < given.processes and time.monotonic() < deadline:
-                about, run = todo.pop(0)
-                pending[pool.submit(train, run)] = about
-            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+        while (missing and time.monotonic() < deadline) or running:
+            while missing and len(running) < given.processes and time.monotonic() < deadline:
+                about, run = missing.pop(0)
+                running[pool.submit(train, run)] = about
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                result = pending.pop(future) | {"figures": future.result()}
+                result = running.pop(future) | {"figures": future.result()}
                 with given.output.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 means = {name: round(each["macro_f1"], 3) for name, each in result["figures"].items()}
                 print(*_key(result), means, flush=True)
-    if todo:
-        print(f"--budget-s {given.budget_s:g} is over: {len(todo)} runs are missing; the same command does them")
+    if missing:
+        print(f"--budget-s {given.budget_s:g} is over: {len(missing)} runs are missing; the same command does them")
 
 
 def _key(result: dict[str, Any]) -> tuple[Any, ...]:

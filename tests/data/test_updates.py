@@ -82,22 +82,23 @@ def process(store, version, contents, bad=frozenset()):
     version.publish(version.verify())
 
 
-def label(store, contents, *, bad=frozenset(), shard_size=4, carried=None):
-    """Version 1, as `pipelines/label.py` makes it."""
-    images = images_of(contents, carried)
-    record = open_run(
+def begin(store, images, shard_size=4):
+    """The record of a run over images; begun, or as it was begun."""
+    source = {"kind": images.kind, "root": images.root, "bytes_column": None}
+    return open_run(
         store,
         kind="label",
         fingerprint={},
         config={},
         versions={},
         notes={},
-        write_plan=lambda: (
-            write_plan(store, images.tables, shard_size=shard_size),
-            {"kind": "prefix", "root": "in", "bytes_column": None},
-            images.carried,
-        ),
+        write_plan=lambda: (write_plan(store, images.tables, shard_size=shard_size), source, images.carried),
     )
+
+
+def label(store, contents, *, bad=frozenset(), shard_size=4, carried=None):
+    """Version 1, as `pipelines/label.py` makes it."""
+    record = begin(store, images_of(contents, carried), shard_size)
     version = RunVersion(store, record, SCHEMA)
     if not version.finished:
         process(store, version, contents, bad)
@@ -309,17 +310,7 @@ def test_a_real_folder_is_verified_and_its_status_counts_the_rows_of_the_table(t
     for name, data in BEFORE.items():
         (tmp_path / "in" / name).write_bytes(data)
     store = LocalStore(tmp_path / "run")
-    images = open_input(str(tmp_path / "in"))
-    source = {"kind": images.kind, "root": images.root, "bytes_column": None}
-    record = open_run(
-        store,
-        kind="label",
-        fingerprint={},
-        config={},
-        versions={},
-        notes={},
-        write_plan=lambda: (write_plan(store, images.tables, shard_size=4), source, images.carried),
-    )
+    record = begin(store, open_input(str(tmp_path / "in")))
     process(store, RunVersion(store, record, SCHEMA), BEFORE)
     assert list(find_updates(store, record, lambda: open_input(str(tmp_path / "in")))) == []
     (tmp_path / "in" / "02.jpg").unlink()
