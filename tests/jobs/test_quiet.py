@@ -8,12 +8,14 @@ import time
 import pytest
 
 NATIVE = """
-import logging, os, sys, warnings
+import io, logging, os, sys, warnings
 import ray
 from faceattr.jobs.cluster.quiet import hush_native, hush_python
 from faceattr.logs import configure_logging
 configure_logging()
 ours = logging.getLogger("faceattr.jobs")
+of_caller = io.StringIO()
+logging.getLogger("ray").addHandler(logging.StreamHandler(of_caller))
 hush_python()
 with hush_native():
     os.write(2, b"core_worker.cc: native\\n")
@@ -21,6 +23,7 @@ with hush_native():
     logging.getLogger("ray.data.dataset").warning("of Ray Data")
     ours.warning("of-ours")
     print("python", file=sys.stderr)
+assert "of Ray Train" in of_caller.getvalue()
 os.write(2, b"native-afterwards\\n")
 print("python-afterwards", file=sys.stderr)
 """

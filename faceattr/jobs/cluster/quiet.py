@@ -32,7 +32,7 @@ def hush_python() -> None:
     warnings.filterwarnings("ignore", module=r"ray\b")
     for name in ("ray", "ray.data"):  # all others of Ray have one of them as parent
         for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            if _is_of_terminal(handler):
                 handler.setLevel(_ABOVE_ALL)
 
 
@@ -70,6 +70,13 @@ def hush_native() -> Iterator[None]:
         os.dup2(kept, _STANDARD_ERROR)
         os.unlink(path)
         # `kept` stays open: what still writes to the stream above must not write into another file of that number.
+
+
+def _is_of_terminal(handler: logging.Handler) -> bool:
+    """Whether a handler writes to a standard stream: not to a file, and not to memory, as the caller's own may."""
+    if isinstance(handler, logging.FileHandler) or not isinstance(handler, logging.StreamHandler):
+        return False
+    return isinstance(handler.stream, io.TextIOWrapper)
 
 
 def _writes_to(stream: object, descriptor: int) -> bool:
