@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Folders whose tests compare figures that torch computes.
 NUMERIC := tests/models tests/training tests/inference tests/vqa
 
-.PHONY: demo test test-numeric test-all check docs fuzz faults bench-gpu scale sbom setup lock clean
+.PHONY: demo test test-numeric test-all check docs fuzz faults bench bench-gpu scale sbom setup lock clean
 
 demo: .venv/.ready
 	$(BIN)/faceattr demo --output demo-out
@@ -44,6 +44,11 @@ JOB ?= label
 SEED ?= 0
 faults: .venv/.ready
 	$(BIN)/python -m tests.faults.schedules.run --job $(JOB) --minutes $(MINUTES) --seed $(SEED)
+
+# Half an hour, on a machine with nothing else to do. AGAINST=COMMIT compares with it, and writes nothing.
+AGAINST ?=
+bench: .venv/.ready
+	$(BIN)/python -m tests.benchmarks.run $(if $(AGAINST),--against $(AGAINST))
 
 # At most eight minutes. Where there is no Ray, the script itself runs all but the pipelines.
 bench-gpu: .venv/.ready

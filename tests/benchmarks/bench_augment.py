@@ -25,6 +25,7 @@ from faceattr.models.augment.draws import image_seed
 from faceattr.models.augment.train import TrainTransform
 from faceattr.models.backbones.preprocessing import Preprocessing
 from tests.benchmarks.bench_decode import LIMITS, load_jpegs
+from tests.benchmarks.ratios import tell_ratio
 
 SIDE_PX = 224
 BLOCK = 16
@@ -82,6 +83,8 @@ def main() -> None:
         ratio = statistics.median(its / mine for its, mine in zip(each, times["ours"], strict=True))
         seconds = statistics.median(each) / len(jpegs)
         print(f"{name:<16}{1 / seconds:>16.0f}{1e3 * seconds:>10.2f}{ratio:>13.2f}")
+        if name == "torchvision":
+            tell_ratio("augment.torchvision", ratio)
 
 
 if __name__ == "__main__":

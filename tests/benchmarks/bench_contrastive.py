@@ -14,6 +14,7 @@ The figures are medians over rounds; trust the ratios more than the seconds.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,12 +36,14 @@ from transformers import (
     pipeline,
 )
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.vqa.contrastive.modules import load_contrastive
 from faceattr.vqa.contrastive.preprocess import frame_rgb
 from faceattr.vqa.contrastive.reference import build_plain_contrastive
 from faceattr.vqa.contrastive.scorer import ContrastiveScorer
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.scorer import draw_noise, self_test
+from tests.benchmarks.ratios import tell_ratio
 
 LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 LARGE_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
@@ -141,6 +144,8 @@ def main() -> None:
         seconds = measure_seconds(ways, args.rounds)
     for way, value in seconds.items():
         print(f"{way:10} {args.images / value:8.2f} images/s   ours is {value / seconds['ours']:.1f}x", flush=True)
+    for way in ("attributes", "together"):
+        tell_ratio(f"contrastive.{args.model}.pipeline_{way}", seconds[way] / seconds["ours"])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from faceattr.vqa.decoder.checkpoint import DecoderCheckpoint, load_decoder
 from faceattr.vqa.decoder.reference import PlainDecoder
 from faceattr.vqa.decoder.scorer import DecoderScorer
 from faceattr.vqa.questions import VqaQuestion
+from tests.benchmarks.ratios import tell_ratio
 from tests.decoder_checkpoints import SIZES, Sizes, save_random_decoder
 
 TEXTS = (
@@ -100,6 +101,8 @@ def main() -> None:
     print(f"{options.family} {size} px, {len(TEXTS)} questions, {options.images} images, {options.threads} threads")
     for name, rate in rates.items():
         print(f"{name:8} {rate:8.2f} images/s   shared is {rates['shared'] / rate:5.2f} x")
+    for name in ("alone", "plain"):
+        tell_ratio(f"decoder.8_questions.{name}", rates["shared"] / rates[name])
     print(f"scores of shared and plain: {difference:.1e} apart")
 
 

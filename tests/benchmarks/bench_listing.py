@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.data.stores.listing.segments import Page, list_in_segments
 from faceattr.data.stores.store import ObjectInfo
+from tests.benchmarks.ratios import tell_ratio
 
 PAGE_KEYS = 20
 
@@ -65,6 +66,7 @@ def main() -> None:
             sys.exit(f"{name}: the listing is not the keys")
         pages = len(keys) // PAGE_KEYS
         print(f"{name:10}{pages:7}{len(requests) / pages:9.2f}x{pages * given.latency_s / seconds:9.1f}x", flush=True)
+        tell_ratio(f"listing.{name}.one_stream", pages * given.latency_s / seconds)
 
 
 if __name__ == "__main__":

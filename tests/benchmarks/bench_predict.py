@@ -44,6 +44,7 @@ import faceattr
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.models.backbones.names import build_backbone
 from faceattr.models.multitask import MultiAttributeModel
+from tests.benchmarks.ratios import tell_ratio
 from tests.benchmarks.steady import steady_rate
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +176,7 @@ def main() -> None:
         print(f"{way:24} {middle[way]:8.1f} images/s, {arguments.backbone}, {arguments.threads} threads")
         for other in ("one by one", "transformers"):
             print(f"    / {other:18} {middle[way] / middle[other]:8.2f}")
+            tell_ratio(f"predict.{way}.{other}".replace(" ", "_"), middle[way] / middle[other])
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from faceattr.training.features.feed import FeatureFeed, order_epoch, read_label
 from faceattr.training.loop.fit import fit
 from faceattr.training.loop.ranks import Ranks
 from faceattr.training.targets import Batch, read_targets
+from tests.benchmarks.ratios import tell_ratio
 from tests.jobs.train_data import ATTRIBUTES, coloured_row
 from tests.packed_runs import write_packed_run
 
@@ -249,7 +250,10 @@ def main() -> int:
             lambda: measure_tune(folder, packed, args),
             lambda: compare_cache(folder, "last quarter", packed, args),
         ):
-            print(json.dumps(part()), flush=True)
+            found = part()
+            print(json.dumps(found), flush=True)
+            if "ratio" in found:
+                tell_ratio(f"search.{found['what']}".replace(", ", ".").replace(" ", "_"), found["ratio"])
         assert ray.is_initialized()
     return 0
 

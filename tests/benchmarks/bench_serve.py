@@ -32,6 +32,7 @@ import faceattr
 from faceattr.models.backbones.names import build_backbone
 from faceattr.models.multitask import MultiAttributeModel
 from tests.benchmarks.bench_predict import ATTRIBUTES, BACKBONES, make_images
+from tests.benchmarks.ratios import tell_ratio
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,6 +140,7 @@ def main() -> None:
             f"{num:2d} clients    {statistics.median(rates[num]):6.1f} requests/s, ratio "
             f"{statistics.median(ratios[num]):.2f}, p50 {middle:.0f} ms, p99 {last:.0f} ms"
         )
+        tell_ratio(f"serve.{num}_clients.predict_batch", statistics.median(ratios[num]))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.attributes import Attribute, AttributeSet
 from tests.benchmarks.label_memory import MemoryPeak
+from tests.benchmarks.ratios import tell_ratio
 from tests.packed_runs import write_packed_run
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,7 @@ def bench_rates(given: argparse.Namespace) -> None:
                     flush=True,
                 )
             print(f"{workers} workers: ratio {statistics.median(ratios):.3f}, wait {statistics.median(waits):.1%}")
+            tell_ratio(f"train.{workers}_workers.plain_torch", statistics.median(ratios))
 
 
 def bench_memory(given: argparse.Namespace) -> None:

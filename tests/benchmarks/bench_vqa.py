@@ -14,6 +14,7 @@ out everywhere. The figures are medians over rounds; trust the ratios more than 
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from transformers import (
     BlipVisionConfig,
 )
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.vqa.blip.checkpoint import BlipCheckpoint
 from faceattr.vqa.blip.network.architecture import read_architecture
 from faceattr.vqa.blip.network.weights import select_weights
@@ -40,6 +42,7 @@ from faceattr.vqa.blip.preprocess import BlipPreprocessing
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.questions import VqaQuestion
 from faceattr.vqa.scorer import draw_noise, self_test
+from tests.benchmarks.ratios import tell_ratio
 
 TEXTS = (
     "is the person wearing a hat ?",
@@ -180,6 +183,8 @@ def main() -> None:
             f"({gflop['naive'] / gflop['packed']:.2f}x)",
             flush=True,
         )
+        tell_ratio(f"vqa.{num_questions}_questions.batched_generate", batched / packed)
+        tell_ratio(f"vqa.{num_questions}_questions.single_generate", naive / packed)
 
 
 if __name__ == "__main__":

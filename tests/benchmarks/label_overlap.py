@@ -16,6 +16,7 @@ from faceattr.jobs.cluster.session import ActorLayout
 from faceattr.jobs.images.actors.label_actor import VqaActor
 from faceattr.jobs.images.pipeline import map_on_actors
 from faceattr.vqa.questions import AskedAttribute, AttributeLabels, QuestionSet
+from tests.benchmarks.ratios import tell_ratio
 
 # A GPU's batches and blocks, by default.
 BATCH, BLOCK_ROWS = 64, 256
@@ -77,6 +78,7 @@ def bench_overlap(*, rounds: int) -> None:
     for name, values in rates.items():
         middle = statistics.median(values)
         print(f"{name:14} {middle:8.1f} images/s, {middle / alone:.3f} of the scorer alone")
+    tell_ratio("label.one_actor.scorer_alone", statistics.median(rates["one actor"]) / alone)
 
 
 def make_blocks() -> list[pa.Table]:

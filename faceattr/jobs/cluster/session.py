@@ -60,8 +60,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_worker_niceness", "0")
     check_surroundings(address)
     hush_python()
-    with hush_native(), contextlib.nullcontext() if address else ended_with_session():
-        context = _start(config, address)
+    with hush_native(), contextlib.ExitStack() as ends:
+        context = _join(address) if address else _start(config, ends)
         untag()
         _protect_token()
         hush_python()
@@ -77,12 +77,25 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             ray.shutdown()
 
 
-def _start(config: RayConfig, address: str | None) -> Any:
-    """Joins the cluster at an address, or starts a session on this machine."""
+def _join(address: str) -> Any:
+    """Joins the cluster at an address."""
+    with _start_errors(f"at RAY_ADDRESS {address}"):
+        return ray.init(log_to_driver=False, logging_level=logging.WARNING)
+
+
+def _start(config: RayConfig, ends: contextlib.ExitStack) -> Any:
+    """Starts a session on this machine, whose processes `ends` ends; where they were too slow, once more."""
     try:
-        if address:
-            context = ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        else:
+        return _start_once(config, ends)
+    except _LateError as error:
+        logger.warning("ray_start failed, trying once more: %s", error)
+    return _start_once(config, ends)
+
+
+def _start_once(config: RayConfig, ends: contextlib.ExitStack) -> Any:
+    with contextlib.ExitStack() as attempt:
+        attempt.enter_context(ended_with_session())
+        with _start_errors("on this machine"):
             context = ray.init(
                 address="local",
                 include_dashboard=config.dashboard,
@@ -91,20 +104,32 @@ def _start(config: RayConfig, address: str | None) -> Any:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
+        _check_object_store()
+        ends.enter_context(attempt.pop_all())
+    return context
+
+
+class _LateError(RunError):
+    """Ray's own limits for its start have passed: 15 s for its agent, 30 s in all (Ray 2.60). They cannot be set."""
+
+
+@contextlib.contextmanager
+def _start_errors(where: str) -> Iterator[None]:
+    """Turns Ray's errors while it starts in the block into ours."""
+    try:
+        yield
     except Exception as error:
         if is_leaving():  # Ctrl-C made it fail
             raise KeyboardInterrupt from error
-        # Ray raises a plain Exception where its processes do not start within half a minute.
-        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | ValueError):
+        # Ray raises a plain Exception where its processes are too late.
+        is_late = type(error) is Exception
+        if not is_late and not isinstance(error, OSError | RuntimeError | ValueError):
             raise
-        where = f"at RAY_ADDRESS {address}" if address else "on this machine"
-        raise RunError(f"no Ray session {where}: {' '.join(str(error).split())}") from error
+        kind = _LateError if is_late else RunError
+        raise kind(f"no Ray session {where}: {' '.join(str(error).split())}") from error
     if is_leaving():  # Ray swallows a Ctrl-C while it starts
         ray.shutdown()
         raise KeyboardInterrupt
-    if not address:
-        _check_object_store()
-    return context
 
 
 def _check_object_store() -> None:
