@@ -200,7 +200,7 @@ def test_training_images_are_what_the_processor_makes():
     torch.testing.assert_close(faces.images.float(), expected.float(), rtol=0, atol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_stage_lowers_its_loss_and_the_result_loads(tmp_path):
     config = TeacherConfig(num_faces=48, batch_size=8)
     tokenizer = build_tokenizer()

@@ -77,6 +77,7 @@ def coverage(make, names, *, resamples=100):
     return {name: values / SIMULATIONS for name, values in held.items()}
 
 
+@pytest.mark.long
 def test_ten_photos_a_person_are_no_ten_observations():
     for make, names in ((people, ("accuracy", "recall", "f1", "auc", "log_loss")), (years, ("mae", "within_5"))):
         for name, (by_cluster, by_row) in coverage(make, names).items():

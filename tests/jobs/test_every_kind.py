@@ -117,6 +117,8 @@ EXAMPLES = {
     ),
 }
 every_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
+# One run of some 80 s for all of them; what a new kind must be known by without Ray is tested in any case.
+pytestmark = pytest.mark.long
 needs_ray = pytest.mark.ray
 
 

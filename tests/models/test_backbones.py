@@ -268,7 +268,7 @@ def test_arguments_of_timm_cannot_name_files(argument):
         build_backbone("test_vit", pretrained=False, args={argument: "/somewhere/weights.pth"})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_advice_about_pickled_clip_works_to_the_letter(tmp_path):
     save_clip(tmp_path / "clip")
     wanted = build_backbone(str(tmp_path / "clip"), pretrained=True).eval()

@@ -38,7 +38,7 @@ def task(checkpoint, checkpoint_folders, tmp_path):
     return Task(request=request, folder=checkpoint_folders["small"], cache=tmp_path / "cache", threads=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_packed_scorer_leaves_transformers_alone(tmp_path):
     """From the first import to the first scores, in a fresh process, the self-test included."""
     code = """
