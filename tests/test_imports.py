@@ -32,6 +32,8 @@ ABSENT = {
     "faceattr.vqa.decoder.inspect": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.jobs.images.actors.label_actor": {*PLOTS, *STATISTICS, *TORCH, *MODELS},
     "faceattr.jobs.images.actors.predict_actor": {*PLOTS, *TRANSFORMERS},
+    # What ends a label run.
+    "faceattr.reports.label": {*STATISTICS, *TORCH, *MODELS},
     # Training: reading and decoding, surveying, Ray Train's controller, its workers; trials.
     "faceattr.jobs.train.stages": {*PLOTS, *STATISTICS, *MODELS},
     "faceattr.jobs.train.survey": {*PLOTS, *STATISTICS, *MODELS, "torchvision"},
@@ -48,7 +50,12 @@ print(" ".join({each.partition(".")[0] for each in sys.modules}))
 
 
 # What begins first, and most often. The others are seconds each to import; `make test-all` looks at them.
-FIRST = ("faceattr.data.images.decoder_child", "faceattr.jobs.images.decode", "faceattr.jobs.images.actors.label_actor")
+FIRST = (
+    "faceattr.reports.label",
+    "faceattr.data.images.decoder_child",
+    "faceattr.jobs.images.decode",
+    "faceattr.jobs.images.actors.label_actor",
+)
 CASES = [name if name in FIRST else pytest.param(name, marks=pytest.mark.long) for name in ABSENT]
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import matplotlib.figure
@@ -18,12 +18,14 @@ from faceattr.data.runs.run_attributes import Decision, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
-from faceattr.evaluation.agreement import RunsAgreement
 from faceattr.reports.pages import render_page, report_key
 from faceattr.reports.plots.pictures import to_data_uri
 from faceattr.reports.strips.images import Strip
 from faceattr.reports.strips.label import Place
 from faceattr.vqa.questions import AskedAttribute, QuestionSet
+
+if TYPE_CHECKING:  # it imports scikit-learn, a second that a label run's report can do without
+    from faceattr.evaluation.agreement import RunsAgreement
 
 matplotlib.use("svg")
 
@@ -114,7 +116,7 @@ def write_label_report(
     statistics: LabelStatistics,
     strips: Mapping[str, Sequence[Strip[Place]]] | None = None,
     *,
-    agreement: RunsAgreement | None = None,
+    agreement: "RunsAgreement | None" = None,
 ) -> None:
     """Writes the page into the run folder.
 
@@ -141,7 +143,7 @@ def render_label_report(
     sessions: Sequence[dict[str, Any]],
     strips: Mapping[str, Sequence[Strip[Place]]],
     *,
-    agreement: RunsAgreement | None = None,
+    agreement: "RunsAgreement | None" = None,
 ) -> str:
     """Renders the page as a single HTML file with embedded plots; `strips`: attribute -> its images, if asked for."""
     attributes = []

@@ -21,6 +21,7 @@ from faceattr.errors import ConfigError, FaceattrError, RunError
 from faceattr.jobs.cluster.code_version import check_nodes
 from faceattr.jobs.cluster.machines.leftovers import ended_with_session, untag
 from faceattr.jobs.cluster.machines.surroundings import check_surroundings
+from faceattr.jobs.cluster.machines.worthwhile import worthwhile_actors
 from faceattr.jobs.cluster.milestones import gather_milestones
 from faceattr.jobs.cluster.quiet import hush_native, hush_python
 from faceattr.timeline import note
@@ -33,11 +34,6 @@ _CPU_ACTOR_BYTES = 3 * 2**30
 # Logical CPUs that an actor claims on a CPU cluster. It keeps one core busy, but a whole claim would leave no room to
 # schedule reading and decoding, and the actor would get no images.
 _CPU_ACTOR_SHARE = 0.5
-# What an actor costs before its first image on a core: imports, weights, self-test (tests/benchmarks/bench_start.py).
-_CPU_ACTOR_START_S = 5.0
-# What a core computes with the built-in model (docs/benchmarks.md: 241 images/s of .26 GFLOP on two actors). Large
-# models reach two to three times as much, and with them any run is long enough for all actors.
-_CORE_GFLOP_PER_S = 30.0
 
 
 @contextlib.contextmanager
@@ -287,13 +283,3 @@ def plan_actors(config: WorkersConfig, *, num_images: int = 0, gflop_image: floa
 def _largest_memory() -> int:
     """Returns the memory of the node that has most, in bytes."""
     return max((int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]), default=0)
-
-
-def worthwhile_actors(gflop: float, *, threads: int) -> int:
-    """Returns how many actors on CPUs have as much to do as their own start costs: with more, a run would end later.
-
-    Args:
-        gflop: GFLOP of all images.
-        threads: cores that an actor computes on.
-    """
-    return max(1, int(gflop / (_CORE_GFLOP_PER_S * threads) / _CPU_ACTOR_START_S))

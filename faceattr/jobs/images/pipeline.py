@@ -41,6 +41,7 @@ class ImageStream:
         decode_timeout_s: longest time for one image, in seconds.
         resizer: converts decoded images to the model's input size.
         faces: which part of an image the model is shown; None for all of it.
+        max_decoders: tasks of reading, and of decoding, at a time; None for as many as the cores allow.
     """
 
     run_uri: str
@@ -51,6 +52,7 @@ class ImageStream:
     decode_timeout_s: float
     resizer: Resizer
     faces: FaceView | None = None
+    max_decoders: int | None = None
 
 
 def stream_rows(
@@ -85,6 +87,7 @@ def stream_rows(
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=DECODE_CPUS,
+        compute=_tasks(images),
     )
     dataset = map_on_actors(dataset, actor, actor_kwargs, actors, block_rows)
     dataset.set_name(name)
@@ -93,13 +96,19 @@ def stream_rows(
     yield from first_within(wait_s, dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2))
 
 
+def _tasks(images: ImageStream) -> ray.data.TaskPoolStrategy:
+    return ray.data.TaskPoolStrategy(size=images.max_decoders)
+
+
 def _read(parts: ray.data.Dataset, work: PendingShards, images: ImageStream, block_rows: int) -> ray.data.Dataset:
     """Plan part numbers -> encoded images, in blocks of at most `block_rows` rows, fewer if the images are large."""
     list_rows = ListRows(images.run_uri, images.storage, work)
     read = ReadImages(images.root, images.storage, images.limits, images.bytes_column)
 
     def stage(dataset: ray.data.Dataset, does: Any) -> ray.data.Dataset:
-        return dataset.map_batches(does, batch_size=None, batch_format="pyarrow", num_cpus=IMAGE_READ_CPUS)
+        return dataset.map_batches(
+            does, batch_size=None, batch_format="pyarrow", num_cpus=IMAGE_READ_CPUS, compute=_tasks(images)
+        )
 
     if images.bytes_column is None:
         return stage(split_blocks(stage(parts, list_rows), block_rows), read)

@@ -32,6 +32,7 @@ from faceattr.data.runs.run_attributes import read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord, RunVersion, read_published, read_record
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
+from faceattr.jobs.cluster.machines.worthwhile import worthwhile_decoders
 from faceattr.jobs.cluster.progress import ErrorBudget
 from faceattr.jobs.cluster.session import ActorLayout, cluster_errors, plan_actors
 from faceattr.jobs.cluster.watch_run import watch_run
@@ -216,8 +217,9 @@ def _stream(
     stages: StageWatch,
 ) -> Iterator[pa.Table]:
     """Streams the rows of the pending shards, in any order."""
-    config = job.config
+    config, plan = job.config, version.record.plan
     actor, actor_kwargs = job.actor(actors, version.schema)
+    num_bytes = plan.num_bytes * work.num_rows // plan.num_rows
     return stream_rows(
         work,
         ImageStream(
@@ -229,11 +231,12 @@ def _stream(
             decode_timeout_s=config.decode.timeout_s,
             resizer=job.resizer,
             faces=job.faces,
+            max_decoders=worthwhile_decoders(work.num_rows, num_bytes, faces=job.faces is not None),
         ),
         actor=actor,
         actor_kwargs=actor_kwargs,
         actors=actors,
-        block_rows=actors.block_rows(len(work.pending) * version.record.plan.shard_size, config.workers.block_rows),
+        block_rows=actors.block_rows(len(work.pending) * plan.shard_size, config.workers.block_rows),
         wait_s=config.workers.wait_s,
         name=f"faceattr_{job.kind}",
         watch=stages,
