@@ -118,6 +118,8 @@ LATE_IMPORTS_ALLOWED = {
     "faceattr/__init__.py",
     "faceattr/commands/audit/issues.py",
     "faceattr/commands/predict.py",
+    "faceattr/data/hub/commits.py",
+    "faceattr/data/stores/arrow.py",
     "faceattr/jobs/images/label.py",
     "faceattr/jobs/images/predict.py",
     "faceattr/jobs/images/rethreshold.py",

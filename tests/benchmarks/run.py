@@ -38,7 +38,7 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    "vqa": Benchmark(("bench_vqa.py", "--size", "base", "--rounds", "3", "--images", "4"), 8),
+    "vqa": Benchmark(("bench_vqa.py", "--size", "base", "--rounds", "3", "--images", "4"), 12),
     "decoder": Benchmark(("bench_decoder.py", "--rounds", "3", "--threads", "2"), 4),
     "contrastive": Benchmark(("bench_contrastive.py", "--rounds", "3", "--images", "8"), 4),
     "decode": Benchmark(("bench_decode.py", "--rounds", "9"), 3),

@@ -12,6 +12,7 @@ import pyarrow as pa
 from faceattr.config import StorageConfig
 from faceattr.data.formats.jsonl import JSONL_ENDINGS
 from faceattr.data.formats.text_tables import TEXT_ENDINGS
+from faceattr.data.hub.commits import pin_commit
 from faceattr.data.inputs.folder_files import (
     DECODED_EXTENSIONS,
     FolderFiles,
@@ -55,8 +56,8 @@ def open_input(
     Raises:
         ConfigError: there is no usable input.
     """
-    images = resolve_address(images, "--images")
-    root = None if root is None else resolve_address(root, "--root")
+    images = pin_commit(resolve_address(images, "--images"))
+    root = None if root is None else pin_commit(resolve_address(root, "--root"))
     storage = storage or StorageConfig()
     names = frozenset(reserved)
     tables = TableInput(root=root, storage=storage, reserved=names, bytes_column=bytes_column)

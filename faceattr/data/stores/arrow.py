@@ -16,12 +16,27 @@ from faceattr.data.stores.store import (
 from faceattr.errors import ConfigError, StorageError
 
 
+def open_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Returns pyarrow's file system of an address, and the path in it.
+
+    Raises:
+        OSError, ValueError, TypeError: pyarrow cannot open it.
+    """
+    if uri.startswith("hf://"):
+        # Late: a second to import, which runs over other stores can do without.
+        from faceattr.data.hub.filesystem import open_hub  # noqa: PLC0415
+
+        return open_hub(uri)
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+    return filesystem, path
+
+
 class ArrowStore(ReadOnlyStore):
-    """Any other file system that pyarrow opens (gs, abfs, hdfs ...), for reading images, not for writing runs."""
+    """Any other file system that pyarrow opens (gs, abfs, hdfs, hf ...), for reading images, not for writing runs."""
 
     def __init__(self, uri: str) -> None:
         try:
-            self._filesystem, self._path = pyarrow.fs.FileSystem.from_uri(uri)
+            self._filesystem, self._path = open_filesystem(uri)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{uri!r} cannot be opened: {error}; known are local paths, s3:// and pyarrow's"

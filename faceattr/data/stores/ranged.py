@@ -14,6 +14,7 @@ import pyarrow.fs
 
 from faceattr.config import StorageConfig
 from faceattr.data.stores.addresses import resolve_address
+from faceattr.data.stores.arrow import open_filesystem
 from faceattr.data.stores.keys import join_uri, split_uri
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.s3 import S3Store
@@ -84,7 +85,7 @@ def open_ranged(uri: str, storage: StorageConfig) -> pa.NativeFile:
         assert isinstance(store, S3Store)
         return pa.PythonFile(_S3File(store, key), mode="r")
     if "://" in uri:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+        filesystem, path = open_filesystem(uri)
     else:
         filesystem, path = pyarrow.fs.LocalFileSystem(), uri
     return filesystem.open_input_file(path)
