@@ -1,4 +1,4 @@
-"""Images in a column of Parquet files, read in file order, a few at a time.
+"""Images in a column of Parquet or Arrow files, read in file order, a few at a time.
 
 A row group may contain all images of a file, so reading it whole, let alone once per thread, would take as much memory
 as all images. Instead, its pages are streamed once for all rows that are requested together. Small row groups are kept
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from faceattr.config import ImageLimitsConfig, StorageConfig
 from faceattr.data.images.decode import describe_too_large
+from faceattr.data.inputs.saved_dataset import is_arrow, read_arrow_batches
 from faceattr.data.stores.ranged import open_ranged
 from faceattr.errors import ImageError, RunError, StorageError
 
@@ -30,7 +31,7 @@ _NUM_KEPT = 2
 
 @dataclass(frozen=True, kw_only=True)
 class RowGroup:
-    """A row group of a file.
+    """A row group of a Parquet file, or a batch of an Arrow file.
 
     Attributes:
         number: its index in the file.
@@ -45,15 +46,19 @@ class RowGroup:
 
 @functools.lru_cache(maxsize=64)
 def read_row_groups(uri: str, storage: StorageConfig) -> tuple[RowGroup, ...]:
-    """Reads the row groups of a file from its footer.
+    """Reads the row groups of a file from its footer; of an Arrow file, its batches.
 
     Raises:
         RunError: the file is no longer a Parquet file.
+        ConfigError: it is no longer a complete Arrow file.
         StorageError: it cannot be read.
     """
-    with _errors(uri), open_ranged(uri, storage) as source:
-        metadata = pq.read_metadata(source)
-    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    if is_arrow(uri):
+        sizes = [len(batch) for batch in read_arrow_batches(uri)]
+    else:
+        with _errors(uri), open_ranged(uri, storage) as source:
+            metadata = pq.read_metadata(source)
+        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     starts = np.cumsum([0, *sizes]).tolist()
     return tuple(
         RowGroup(number=number, first_row=start, num_rows=size)
@@ -63,7 +68,7 @@ def read_row_groups(uri: str, storage: StorageConfig) -> tuple[RowGroup, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageColumn:
-    """A column of encoded images in a Parquet file.
+    """A column of encoded images in a Parquet or Arrow file.
 
     Attributes:
         uri: URI of the file.
@@ -91,6 +96,9 @@ class ImageColumn:
             StorageError: it cannot be read.
         """
         wanted = np.asarray(rows, np.int64)
+        if is_arrow(self.uri):
+            yield from self._read_arrow(wanted, limits)
+            return
         for group in read_row_groups(self.uri, self.storage):
             start, stop = np.searchsorted(wanted, [group.first_row, group.first_row + group.num_rows]).tolist()
             if start == stop:
@@ -105,6 +113,16 @@ class ImageColumn:
                 batch_rows = min(_MOST_BATCH_ROWS, max(1, self.batch_bytes * group.num_rows // num_bytes))
                 found = self._stream(group.number, places, batch_rows)
             yield from (_to_image(value, limits) for value in found)
+
+    def _read_arrow(self, wanted: np.ndarray, limits: ImageLimitsConfig) -> Iterator[bytes | ImageError]:
+        first = done = 0
+        for batch in read_arrow_batches(self.uri, [self.name]):  # mapped: only the wanted images are read
+            stop = int(np.searchsorted(wanted, first + len(batch)))
+            values = _bytes_of(batch.column(0))
+            yield from (_to_image(values[place - first], limits) for place in wanted[done:stop].tolist())
+            first, done = first + len(batch), stop
+            if done == len(wanted):
+                return
 
     def _stream(self, group: int, places: np.ndarray, batch_rows: int) -> Iterator[pa.Scalar]:
         first = done = 0

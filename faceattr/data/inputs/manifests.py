@@ -14,6 +14,7 @@ from faceattr.data.formats.jsonl import read_object_tables, read_schema
 from faceattr.data.formats.parquet import is_damage
 from faceattr.data.formats.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.data.inputs.image_input import ImageInput
+from faceattr.data.inputs.saved_dataset import image_feature, is_arrow, read_arrow_batches, read_arrow_schema
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import check_no_credentials, key_below
 from faceattr.data.stores.keys import check_key, join_uri
@@ -58,6 +59,22 @@ class TableInput:
         column = self.bytes_column or _find_bytes_column(schema)
         if column is None:
             return self._manifest(self._parquet_tables(folder, names), first, folder)
+        _check_columns(schema.names, [column], first)
+        if not _holds_bytes(schema.field(column).type):
+            raise ConfigError(f"{first}: column {column!r} holds {schema.field(column).type}, expected encoded images")
+        return self._packed(folder, names, schema, column)
+
+    def open_arrow(self, folder: str, names: list[str]) -> ImageInput:
+        """Opens the Arrow files of a saved data set. Raises ConfigError if they contain no images."""
+        if not names:
+            raise ConfigError(f"{folder}: the data set has no rows")
+        first = join_uri(folder, names[0])
+        schema = read_arrow_schema(first)
+        column = self.bytes_column or image_feature(schema) or _find_bytes_column(schema)
+        if column is None:
+            raise ConfigError(
+                f"{first}: no column is known to hold images; name it: --bytes-column. Found {schema.names}"
+            )
         _check_columns(schema.names, [column], first)
         if not _holds_bytes(schema.field(column).type):
             raise ConfigError(f"{first}: column {column!r} holds {schema.field(column).type}, expected encoded images")
@@ -132,6 +149,25 @@ class TableInput:
             raise ConfigError(f"{place}: {error}") from error
         return value
 
+    def _column_batches(self, uri: str, bytes_column: str, columns: list[str]) -> Iterator[pa.Table]:
+        """Yields columns of a Parquet or Arrow file; without any, tables of its number of rows."""
+        if is_arrow(uri):
+            _check_columns(read_arrow_schema(uri).names, [bytes_column, *columns], uri)
+            for batch in read_arrow_batches(uri):
+                found = batch.select(columns) if columns else {"nothing": pa.nulls(len(batch))}
+                yield pa.table(found)
+            return
+        with open_ranged(uri, self.storage) as file:
+            parquet = pq.ParquetFile(file)
+            _check_columns(parquet.schema_arrow.names, [bytes_column, *columns], uri)
+            if columns:
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
+                    yield pa.Table.from_batches([batch])
+                return
+            # Without a column to read, the footer alone has the number of rows.
+            for group in range(parquet.num_row_groups):
+                yield pa.table({"nothing": pa.nulls(parquet.metadata.row_group(group).num_rows)})
+
     def _packed(self, folder: str, names: list[str], first: pa.Schema, bytes_column: str) -> ImageInput:
         id_column = next((name for name in ID_COLUMNS if name in first.names), None)
         carried = [name for name in first.names if name not in (bytes_column, id_column)]
@@ -142,10 +178,8 @@ class TableInput:
                 uri = join_uri(folder, name)
                 start = 0
                 wanted = [each for each in (id_column, *carried) if each]
-                with _read_errors(uri), open_ranged(uri, self.storage) as file:
-                    parquet = pq.ParquetFile(file)
-                    _check_columns(parquet.schema_arrow.names, [bytes_column, *wanted], uri)
-                    for batch in _column_batches(parquet, wanted):
+                with _read_errors(uri):
+                    for batch in self._column_batches(uri, bytes_column, wanted):
                         numbers = range(start, start + len(batch))
                         start += len(batch)
                         names_of_rows = pa.array([f"{name}#{row}" for row in numbers], pa.string())
@@ -202,16 +236,6 @@ def _key_below(value: str | None, root: str, where: str, row: int) -> str:
             "set --root if that is another folder."
         )
     return key
-
-
-def _column_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.Table]:
-    if columns:
-        for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-            yield pa.Table.from_batches([batch])
-        return
-    # Without a column to read, the footer alone has the number of rows.
-    for group in range(parquet.num_row_groups):
-        yield pa.table({"nothing": pa.nulls(parquet.metadata.row_group(group).num_rows)})
 
 
 def _plan_table(

@@ -24,6 +24,7 @@ from faceattr.data.inputs.folder_files import (
 )
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.manifests import TableInput
+from faceattr.data.inputs.saved_dataset import STATE, list_data_files
 from faceattr.data.inputs.tar_shards import open_tars
 from faceattr.data.runs.plan import plan_schema
 from faceattr.data.stores.addresses import resolve_address
@@ -69,22 +70,22 @@ def open_input(
             return tables.open_parquet(folder, [name])
         return tables.open_csv(folder, name) if ending.endswith(TEXT_ENDINGS) else tables.open_jsonl(folder, name)
     store = open_store(images, storage)
-    files, table_names, shards, is_compressed = FolderFiles(), list[str](), list[ObjectInfo](), False
+    held = _FolderContent()
+    files = held.files
     for entry in store.list():
         if is_image_name(entry.key):
             return _open_prefix(store)
-        files.add(entry.key)
-        if is_table_name(entry.key):
-            table_names.append(entry.key)
-        elif is_tar_name(entry.key):
-            shards.append(entry)
-        is_compressed |= is_compressed_tar(entry.key)
-    if table_names:
-        files.take_files(len(table_names), ".parquet")
-        return dataclasses.replace(tables.open_parquet(store.uri, sorted(table_names)), files=files)
-    if shards:
-        files.take_files(len(shards), ".tar")
-        return open_tars(store, shards, storage, names, files)
+        held.add(entry)
+    if held.tables:
+        files.take_files(len(held.tables), ".parquet")
+        return dataclasses.replace(tables.open_parquet(store.uri, sorted(held.tables)), files=files)
+    if held.shards:
+        files.take_files(len(held.shards), ".tar")
+        return open_tars(store, held.shards, storage, names, files)
+    if held.states and files.other[".arrow"]:
+        arrow_names = list_data_files(store, held.states)
+        files.take_files(len(arrow_names), ".arrow")
+        return dataclasses.replace(tables.open_arrow(store.uri, arrow_names), files=files)
     if not files.num_files and (is_tar_name(name) or is_compressed_tar(name)):
         return _open_tar(folder, name, storage, names)
     if not files.num_files and (single := _open_single(folder, name, storage)):
@@ -97,11 +98,32 @@ def open_input(
         if any(files.other[ending] for ending in (*TEXT_ENDINGS, *JSONL_ENDINGS))
         else ""
     )
-    named += _UNPACK if is_compressed else ""
+    named += _UNPACK if held.is_compressed else ""
     raise ConfigError(
         f"--images {images}: found no image ({', '.join(sorted(DECODED_EXTENSIONS))} or another image's ending) and no "
         f".parquet file or .tar file; {found}{named}"
     )
+
+
+@dataclasses.dataclass(kw_only=True)
+class _FolderContent:
+    """What a folder without images holds that may be input."""
+
+    files: FolderFiles = dataclasses.field(default_factory=FolderFiles)
+    tables: list[str] = dataclasses.field(default_factory=list)
+    shards: list[ObjectInfo] = dataclasses.field(default_factory=list)
+    states: list[str] = dataclasses.field(default_factory=list)
+    is_compressed: bool = False
+
+    def add(self, entry: ObjectInfo) -> None:
+        self.files.add(entry.key)
+        if is_table_name(entry.key):
+            self.tables.append(entry.key)
+        elif is_tar_name(entry.key):
+            self.shards.append(entry)
+        elif entry.key.rpartition("/")[2] == STATE:
+            self.states.append(entry.key)
+        self.is_compressed |= is_compressed_tar(entry.key)
 
 
 def _holds_objects(uri: str, storage: StorageConfig) -> bool:
