@@ -45,8 +45,10 @@ BENCHMARKS = {
     "augment": Benchmark(("bench_augment.py", "--rounds", "5"), 4),
     "label": Benchmark(("bench_label.py", "overlap", "--rounds", "2"), 4),
     "listing": Benchmark(("bench_listing.py",), 3),
-    "predict": Benchmark(("bench_predict.py", "--rounds", "3", "--without-pipeline"), 4),
-    "train": Benchmark(("bench_train.py", "rates", "--workers", "1", "--rounds", "2", "--epochs", "3"), 8),
+    "predict": Benchmark(("bench_predict.py", "--backbone", "resnet18", "--rounds", "3", "--without-pipeline"), 4),
+    "train": Benchmark(
+        ("bench_train.py", "rates", "--workers", "1", "--rounds", "2", "--epochs", "3", "--images", "1000"), 12
+    ),
     "search": Benchmark(("bench_search.py", "--small"), 6),
     "serve": Benchmark(("bench_serve.py", "--backbone", "vit-small", "--rounds", "2"), 6),
 }

@@ -17,7 +17,7 @@ def open_hub(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     return pyarrow.fs.PyFileSystem(_Hub(HfFileSystem())), uri.removeprefix("hf://")
 
 
-class _Hub(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
+class _Hub(pyarrow.fs.FSSpecHandler):
     """Turns the client's errors into an OSError, as file systems of pyarrow have them."""
 
     def get_file_info(self, paths: list[str]) -> Any:

@@ -2,7 +2,7 @@
 
 The parent writes encoded images into the shared memory and their number, one byte, into a pipe; the child decodes them
 in order, writes pixels or a reason after them, and answers with one byte when the batch is done. Only these two bytes
-pass through the kernel, so a batch costs one wake-up each way. Layout, little-endian, where P is the page size:
+pass through the kernel, so a batch costs one wake-up each way. Layout, where P is the page size:
 
     0                       int64 images done, float64 monotonic second at which the current one was started
     16 + 32 i               image i: int64 encoded bytes; then the answer: int64 kind, int64 height, int64 width
@@ -37,9 +37,8 @@ EXIT_OUT_OF_MEMORY = 77
 
 Decoded = Pixels | ImageError
 
-_STATE = struct.Struct("<qd")
-_NUM_BYTES = struct.Struct("<q")
-_ANSWER = struct.Struct("<qqq")
+_NUM_BYTES = struct.Struct("=q")
+_ANSWER = struct.Struct("=qqq")
 _TABLE, _ENTRY_BYTES, _ANSWER_OFFSET = 16, 32, 8
 _PAGE_BYTES = mmap.PAGESIZE
 _PIXELS, _REFUSED = 0, 1
@@ -61,6 +60,10 @@ class SharedExchange:
     def __init__(self, descriptor: int, limits: ImageLimitsConfig) -> None:
         self._limits = limits
         self._map = mmap.mmap(descriptor, self.compute_size(limits))
+        # The child writes them while the parent reads. `struct` stores byte by byte, and half a time may be a time long
+        # past: a decoder that seems to hang. An element of a view is stored and loaded by one instruction.
+        self._num_done = memoryview(self._map)[:8].cast("q")
+        self._begun_s = memoryview(self._map)[8:16].cast("d")
         self._answers_at = _PAGE_BYTES + limits.max_bytes
         self.num_used_bytes = 0
 
@@ -80,14 +83,18 @@ class SharedExchange:
             _NUM_BYTES.pack_into(self._map, _TABLE + _ENTRY_BYTES * count, len(image))
             end += len(image)
             count += 1
-        _STATE.pack_into(self._map, 0, 0, time.monotonic())
+        self.write_state(0)
         self.num_used_bytes = end
         return count
 
     def read_state(self) -> tuple[int, float]:
         """Returns the number of images done, and the start of the current one in seconds of `time.monotonic`."""
-        num_done, begun_s = _STATE.unpack_from(self._map, 0)
-        return num_done, begun_s
+        return self._num_done[0], self._begun_s[0]
+
+    def write_state(self, num_done: int) -> None:
+        """Writes the number of images done; the next one begins now."""
+        self._begun_s[0] = time.monotonic()
+        self._num_done[0] = num_done
 
     def read_answers(self, count: int) -> list[Decoded]:
         """Returns copies of the first `count` answers; it stops before the first invalid answer."""
@@ -113,7 +120,7 @@ class SharedExchange:
         memory = np.frombuffer(self._map, np.uint8)
         image_start, start = _PAGE_BYTES, self._answers_at
         for index in range(count):
-            _STATE.pack_into(self._map, 0, index, time.monotonic())
+            self.write_state(index)
             entry = _TABLE + _ENTRY_BYTES * index
             (num_bytes,) = _NUM_BYTES.unpack_from(self._map, entry)
             free = memory[start:]
@@ -129,7 +136,7 @@ class SharedExchange:
             if not np.may_share_memory(content, free):
                 free[: content.size] = content
             _ANSWER.pack_into(self._map, entry + _ANSWER_OFFSET, kind, height, width)
-            _STATE.pack_into(self._map, 0, index + 1, time.monotonic())
+            self.write_state(index + 1)
             image_start += num_bytes
             start += content.size
 
@@ -139,6 +146,8 @@ class SharedExchange:
 
     def close(self) -> None:
         """Unmaps the memory."""
+        self._num_done.release()
+        self._begun_s.release()
         self._map.close()
 
 
