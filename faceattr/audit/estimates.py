@@ -54,6 +54,26 @@ def estimate_binary(items: JudgedItems, decision: Decision, *, seed: int) -> dic
     return found
 
 
+def estimate_f1_change(items: JudgedItems, before: Decision, after: Decision, *, seed: int) -> Estimate:
+    """Estimates by how much F1 rises from one decision to another, on the same completed tables for both.
+
+    Args:
+        items: judged items.
+        before: the decision that the table has.
+        after: another one.
+        seed: of the interval.
+    """
+    completions = complete(items, num_tables=NUM_TABLES, seed=seed)
+    value, tables = (
+        _figures(*about, after)["f1"] - _figures(*about, before)["f1"]
+        for about in (
+            (items.weights[None], items.positive, items.score[None]),
+            (completions.weights, completions.positive, completions.score),
+        )
+    )
+    return _summarise(value, tables)
+
+
 def curve(items: JudgedItems, thresholds: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
     """Estimates precision and recall at many thresholds.
 

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.audit.choose import CalibrationMap, MapMethod, choose_decision, fit_map
-from faceattr.audit.estimates import Estimate, curve, estimate_binary
+from faceattr.audit.estimates import Estimate, curve, estimate_binary, estimate_f1_change
 from faceattr.audit.folder import Sample
 from faceattr.audit.judgements import ReviewerAnswer
 from faceattr.audit.lists.count import ListCounts, count_lists
+from faceattr.audit.posterior import JudgedItems
 from faceattr.audit.verdicts import AttributeVerdicts, ReviewerAgreement, compare_reviewers, gather_verdicts, settle
 from faceattr.config.evaluate import Criterion
 from faceattr.data.formats.json_files import encode_versioned
@@ -166,6 +167,7 @@ def _judge_binary(
     try:
         calibration = fit_map(items, method)
         after = choose_decision(calibration, low, high, num_rows, criterion, sure=sure)
+        note = _describe_doubt(items, audited.decision, after, criterion, seed)
     except RunError as error:
         note = str(error)
     points = low[np.unique(np.linspace(0, len(low) - 1, _CURVE_POINTS).astype(int))]
@@ -178,6 +180,21 @@ def _judge_binary(
         calibration=calibration,
         curve=Curve(thresholds=points, precision=bands["precision"], recall=bands["recall"]),
         note=note,
+    )
+
+
+def _describe_doubt(
+    items: JudgedItems, before: Decision, after: Decision, criterion: Criterion | Literal["prevalence"], seed: int
+) -> str:
+    """Says so if the judgements do not tell whether the chosen threshold is better; empty if they do."""
+    if criterion == "prevalence" or criterion.name != "f1" or after == before:
+        return ""
+    change = estimate_f1_change(items, before, after, seed=seed)
+    if change.low > 0:
+        return ""
+    return (
+        f"F1 changes by {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]: these judgements do not tell "
+        f"whether {after.threshold:.3f} is better than {before.threshold:.3f}; judge more, or keep it"
     )
 
 

@@ -123,6 +123,20 @@ def test_nothing_to_relabel_is_refused(tmp_path):
         LabelConfig(output="b")
 
 
+@pytest.mark.parametrize(("shift", "doubtful"), [(0.0, True), (-4.0, False)])
+def test_it_is_said_if_the_judgements_do_not_tell_the_thresholds_apart(shift, doubtful, tmp_path, capsys):
+    """Scores that are probabilities, for which 0.5 is nearly best, and the same with log odds that are 4 too low."""
+    rng = np.random.default_rng(0)
+    scores = rng.beta(0.15, 0.15, 2_000).clip(1e-6, 1 - 1e-6)
+    truth = rng.random(2_000) < scores
+    odds = scores / (1 - scores) * np.exp(shift)
+    run = write_scored_run(tmp_path / "labels", {"hat": (odds / (1 + odds)).astype(np.float32)})
+    assert main(["audit", "sample", run, "--output", str(tmp_path / "audit"), "--per-attribute", "60"]) == 0
+    judge_all(tmp_path / "audit", {"hat": truth})
+    assert main(["audit", "apply", str(tmp_path / "audit")]) == 0
+    assert ("these judgements do not tell whether" in capsys.readouterr().out) == doubtful
+
+
 def test_what_cannot_be_applied_is_one_sentence(tmp_path, capsys):
     _, scores = draw_scores(200, share=0.4, seed=1)
     run = write_scored_run(tmp_path / "labels", {"hat": scores})

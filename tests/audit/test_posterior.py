@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from faceattr.audit.estimates import estimate_binary
+from faceattr.audit.estimates import estimate_binary, estimate_f1_change
 from faceattr.audit.posterior import JudgedItems, complete
 from faceattr.audit.strata import ScoreHistogram, find_stratum, plan_strata
 from faceattr.data.runs.run_attributes import Decision
@@ -36,6 +36,19 @@ def test_estimates_count_each_item_as_the_rows_that_it_stands_for():
         }
     )
     assert all(each.low <= each.value <= each.high for each in found.values())
+
+
+def test_the_change_of_f1_is_that_of_the_same_rows():
+    # All rows are judged. From 0.5 on: 2 right, 1 missed, F1 4/5; from 0.1 on: 3 right, 1 wrong, F1 6/7.
+    judged = items([0, 0, 1, 1], [1, 0, 1, 1], [0.2, 0.4, 0.6, 0.8], [2, 2])
+    found = estimate_f1_change(judged, Decision(), Decision(threshold=0.1), seed=0)
+    assert [found.value, found.low, found.high] == pytest.approx([6 / 7 - 4 / 5] * 3)
+    # Below 0.5, 2 of 100 rows are judged: what is among the others is not known, and a threshold of 0.1 takes them all.
+    judged = items([0, 0, 1, 1], [1, 0, 1, 1], [0.2, 0.4, 0.6, 0.8], [100, 2])
+    found = estimate_f1_change(judged, Decision(), Decision(threshold=0.1), seed=0)
+    assert found.value == pytest.approx(2 * 52 / (102 + 52) - 2 * 2 / (2 + 52))
+    assert found.low < 0.2
+    assert found.high > 0.7
 
 
 def test_rows_in_the_abstain_band_have_no_label():
