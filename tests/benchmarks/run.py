@@ -102,7 +102,7 @@ def run_benchmark(name: str, benchmark: Benchmark, checkout: Path) -> dict[str, 
         try:
             output, _ = process.communicate(timeout=60 * benchmark.minutes)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGINT)  # first as Ctrl-C, after which a job ends its cluster
+            os.killpg(process.pid, signal.SIGTERM)  # after which a job ends its cluster
             try:
                 output, _ = process.communicate(timeout=30)
             except subprocess.TimeoutExpired:
