@@ -21,6 +21,7 @@ from tests.processes import descendants
 
 _MOST_S = 300.0
 _MOST_DRIVERS = 8
+_AWAIT_S = 30.0
 _REFUSED = "another driver works on this run"
 _OVERWRITES = "this store overwrites objects"
 
@@ -149,11 +150,14 @@ class Schedule:
             raise BrokenRunError(f"the other driver was not refused: it ended with {code}")
 
     def _kill_process(self, pattern: str) -> None:
-        matching = [pid for pid, command in descendants(self._driver.pid).items() if pattern in command]
-        if not matching:
-            self._tell(f"no process {pattern} at that moment")
-            return
-        os.kill(matching[0], signal.SIGKILL)
+        give_up_at = time.monotonic() + _AWAIT_S  # a task's process has its name only while the task runs
+        while self._driver.poll() is None and time.monotonic() < give_up_at:
+            matching = [pid for pid, command in descendants(self._driver.pid).items() if pattern in command]
+            if matching:
+                os.kill(matching[0], signal.SIGKILL)
+                return
+            time.sleep(0.01)
+        self._tell(f"no process {pattern} from that moment on")
 
     def _refuse_store(self) -> None:
         """A driver that meets a store without conditional writes must not begin."""
