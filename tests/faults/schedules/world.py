@@ -44,12 +44,14 @@ class Server:
     def start(self) -> None:
         """Starts it again, and returns as soon as it answers."""
         null = subprocess.DEVNULL
-        self._again = subprocess.Popen(
-            self._command, env=self._environment, cwd=self._folder, stdin=null, stdout=null, stderr=null
-        )
-        self.pid = self._again.pid
+        self._again = None
         give_up_at = time.monotonic() + 60
         while time.monotonic() < give_up_at:
+            if self._again is None or self._again.poll() is not None:  # a port of it may be in use for a moment
+                self._again = subprocess.Popen(
+                    self._command, env=self._environment, cwd=self._folder, stdin=null, stdout=null, stderr=null
+                )
+                self.pid = self._again.pid
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
                 urllib.request.urlopen(f"{self.facts.endpoint_url}/healthz", timeout=1).close()
                 return
