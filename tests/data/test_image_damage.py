@@ -38,10 +38,11 @@ def test_a_file_cut_anywhere_is_truncated(data: bytes) -> None:
         assert find_reason(data[:cut]) == "truncated", cut
 
 
-def test_a_file_cut_in_the_first_bytes_is_refused() -> None:
-    for data in (JPEG, PNG, WEBP):
-        for cut in range(1, 16):
-            find_reason(data[:cut])
+@pytest.mark.parametrize(("data", "signature"), [(JPEG, 2), (PNG, 8), (WEBP, 12)], ids=["jpeg", "png", "webp"])
+def test_a_file_cut_in_its_signature_is_not_an_image(data: bytes, signature: int) -> None:
+    """The lengths in bytes are those of the formats: JPEG's SOI, PNG's first eight bytes, RIFF with its size and WEBP."""
+    for cut in range(1, 16):
+        assert find_reason(data[:cut]) == ("not_an_image" if cut < signature else "truncated"), cut
 
 
 @pytest.mark.parametrize("image_format", ["BMP", "TIFF", "AVIF", "GIF"])

@@ -120,7 +120,8 @@ def world(tmp_path_factory):
     model.save_pretrained(folder / "model")
     rng, images = np.random.default_rng(0), []
     for _ in range(NUM_IMAGES):
-        pixels = np.kron(rng.integers(0, 256, (4, 4, 3), np.uint8), np.ones((12, 12, 1), np.uint8))
+        # Large, so that the replicas spend longer on a request than the front: one that is stopped then holds some.
+        pixels = np.kron(rng.integers(0, 256, (4, 4, 3), np.uint8), np.ones((400, 400, 1), np.uint8))
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         images.append(buffer.getvalue())
