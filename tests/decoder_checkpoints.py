@@ -4,8 +4,8 @@ The chat templates are written as the published models' are: where the image goe
 system message comes first. A byte-level tokenizer with a few merges knows every text.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,12 @@ _WORDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Depths and head counts differ between the towers, so that no two can be mixed up unseen."""
+    """Depths and head counts differ between the towers, so that no two can be mixed up unseen.
+
+    Attributes:
+        merge: patches, along each side, that become one token.
+        published: a config.json, whose sections are put over what the other sizes say.
+    """
 
     image: int = 32
     patch: int = 8
@@ -35,6 +40,15 @@ class Sizes:
     heads: int = 4
     key_heads: int = 2
     mlp_ratio: int = 2
+    merge: int = 2
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        return (self.image // self.patch // self.merge) ** 2
+
+    def over(self, section: str, values: dict[str, Any]) -> dict[str, Any]:
+        return values | self.published.get(section, {})
 
     @property
     def text(self) -> dict[str, Any]:
@@ -107,17 +121,20 @@ def _idefics3(kind: str) -> Callable[[Sizes], tuple[Any, ProcessorMixin]]:
             size={"longest_edge": 2 * sizes.image}, max_image_size={"longest_edge": sizes.image}
         )
         processor = transformers.Idefics3Processor(
-            images, tokenizer, image_seq_len=(sizes.image // sizes.patch // 2) ** 2, chat_template=_IDEFICS3_TEMPLATE
+            images, tokenizer, image_seq_len=sizes.tokens, chat_template=_IDEFICS3_TEMPLATE
         )
         config = getattr(transformers, f"{kind}Config")(
-            text_config={
-                "model_type": "llama",
-                "vocab_size": len(tokenizer),
-                "pad_token_id": tokenizer.pad_token_id,
-                **sizes.text,
-            },
-            vision_config=sizes.siglip,
-            scale_factor=2,
+            text_config=sizes.over(
+                "text_config",
+                {
+                    "model_type": "llama",
+                    "vocab_size": len(tokenizer),
+                    "pad_token_id": tokenizer.pad_token_id,
+                    **sizes.text,
+                },
+            ),
+            vision_config=sizes.over("vision_config", sizes.siglip),
+            scale_factor=sizes.merge,
             image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         )
         return config, processor
@@ -134,19 +151,18 @@ def _internvl(sizes: Sizes) -> tuple[Any, ProcessorMixin]:
     }
     tokenizer = _tokenizer("<|im_start|>", end="<|im_end|>", **names)
     square = {"height": sizes.image, "width": sizes.image}
-    tokens = (sizes.image // sizes.patch // 2) ** 2
     processor = transformers.InternVLProcessor(
         transformers.GotOcr2ImageProcessor(size=square),
         tokenizer,
         transformers.InternVLVideoProcessor(size=square),
-        image_seq_length=tokens,
+        image_seq_length=sizes.tokens,
         chat_template=_turns("<IMG_CONTEXT>\n"),
     )
     vision = {**sizes.siglip, "image_size": (sizes.image,) * 2, "patch_size": (sizes.patch,) * 2}
     config = transformers.InternVLConfig(
-        text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **sizes.text},
-        vision_config=vision,
-        image_seq_length=tokens,
+        text_config=sizes.over("text_config", {"model_type": "qwen2", "vocab_size": len(tokenizer), **sizes.text}),
+        vision_config=sizes.over("vision_config", vision),
+        image_seq_length=sizes.tokens,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
     )
     return config, processor
@@ -196,7 +212,9 @@ def _qwen(kind: str) -> Callable[[Sizes], tuple[Any, ProcessorMixin]]:
         names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
         names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
         numbers = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
-        return getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision, **numbers), processor
+        sections = {"text_config": text, "vision_config": vision}
+        sections = {name: sizes.over(name, values) for name, values in sections.items()}
+        return getattr(transformers, f"{kind}Config")(**sections, **numbers), processor
 
     return build
 
@@ -215,13 +233,18 @@ SIZES = {
 }
 
 
+def build_random_decoder(family: str, *, sizes: Sizes, seed: int = 0) -> tuple[Any, ProcessorMixin]:
+    """Returns a model with the initial weights of its class, and its processor."""
+    config, processor = _KINDS[family](sizes)
+    torch.manual_seed(seed)
+    return transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config), processor
+
+
 def save_random_decoder(
     folder: Path, family: str, *, sizes: Sizes | None = None, seed: int = 0, scale: float = 3.0
 ) -> Path:
     """Writes a random checkpoint of a family. `scale` widens the weights, so that the image moves the scores."""
-    config, processor = _KINDS[family](sizes or SIZES[family])
-    torch.manual_seed(seed)
-    model = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
+    model, processor = build_random_decoder(family, sizes=sizes or SIZES[family], seed=seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "norm" not in name:

@@ -44,24 +44,22 @@ from faceattr.vqa.contrastive.scorer import ContrastiveScorer
 from faceattr.vqa.question_files import load_question_set
 from faceattr.vqa.scorer import draw_noise, self_test
 from tests.benchmarks.ratios import tell_ratio
+from tests.published_sizes import CONTRASTIVE
 
-LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-LARGE_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
-# Name -> family and config; what is not there has the defaults.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "clip-b32": ("clip", {}),
-    "clip-b16": ("clip", {"vision_config": {"patch_size": 16}}),
-    "clip-l14": ("clip", {"vision_config": LARGE | {"patch_size": 14}, "text_config": LARGE_TEXT}),
-    "siglip2-b16": ("siglip", {"text_config": {"vocab_size": 256_000}}),
+MODELS = {
+    "clip-b32": "openai/clip-vit-base-patch32",
+    "clip-b16": "openai/clip-vit-base-patch16",
+    "clip-l14": "openai/clip-vit-large-patch14",
+    "siglip2-b16": "google/siglip2-base-patch16-224",
 }
 
 
 def save_random_model(name: str, folder: Path, texts: list[str]) -> None:
-    """Writes a checkpoint whose tokens are the words of the texts."""
-    family, settings = MODELS[name]
+    """Writes a checkpoint of a model in `CONTRASTIVE`, whose tokens are the words of the texts."""
+    settings = CONTRASTIVE[name]
     words = sorted({word for text in texts for word in text.replace("-", " - ").replace(",", " , ").split()})
     torch.manual_seed(0)
-    if family == "clip":
+    if "clip" in name.partition("/")[2].split("-"):
         letters = [*"abcdefghijklmnopqrstuvwxyz-,"]
         tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
         merges = []
@@ -79,7 +77,9 @@ def save_random_model(name: str, folder: Path, texts: list[str]) -> None:
     else:
         tokens = ["<pad>", "<eos>", "<bos>", "<unk>", *"abcdefghijklmnopqrstuvwxyz-,", "\N{LOWER ONE EIGHTH BLOCK}"]
         tokenizer = Siglip2Tokenizer(vocab={token: place for place, token in enumerate(tokens)}, merges=[])
-        model, processor = SiglipModel(SiglipConfig(**settings)), SiglipImageProcessor()
+        side = settings.get("vision_config", {}).get("image_size", 224)
+        model = SiglipModel(SiglipConfig(**settings))
+        processor = SiglipImageProcessor(size={"height": side, "width": side})
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -114,7 +114,7 @@ def main() -> None:
     pictures = [Image.fromarray(each) for each in arrays]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_random_model(args.model, folder, [text for answers in labels for text in answers])
+        save_random_model(MODELS[args.model], folder, [text for answers in labels for text in answers])
         checkpoint = load_contrastive(folder, attention="sdpa")
         scorer = ContrastiveScorer(checkpoint, prompts, device="cpu", batch_size=8)
         plain = build_plain_contrastive(folder, prompts, device="cpu", batch_size=2)

@@ -48,7 +48,7 @@ def test_durations(seconds, text):
 
 
 def test_the_line_before_anything_has_come():
-    assert Progress(2_000, 500).line() == "500/2,000 (25.0%) · 0.0 images/s · ETA ? · rejected 0"
+    assert Progress(2_000, 500).line() == "500/2,000 (25.0%) · ? images/s · ETA ? · rejected 0"
 
 
 def test_the_figures_are_the_line_as_numbers(caplog):
@@ -117,6 +117,24 @@ def test_a_file_gets_log_lines_and_no_control_characters(caplog):
     assert stream.getvalue() == ""
     (record,) = caplog.records
     assert record.getMessage().startswith("progress 4/4 (100.0%) · ")
+
+
+def test_the_last_line_of_a_log_comes_once_and_has_a_rate(caplog):
+    progress = Progress(4, 0, stream=io.StringIO())
+    with caplog.at_level("INFO", logger="faceattr.jobs.cluster.progress"):
+        progress.add(rows(["ok"] * 4))
+        progress.close()
+    (record,) = caplog.records
+    assert record.fields["images_per_s"] > 0
+    assert "ETA 0s" in record.getMessage()
+
+    progress = Progress(4, 0, stream=io.StringIO())
+    caplog.clear()
+    with caplog.at_level("INFO", logger="faceattr.jobs.cluster.progress"):
+        progress.add(rows(["ok"] * 4))
+        progress.show()  # as when ten seconds are over
+        progress.close()
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(("num_bad", "stops"), [(0, False), (49, False), (50, False), (51, True)])

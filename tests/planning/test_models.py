@@ -14,61 +14,7 @@ from faceattr.vqa.contrastive.sizes import read_vision_sizes
 from faceattr.vqa.decoder.flops import count_decoder_image, count_decoder_question
 from faceattr.vqa.decoder.sizes import read_decoder_sizes
 from faceattr.vqa.engines import ENGINES
-
-LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "patch_size": 14}
-SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "patch_size": 14, "image_size": 384}
-# What the models' config.json say; what is not there has the defaults.
-CONFIGS = {
-    "openai/clip-vit-base-patch32": {},
-    "openai/clip-vit-base-patch16": {"vision_config": {"patch_size": 16}},
-    "openai/clip-vit-large-patch14": {"vision_config": LARGE, "projection_dim": 768},
-    "google/siglip-base-patch16-224": {},
-    "google/siglip2-base-patch16-224": {},
-    "google/siglip2-so400m-patch14-384": {"vision_config": SO400M},
-}
-
-SMOL_TOWER = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "patch_size": 16,
-    "image_size": 512,
-}
-
-
-def decoder(width, hidden, layers, heads, keys, vocabulary, **more):
-    """The section of a decoder."""
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    values = (width, hidden, layers, heads, keys)
-    return dict(zip(names, values, strict=True)) | {"vocab_size": vocabulary} | more
-
-
-DECODERS = {
-    "HuggingFaceTB/SmolVLM-256M-Instruct": {
-        "scale_factor": 4,
-        "vision_config": SMOL_TOWER,
-        "text_config": decoder(576, 1536, 30, 9, 3, 49280),
-    },
-    "HuggingFaceTB/SmolVLM2-500M-Video-Instruct": {
-        "scale_factor": 4,
-        "vision_config": SMOL_TOWER,
-        "text_config": decoder(960, 2560, 32, 15, 5, 49280),
-    },
-    "OpenGVLab/InternVL3-1B-hf": {
-        "downsample_ratio": 0.5,
-        "vision_config": {"image_size": [448, 448]},
-        "text_config": decoder(896, 4864, 24, 14, 2, 151674),
-    },
-    "Qwen/Qwen2-VL-2B-Instruct": {"text_config": decoder(1536, 8960, 28, 12, 2, 151936)},
-    "Qwen/Qwen2.5-VL-3B-Instruct": {
-        "vision_config": {"hidden_size": 1280},
-        "text_config": decoder(2048, 11008, 36, 16, 2, 151936),
-    },
-    "Qwen/Qwen3-VL-2B-Instruct": {
-        "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "depth": 24},
-        "text_config": decoder(2048, 6144, 28, 16, 8, 151936, head_dim=128),
-    },
-}
+from tests.published_sizes import CONTRASTIVE, DECODERS
 
 
 def test_every_family_has_its_example_in_the_table():
@@ -80,7 +26,7 @@ def test_every_family_has_its_example_in_the_table():
 
 def test_the_work_is_what_the_counters_say():
     models = load_models()
-    for name, config in CONFIGS.items():
+    for name, config in CONTRASTIVE.items():
         sizes = read_vision_sizes({"model_type": models[name].family, **config}, Path("config.json"))
         assert models[name].gflop_image == pytest.approx(count_contrastive_image(sizes), rel=2e-3), name
         assert (models[name].gflop_question, models[name].size_px) == (0, sizes.image_px), name
@@ -93,7 +39,7 @@ def test_the_work_is_what_the_counters_say():
         sizes = read_decoder_sizes({"model_type": each.family, **config}, Path("config.json"))
         assert each.gflop_image == pytest.approx(count_decoder_image(sizes, each.size_px), rel=2e-3), name
         assert each.gflop_question == pytest.approx(count_decoder_question(sizes, each.size_px), rel=1e-2), name
-    assert set(models) == {"Salesforce/blip-vqa-base", *CONFIGS, *DECODERS}
+    assert set(models) == {"Salesforce/blip-vqa-base", *CONTRASTIVE, *DECODERS}
 
 
 def test_what_is_measured_or_known_has_a_source():

@@ -43,6 +43,8 @@ class Progress:
         self._terminal = self._stream.isatty() and not is_json()
         self._started_s = time.monotonic()
         self._shown_s = self._started_s
+        self._shown_rows = -1
+        self._is_over = False
         self._window: deque[tuple[float, int]] = deque()
         self.num_rows = 0
         self.reasons: Counter[str] = Counter()
@@ -79,15 +81,19 @@ class Progress:
         return time.monotonic() - self._started_s
 
     def rate(self) -> float:
-        """Returns images per second over the last minute; 0 until two blocks have come, since start-up distorts it."""
-        if not self._window:
-            return 0.0
-        (first_s, first), (last_s, last) = self._window[0], self._window[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+        """Returns images per second over the last minute.
+
+        0 until two blocks have come, since start-up distorts it. A session that ended with one: its mean.
+        """
+        if self._window:
+            (first_s, first), (last_s, last) = self._window[0], self._window[-1]
+            if last_s > first_s:
+                return (last - first) / (last_s - first_s)
+        return self.num_rows / self.elapsed_s if self._is_over else 0.0
 
     def show(self) -> None:
         """Shows the line now."""
-        self._shown_s = time.monotonic()
+        self._shown_s, self._shown_rows = time.monotonic(), self.num_rows
         if self._terminal:
             self._stream.write(f"\r\x1b[2K{self.line()}")
             self._stream.flush()
@@ -113,7 +119,7 @@ class Progress:
         left_s = max(self._total - done, 0) / rate if rate else None  # a block delivered twice counts twice
         parts = [
             f"{done:,}/{self._total:,} ({done / self._total:.1%})",
-            f"{rate:,.1f} images/s",
+            f"{rate:,.1f} images/s" if rate else "? images/s",
             f"ETA {format_duration(left_s)}",
             f"rejected {sum(self.reasons.values()):,}",
         ]
@@ -121,9 +127,11 @@ class Progress:
         return " · ".join(parts)
 
     def close(self) -> None:
-        """Ends the line."""
+        """Shows the last line, unless a log has it already, and ends it."""
+        self._is_over = True
         self._samples.add(self.elapsed_s, self._done + self.num_rows, is_last=True)
-        self.show()
+        if self._terminal or self._shown_rows != self.num_rows:
+            self.show()
         if self._terminal:
             self._stream.write("\n")
 

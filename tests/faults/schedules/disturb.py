@@ -7,15 +7,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Any
 
 from faceattr.data.runs.lease import find_driver
-from faceattr.data.runs.version import read_manifest
 from faceattr.data.stores.local import LocalStore
 from tests.fakes.proxy import Fault
 from tests.faults.schedules.draw import Disturbance
-from tests.faults.schedules.jobs import Job, find_fault
+from tests.faults.schedules.job import Job, has_begun, is_finished
 from tests.faults.schedules.world import World
 from tests.processes import descendants
 
@@ -37,16 +35,17 @@ class Schedule:
         world: store, proxy and folders.
         job: what is run.
         prefix: of the run's folder in the bucket.
-        expected: the table of an undisturbed run.
+        expected: what an undisturbed run has.
         tell: gets what was done, with the second at which.
     """
 
-    def __init__(self, world: World, job: Job, prefix: str, expected: pa.Table, tell: Callable[[str], None]) -> None:
+    def __init__(self, world: World, job: Job, prefix: str, expected: Any, tell: Callable[[str], None]) -> None:
         self._world = world
         self._job = job
         self._prefix = prefix
         self._expected = expected
         self._output = world.uri(prefix)
+        self._store = world.store(prefix)
         self._tell = tell
         self._driver: subprocess.Popen[bytes] | None = None
         self._num_drivers = 0
@@ -57,11 +56,11 @@ class Schedule:
         try:
             while True:
                 self._start()
-                while pending and self._wait_for_shards(pending[0].after):
+                while pending and self._wait_for_parts(pending[0].after):
                     self._disturb(pending.pop(0))
                 code = self._wait()
                 self._tell(f"driver ended with {code}")
-                if code == 0 and self._is_published():
+                if code == 0 and is_finished(self._store):
                     if pending:  # what was to happen later than the end
                         self._tell(f"published before {len(pending)} disturbances")
                     return
@@ -76,33 +75,26 @@ class Schedule:
         self._num_drivers += 1
         # What is left of a bad network would otherwise stop every driver after the one that it was meant for.
         self._world.proxy.reset()
-        self._driver = self._job.start(self._world, self._output)
+        self._driver = self._job.start(self._world, self._output, store=self._store)
         self._tell(f"driver {self._num_drivers} started, process {self._driver.pid}")
 
-    def _wait_for_shards(self, count: int) -> bool:
-        """Whether so many shards are committed while the driver runs."""
+    def _wait_for_parts(self, count: int) -> bool:
+        """Whether so many parts are done while the driver runs."""
         give_up_at = time.monotonic() + _MOST_S
-        store = self._world.store(self._prefix)
         while self._driver.poll() is None:
             if time.monotonic() > give_up_at:
-                raise BrokenRunError(f"no {count} shards after {_MOST_S:.0f} s")
+                raise BrokenRunError(f"no {count} parts after {_MOST_S:.0f} s")
             # The first ones happen at any moment of a driver's start, not all at its very beginning.
-            if sum(1 for _ in store.list(self._job.folder)) >= count and (count or self._has_begun()):
+            if self._job.count_done(self._store) >= count and (count or has_begun(self._store)):
                 return True
             time.sleep(0.05)
         return False
-
-    def _has_begun(self) -> bool:
-        return any(True for _ in self._world.store(self._prefix).list("run.json"))
 
     def _wait(self) -> int:
         try:
             return self._driver.wait(_MOST_S)
         except subprocess.TimeoutExpired as error:
             raise BrokenRunError(f"the driver runs longer than {_MOST_S:.0f} s") from error
-
-    def _is_published(self) -> bool:
-        return read_manifest(self._world.store(self._prefix)) is not None
 
     def _disturb(self, what: Disturbance) -> None:
         self._tell(str(what))
@@ -133,14 +125,13 @@ class Schedule:
                 self._fill_disk()
 
     def _start_another(self) -> None:
-        store = self._world.store(self._prefix)
-        while (find_driver(store) or {}).get("pid") != self._driver.pid:  # before, another may work
+        while (find_driver(self._store) or {}).get("pid") != self._driver.pid:  # before, another may work
             if self._driver.poll() is not None:
                 return
             time.sleep(0.1)
         self._driver.send_signal(signal.SIGSTOP)  # so that it is alive, and still not done, when the second one looks
         try:
-            second = self._job.start(self._world, self._output)
+            second = self._job.start(self._world, self._output, store=self._store)
             code = second.wait(_MOST_S)
         finally:
             self._driver.send_signal(signal.SIGCONT)
@@ -166,7 +157,7 @@ class Schedule:
         self._world.proxy.reset()
         before = self._frame()
         self._world.proxy.add(Fault("error", "PUT", path="_probe-", times=2, status=200, body=b""))
-        driver = self._job.start(self._world, self._output)
+        driver = self._job.start(self._world, self._output, store=self._store)
         code = driver.wait(_MOST_S)
         self._tell(f"a driver at a store that ignores If-None-Match ended with {code}")
         log = self._job.log_path(self._world, self._output).read_text()
@@ -174,9 +165,8 @@ class Schedule:
             raise BrokenRunError(f"a store without conditional writes was not refused: {code}")
 
     def _frame(self) -> set[tuple[str, str | None]]:
-        """All files but probes, and shards, which actors of the killed driver may still commit."""
-        entries = self._world.store(self._prefix).list()
-        return {(each.key, each.etag) for each in entries if not each.key.startswith(("_probe-", self._job.folder))}
+        """All files that only a driver writes."""
+        return {(each.key, each.etag) for each in self._store.list() if self._job.is_of_driver(each.key)}
 
     def _fill_disk(self) -> None:
         """A run of its own into a folder that is too small must stop, and go on when there is room."""
@@ -191,16 +181,17 @@ class Schedule:
                 return
             try:
                 output = str(Path(folder) / "run")
-                code = self._job.start(self._world, output).wait(_MOST_S)
+                store = LocalStore(Path(output))
+                code = self._job.start(self._world, output, store=store).wait(_MOST_S)
                 self._tell(f"a driver with a full disk ended with {code}")
                 if code == 0:
                     raise BrokenRunError("a run into 96 KiB ended well")
                 subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
-                code = self._job.start(self._world, output).wait(_MOST_S)
+                code = self._job.start(self._world, output, store=store).wait(_MOST_S)
                 self._tell(f"with room again it ended with {code}")
                 if code != 0:
                     raise BrokenRunError("the run did not go on when there was room")
-                fault = find_fault(LocalStore(Path(output)), self._job, self._expected)
+                fault = self._job.find_fault(store, self._expected)
                 if fault is not None:
                     raise BrokenRunError(f"after a full disk: {fault}")
             finally:

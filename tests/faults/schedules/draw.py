@@ -52,7 +52,7 @@ class Disturbance:
 
     Attributes:
         kind: what.
-        after: committed shards after which it happens.
+        after: parts of the job that are done when it happens.
         target: pattern of a process, or path of a request, for the kinds that have one.
         method: HTTP method of an answer.
         answer: kind of fault, status, code.
@@ -75,25 +75,25 @@ class Disturbance:
             "kill store": f"{self.seconds:.1f} s",
             "answers": f"{self.times} x {self.method} {self.target or 'anything'}: {' '.join(map(str, self.answer))}",
         }.get(self.kind, "")
-        return f"after {self.after} shards: {self.kind}" + (f" ({more})" if more else "")
+        return f"after {self.after} parts: {self.kind}" + (f" ({more})" if more else "")
 
 
-def draw_schedule(seed: int, *, num_shards: int, processes: tuple[str, ...]) -> list[Disturbance]:
+def draw_schedule(seed: int, *, num_parts: int, processes: tuple[str, ...]) -> list[Disturbance]:
     """One to four disturbances, in the order in which they are to happen.
 
     Args:
         seed: any number.
-        num_shards: of the run; disturbances happen before the last is committed.
+        num_parts: of the run; disturbances happen before the last is done.
         processes: patterns of command lines of what the job consists of.
     """
     rng = random.Random(seed)
-    found = [_draw(rng, num_shards, processes) for _ in range(rng.randint(1, 4))]
+    found = [_draw(rng, num_parts, processes) for _ in range(rng.randint(1, 4))]
     return sorted(found, key=lambda each: each.after)
 
 
-def _draw(rng: random.Random, num_shards: int, processes: tuple[str, ...]) -> Disturbance:
+def _draw(rng: random.Random, num_parts: int, processes: tuple[str, ...]) -> Disturbance:
     (kind,) = rng.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()))
-    after = rng.randrange(num_shards)
+    after = rng.randrange(num_parts)
     if kind == "kill process":
         return Disturbance(kind=kind, after=after, target=rng.choice(processes))
     if kind in ("freeze store", "kill store"):

@@ -1,4 +1,4 @@
-"""`make faults`: runs random schedules of faults for a time; every table must be that of an undisturbed run.
+"""`make faults`: runs random schedules of faults for a time; every result must be that of an undisturbed run.
 
     python -m tests.faults.schedules.run --job label --minutes 20 --seed 0
     python -m tests.faults.schedules.run --job label --seed 17 --count 1     # one schedule again
@@ -11,14 +11,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Any
 
 from tests.conftest import pytest_unconfigure
 from tests.faults.schedules.disturb import BrokenRunError, Schedule
 from tests.faults.schedules.draw import draw_schedule
-from tests.faults.schedules.jobs import JOBS, Job, find_fault, prepare, read_table
+from tests.faults.schedules.job import Job
+from tests.faults.schedules.learning import SEARCH, TRAIN
+from tests.faults.schedules.tables import LABEL, PACK, PREDICT
 from tests.faults.schedules.world import World, open_world
+
+JOBS = {job.name: job for job in (LABEL, PREDICT, PACK, TRAIN, SEARCH)}
 
 
 def main(words: list[str]) -> int:
@@ -33,7 +36,7 @@ def main(words: list[str]) -> int:
     failed: list[int] = []
     num_done = 0
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, open_world(Path(folder)) as world:
-        prepare(world)
+        job.prepare(world)
         expected = run_undisturbed(world, job)
         until = time.monotonic() + 60 * given.minutes
         while time.monotonic() < until and num_done != given.count:
@@ -46,27 +49,28 @@ def main(words: list[str]) -> int:
     return int(bool(failed))
 
 
-def run_undisturbed(world: World, job: Job) -> pa.Table:
-    """The table that every schedule has to end with."""
+def run_undisturbed(world: World, job: Job) -> Any:
+    """What every schedule has to end with."""
+    store = world.store("undisturbed")
     # Ray gives a node 30 s to start, which a busy machine may miss; the next driver goes on.
-    if all(job.start(world, world.uri("undisturbed")).wait(600) != 0 for _ in range(3)):
+    if all(job.start(world, world.uri("undisturbed"), store=store).wait(600) != 0 for _ in range(3)):
         raise SystemExit(job.log_path(world, "undisturbed").read_text()[-4000:])
-    return read_table(world.store("undisturbed"))
+    return job.read(store)
 
 
-def run_schedule(world: World, job: Job, seed: int, expected: pa.Table) -> bool:
-    """Runs one schedule, prints what was done when, and returns whether the table is whole."""
+def run_schedule(world: World, job: Job, seed: int, expected: Any) -> bool:
+    """Runs one schedule, prints what was done when, and returns whether the result is whole."""
     began = time.monotonic()
 
     def tell(what: str) -> None:
         print(f"  {time.monotonic() - began:6.1f} s  {what}", flush=True)
 
-    schedule = draw_schedule(seed, num_shards=job.num_shards, processes=job.processes)
+    schedule = draw_schedule(seed, num_parts=job.num_parts, processes=job.processes)
     print(f"schedule job={job.name} seed={seed} disturbances={len(schedule)}", flush=True)
     prefix = f"{job.name}-{seed}"
     try:
         Schedule(world, job, prefix, expected, tell).run(schedule)
-        fault = find_fault(world.store(prefix), job, expected)
+        fault = job.find_fault(world.store(prefix), expected)
     except BrokenRunError as error:
         fault = str(error)
     if fault is None:
