@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -105,6 +104,12 @@ def measure_model(name: str, *, images: int, rounds: int, threads: int) -> None:
     print(f"{name:44} {rate:8.3f} images/s  {work:>12}  peak memory {peak:5.1f} GB", flush=True)
 
 
+def read_free_gb() -> float:
+    """Memory that processes may still take."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024 / 1e9
+
+
 def main() -> None:
     """Measures each model in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,7 +122,7 @@ def main() -> None:
         measure_model(given.models[0], images=given.images, rounds=given.rounds, threads=given.threads)
         return
     for name in given.models:
-        needed, free = load_models()[name].weights_gb + SPARE_GB, psutil.virtual_memory().available / 1e9
+        needed, free = load_models()[name].weights_gb + SPARE_GB, read_free_gb()
         if needed > free:
             print(f"{name:44} not measured: {needed:.0f} GB of memory are needed, {free:.0f} GB are free", flush=True)
             continue

@@ -5,6 +5,11 @@
 Listed, planned, committed, verified, published, and opened again: seconds per million rows, the peak memory of the
 process in that phase, and how both grow from a tenth of the rows. Then a run of `--resume-rows`, half of whose shards
 are there, is resumed: its plan and its shards are names alone, which is all that resuming reads.
+
+    python tests/benchmarks/bench_scale.py --ray-rows 1_000_000
+
+Instead: a tenth of the rows and then all, through Ray Data, as `pipelines/label.py` does it, on small JPEGs; the model
+alone costs nothing.
 """
 
 import argparse
@@ -23,9 +28,10 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.label_columns import label_schema
+from faceattr.data.runs.begin import open_run
 from faceattr.data.runs.commit import shard_key
 from faceattr.data.runs.plan import PART_ROWS, Plan, PlanPart, choose_shard_size, plan_schema, write_plan
-from faceattr.data.runs.version import RunVersion, open_run
+from faceattr.data.runs.version import RunVersion
 from faceattr.data.stores.local import LocalStore
 from tests.benchmarks.bench_planning import keys_of, label_rows
 
@@ -123,9 +129,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--resume-rows", type=int, default=1_000_000_000)
+    parser.add_argument("--ray-rows", type=int)
     parser.add_argument("--folder", type=Path, help="where the runs are written, and removed; default: temporary files")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
+        if given.ray_rows is not None:
+            from tests.benchmarks.scale_ray import run_through_ray
+
+            for num_rows in (given.ray_rows // 10, given.ray_rows):
+                run_through_ray(Path(scratch), num_rows)
+            return
         runs = {}
         for num_rows in (given.rows // 10, given.rows):
             runs[num_rows] = run_rows(Path(scratch) / "run", num_rows)

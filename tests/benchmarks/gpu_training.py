@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config import PrecisionChoice
@@ -102,7 +102,7 @@ def fit_rate(name: str, setting: Setting, optim: OptimConfig, *, ranks: Ranks | 
 def plain_rate(name: str, setting: Setting) -> float:
     """Images a second of a step by hand: normalise, forward in bfloat16, mean of the losses, clip, AdamW."""
     device, batch = setting.device, make_batch(setting)
-    model = build(name, setting).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = build(name, setting).to(device, memory_format=torch.channels_last).train()
     normalise, loss = Normalise(model.backbone.preprocessing).to(device), nn.BCEWithLogitsLoss()
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device.type == "cuda")
@@ -153,7 +153,9 @@ def feature_cache(setting: Setting) -> Iterator[Figure]:
     def fill() -> None:
         nonlocal size
         with torch.no_grad():
-            features = forward(prefix, images.to(setting.device, non_blocking=True)).float().cpu()
+            found = forward(prefix, images.to(setting.device, non_blocking=True))
+        assert isinstance(found, Tensor)
+        features = found.float().cpu()
         write_part(store, next(parts), features, "bfloat16")
         size = features[0].numel() * 2
 
@@ -167,7 +169,7 @@ def predictor(setting: Setting) -> Iterator[Figure]:
     pixels = np.random.default_rng(0).integers(0, 256, (setting.pick(1024, 16), side, side, 3), np.uint8)
     for name in ("resnet50", "ViT-B/16"):
         for given in ({}, {"precision": "bfloat16"}, {"precision": "float32"}):
-            one = Predictor(build(name, setting), device=setting.device, **given)  # type: ignore[arg-type]
+            one = Predictor(build(name, setting), device=setting.device, **given)
             rate = images_per_s(functools.partial(one.score, pixels), len(pixels), setting)
             yield Figure(f"{name}, {given.get('precision', 'default')}", rate, "images/s", f"batch {one.batch_size}")
 

@@ -80,6 +80,10 @@ def bench_scaling(*, milliseconds: float) -> None:
             rates[actors] = (high[1] - low[1]) / (high[0] - low[0])
             plan = CostEstimate(
                 num_images=count,
+                model_px=SleepingScorer.image_size_px,
+                gflop_image=job.checkpoint.gflop_image,
+                gflop_question=job.checkpoint.gflop_question,
+                is_measured=False,
                 pixels=112 * 112,
                 image_bytes=6_000,
                 gpu="h200",

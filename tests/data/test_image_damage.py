@@ -40,7 +40,7 @@ def test_a_file_cut_anywhere_is_truncated(data: bytes) -> None:
 
 @pytest.mark.parametrize(("data", "signature"), [(JPEG, 2), (PNG, 8), (WEBP, 12)], ids=["jpeg", "png", "webp"])
 def test_a_file_cut_in_its_signature_is_not_an_image(data: bytes, signature: int) -> None:
-    """The lengths in bytes are those of the formats: JPEG's SOI, PNG's first eight bytes, RIFF with its size and WEBP."""
+    """The lengths in bytes are the formats': JPEG's SOI, PNG's first eight, RIFF with its size and WEBP."""
     for cut in range(1, 16):
         assert find_reason(data[:cut]) == ("not_an_image" if cut < signature else "truncated"), cut
 
