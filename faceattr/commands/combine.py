@@ -244,7 +244,7 @@ class _CombineJob:
     def _summarise(self, manifest: Manifest) -> str:
         good = manifest.status_counts.get(OK, 0)
         return (
-            f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files\n"
+            f"{manifest.summary}\n"
             f"combined {good:,}, rejected {manifest.num_rows - good:,}\n"
             f"report  {join_uri(self.store.uri, report_key(manifest.version))}"
         )

@@ -127,8 +127,7 @@ def describe_pack(version: RunVersion, problems: Sequence[str] = ()) -> str:
     for file in manifest.files:
         rows[split_of_shard(version.record.plan, file.shard)] += file.num_rows - file.num_bad
     lines = [
-        f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files, "
-        f"{sum(file.num_bytes for file in manifest.files) / 1e6:,.1f} MB",
+        f"{manifest.summary}, {sum(file.num_bytes for file in manifest.files) / 1e6:,.1f} MB",
         f"packed {rows.total():,}, rejected {manifest.num_rows - rows.total():,}",
         *(f"  {status}: {count:,}" for status, count in manifest.status_counts.items() if status != OK),
         *describe_splits(rows, read_label_counts(store, manifest), problems),

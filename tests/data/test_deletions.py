@@ -182,7 +182,7 @@ def test_the_command_deletes_reports_and_verifies(tmp_path, capsys):
     (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfb.jpg\r\nz.jpg\r\n\r\n")
     assert DeleteRows(run=run, ids=str(tmp_path / "ids.txt"))() == 0
     out = capsys.readouterr().out
-    assert "published version 2: 2 rows in 1 files" in out
+    assert "published version 2: 2 rows in 1 file" in out
     assert "deleted 1 rows of 2 ids; 1 ids were not in the run" in out
     store = LocalStore(tmp_path / "run")
     assert [row["image_id"] for row in rows_of(store)] == ["a.jpg", "c.jpg"]

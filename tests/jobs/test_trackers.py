@@ -44,6 +44,15 @@ def test_mlflow_gets_metrics_settings_and_the_state(mlflow_client):
     assert set(run.data.metrics) == {"train/loss"}
 
 
+def test_a_new_store_of_mlflow_says_nothing(tmp_path):
+    pytest.importorskip("mlflow")
+    code = "from faceattr.jobs.trackers.to_mlflow import MlflowTracker; MlflowTracker()"
+    variables = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert (tmp_path / "mlflow.db").exists()
+
+
 def test_a_resumed_training_continues_its_run_and_a_failed_one_is_marked(mlflow_client, tmp_path):
     store = LocalStore(tmp_path / "model")
     epoch = {"train/loss": 0.5, "val/loss": 0.5, "objective": 0.5, "images_per_s": 1.0, "data_wait_share": 0.0}

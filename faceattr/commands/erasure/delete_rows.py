@@ -83,7 +83,7 @@ def _delete(store: Store, record: RunRecord, change: Change) -> str:
     facts = change.facts
     return "\n".join(
         [
-            f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files",
+            manifest.summary,
             f"deleted {facts['num_rows']:,} rows of {facts['num_ids']:,} ids; {facts['num_unknown']:,} ids were not in "
             "the run, and are withheld from it too",
             f"removed {num_removed:,} older files; packed runs, models, exports and backups may still hold the images: "

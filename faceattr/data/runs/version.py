@@ -112,6 +112,13 @@ class Manifest:
     extent: Extent | None = None
     change: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def summary(self) -> str:
+        """The first line of what a user reads of a published version."""
+        rows = f"{self.num_rows:,} row{'' if self.num_rows == 1 else 's'}"
+        files = f"{len(self.files):,} file{'' if len(self.files) == 1 else 's'}"
+        return f"published version {self.version}: {rows} in {files}"
+
     def encode(self) -> bytes:
         """Returns the bytes of the manifest."""
         value = {**asdict(self), "schema_version": RUN_SCHEMA_VERSION}

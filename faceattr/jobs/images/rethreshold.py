@@ -95,7 +95,7 @@ def _summarise(
     decisions: Mapping[str, Decision],
 ) -> str:
     width = max(map(len, changed))
-    lines = [f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files"]
+    lines = [manifest.summary]
     for name, count in changed.items():
         lines.append(f"{name:{width}}  {_describe(decisions[name])}: {count:,} labels changed")
     lines.append(f"version {base.version} stays; readers now see {version.folder}/*.parquet")

@@ -276,7 +276,7 @@ def summarise_run(job: ImageJob, manifest: Manifest, done: str, report_key: str)
     width = max(len(what), len("report"))
     record = read_record(job.output)
     lines = [
-        f"published version {manifest.version}: {manifest.num_rows:,} rows in {len(manifest.files):,} files",
+        manifest.summary,
         *describe_update(manifest),
         f"{done} {good:,}, rejected {manifest.num_rows - good:,}",
         *reasons,

@@ -10,6 +10,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from faceattr.errors import ConfigError, RunError
+from faceattr.logs import is_debugging
 from faceattr.jobs.trackers.tracked import TrackedRun
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ class MlflowTracker:
     """Logs into one run after the other; see `Tracker`."""
 
     def __init__(self) -> None:
+        if not is_debugging():  # a new store would tell of each of its tables
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "faceattr"
         try:
             self._client = MlflowClient()
