@@ -316,9 +316,9 @@ def _fingerprint(runs: Sequence[_Run]) -> str:
 def _describe_empty_split(split: str, splits: Mapping[str, Sequence[PackedFile]], uris: Sequence[str]) -> str:
     found = ", ".join(f"{name} {sum(file.num_rows for file in files):,}" for name, files in splits.items())
     return (
-        f"{', '.join(uris)}: the split {split!r} is empty ({found}). Pack into another --output: images without a split "
-        f"of their source's own are drawn by the shares (--splits.{split} 0.1); of its own, one can become another "
-        f"(--splits.rename val={split}), one can be drawn (train=draw), or all (--splits.official ignore)"
+        f"{', '.join(uris)}: the split {split!r} is empty ({found}). Pack into another --output: images without an "
+        f"official split are drawn by the shares (--splits.{split} 0.1); an official one can become another "
+        f"(--splits.rename val={split}) or be drawn (train=draw), or all of them (--splits.official ignore)"
     )
 
 

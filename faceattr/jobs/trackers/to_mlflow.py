@@ -10,8 +10,8 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from faceattr.errors import ConfigError, RunError
-from faceattr.logs import is_debugging
 from faceattr.jobs.trackers.tracked import TrackedRun
+from faceattr.logs import is_debugging
 
 logger = logging.getLogger(__name__)
 _TAG = "faceattr_run_id"
