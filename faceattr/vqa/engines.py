@@ -14,6 +14,7 @@ from faceattr.config.checks import flag_name
 from faceattr.errors import ConfigError, ModelError
 from faceattr.vqa.checkpoints import CHECKPOINT_CONFIG, CheckpointFacts, read_checkpoint_config, resolve_checkpoint
 from faceattr.vqa.endpoint.address import ENDPOINT, is_endpoint
+from faceattr.vqa.questions import QuestionSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Engine:
         example: hub id of a model of the family, for error texts.
         inspect: `module:function`, folder -> CheckpointFacts; checks the folder without loading weights. That of an
             endpoint takes the arguments of `inspect_checkpoint`.
+        check: `module:function`; takes folder, questions and `question_start`, and raises ConfigError where the model
+            cannot be asked. None where that takes the model's own processor: an actor finds out.
         resize: `module:function`, decoded pixels uint8 [H, W, 3] and `CheckpointFacts.resizing` -> uint8 [S, S, 3].
         build: `module:function`; builds a `faceattr.vqa.scorer.Scorer` in the process that will use it: the fast one,
             compared with the plain path of transformers, or that path itself with `engine="hf"`.
@@ -43,6 +46,7 @@ class Engine:
     has_mass: bool = True
     reads_prompts: bool = False
     computes_here: bool = True
+    check: str | None = None
 
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "pillow", "simplejpeg")
@@ -76,6 +80,7 @@ ENGINES = {
     "blip": Engine(
         example="Salesforce/blip-vqa-base",
         inspect="faceattr.vqa.blip.inspect:inspect_folder",
+        check="faceattr.vqa.blip.check:check_questions",
         resize="faceattr.vqa.blip.preprocess:resize_rgb",
         build="faceattr.vqa.blip.build:build_scorer",
         packages=_PACKAGES,
@@ -117,17 +122,24 @@ _REFUSED = {
 
 
 def inspect_checkpoint(
-    model: str, *, revision: str | None = None, storage: StorageConfig | None = None
+    model: str,
+    *,
+    revision: str | None = None,
+    storage: StorageConfig | None = None,
+    questions: QuestionSet | None = None,
+    question_start: str = "cls",
 ) -> CheckpointFacts:
-    """Finds and checks a checkpoint, without loading its weights.
+    """Finds and checks a checkpoint, and whether it can be asked the questions, without loading its weights.
 
     Args:
         model: as in `resolve_checkpoint`, or an endpoint.
         revision: branch, tag or commit hash; for hub ids only.
         storage: how object storage is reached, if the model is a URI.
+        questions: what it is to be asked; None to check the checkpoint alone.
+        question_start: as in `LabelConfig`.
 
     Raises:
-        ConfigError, ModelError: it cannot be found, or no engine supports it.
+        ConfigError, ModelError: it cannot be found, no engine supports it, or it cannot be asked a question.
     """
     facts: CheckpointFacts
     if is_endpoint(model):
@@ -146,6 +158,8 @@ def inspect_checkpoint(
             f"model_type={config.get('model_type')!r} architectures={config.get('architectures')}"
         )
     facts = pkgutil.resolve_name(engine.inspect)(folder)
+    if questions is not None and engine.check is not None:
+        pkgutil.resolve_name(engine.check)(folder, questions, question_start)
     return facts
 
 

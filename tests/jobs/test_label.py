@@ -259,6 +259,7 @@ def test_packed_images_of_two_kinds(given, ray_local, tmp_path):
         (["--images", "{empty}", "--output", "{run}"], 2, "found no image"),
         (["--images", "{photos}", "--output", "{run}", "--attributes", "nope"], 2, "clear_face"),
         (["--images", "{photos}", "--output", "{run}", "--attributes", "{sensitive}"], 2, "--allow-sensitive"),
+        (["--images", "{photos}", "--output", "{run}", "--attributes", "portrait", "--model", "tiny"], 2, "'teenager'"),
         (["--images", "{photos}", "--output", "{run}", "--max-error-share", "7"], 2, "--max-error-share: expected"),
         (["--images", "{photos}", "--output", "gs://bucket/x"], 2, "gs://bucket/x"),
         (["--images", "{photos}", "--output", "{run}", "--workers.gpus-per-actor", "9"], 2, "the cluster has"),
@@ -275,6 +276,7 @@ def test_a_wrong_command_is_refused_before_anything_starts(given, ray_local, cap
     model = [] if "--model" in filled else ["--model", str(folder / "model")]
     assert label([*filled, *model]) == code
     assert text in capsys.readouterr().err
+    assert "cluster" in text or not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_sensitive_question_with_a_reason_is_recorded(given, tmp_path):

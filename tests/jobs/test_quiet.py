@@ -56,6 +56,35 @@ def test_a_death_in_native_code_shows_the_stacks_and_keeps_what_was_written(tmp_
     assert "core_worker.cc: native" in kept.read_text()
 
 
+TOLD = """
+import ray
+from ray._private.utils import push_error_to_driver
+from faceattr.config.shared import RayConfig
+from faceattr.jobs.cluster.session import ray_session
+from faceattr.logs import configure_logging
+configure_logging()
+with ray_session(RayConfig(dashboard=False, object_store_mb=100, num_cpus=1)):
+    worker = ray._private.worker.global_worker
+    own = type(worker.gcs_error_subscriber)(address=worker.gcs_client.address)
+    own.subscribe()
+    for text in ("first of the raylet", "second of the raylet"):  # the second has come: the first was handled
+        push_error_to_driver(worker, "kind", text)
+        while text not in own.poll()[1]["error_message"]:
+            pass
+    own.close()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_what_ray_tells_drivers_is_not_printed_unless_debugging(level):
+    env = os.environ | {"FACEATTR_LOG_LEVEL": level}
+    ended = subprocess.run([sys.executable, "-c", TOLD], stdout=subprocess.PIPE, text=True, check=True, env=env)
+    assert ("first of the raylet" in ended.stdout) == (level == "DEBUG")
+    assert level == "DEBUG" or ended.stdout == ""
+
+
 LEFT = """
 import subprocess, sys
 from faceattr.interrupt import end_at_once

@@ -124,13 +124,9 @@ class Manifest:
         value = {**asdict(self), "schema_version": RUN_SCHEMA_VERSION}
         if self.extent is not None:
             value["extent"] = self.extent.to_json()
-        for name in (
-            "decisions",
-            "extent",
-            "change",
-        ):  # earlier versions of faceattr refuse a key that they do not know
-            if not value[name]:
-                del value[name]
+        # Earlier versions of faceattr refuse a key that they do not know.
+        for name in [name for name in ("decisions", "extent", "change") if not value[name]]:
+            del value[name]
         return encode_json(value, indent=1).encode()
 
     @property

@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
+import ray._private.worker
 import ray.data
 
 from faceattr.logs import is_debugging
@@ -30,6 +31,9 @@ def hush_python() -> None:
     if is_debugging():
         return
     warnings.filterwarnings("ignore", module=r"ray\b")
+    # Of a task that will be tried again, for example: Ray's thread for them prints to standard output, and knows no
+    # setting but to be a driver or not (Ray 2.60).
+    ray._private.worker.print_to_stdstream = _drop
     for name in ("ray", "ray.data"):  # all others of Ray have one of them as parent
         for handler in logging.getLogger(name).handlers:
             if _is_of_terminal(handler):
@@ -70,6 +74,10 @@ def hush_native() -> Iterator[None]:
         os.dup2(kept, _STANDARD_ERROR)
         os.unlink(path)
         # `kept` stays open: what still writes to the stream above must not write into another file of that number.
+
+
+def _drop(data: object, ignore_prefix: bool) -> None:
+    """Takes the place of the function by which Ray prints what its processes tell drivers."""
 
 
 def _is_of_terminal(handler: logging.Handler) -> bool:

@@ -138,7 +138,13 @@ def prepare_label_job(config: LabelConfig) -> LabelJob:
         )
     storage = config.storage
     output = open_output(config.output, storage)
-    checkpoint = inspect_checkpoint(config.model, revision=config.revision, storage=storage)
+    checkpoint = inspect_checkpoint(
+        config.model,
+        revision=config.revision,
+        storage=storage,
+        questions=questions,
+        question_start=config.question_start,
+    )
     check_options(config, checkpoint.model_type)
     engine = find_engine(checkpoint.model_type)
     questions = replace(questions, has_mass=engine.has_mass, by_prompts=engine.reads_prompts)
