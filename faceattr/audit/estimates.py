@@ -1,4 +1,7 @@
-"""Precision, recall, F1 and prevalence of a table's labels, with intervals, from a judged sample of them."""
+"""Precision, recall, F1 and prevalence of a table's labels, with intervals, from a judged sample of them.
+
+How many rows have a label, and a yes, needs no judgement: it is counted.
+"""
 
 import math
 from collections.abc import Mapping
@@ -41,8 +44,7 @@ def estimate_binary(items: JudgedItems, decision: Decision, *, seed: int) -> dic
         seed: of the intervals.
 
     Returns:
-        precision, recall, f1, prevalence (share of positives), labelled_yes (share of rows labelled yes) and coverage
-        (share of rows with a label).
+        precision, recall, f1 and prevalence (share of positives).
     """
     completions = complete(items, num_tables=NUM_TABLES, seed=seed)
     values = _figures(items.weights[None], items.positive, items.score[None], decision)
@@ -52,6 +54,34 @@ def estimate_binary(items: JudgedItems, decision: Decision, *, seed: int) -> dic
         unknown = Estimate(value=math.nan, low=math.nan, high=math.nan)
         found |= dict.fromkeys(("precision", "recall", "f1"), unknown)
     return found
+
+
+def count_labels(low: np.ndarray, high: np.ndarray, num_rows: np.ndarray, decision: Decision) -> dict[str, Estimate]:
+    """Counts the rows of a histogram of scores.
+
+    Args:
+        low: float64 [bins], lower ends, which are scores of the bin.
+        high: float64 [bins], upper ends, which are not.
+        num_rows: int64 [bins], rows of the table.
+        decision: threshold and abstain band. At an end of a bin, as thresholds are that an audit knows, it divides no
+            bin, and the count is exact but for scores that equal the band's lower end, which are taken as inside.
+
+    Returns:
+        labelled_yes (share of the rows that are labelled yes) and coverage (share with a label), with the bounds that a
+        divided bin leaves.
+    """
+    band_low, band_high = decision.abstain or (0.0, 0.0)
+    is_free, may_be_free = (high <= band_low) | (low >= band_high), (low < band_low) | (high > band_high)
+    is_yes, may_be_yes = low >= decision.threshold, high > decision.threshold
+    return {
+        "labelled_yes": _share(num_rows, is_free & is_yes, may_be_free & may_be_yes),
+        "coverage": _share(num_rows, is_free, may_be_free),
+    }
+
+
+def _share(num_rows: np.ndarray, certain: np.ndarray, possible: np.ndarray) -> Estimate:
+    low, high = (float(num_rows[bins].sum() / num_rows.sum()) for bins in (certain, possible | certain))
+    return Estimate(value=(low + high) / 2, low=low, high=high)
 
 
 def estimate_f1_change(items: JudgedItems, before: Decision, after: Decision, *, seed: int) -> Estimate:
@@ -110,8 +140,6 @@ def _figures(
         "recall": _ratio(both, positives),
         "f1": _ratio(2 * both, said + positives),
         "prevalence": _ratio((weights * positive).sum(1), rows),
-        "labelled_yes": _ratio(said, rows),
-        "coverage": _ratio((weights * labelled).sum(1), rows),
     }
 
 

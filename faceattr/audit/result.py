@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.audit.choose import CalibrationMap, MapMethod, choose_decision, fit_map
-from faceattr.audit.estimates import Estimate, curve, estimate_binary, estimate_f1_change
+from faceattr.audit.estimates import Estimate, count_labels, curve, estimate_binary, estimate_f1_change
 from faceattr.audit.folder import Sample
 from faceattr.audit.judgements import ReviewerAnswer
 from faceattr.audit.lists.count import ListCounts, count_lists
@@ -170,13 +170,17 @@ def _judge_binary(
         note = _describe_doubt(items, audited.decision, after, criterion, seed)
     except RunError as error:
         note = str(error)
+
+    def figures(decision: Decision) -> dict[str, Estimate]:
+        return estimate_binary(items, decision, seed=seed) | count_labels(low, high, num_rows, decision)
+
     points = low[np.unique(np.linspace(0, len(low) - 1, _CURVE_POINTS).astype(int))]
     bands = curve(items, points, seed=seed)
     return AttributeResult(
         **_count(verdicts),
-        figures=estimate_binary(items, audited.decision, seed=seed),
+        figures=figures(audited.decision),
         after=after,
-        figures_after={} if after is None else estimate_binary(items, after, seed=seed),
+        figures_after={} if after is None else figures(after),
         calibration=calibration,
         curve=Curve(thresholds=points, precision=bands["precision"], recall=bands["recall"]),
         note=note,
@@ -189,6 +193,12 @@ def _describe_doubt(
     """Says so if the judgements do not tell whether the chosen threshold is better; empty if they do."""
     if criterion == "prevalence" or criterion.name != "f1" or after == before:
         return ""
+    ends = sorted((before.threshold, after.threshold))
+    if not ((items.score >= ends[0]) & (items.score < ends[1])).any():
+        return (
+            f"no judged item has a score from {ends[0]:.3f} to {ends[1]:.3f}: these judgements do not tell whether "
+            f"{after.threshold:.3f} is better than {before.threshold:.3f}; judge more, or keep it"
+        )
     change = estimate_f1_change(items, before, after, seed=seed)
     if change.low > 0:
         return ""
@@ -209,20 +219,25 @@ def _judge_classes(
     del criterion  # of a yes/no decision
     audited, seed = verdicts.audited, sample.audit.seed
     right = verdicts.items(verdicts.answer == verdicts.label)
+    low, high, num_rows = _scores(sample, audited.attribute.name)
     after, calibration, note = None, None, ""
     if sure is not None:
         try:
             calibration = fit_map(right, method)
-            low, high, _ = _scores(sample, audited.attribute.name)
             enough = low[calibration((low + high) / 2) >= sure]
             after = Decision(abstain=(float(enough.min()) if len(enough) else 1.0, 1.0))
         except RunError as error:
             note = str(error)
+
+    def figures(decision: Decision) -> dict[str, Estimate]:
+        counted = count_labels(low, high, num_rows, decision)
+        return {"coverage": counted["coverage"]} | _class_figures(verdicts, decision, seed)
+
     return AttributeResult(
         **_count(verdicts),
-        figures=_class_figures(verdicts, audited.decision, seed),
+        figures=figures(audited.decision),
         after=after,
-        figures_after={} if after is None else _class_figures(verdicts, after, seed),
+        figures_after={} if after is None else figures(after),
         calibration=calibration,
         note=note,
     )
@@ -248,7 +263,7 @@ def _class_figures(verdicts: AttributeVerdicts, decision: Decision, seed: int) -
         return estimate_binary(items, Decision(), seed=seed)
 
     whole = estimate(verdicts.answer == verdicts.label, labelled)
-    figures = {"accuracy": whole["precision"], "coverage": whole["labelled_yes"]}
+    figures = {"accuracy": whole["precision"]}
     for index, name in enumerate(verdicts.audited.attribute.classes):
         one = estimate(verdicts.answer == index, labelled & (verdicts.label == index))
         figures |= {f"{figure}/{name}": one[figure] for figure in ("precision", "recall", "prevalence")}

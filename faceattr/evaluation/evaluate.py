@@ -16,6 +16,7 @@ from faceattr.config.evaluate import Criterion
 from faceattr.errors import RunError
 from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_calibration
 from faceattr.evaluation.calibration.maps import Method
+from faceattr.evaluation.calibration.moved import move_threshold
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
 from faceattr.evaluation.judged import JudgedRows, check_disjoint, read_judged
@@ -36,12 +37,14 @@ class Fitted:
     Attributes:
         calibration: attribute -> calibration settings.
         thresholds: binary attribute -> threshold.
+        chosen: attributes whose threshold was chosen here; that of others is the model's own.
         trials: attribute -> cross-fitting result of its calibration, kept or not.
         notes: what could not be fitted, and why.
     """
 
     calibration: Mapping[str, Mapping[str, Any]]
     thresholds: Mapping[str, float]
+    chosen: frozenset[str] = frozenset()
     trials: Mapping[str, CalibrationTrial] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -96,12 +99,13 @@ def fit_on_validation(
         attributes: attributes of the model.
         method: calibration method.
         criterion: criterion of the thresholds; None keeps the stored ones.
-        stored: settings that the model already has; a stored threshold stays if none can be chosen.
+        stored: settings that the model already has; a stored threshold stays if none can be chosen, moved with its
+            scores if their calibration changes.
         keep: whether to keep the stored calibration of attributes for which none is fitted.
     """
     calibration: dict[str, Mapping[str, Any]] = dict(stored.calibration) if keep else {}
     thresholds: dict[str, float] = dict(stored.thresholds)
-    trials, notes = {}, []
+    trials, notes, chosen = {}, [], set()
     for attribute in attributes.attributes:
         plain = judge_rows(table, attribute, Fitted(calibration={}, thresholds={}))
         settings, trial = choose_calibration(plain, method)
@@ -113,14 +117,37 @@ def fit_on_validation(
             notes.append(f"{attribute.name}: {trial}; scores stay as the model gives them")
         elif method != "none" and attribute.has_class_scores:
             notes.append(f"{attribute.name}: too few labelled rows in validation ({len(plain)}) to calibrate")
-        if not attribute.has_threshold or criterion is None:
+        if not attribute.has_threshold:
             continue
         judged = judge_rows(table, attribute, Fitted(calibration=calibration, thresholds={}))
-        if min(np.bincount(judged.labels, minlength=2)) < MIN_THRESHOLD_ROWS:
-            notes.append(f"{attribute.name}: too few labels of one class in validation to choose a threshold")
+        has_enough = min(np.bincount(judged.labels, minlength=2)) >= MIN_THRESHOLD_ROWS
+        if criterion is not None and has_enough:
+            thresholds[attribute.name] = choose_threshold(judged.labels, judged.scores, criterion)
+            chosen.add(attribute.name)
             continue
-        thresholds[attribute.name] = choose_threshold(judged.labels, judged.scores, criterion)
-    return Fitted(calibration=calibration, thresholds=thresholds, trials=trials, notes=tuple(notes))
+        if criterion is not None:
+            notes.append(f"{attribute.name}: too few labels of one class in validation to choose a threshold")
+        notes += _keep_threshold(attribute, thresholds, before=stored.calibration, after=calibration)
+    fitted = Fitted(calibration=calibration, thresholds=thresholds, chosen=frozenset(chosen))
+    return replace(fitted, trials=trials, notes=tuple(notes))
+
+
+def _keep_threshold(
+    attribute: Attribute,
+    thresholds: dict[str, float],
+    *,
+    before: Mapping[str, Mapping[str, Any]],
+    after: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Moves a stored threshold, if there is one, with its scores. Returns what a reader is told."""
+    name = attribute.name
+    if name not in thresholds:
+        return []
+    kept = thresholds[name]
+    thresholds[name] = move_threshold(kept, attribute, before=before.get(name), after=after.get(name))
+    if thresholds[name] == kept:
+        return []
+    return [f"{name}: the model's own threshold {kept:.4f} is {thresholds[name]:.4f} of the newly calibrated scores"]
 
 
 def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> JudgedRows:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from faceattr.audit.estimates import estimate_binary, estimate_f1_change
+from faceattr.audit.estimates import Estimate, count_labels, estimate_binary, estimate_f1_change
 from faceattr.audit.posterior import JudgedItems, complete
 from faceattr.audit.strata import ScoreHistogram, find_stratum, plan_strata
 from faceattr.data.runs.run_attributes import Decision
@@ -31,11 +31,26 @@ def test_estimates_count_each_item_as_the_rows_that_it_stands_for():
             "recall": 15 / 65,
             "f1": 30 / 85,
             "prevalence": 65 / 120,
-            "labelled_yes": 20 / 120,
-            "coverage": 1.0,
         }
     )
     assert all(each.low <= each.value <= each.high for each in found.values())
+
+
+def test_labels_are_counted_not_estimated():
+    low, high = np.array([0.0, 0.2, 0.5, 0.8]), np.array([0.2, 0.5, 0.8, 1.0])
+    rows = np.array([40, 30, 20, 10])
+    found = count_labels(low, high, rows, Decision(threshold=0.5))
+    assert found == {
+        "labelled_yes": Estimate(value=0.3, low=0.3, high=0.3),
+        "coverage": Estimate(value=1, low=1, high=1),
+    }
+    # No label between 0.2 and 0.8: 40 and 10 of 100 rows keep theirs, of which 10 are a yes.
+    found = count_labels(low, high, rows, Decision(threshold=0.5, abstain=(0.2, 0.8)))
+    assert [found[name].value for name in ("labelled_yes", "coverage")] == [0.1, 0.5]
+    # A threshold of 0.6 divides the 20 rows from 0.5 to 0.8: 10 to 30 of 100.
+    assert count_labels(low, high, rows, Decision(threshold=0.6))["labelled_yes"] == Estimate(
+        value=0.2, low=0.1, high=0.3
+    )
 
 
 def test_the_change_of_f1_is_that_of_the_same_rows():
@@ -55,7 +70,6 @@ def test_rows_in_the_abstain_band_have_no_label():
     judged = items([0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 0], [0.1, 0.45, 0.9, 0.8, 0.7, 0.55], [100, 40])
     found = estimate_binary(judged, Decision(threshold=0.5, abstain=(0.4, 0.6)), seed=0)
     # Labelled: 50 rows at 0.1, all negative, and 30 from 0.7 on, all positive.
-    assert found["coverage"].value == pytest.approx(80 / 140)
     assert found["precision"].value == 1
     assert found["recall"].value == 1
     assert found["prevalence"].value == pytest.approx(80 / 140)

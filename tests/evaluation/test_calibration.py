@@ -9,9 +9,11 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss
 
+from faceattr.attributes import Attribute
 from faceattr.errors import ModelError
 from faceattr.evaluation.calibration.choice import choose_calibration
 from faceattr.evaluation.calibration.maps import choose_method, compute_ece, fit_settings
+from faceattr.evaluation.calibration.moved import move_threshold
 from faceattr.evaluation.judged import JudgedRows
 from faceattr.evaluation.scores import score_outputs
 from tests.evaluation import judged_rows
@@ -198,3 +200,25 @@ def test_a_curve_never_says_never():
 def test_settings_that_cannot_be_are_refused_with_the_attributes_name(settings):
     with pytest.raises(ModelError, match="calibration of 'hat' cannot be read"):
         score_outputs(judged_rows.BINARY, np.zeros((2, 1), np.float32), settings)
+
+
+CURVE = {"method": "isotonic", "curves": [{"x": [0.0, 0.5, 1.0], "y": [0.1, 0.2, 0.9]}], "num_rows": 200}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "before", "after", "expected"),
+    [
+        (0.3, CURVE, CURVE, 0.3),
+        # log(0.0652 / 0.9348) = -2.66287, divided by 1.128 -2.36070, of which the sigmoid is 0.0862188
+        (0.0652, None, {"method": "temperature", "temperature": 1.128}, 0.0862188),
+        (0.0862188, {"method": "temperature", "temperature": 1.128}, None, 0.0652),
+        (0.5, None, CURVE, 0.2),
+        (0.75, None, CURVE, 0.55),
+        (0.55, CURVE, None, 0.75),
+        (0.05, CURVE, None, 0.0),  # all were a yes
+        (0.95, CURVE, None, 0.95),  # none was
+    ],
+)
+def test_a_threshold_moves_with_its_scores(threshold, before, after, expected):
+    moved = move_threshold(threshold, Attribute(name="hat"), before=before, after=after)
+    assert moved == pytest.approx(expected, rel=1e-5)

@@ -95,7 +95,7 @@ def test_thresholds_and_calibration_come_from_validation_alone(validation, held_
     assert result.figures["combined"]["score"].value == pytest.approx(0.3 * gender + 0.7 * person)
 
 
-def test_a_stored_threshold_stays_where_none_is_chosen(validation):
+def test_a_stored_threshold_stays_and_moves_with_its_scores_where_none_is_chosen(validation):
     stored = Fitted(calibration={"hat": {"method": "temperature", "temperature": 3.0}}, thresholds={"hat": 0.123})
     kept = fit_on_validation(validation, ATTRIBUTES, method="none", criterion=None, stored=stored, keep=True)
     assert kept.thresholds == {"hat": 0.123}
@@ -103,8 +103,11 @@ def test_a_stored_threshold_stays_where_none_is_chosen(validation):
     few = fit_on_validation(
         validation.slice(0, 6), ATTRIBUTES, method="temperature", criterion=Criterion(), stored=stored
     )
-    assert few.thresholds == {"hat": 0.123}
+    # No temperature fits six rows: log(0.123 / 0.877) = -1.96432, times 3 -5.89297, of which the sigmoid is 0.00275119.
+    assert few.thresholds == {"hat": pytest.approx(0.00275119, rel=1e-4)}
     assert few.calibration == {}
+    assert few.chosen == kept.chosen == frozenset()
+    assert "hat: the model's own threshold 0.1230 is 0.0028 of the newly calibrated scores" in few.notes
     assert any("hat: too few labels of one class" in note for note in few.notes)
 
 

@@ -40,7 +40,8 @@ def write_performance_report(
         if name in evaluation.fitted.trials:
             lines.append(f"  {evaluation.fitted.trials[name]}")
         if name in evaluation.fitted.thresholds:
-            lines.append(f"  threshold {evaluation.fitted.thresholds[name]:.4f}, chosen on validation")
+            whose = "chosen on validation" if name in evaluation.fitted.chosen else "the model's own"
+            lines.append(f"  threshold {evaluation.fitted.thresholds[name]:.4f}, {whose}")
     if "combined" in evaluation.figures:
         lines += ["", "COMBINED (0.3 gender accuracy + 0.7 identity top-1)", _LINE]
         lines.append(_figure_line(evaluation, "combined", "score"))
