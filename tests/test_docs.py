@@ -170,6 +170,11 @@ def test_make_targets_that_are_named_exist():
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: {target}"
 
 
+def test_the_table_of_pipelines_has_each_script():
+    rows = re.findall(r"^\| `(\w+\.py)` \|", (ROOT / "pipelines" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(path.name for path in (ROOT / "pipelines").glob("*.py"))
+
+
 def test_the_tests_that_promises_name_exist():
     promised = re.findall(r"`(tests/[a-z_/0-9]+\.py)::(test_[a-z_0-9]+)`", read("docs/guarantees.md"))
     assert len(promised) > 10

@@ -202,8 +202,10 @@ def evaluate(
         judged[name], figures[name] = each, found
         uncalibrated[name] = judge_rows(judged_table, attribute, plain)
         intervals[name] = compute_intervals(each, compute_draws(each, resamples=resamples, seed=seed))
-        if groups:
-            tables += compute_group_tables(each, groups, min_rows=min_group, resamples=resamples, seed=seed)
+        # Grouped by its own classes, each group would hold one class alone, and every gap be large.
+        others = {by: group for by, group in groups.items() if by != name}
+        if others:
+            tables += compute_group_tables(each, others, min_rows=min_group, resamples=resamples, seed=seed)
     if not judged:
         raise RunError(f"the split {split!r} has no label of {', '.join(attributes.names)}; it cannot be evaluated")
     person = next((each.name for each in attributes.attributes if each.is_person and each.name in figures), None)

@@ -130,6 +130,7 @@ def test_groups_are_those_of_a_plain_loop(held_out):
     result = judge(held_out, NOTHING, groups=groups, min_group=40)
     table = next(each for each in result.groups if (each.attribute, each.by) == ("hat", "gender"))
     judged = result.judged["hat"]
+    assert [each.by for each in result.groups if each.attribute == "gender"] == ["age"]  # not by its own classes
     of_row = groups["gender"][judged.rows]
     for place, name in enumerate(table.groups):
         mine = of_row == name

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def test_an_evaluation(given, ray_local, capsys, tmp_path):
     assert evaluate([*command, "--label-list", str(tmp_path / "list.txt")]) == 0
     shown = capsys.readouterr().out
     assert "judged on test" in shown
+    assert re.search(rf"this minus {folder / 'second'}\n  label +f1 +[+-]0\.\d{{3}} \[", shown)
 
     summary = json.loads((output / "evaluation.json").read_text())
     model = MultiAttributeModel.from_pretrained(output / "model")  # with what was fitted

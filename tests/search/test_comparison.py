@@ -232,7 +232,9 @@ def test_trials_are_compared_on_the_same_images():
     told = describe_ties(best, [best, parallel, crossed, *others])
     assert told.startswith("t0002 cannot be told apart from t0000 on these validation images: behind by less than 1.96")
     alone = describe_ties(best, [best, parallel])
-    assert alone == "every finished trial is behind t0000 by more than 1.96 standard errors of the difference"
+    assert alone == "every other finished trial is behind t0000 by more than 1.96 standard errors of the difference"
+    stopped = replace(parallel, status="stopped")
+    assert describe_ties(best, [best, stopped]).startswith("no other trial has finished")
     assert pytest.approx(1.959964) == QUANTILE
 
 

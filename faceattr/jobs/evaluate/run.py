@@ -189,8 +189,11 @@ def verify(job: EvalJob, first: pa.Table) -> tuple[pa.Table, list[str]]:
     return first.drop_columns([EMBEDDING]), describe_verification(figures, num_missing)
 
 
-def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Evaluation:
+def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> tuple[Evaluation, list[Difference]]:
     """Fits, judges, and writes all results.
+
+    Returns:
+        The evaluation, and its differences from that of the second model, none without one.
 
     Raises:
         RunError: validation, training and test share an image, or nothing can be judged.
@@ -204,7 +207,7 @@ def judge_splits(job: EvalJob, first: pa.Table, second: pa.Table | None) -> Eval
         bootstrap = job.config.bootstrap
         differences = compare(other, evaluation, resamples=bootstrap.resamples, seed=bootstrap.seed)
     _write(job, first, evaluation, differences)
-    return evaluation
+    return evaluation, differences
 
 
 def _check_replaced(model: SavedModelInfo) -> None:
@@ -333,18 +336,27 @@ def _write_model(job: EvalJob, evaluation: Evaluation) -> None:
     job.output.put(f"model/{CONFIG_FILE}", (encode_json(config, indent=2) + "\n").encode())
 
 
-def summarise_evaluation(job: EvalJob, evaluation: Evaluation, verified: Sequence[str] = ()) -> str:
+def summarise_evaluation(
+    job: EvalJob, evaluation: Evaluation, differences: Sequence[Difference] = (), verified: Sequence[str] = ()
+) -> str:
     """Returns the text that the user reads at the end; `verified` are the lines of `verify`."""
     mirrored = ", mean with mirror images" if job.config.flip else ""
     lines = [f"judged on {evaluation.split}, computed in {job.config.precision}{mirrored}"]
+    shown = {}
     for name, judged in evaluation.judged.items():
         figures = evaluation.figures[name]
-        figure = next(
+        figure = shown[name] = next(
             each for each in (judged.attribute.main_figure, "range_accuracy", "coarse_accuracy") if each in figures
         )
         interval = evaluation.intervals[name].get(figure)
         bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else ""
         lines.append(f"  {name:20} {figure:14} {figures[figure].value:.3f}{bounds}  {figures[figure].count:,} rows")
+    if differences:
+        lines.append(f"this minus {job.config.compare}")
+    for each in differences:
+        if shown.get(each.attribute) == each.name:
+            gap = f"{each.second - each.first:+.3f} [{each.interval.low:+.3f}, {each.interval.high:+.3f}]"
+            lines.append(f"  {each.attribute:20} {each.name:14} {gap}")
     lines += verified
     lines += [f"note: {note}" for note in evaluation.fitted.notes]
     lines.append(f"report  {job.output.uri}/report.html, performance_report.txt, MODEL_CARD.md, {DONE_KEY}")

@@ -24,6 +24,6 @@ def evaluate_model(config: EvalConfig) -> int:
             job = evaluate.settle_precision(job)
             first, second = evaluate.score(job)
         first, verified = evaluate.verify(job, first)
-        evaluation = evaluate.judge_splits(job, first, second)
-        say(evaluate.summarise_evaluation(job, evaluation, verified))
+        evaluation, differences = evaluate.judge_splits(job, first, second)
+        say(evaluate.summarise_evaluation(job, evaluation, differences, verified))
     return 0

@@ -73,9 +73,12 @@ def find_ties(best: TrialRecord, trials: Sequence[TrialRecord]) -> list[TrialRec
 def describe_ties(best: TrialRecord, trials: Sequence[TrialRecord]) -> str:
     """Returns a sentence on the trials that cannot be told apart from the best one."""
     tied = find_ties(best, trials)
+    if not tied and not any(each.status == "finished" for each in trials if each.number != best.number):
+        return "no other trial has finished, so that none can be compared with it"
     if not tied:
         return (
-            f"every finished trial is behind {best.name} by more than {QUANTILE:.2f} standard errors of the difference"
+            f"every other finished trial is behind {best.name} by more than {QUANTILE:.2f} standard errors of the "
+            "difference"
         )
     shown = ", ".join(trial.name for trial in tied[:_MOST_SHOWN])
     more = f" and {len(tied) - _MOST_SHOWN} more" if len(tied) > _MOST_SHOWN else ""
