@@ -133,6 +133,10 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
 
 def _describe_change(status: RunStatus) -> list[str]:
     lines = []
+    if status.version is not None and status.version > 1:
+        thresholds = (f"{name} {each['threshold']:.3f}" for name, each in status.decisions.items())
+        again = f", labelled again from its scores: {', '.join(thresholds)}" if status.decisions else ""
+        lines.append(f"version    {status.version}{again}")
     if status.change is not None:
         counts = (f"{count:,} {name}" for name, count in status.change.items() if isinstance(count, int))
         lines.append(f"{status.change['kind']:10} {', '.join(counts)}")

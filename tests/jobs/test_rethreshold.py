@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from faceattr.commands.status import describe_status
+from faceattr.data.runs.status import read_run_status
 from faceattr.data.runs.version import read_manifest, read_published
 from faceattr.data.stores.local import LocalStore
 from tests.checkpoints import SIZES, save_random_checkpoint
@@ -56,6 +58,8 @@ def test_a_retry_labels_by_the_thresholds_of_the_version_that_it_continues(tmp_p
     cut = (score + 1) / 2 if score >= 0.5 else score / 2
     (tmp_path / "t.yaml").write_text(f"thresholds: {{hat: {cut!r}}}\n")
     assert label(["--rethreshold", str(tmp_path / "run"), "--thresholds", str(tmp_path / "t.yaml")]) == 0
+    told = describe_status("run", read_run_status(store))
+    assert f"\nversion    2, labelled again from its scores: hat {cut:.3f}\n" in told
     second = read_rows(store)
     assert second["03.png"]["hat"] == 1 - first["03.png"]["hat"]
 

@@ -6,7 +6,7 @@ All of it comes from one listing, run.json, the manifest, the lease and the sess
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
@@ -57,6 +57,8 @@ class RunStatus:
         resumed_from: the checkpoint from which a training started, by `faceattr.training.lineage.origin`.
         change: what an update or a deletion changed to make the published version; None if neither made it.
         num_deletions: deletions that have ended.
+        version: number of the published version; None without one.
+        decisions: attribute -> threshold and abstain band with which that version was labelled again, if it was.
         begun_deletion: when a deletion was begun that has not ended; None if there is none.
     """
 
@@ -77,6 +79,8 @@ class RunStatus:
     resumed_from: dict[str, Any] | None = None
     change: dict[str, Any] | None = None
     num_deletions: int = 0
+    version: int | None = None
+    decisions: Mapping[str, Any] = field(default_factory=dict)
     begun_deletion: str | None = None
 
 
@@ -144,6 +148,8 @@ def read_run_status(
         resumed_from=record.get("notes", {}).get("resumed_from"),
         change=(manifest.change or None) if manifest is not None else None,
         num_deletions=sum(key.startswith("deletions/") for key in entries),
+        version=None if manifest is None else manifest.version,
+        decisions={} if manifest is None else manifest.decisions,
         begun_deletion=None if begun is None else begun.facts["begun"],
     )
 
