@@ -62,7 +62,8 @@ def list_sections(config_class: type, defaults: Any = None, prefix: str = "") ->
     """Yields the flags of a config class, then the flags of each group in it."""
     hints = typing.get_type_hints(config_class, include_extras=True)
     texts = read_field_docstrings(config_class)
-    flags, groups = [], []
+    flags: list[Any] = []
+    groups: list[Section] = []
     for field in dataclasses.fields(config_class):
         name, hint = f"{prefix}{field.name}".replace("_", "-"), hints[field.name]
         value = _default_of(field) if defaults is None else getattr(defaults, field.name)

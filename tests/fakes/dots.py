@@ -53,4 +53,5 @@ class DotDetector:
         half = np.hypot(x[1] - x[0], y[1] - y[0]) / 35.24 * 56
         middle_x, middle_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
         corners = (middle_x - half, middle_y - half, middle_x + half, middle_y + half)
-        return Face(*(int(max(0, round(each))) for each in corners), 0.9, tuple(points))
+        left_px, top_px, right_px, bottom_px = (int(max(0, round(each))) for each in corners)
+        return Face(left_px, top_px, right_px, bottom_px, 0.9, tuple(points))

@@ -30,6 +30,7 @@ from faceattr.jobs.search.run import plan_search, survey_search
 from faceattr.jobs.search.trial import train_trial
 from faceattr.search.records import begin_trial
 from faceattr.training.history import ProgressNote
+from faceattr.training.loop.ranks import Ranks
 from tests.conftest import environment
 from tests.goldens.bucket import COMMANDS, GOLDENS, NUM_FACES, SAMPLES, open_sample, place_images, run
 
@@ -85,7 +86,7 @@ def stop_training(store: Store) -> None:
     for key in [entry.key for entry in store.list("checkpoints/epoch-00002")]:
         store.delete(key)
     note = ProgressNote(store, num_epochs=2, num_batches=4)
-    list(note.follow([[None] * 4], epoch=1, world_size=1))  # type: ignore[list-item]
+    list(note.follow([[None] * 4], epoch=1, world_size=1))
 
 
 def stop_search(uri: str) -> None:
@@ -100,7 +101,7 @@ def stop_search(uri: str) -> None:
             raise Stopped
 
     try:
-        train_trial(plan, 2, values, stop, device=torch.device("cpu"))
+        train_trial(plan, 2, values, stop, ranks=Ranks(device=torch.device("cpu")))
     except Stopped:
         return
     raise AssertionError("the trial was not stopped")

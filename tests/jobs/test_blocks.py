@@ -17,7 +17,7 @@ def test_blocks_are_cut_where_workers_leave_a_fraction_of_a_cpu(ray_local):
         def ready(self):
             return True
 
-    holder = Holder.remote()
+    holder = Holder.remote()  # type: ignore[attr-defined]
     try:
         assert ray.get(holder.ready.remote(), timeout=60)
         context = ray.data.DataContext.get_current().copy()

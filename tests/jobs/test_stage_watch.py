@@ -44,7 +44,7 @@ def run(output, images: str, *, storage: StorageConfig | None = None, limit=None
     )
     record = begin_run(job)
     version = open_version(job, record)
-    process_pending(job, record, version)
+    process_pending(job, version)
     publish_labels(job, version)
     (session,) = (json.loads(path.read_text()) for path in (output / "sessions").iterdir())
     return session, (output / "report.html").read_text()

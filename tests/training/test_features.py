@@ -1,5 +1,6 @@
 import dataclasses
 import multiprocessing
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from faceattr.training.features.cache import (
 from faceattr.training.features.key import FeatureKey, View
 
 PLAIN = Preprocessing(size_px=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+VIEW = View(number=0, seed=42, augment=Augmentation())
 KEY = FeatureKey(
     weights_id="ab" * 32,
     boundary=3,
@@ -31,9 +33,9 @@ KEY = FeatureKey(
     precision="float32",
     dtype="float32",
     data_fingerprint="cd" * 32,
-    view=View(number=0, seed=42, augment=Augmentation()),
+    view=VIEW,
 )
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "weights": {"weights_id": "ac" * 32},
     "boundary": {"boundary": 4},
     "size": {"preprocessing": dataclasses.replace(PLAIN, size_px=64)},
@@ -44,9 +46,9 @@ CHANGES = {
     "dtype": {"dtype": "float16"},
     "data": {"data_fingerprint": "ce" * 32},
     "no view": {"view": None},
-    "view": {"view": dataclasses.replace(KEY.view, number=1)},
-    "seed": {"view": dataclasses.replace(KEY.view, seed=43)},
-    "augmentation": {"view": dataclasses.replace(KEY.view, augment=Augmentation(strength=0.5))},
+    "view": {"view": dataclasses.replace(VIEW, number=1)},
+    "seed": {"view": dataclasses.replace(VIEW, seed=43)},
+    "augmentation": {"view": dataclasses.replace(VIEW, augment=Augmentation(strength=0.5))},
 }
 STORAGE = StorageConfig()
 

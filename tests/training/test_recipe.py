@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from faceattr.training.recipe import find_family, resolve_recipe
 BASE = TrainConfig(data=("packed",), output="out")
 RANDOM = override(BASE, {"model.backbone": "resnet18", "model.pretrained": False})
 # What runs stood for before settings could be `auto`.
-BEFORE = {
+BEFORE: dict[str, dict[str, Any]] = {
     "optim": {"lr": 1e-4, "weight_decay": 1e-4, "layer_decay": 1.0, "warmup_epochs": 0.0, "ema_decay": None},
     "augment": {"strength": 1.0},
     "loss": {"class_weights": "none"},

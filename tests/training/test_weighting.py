@@ -46,9 +46,9 @@ def test_dwa_turns_to_what_falls_slowly():
         weighting.end_epoch()
     # Ratios 1/2 and 1: weights 2 softmax(0.5, 1).
     wanted = 2 * torch.tensor([0.5, 1.0]).softmax(0)
-    losses = torch.tensor([1.0, 1.0], requires_grad=True)
-    total(weighting, losses).backward()
-    torch.testing.assert_close(losses.grad, wanted)
+    given = torch.tensor([1.0, 1.0], requires_grad=True)
+    total(weighting, given).backward()
+    torch.testing.assert_close(given.grad, wanted)
 
 
 def test_famo_turns_to_what_falls_slowly():
