@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from faceattr.config.train import TrainWorkersConfig
 
@@ -69,7 +71,11 @@ def group_environment(workers: TrainWorkersConfig) -> Iterator[None]:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(workers.wait_s / _count_start_tries(workers.wait_s)),
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+        # The process that gives back the room of a group whose trial was stopped asks for the only Ray of its machine
+        # otherwise, and dies of a second one (Ray 2.60): the next trial then waits for ever.
+        "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
     }
+    ENV_VARS_TO_PROPAGATE.update(values)
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
