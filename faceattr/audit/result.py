@@ -194,7 +194,8 @@ def _describe_doubt(
     if criterion == "prevalence" or criterion.name != "f1" or after == before:
         return ""
     ends = sorted((before.threshold, after.threshold))
-    if not ((items.score >= ends[0]) & (items.score < ends[1])).any():
+    moves_threshold_alone = before.abstain == after.abstain
+    if moves_threshold_alone and not ((items.score >= ends[0]) & (items.score < ends[1])).any():
         return (
             f"no judged item has a score from {ends[0]:.3f} to {ends[1]:.3f}: these judgements do not tell whether "
             f"{after.threshold:.3f} is better than {before.threshold:.3f}; judge more, or keep it"

@@ -75,7 +75,7 @@ def group_environment(workers: TrainWorkersConfig) -> Iterator[None]:
         # otherwise, and dies of a second one (Ray 2.60): the next trial then waits for ever.
         "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
     }
-    ENV_VARS_TO_PROPAGATE.update(values)
+    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

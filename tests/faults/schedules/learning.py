@@ -55,7 +55,8 @@ class TrainJob(LearningJob):
 
     def command(self, world: World, output: str, *, is_begun: bool) -> list[str]:
         """See `Job`; the same command goes on."""
-        words = [str(ROOT / "pipelines" / "train.py"), "--data", world.uri("packed"), "--output", output, *TINY[:-1]]
+        tiny = [word for word in TINY if word != "--ray.no-dashboard"]  # `start` gives that to every job
+        words = [str(ROOT / "pipelines" / "train.py"), "--data", world.uri("packed"), "--output", output, *tiny]
         words += ["--optim.epochs", str(NUM_EPOCHS), "--optim.lr", "2e-3", "--feed.batch-size", "16"]
         return [*words, "--select.patience", "None", "--workers.num-workers", "1"]
 
