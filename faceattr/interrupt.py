@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-STOPPED = "stopped by the user; what is committed stays, run the same command again to resume"
+STOPPED = "stopped by the user; what is committed stays (faceattr status RUN counts it), the same command resumes"
 EXIT_CODE = 128 + signal.SIGINT
 _told = threading.Event()
 _line = [STOPPED]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+LINE = "stopped by the user; what is committed stays (faceattr status RUN counts it), the same command resumes\n"
 # A finder that stops in the middle of the imports. Ctrl-C arrives as in a terminal: what a shell starts in the
 # background ignores it, and hands that on to whatever it starts.
 CODE = """
@@ -40,7 +41,7 @@ def test_ctrl_c_during_the_imports_is_one_line_and_exit_130(words):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130
-    assert error == "stopped by the user; what is committed stays, run the same command again to resume\n"
+    assert error == LINE
     assert time.monotonic() - started < 5
 
 
@@ -78,7 +79,6 @@ def job(config):
         wait()
 sys.exit(run_job(LabelConfig, job, ["--images", "a", "--output", "b"], None))
 """
-LINE = "stopped by the user; what is committed stays, run the same command again to resume\n"
 
 
 @pytest.mark.parametrize("how", ["swallowed", "noisy", "twice"])

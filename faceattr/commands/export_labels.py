@@ -19,8 +19,7 @@ from faceattr.data.exports import (
 )
 from faceattr.data.hub.label_dataset import open_run_images, write_label_dataset
 from faceattr.data.row_filter import RowFilter
-from faceattr.data.stores.addresses import local_path
-from faceattr.data.stores.local_files import make_parent
+from faceattr.data.stores.local_files import choose_output, make_parent
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
@@ -43,7 +42,7 @@ class ExportLabels:
     give in a labelling tool come back by `faceattr import judgements`."""
     output: Path | None = None
     """File to write, for FiftyOne and `dataset` a folder. Default: labels.csv, labels.json, dataset, tasks.json (Label
-    Studio), annotations.xml (CVAT) or fiftyone in the current folder."""
+    Studio), annotations.xml (CVAT) or fiftyone in the current folder, if it is not there yet."""
     attributes: tuple[str, ...] = ()
     """Attributes to write. Default: all."""
     where: str | None = None
@@ -76,7 +75,7 @@ class ExportLabels:
                 return self._export_tasks(store, self.format, where)
 
     def _export_table(self, store: Store, export_format: Literal["csv", "json"], where: RowFilter | None) -> int:
-        path = local_path(self.output or f"labels.{export_format}", "--output")
+        path = choose_output(self.output, f"labels.{export_format}")
         make_parent(path, "--output")
         summary = export_labels(
             store,
@@ -98,7 +97,7 @@ class ExportLabels:
     def _export_dataset(self, store: Store, where: RowFilter | None) -> int:
         if self.class_names or self.scores:
             raise ConfigError("--class-names and --scores are for csv and json; --format dataset has both")
-        folder = local_path(self.output or "dataset", "--output")
+        folder = choose_output(self.output, "dataset")
         dataset = write_label_dataset(
             store,
             folder,
@@ -118,7 +117,7 @@ class ExportLabels:
         if self.class_names or self.scores:
             raise ConfigError(f"--class-names and --scores are for csv and json; --format {tool_name} has both")
         tool = TOOLS[tool_name]
-        path = local_path(self.output or tool.usual_name, "--output")
+        path = choose_output(self.output, tool.usual_name)
         attributes = select_run_attributes(read_label_record(store), self.attributes)
         chosen = check_can_be_chosen(attributes.values())
         tasks = read_run_tasks(store, attributes, where=where, limit=self.limit, verify=self.storage.verify)

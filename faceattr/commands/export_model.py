@@ -7,8 +7,7 @@ from typing import Literal
 import tyro
 
 from faceattr.config import StorageConfig
-from faceattr.data.stores.addresses import local_path
-from faceattr.data.stores.local_files import make_parent
+from faceattr.data.stores.local_files import choose_output, make_parent
 from faceattr.errors import ConfigError
 from faceattr.inference.export import DEFAULT_OPSET, export_onnx
 from faceattr.logs import say
@@ -24,7 +23,7 @@ class ExportModel:
     format: Literal["onnx"] = "onnx"
     """Format of the file."""
     output: Path | None = None
-    """File to write. Default: model.onnx in the current folder."""
+    """File to write. Default: model.onnx in the current folder, if there is none yet."""
     opset: int = DEFAULT_OPSET
     """Version of the ONNX operator set."""
     input: Literal["uint8", "float"] = "uint8"
@@ -41,7 +40,7 @@ class ExportModel:
         """Exports the model and compares it with PyTorch."""
         options = self.storage
         model = MultiAttributeModel.from_pretrained(self.model, revision=self.revision, storage=options)
-        path = local_path(self.output or "model.onnx", "--output")
+        path = choose_output(self.output, "model.onnx")
         make_parent(path, "--output")
         differences = export_onnx(model, path, input_type=self.input, opset=self.opset)
         size = model.backbone.preprocessing.size_px

@@ -115,7 +115,7 @@ def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] =
         lines.append(f"rejected   {_describe_rejects(status.rejects)}")
     lines += _describe_change(status)
     if status.metrics is not None:
-        lines += _describe_epoch(status.metrics)
+        lines += _describe_epoch(status.metrics, status.num_epochs, is_model=status.state == "published")
     if status.unfinished is not None:
         epoch, num_epochs = status.unfinished["epoch"], status.unfinished["num_epochs"]
         lines.append(f"model      unfinished: the best so far, of epoch {epoch} of {num_epochs}; it can be used")
@@ -153,13 +153,14 @@ def _describe_rejects(rejects: dict[str, int] | None) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in rejects.items()) or "none"
 
 
-def _describe_epoch(record: Mapping[str, float | None]) -> list[str]:
-    """Describes the last epoch: its number, counted from 1 as in the log, losses, and the metrics of each attribute.
+def _describe_epoch(record: Mapping[str, float | None], num_epochs: int, *, is_model: bool) -> list[str]:
+    """Describes an epoch: its number, counted from 1 as in the log, losses, and the metrics of each attribute.
 
     Metrics of single classes are left out: the report plots them.
     """
     known = {name: value for name, value in record.items() if value is not None}
-    lines = [f"epoch      {int(known['epoch']) + 1}, ended {_format_time(known['ended'])}"]
+    which = f" of {num_epochs}, which the model is of" if is_model else ""
+    lines = [f"epoch      {int(known['epoch']) + 1}{which}, ended {_format_time(known['ended'])}"]
     losses = [f"{part} {known[f'{part}/loss']:.4f}" for part in ("train", "val") if f"{part}/loss" in known]
     lines.append(f"loss       {', '.join(losses)}")
     lines.append(f"rate       {known['images_per_s']:,.1f} images/s, data wait {known['data_wait_share']:.1%}")

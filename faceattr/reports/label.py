@@ -150,7 +150,7 @@ def render_label_report(
     decisions = read_decisions(record, manifest)
     for asked in statistics.questions.asked:
         name = asked.attribute.name
-        counts = statistics.label_counts[name]
+        counts, decision = statistics.label_counts[name], decisions.get(name, Decision())
         attributes.append(
             {
                 "name": name,
@@ -161,7 +161,8 @@ def render_label_report(
                 "unknown_answers": asked.unknown,
                 "mass": statistics.mean_mass(name),
                 "strips": strips.get(name, ()),
-                "histogram": _draw_histogram(statistics.histograms[name], asked, decisions.get(name, Decision())),
+                "decision": str(decision) if asked.attribute.is_yes_no else None,
+                "histogram": _draw_histogram(statistics.histograms[name], asked, decision),
             }
         )
     derived = [

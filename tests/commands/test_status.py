@@ -177,6 +177,21 @@ def test_a_training_run(store, capsys):
     assert read_run_status(store).state == "published"
 
 
+def test_a_published_training_shows_the_epoch_of_its_model(store, capsys):
+    put_run(store, "train")
+    lines = [{**EPOCH, "epoch": float(number), "val/hat/f1": 0.5 + number / 10} for number in range(4)]
+    store.put("metrics.jsonl", b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    for epoch in (2, 4):  # the best and the last
+        store.put(f"checkpoints/epoch-{epoch:05d}.checkpoint.json", b"{}")
+    faceattr(["status", store.uri])
+    assert "epoch      4, ended 2023-11-14T22:13:20Z\n" in capsys.readouterr().out
+    store.put("config.json", b"{}")
+    faceattr(["status", store.uri])
+    shown = capsys.readouterr().out
+    assert "epoch      2 of 4, which the model is of, ended 2023-11-14T22:13:20Z\n" in shown
+    assert "hat        f1 0.600\n" in shown
+
+
 def put_trial(store, number, status, objective):
     judgement = Judgement(objective=objective, auxiliary=None, by_attribute={"hat": objective}, thresholds={})
     begin_trial(store, number, {"optim.lr": 1e-3})

@@ -106,3 +106,19 @@ def test_a_missing_folder_is_made_and_a_file_in_its_way_is_one_line(run, tmp_pat
         error = capsys.readouterr().err
         assert error.startswith(f"error: --output {blocked}")
         assert len(error.splitlines()) == 1
+
+
+def test_a_file_that_nobody_named_is_not_replaced(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["export", "labels", run]
+    assert faceattr(command) == 0
+    written = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text("mine")
+    capsys.readouterr()
+    assert faceattr(command) == 2
+    assert capsys.readouterr().err == (
+        "error: labels.csv is here already, and --output is not given; choose a name with --output\n"
+    )
+    assert (tmp_path / "labels.csv").read_text() == "mine"
+    assert faceattr([*command, "--output", "labels.csv"]) == 0
+    assert (tmp_path / "labels.csv").read_text() == written

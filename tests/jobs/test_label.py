@@ -151,6 +151,7 @@ def test_a_prefix_on_s3(given, s3_uri, ray_local, capsys, tmp_path):
     assert "labelled 30, rejected 3" in shown.out
     assert "33/33 (100.0%)" in shown.err
     assert b"Label run" in run.get("report.html")
+    assert b"yes from 0.5<" in run.get("report.html")
 
     before = {entry.key: entry.etag for entry in run.list()}
     assert label(command) == 0

@@ -10,7 +10,7 @@ from faceattr.audit.review.other_tools import build_audit_tasks
 from faceattr.config import StorageConfig
 from faceattr.data.exchange.formats import TOOLS
 from faceattr.data.exchange.tasks import ExchangeFormat, check_can_be_chosen
-from faceattr.data.stores.addresses import local_path
+from faceattr.data.stores.local_files import choose_output
 from faceattr.data.stores.open import open_store
 from faceattr.errors import ConfigError
 from faceattr.logs import say
@@ -27,13 +27,14 @@ class AuditExport:
     attribute: str | None = None
     """The attribute to judge: one file for each. May be left out if the audit has one."""
     output: Path | None = None
-    """File to write, for FiftyOne a folder. Default: tasks.json, annotations.xml or fiftyone in the current folder."""
+    """File to write, for FiftyOne a folder. Default: tasks.json, annotations.xml or fiftyone in the current folder, if
+    there is none yet."""
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def __call__(self) -> int:
         """Writes the file."""
         tool = TOOLS[self.format]
-        path = local_path(self.output or tool.usual_name, "--output")
+        path = choose_output(self.output, tool.usual_name)
         store = open_store(self.folder, self.storage)
         sample = read_sample(store)
         names = [each.attribute.name for each in sample.audit.attributes]

@@ -48,6 +48,10 @@ class Decision:
     threshold: float = DEFAULT_THRESHOLD
     abstain: tuple[float, float] | None = None
 
+    def __str__(self) -> str:
+        band = "" if self.abstain is None else f", null between {self.abstain[0]:g} and {self.abstain[1]:g}"
+        return f"yes from {self.threshold:g}{band}"
+
 
 def read_decisions(record: RunRecord, version: Manifest | RunVersion | None = None) -> dict[str, Decision]:
     """Returns attribute to decision, as far as they differ from the default.

@@ -27,6 +27,7 @@ from faceattr.errors import ConfigError
 
 State = Literal["planning", "stopped", "running", "published"]
 _SHARD = re.compile(r"(?:^|/)shard-\d{8}\.parquet$")
+_CHECKPOINT = re.compile(r"checkpoints/epoch-(\d{5,})\.")
 METRICS_KEY = "metrics.jsonl"
 PROGRESS_KEY = "progress.json"
 # The last file that runs without a manifest write. A search resumed with more trials has records newer than its report.
@@ -50,7 +51,8 @@ class RunStatus:
         sessions: start (seconds since 1970) and rows of each session that ended.
         waited_for: what these sessions waited for, if it was measured.
         rejects: reason to rows, or None if they were not counted.
-        metrics: last line of metrics.jsonl.
+        metrics: line of metrics.jsonl: of a published training the one of the model's epoch, else the last.
+        num_epochs: lines of metrics.jsonl.
         versions: package versions at the start of the run.
         stop_reason: why the last driver stopped before its end, if it could tell.
         unfinished: what a training says of its best model so far, by `faceattr.models.saved_config`.
@@ -73,6 +75,7 @@ class RunStatus:
     rejects: dict[str, int] | None
     metrics: dict[str, Any] | None
     versions: dict[str, str]
+    num_epochs: int = 0
     stop_reason: str | None = None
     waited_for: WaitedFor | None = None
     unfinished: dict[str, Any] | None = None
@@ -130,6 +133,7 @@ def read_run_status(
     unfinished = _read_object(store, model_key).get("unfinished") if has_model else None
     done = _is_done(record.get("kind"), entries) and unfinished is None
     state = _state(record, manifest is not None or done, driver)
+    history = _read_metrics(store) if METRICS_KEY in entries else []
     return RunStatus(
         kind=record.get("kind"),
         state=state,
@@ -140,8 +144,9 @@ def read_run_status(
         rate=_commit_rate(shards, rows) if driver else session_rate,
         sessions=tuple((each["started"], each["rows"]) for each in sessions),
         rejects=_count_rejects(store, storage or StorageConfig(), manifest, shards, count_rejects_in),
-        metrics=_last_metrics(store) if METRICS_KEY in entries else None,
+        metrics=_choose_epoch(history, entries, state),
         versions=record.get("versions", {}),
+        num_epochs=len(history),
         stop_reason=find_stop_reason(store) if state == "stopped" else None,
         waited_for=waited_for,
         unfinished=unfinished,
@@ -233,10 +238,21 @@ def _count_rejects(
     return {status: count for status, count in sorted(counts.items()) if status != OK}
 
 
-def _last_metrics(store: Store) -> dict[str, Any] | None:
+def _read_metrics(store: Store) -> list[dict[str, Any]]:
     where = join_uri(store.uri, METRICS_KEY)
     lines = store.get(METRICS_KEY).splitlines()
-    return decode_versioned(lines[-1], f"{where}, line {len(lines)},") if lines else None
+    return [decode_versioned(line, f"{where}, line {number},") for number, line in enumerate(lines, start=1)]
+
+
+def _choose_epoch(history: Sequence[dict[str, Any]], keys: Iterable[str], state: State) -> dict[str, Any] | None:
+    """Returns the figures of the best epoch of a published training, which its model is of; else the last epoch's.
+
+    A folder keeps the checkpoints of the best epoch and the last one.
+    """
+    kept = [int(match[1]) for match in map(_CHECKPOINT.match, keys) if match]
+    if state == "published" and kept and min(kept) <= len(history):
+        return history[min(kept) - 1]
+    return history[-1] if history else None
 
 
 def _read_object(store: Store, key: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from faceattr.data.stores.addresses import local_path
 from faceattr.data.stores.store import LargeObjectError, MissingObjectError, RefusedObjectError
 from faceattr.errors import ConfigError, StorageError
 
@@ -92,6 +93,17 @@ def _check_is_regular(path: Path, status: os.stat_result) -> None:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         detail = f"{kind}, not a regular file"
         raise RefusedObjectError(f"cannot read {path}: it is {detail}", detail=detail, is_certain=True)
+
+
+def choose_output(output: Path | None, usual_name: str) -> Path:
+    """Returns the local file or folder that a command writes; `usual_name` is for users who name none.
+
+    Raises:
+        ConfigError: `output` is not on this machine, or it is not given and a file or folder of the usual name exists.
+    """
+    if output is None and os.path.lexists(usual_name):
+        raise ConfigError(f"{usual_name} is here already, and --output is not given; choose a name with --output")
+    return local_path(output or usual_name, "--output")
 
 
 def make_parent(path: Path, flag: str) -> None:

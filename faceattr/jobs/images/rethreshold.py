@@ -82,11 +82,6 @@ def _relabel_all(
     return changed
 
 
-def _describe(decision: Decision) -> str:
-    band = decision.abstain
-    return f"yes from {decision.threshold:g}" + ("" if band is None else f", null between {band[0]:g} and {band[1]:g}")
-
-
 def _summarise(
     version: RunVersion,
     base: Manifest,
@@ -97,6 +92,6 @@ def _summarise(
     width = max(map(len, changed))
     lines = [manifest.summary]
     for name, count in changed.items():
-        lines.append(f"{name:{width}}  {_describe(decisions[name])}: {count:,} labels changed")
+        lines.append(f"{name:{width}}  {decisions[name]}: {count:,} labels changed")
     lines.append(f"version {base.version} stays; readers now see {version.folder}/*.parquet")
     return "\n".join(lines)

@@ -53,7 +53,8 @@ def _judge_cluster(config: RayConfig) -> Iterator[Finding]:
         with ray_session(config):  # compares the code of the nodes
             nodes = [node for node in ray.nodes() if node["Alive"]]
             found = ray.cluster_resources()
-            shown = f"{len(nodes)} nodes, {found.get('CPU', 0):g} CPUs, {found.get('GPU', 0):g} GPUs"
+            counted = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+            shown = f"{counted}, {found.get('CPU', 0):g} CPUs, {found.get('GPU', 0):g} GPUs"
             yield Finding(subject="ray", found=f"{ray.__version__}: {shown}, the same code on all")
             here = ray.get_runtime_context().get_node_id()
             for node in nodes:

@@ -69,7 +69,7 @@ def _draw_confusion(axes: matplotlib.axes.Axes, judged: JudgedRows) -> None:
     counts = confusion_matrix(judged.labels, judged.predictions, labels=range(len(names)))
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xlabel("predicted", fontsize=8)
+    axes.set_xlabel("predicted" if len(names) <= 4 else "predicted, in % of the true class", fontsize=8)
     axes.set_ylabel("true", fontsize=8)
     if len(names) > _MAX_NAMED:
         axes.set_xticks([])
@@ -79,7 +79,7 @@ def _draw_confusion(axes: matplotlib.axes.Axes, judged: JudgedRows) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=7)
     for row, column in np.ndindex(counts.shape):
         dark = shares[row, column] > 0.55
-        text = f"{counts[row, column]:,}" if len(names) <= 4 else f"{shares[row, column]:.0%}"
+        text = f"{counts[row, column]:,}" if len(names) <= 4 else f"{shares[row, column] * 100:.0f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "#1c2530")
 
 

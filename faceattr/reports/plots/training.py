@@ -79,7 +79,8 @@ def draw_labels(attribute: Attribute, counts: Mapping[str, Sequence[float]]) -> 
             axes.bar(places + shift, values, width, color=_SPLIT_COLOURS[split], label=split)
         turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 8 else {}
         axes.set_xticks(places, names, **turned)
-    axes.set_ylabel("share of labels", fontsize=8)
+    soft = any(value != round(value) for each in counts.values() for value in each)
+    axes.set_ylabel("share of labels" + ("\n(soft labels in parts)" if soft else ""), fontsize=8)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

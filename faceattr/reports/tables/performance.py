@@ -9,6 +9,7 @@ from sklearn.metrics import classification_report
 from faceattr.evaluation.evaluate import Difference, Evaluation
 from faceattr.evaluation.groups import GroupTable
 from faceattr.evaluation.judged import JudgedRows
+from faceattr.evaluation.uncertainty.intervals import Interval
 
 _RULE = "=" * 72
 _LINE = "-" * 72
@@ -61,8 +62,17 @@ def _describe_kind(judged: JudgedRows) -> str:
 def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
     figure = evaluation.figures[attribute][name]
     interval = evaluation.intervals.get(attribute, {}).get(name)
-    bounds = "" if interval is None or math.isnan(interval.low) else f"  [{interval.low:.4f}, {interval.high:.4f}]"
-    return f"  {name:20}{figure.value:>9.4f}{bounds}"
+    bounds = "" if interval is None or math.isnan(interval.low) else f"  {_bounds(interval)}"
+    return f"  {name:20}{_number(figure.value):>9}{bounds}"
+
+
+def _number(value: float, form: str = ".4f") -> str:
+    """A dash stands for what is undefined."""
+    return "-" if math.isnan(value) else f"{value:{form}}"
+
+
+def _bounds(interval: Interval, form: str = ".4f") -> str:
+    return "-" if math.isnan(interval.low) else f"[{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def _report_lines(judged: JudgedRows) -> list[str]:
@@ -81,14 +91,14 @@ def _group_lines(table: GroupTable) -> list[str]:
     width = max(len(name) for name in (*table.groups, "by chance"))
     lines = [f"  {'':{width}}{'rows':>8}" + "".join(f"{name:>21}" for name in table.figures)]
     for place, group in enumerate(table.groups):
-        values = "".join(f"{value:>21.4f}" for value in table.values[place].tolist())
+        values = "".join(f"{_number(value):>21}" for value in table.values[place].tolist())
         mark = "  (few rows)" if table.small[place] else ""
         lines.append(f"  {group:{width}}{table.counts[place]:>8,}{values}{mark}")
     gaps = list(table.gaps.values())
     for head, cells in (
-        ("gap", [f"{gap.value:.4f}" for gap in gaps]),
-        ("95 %", [f"[{gap.interval.low:.4f}, {gap.interval.high:.4f}]" for gap in gaps]),
-        ("by chance", [f"{gap.by_chance:.4f}" for gap in gaps]),
+        ("gap", [_number(gap.value) for gap in gaps]),
+        ("95 %", [_bounds(gap.interval) for gap in gaps]),
+        ("by chance", [_number(gap.by_chance) for gap in gaps]),
         ("", [gap.verdict for gap in gaps]),
     ):
         lines.append(f"  {head:{width}}{'':8}" + "".join(f"{cell:>21}" for cell in cells))
@@ -99,5 +109,5 @@ def _difference_line(each: Difference) -> str:
     gap, interval = each.second - each.first, each.interval
     sure = "" if interval.low <= 0 <= interval.high or math.isnan(interval.low) else "  *"
     name = f"{each.attribute} {each.name}"
-    bounds = f"[{interval.low:+.4f}, {interval.high:+.4f}]"
-    return f"  {name:34}{each.first:>9.4f}{each.second:>9.4f}  {gap:+.4f} {bounds}{sure}"
+    values = f"{_number(each.first):>9}{_number(each.second):>9}"
+    return f"  {name:34}{values}  {_number(gap, '+.4f')} {_bounds(interval, '+.4f')}{sure}"

@@ -233,6 +233,14 @@ def _read_csv_rows(uri: str, storage: StorageConfig) -> Iterator[FoundRow]:
         yield FoundRow(where=row.where, line=row.line, text=row.text, value=cells)
 
 
+def _parse_yes_no(text: str, mapped: MappedColumn) -> int | None:
+    try:
+        return parse_binary(text, mapped.name)
+    except BadRow as error:
+        remedy = f"a column of other values has its classes in the mapping: {mapped.name}={mapped.column}:A|B|C"
+        raise BadRow(error.reason, f"{error.detail}; {remedy}") from None
+
+
 class _Parser:
     """Parses cells by column name to labels."""
 
@@ -257,7 +265,7 @@ class _Parser:
             elif attribute is None:
                 row[each.name] = parse_score(text, each.name)
             elif attribute.is_yes_no:
-                row[each.name] = parse_binary(text, each.name)
+                row[each.name] = _parse_yes_no(text, each)
             elif attribute.is_years:
                 row |= parse_age(text, each.name)
             elif not is_unknown(text):
