@@ -4,10 +4,12 @@
     N clients       threads that each send one image and wait for its answer, over kept connections
 
 The same model, files, cores and decoding for both. A replica of one thread for each core, as `faceattr serve` chooses;
+one client keeps only one of them busy, and one replica with all threads answers it sooner, but many clients later;
 the clients run on these cores too, and count against the server. Weights are random: speed does not depend on them.
 
     python tests/benchmarks/bench_serve.py --backbone vit-small
     python tests/benchmarks/bench_serve.py --backbone resnet18 --side 1024
+    python tests/benchmarks/bench_serve.py --replicas 1 --clients 1
 """
 
 import argparse
@@ -40,11 +42,12 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """`faceattr serve` in processes of its own."""
 
-    def __init__(self, model: Path, folder: Path, cores: int, batch_size: int) -> None:
+    def __init__(self, model: Path, folder: Path, cores: int, replicas: int, batch_size: int) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        words = ["serve", str(model), "--port", str(self.port), "--replicas", str(cores), "--gpus-per-replica", "0"]
+        words = ["serve", str(model), "--port", str(self.port), "--replicas", str(replicas), "--gpus-per-replica", "0"]
+        words += ["--threads-per-replica", str(cores // replicas)]
         words += ["--batch-size", str(batch_size), "--ray.num-cpus", str(cores), "--ray.object-store-mb", "200"]
         log = folder / "log"
         with log.open("wb") as file:
@@ -95,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", choices=BACKBONES, default="vit-small")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--replicas", type=int, help="which share the cores; one for each core unless given")
     parser.add_argument("--images", type=int, default=192, help="of a turn; a single client sends a quarter of them")
     parser.add_argument("--side", type=int, default=224, help="of the files, px")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -109,7 +113,9 @@ def main() -> None:
         torch.manual_seed(0)
         model = MultiAttributeModel(build_backbone(BACKBONES[arguments.backbone][0], pretrained=False), ATTRIBUTES)
         model.eval().save_pretrained(folder / "model")
-        server = Server(folder / "model", folder, arguments.cores, arguments.batch_size)
+        server = Server(
+            folder / "model", folder, arguments.cores, arguments.replicas or arguments.cores, arguments.batch_size
+        )
 
         def batch_rate() -> float:
             started = time.perf_counter()
