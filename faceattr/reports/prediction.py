@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from faceattr.attributes import Attribute, AttributeSet
 from faceattr.data.inputs.folder_files import describe_files
 from faceattr.data.runs.commit import OK
+from faceattr.data.runs.run_attributes import Decision, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.store import Store
 from faceattr.evaluation.agreement import Agreement
@@ -74,18 +75,21 @@ def render_prediction_report(
 ) -> str:
     """Renders the page as a single HTML file with embedded plots."""
     attributes = []
+    decisions = read_decisions(record, manifest)
     for each in statistics.attributes.attributes:
         counts = statistics.counts[each.name]
+        decision = decisions.get(each.name, Decision())
         order = np.argsort(-counts)[:12] if each.is_person else np.arange(len(counts))
         attributes.append(
             {
                 "name": each.name,
                 "classes": [(each.classes[index], int(counts[index])) for index in order],
                 "num_hidden": len(counts) - len(order),
+                "decision": str(decision) if each.is_yes_no else None,
                 "histogram": draw_score_histogram(
                     statistics.histograms[each.name],
                     each,
-                    record.notes["thresholds"].get(each.name, 0.5),
+                    decision.threshold,
                     _YEARS if each.is_years else (0.0, 1.0),
                 ),
             }

@@ -82,6 +82,7 @@ def test_a_bucket_is_predicted_published_compared_and_can_teach(model, images, s
         assert ATTRIBUTES["person"].classes[row["person"]] == found["person"].label
         assert row["bare"] == (found["bare"].label == "yes")
     assert b"Prediction run" in run.get("report.html")
+    assert b"yes from 0.45<" in run.get("report.html")
 
     # What is published can be compared with its manifest, in object storage too.
     assert faceattr(["status", run.uri, "--verify"]) == 0
