@@ -1,5 +1,7 @@
 """Whether intervals of 95 % hold the truth 95 times in 100: data drawn from a known source, rows in clusters or not."""
 
+import warnings
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -311,3 +313,13 @@ def test_no_bin_of_a_reliability_plot_rests_on_one_image():
     assert bins.lines[0].get_linestyle() == "None"
     assert len(bins.lines[2]) == 1
     assert axes.get_legend().get_texts()[0].get_text() == "not calibrated"
+
+
+def test_draws_without_an_exact_age_are_undefined_and_say_nothing():
+    judged = judged_rows.ages(12, ranges=1.0)
+    judged.labels[0, 1] = judged.labels[0, 0] + 1  # the only exact one, in 65 % of the draws
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draws = compute_draws(judged, resamples=400)
+    assert 0.25 < np.isnan(draws["mae"]).mean() < 0.45
+    assert not np.isnan(draws["range_accuracy"]).any()

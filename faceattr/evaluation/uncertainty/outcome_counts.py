@@ -43,9 +43,13 @@ class OutcomeCounts(ABC):
         """Returns the mean over each cell's rows of values [n], float64 [K]."""
         return np.asarray(np.bincount(self.place, weights=values) / self.counts)
 
-    @abstractmethod
     def figures(self, counts: np.ndarray) -> _Draws:
-        """Computes figure -> float64 [B] from counts [B, K]."""
+        """Computes figure -> float64 [B] from counts [B, K]; NaN where a resample does not define it."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self._figures(counts)
+
+    @abstractmethod
+    def _figures(self, counts: np.ndarray) -> _Draws: ...
 
 
 class BinaryCells(OutcomeCounts):
@@ -64,20 +68,18 @@ class BinaryCells(OutcomeCounts):
         self._ends = np.append(np.flatnonzero(np.diff(keys[:, 0])), len(keys) - 1)
         self._losses = self._mean(compute_log_losses(labels, scores))
 
-    def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base class."""
+    def _figures(self, counts: np.ndarray) -> _Draws:
         true_no, false_yes, false_no, true_yes = (counts @ self._parts).T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recall, recall_no = true_yes / (true_yes + false_no), true_no / (true_no + false_yes)
-            return {
-                "accuracy": (true_no + true_yes) / counts.sum(1),
-                "balanced_accuracy": np.nanmean(np.stack([recall, recall_no]), 0),
-                "precision": true_yes / (true_yes + false_yes),
-                "recall": recall,
-                "f1": 2 * true_yes / (2 * true_yes + false_yes + false_no),
-                "log_loss": counts @ self._losses / counts.sum(1),
-                **self.curves(counts),
-            }
+        recall, recall_no = true_yes / (true_yes + false_no), true_no / (true_no + false_yes)
+        return {
+            "accuracy": (true_no + true_yes) / counts.sum(1),
+            "balanced_accuracy": np.nanmean(np.stack([recall, recall_no]), 0),
+            "precision": true_yes / (true_yes + false_yes),
+            "recall": recall,
+            "f1": 2 * true_yes / (2 * true_yes + false_yes + false_no),
+            "log_loss": counts @ self._losses / counts.sum(1),
+            **self.curves(counts),
+        }
 
     def curves(self, counts: np.ndarray) -> _Draws:
         """Computes only `ap` and `auc`."""
@@ -121,20 +123,19 @@ class ClassCells(OutcomeCounts):
             if (judged.labels == index).any()
         }
 
-    def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base class; without the curves of classes."""
+    def _figures(self, counts: np.ndarray) -> _Draws:
+        # Without the curves of classes, which have cells of their own.
         labels, said, right = counts @ self._labels, counts @ self._said, counts @ self._right
         total = counts.sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision, recall, f1 = right / said, right / labels, 2 * right / (labels + said)
-            draws = {
-                "accuracy": right.sum(1) / total,
-                "balanced_accuracy": mean_over_classes(recall),
-                "macro_precision": mean_over_classes(precision),
-                "macro_f1": mean_over_classes(f1),
-                "weighted_f1": np.nansum(f1 * labels, axis=1) / total,
-                "log_loss": counts @ self._losses / total,
-            }
+        precision, recall, f1 = right / said, right / labels, 2 * right / (labels + said)
+        draws = {
+            "accuracy": right.sum(1) / total,
+            "balanced_accuracy": mean_over_classes(recall),
+            "macro_precision": mean_over_classes(precision),
+            "macro_f1": mean_over_classes(f1),
+            "weighted_f1": np.nansum(f1 * labels, axis=1) / total,
+            "log_loss": counts @ self._losses / total,
+        }
         for index, name in enumerate(self._names):
             of_class = {"precision": precision, "recall": recall, "f1": f1}
             draws |= {f"{key}/{name}": values[:, index] for key, values in of_class.items()}
@@ -159,8 +160,7 @@ class AgeCells(OutcomeCounts):
         values = np.stack([exact, error, np.abs(error), error**2, exact & within, ~exact, hit], 1).astype(np.float64)
         self._values = np.stack([self._mean(column) for column in values.T], 1)
 
-    def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base class."""
+    def _figures(self, counts: np.ndarray) -> _Draws:
         exact, signed, absolute, squared, within, ranges, hit = (counts @ self._values).T
         draws: _Draws = {}
         if self._exact.any():
@@ -194,15 +194,12 @@ class IdentityCells(OutcomeCounts):
         self._named = csr_array((np.ones(2 * len(keys)), (np.tile(rows, 2), places.T.reshape(-1))), shape=shape)
         self._right = csr_array((right, (rows, places[:, 0])), shape=shape)
 
-    def figures(self, counts: np.ndarray) -> _Draws:
-        """See the base class."""
+    def _figures(self, counts: np.ndarray) -> _Draws:
         total = counts.sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            f1 = 2 * (counts @ self._right) / (counts @ self._named)
         return {
             "top1": counts @ self._all_right / total,
             "top5": counts @ self._among / total,
-            "macro_f1": mean_over_classes(f1),
+            "macro_f1": mean_over_classes(2 * (counts @ self._right) / (counts @ self._named)),
         }
 
 
