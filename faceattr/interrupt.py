@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-STOPPED = "stopped by the user; what is committed stays (faceattr status RUN counts it), the same command resumes"
+STOPPED = "stopped by the user; whole shards and epochs stay (faceattr status RUN), the same command does the rest"
 EXIT_CODE = 128 + signal.SIGINT
 _told = threading.Event()
 _line = [STOPPED]

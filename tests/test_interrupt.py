@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LINE = "stopped by the user; what is committed stays (faceattr status RUN counts it), the same command resumes\n"
+LINE = "stopped by the user; whole shards and epochs stay (faceattr status RUN), the same command does the rest\n"
 # A finder that stops in the middle of the imports. Ctrl-C arrives as in a terminal: what a shell starts in the
 # background ignores it, and hands that on to whatever it starts.
 CODE = """

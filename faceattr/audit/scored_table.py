@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from faceattr.attributes import DEFAULT_THRESHOLD, Attribute, check_attribute_name
 from faceattr.config import StorageConfig
+from faceattr.data.formats.parquet import read_batches
+from faceattr.data.formats.text_tables import table_file
 from faceattr.data.inputs.source_rows import SourceRows
 from faceattr.data.runs.commit import OK
 from faceattr.data.runs.plan import IN_FILES
@@ -22,7 +24,6 @@ from faceattr.data.runs.version import RunRecord, read_manifest, read_published,
 from faceattr.data.stores.addresses import key_below, resolve_address
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
-from faceattr.data.stores.ranged import open_ranged
 from faceattr.data.stores.store import Store
 from faceattr.errors import ConfigError
 
@@ -127,7 +128,7 @@ def _read_run(
 
 
 def _open_file(address: str, storage: StorageConfig) -> ScoredTable:
-    with open_ranged(address, storage) as source:
+    with table_file(address, storage) as source:
         schema = pq.read_schema(source)
     where = next((name for name in ("uri", "image_path") if name in schema.names), None)
     if where is None:
@@ -155,12 +156,11 @@ def _read_file(
     address: str, storage: StorageConfig, where: str, attributes: Mapping[str, Attribute], root: str
 ) -> Iterator[pa.Table]:
     first = 0
-    with open_ranged(address, storage) as source:
+    with table_file(address, storage) as source:
         file = pq.ParquetFile(source)
         labels = [name for name in attributes if name in file.schema_arrow.names]
         names = [f"{name}_score" for name in attributes]
-        for batch in file.iter_batches(_BATCH_ROWS, columns=[where, *labels, *names]):
-            found = pa.table(batch)
+        for found in read_batches(file, _BATCH_ROWS, [where, *labels, *names]):
             keys = [key_below(each or "", root) for each in found[where].to_pylist()]
             columns = {
                 "row": pa.array(np.arange(first, first + len(found))),

@@ -159,7 +159,7 @@ def _describe_epoch(record: Mapping[str, float | None], num_epochs: int, *, is_m
     Metrics of single classes are left out: the report plots them.
     """
     known = {name: value for name, value in record.items() if value is not None}
-    which = f" of {num_epochs}, which the model is of" if is_model else ""
+    which = f", the best of {num_epochs} and the model's" if is_model else ""
     lines = [f"epoch      {int(known['epoch']) + 1}{which}, ended {_format_time(known['ended'])}"]
     losses = [f"{part} {known[f'{part}/loss']:.4f}" for part in ("train", "val") if f"{part}/loss" in known]
     lines.append(f"loss       {', '.join(losses)}")

@@ -9,6 +9,7 @@ import jinja2
 
 from faceattr.evaluation.evaluate import Evaluation
 from faceattr.evaluation.figures import card_figures
+from faceattr.reports.tables.numbers import show_interval, show_number
 
 
 def write_model_card(
@@ -67,10 +68,8 @@ def write_model_card(
 
 def _describe(evaluation: Evaluation, attribute: str, name: str) -> dict[str, Any]:
     figure = evaluation.figures[attribute][name]
-    interval = evaluation.intervals[attribute].get(name)
-    known = interval is not None and not math.isnan(interval.low)
-    bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if known and interval is not None else ""
-    return {"name": name, "text": f"{figure.value:.3f}{bounds}"}
+    bounds = show_interval(evaluation.intervals[attribute].get(name))
+    return {"name": name, "text": f"{show_number(figure.value)} {bounds}".rstrip()}
 
 
 def _weakest_class(evaluation: Evaluation, attribute: str) -> str | None:

@@ -85,6 +85,10 @@ def test_a_table_without_scores_or_addresses_is_refused(tmp_path, run):
     pq.write_table(pa.table({"name": ["a"], "hat_score": [1.0]}), tmp_path / "unnamed.parquet")
     with pytest.raises(ConfigError, match="neither a column uri nor image_path"):
         open_scored_table(str(tmp_path / "unnamed.parquet"), StorageConfig())
+    names = pa.array([b"\xff.jpg"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"uri": names, "hat_score": [1.0]}), tmp_path / "latin.parquet")
+    with pytest.raises(ConfigError, match=r"latin\.parquet cannot be read as a table: .*UTF8"):
+        list(open_scored_table(str(tmp_path / "latin.parquet"), StorageConfig()).read())
     with pytest.raises(ConfigError, match="no class scores of beard; it has scores of: hat, rare"):
         open_scored_table(run[0], StorageConfig(), ("beard",))
     with pytest.raises(ConfigError, match="no label or prediction run"):

@@ -188,7 +188,7 @@ def test_a_published_training_shows_the_epoch_of_its_model(store, capsys):
     store.put("config.json", b"{}")
     faceattr(["status", store.uri])
     shown = capsys.readouterr().out
-    assert "epoch      2 of 4, which the model is of, ended 2023-11-14T22:13:20Z\n" in shown
+    assert "epoch      2, the best of 4 and the model's, ended 2023-11-14T22:13:20Z\n" in shown
     assert "hat        f1 0.600\n" in shown
 
 

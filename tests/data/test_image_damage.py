@@ -52,6 +52,11 @@ def test_other_formats_cut_within_their_pixels_are_refused(image_format: str) ->
         assert find_reason(data[:cut]) in ("truncated", "corrupt"), cut
 
 
+@pytest.mark.parametrize("place", [5_000, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_directory_beyond_the_end_is_truncated_however_far(place: int) -> None:
+    assert find_reason(b"II+\0\x08\0\0\0" + struct.pack("<Q", place)) == "truncated"  # a BigTIFF's header
+
+
 @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE], ids=["baseline", "progressive"])
 def test_a_cut_jpeg_with_an_end_marker_put_back_is_truncated(data: bytes) -> None:
     assert find_reason(data[: len(data) // 2] + b"\xff\xd9") in ("truncated", "corrupt")

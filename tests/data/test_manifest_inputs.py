@@ -9,6 +9,9 @@ from faceattr.errors import ConfigError
 from tests.data.input_rows import column, parquet, read
 from tests.fakes.stores import MemoryStore
 
+# Text that no writer should have let pass: Parquet does not look.
+NOT_UTF8 = pa.array([b"\xff\xfe.jpg"], pa.binary()).view(pa.string())
+
 
 def put_manifest(place, kind, columns, name="list"):
     """A manifest of columns of strings, as CSV or Parquet; gives its URI."""
@@ -200,6 +203,10 @@ def test_a_csv_that_is_broken(folder, content, problem):
     [
         (b"", "cannot be read as a table"),
         (b"PAR1 and no more", "cannot be read as a table"),
+        (parquet({"uri": NOT_UTF8}), "cannot be read as a table: .*UTF8"),
+        (parquet({"uri": ["a.jpg"], "age": NOT_UTF8}), "cannot be read as a table: .*UTF8"),
+        (parquet({"image": [b"1"], "image_id": NOT_UTF8}), "cannot be read as a table: .*UTF8"),
+        (parquet({"image": [b"1"], "n": NOT_UTF8}), "cannot be read as a table: .*UTF8"),
         (parquet({"uri": pa.array([], pa.string())}), "the manifest has no rows"),
         (parquet({"uri": [1, 2]}), "column 'uri' .*expected text, found int64"),
     ],

@@ -53,6 +53,7 @@ def seeds() -> Iterable[bytes]:
             if len(data) <= 8_000:
                 yield data
     yield b"\xff\xd8\xff\xd9"
+    yield b"II+\0\x08\0\0\0" + b"\xff" * 8  # a BigTIFF whose directory is farther than an index can be
 
 
 TARGET = Target(run=run, seeds=seeds, words=_WORDS)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import pyarrow as pa
+
 from tests.data.input_rows import parquet
 from tests.fuzz.manifests import run as run_list
 from tests.fuzz.target import Target
@@ -22,6 +24,7 @@ def seeds() -> Iterable[bytes]:
     wide = plain.replace(b"AAAAAAAAFAAAAAEAAUAAg", b"AAAAAAAAFAHAAAEAAUAAg", 1)  # its Arrow schema, in base64
     assert wide != plain
     yield wide  # an integer of more than 64 bits, which pyarrow tells as not implemented
+    yield parquet({"uri": pa.array([b"\xff.jpg"], pa.binary()).view(pa.string())})  # not UTF-8
     yield parquet({"image": [b"1", b"22"], "image_id": ["x", "y"]})
     yield parquet({"image": [{"bytes": b"1", "path": "a.jpg"}]})
 

@@ -67,7 +67,7 @@ def test_a_label_run_goes_on_behind_its_committed_shard(resumed):
         ),
         ("labels_unfinished", ["state      stopped", "rows       256 of 300 (85.3%)", "rejected   none"]),
         ("packed", ["kind       pack", "state      published", "rows       32 of 32 (100.0%)"]),
-        ("model", ["kind       train", "state      published", "epoch      2 of 2, which the model is of, ended "]),
+        ("model", ["kind       train", "state      published", "epoch      2, the best of 2 and the model's, ended "]),
         ("model_unfinished", ["state      stopped", "epoch      1, ended "]),
         (
             "search_unfinished",

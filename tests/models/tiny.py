@@ -85,12 +85,16 @@ def images_for(backbone, num: int = 2) -> torch.Tensor:
 
 
 def assert_same_outputs(found, wanted, **tolerance):
-    """That a model's outputs are numbers, and the same ones."""
+    """That a model's outputs are numbers, and the same ones.
+
+    Up to the last bits: the kernels of some processors (AVX-512) sum in another order where a copy of a weight has
+    another alignment in memory. Another weight makes a difference of many orders of magnitude more.
+    """
     assert list(found) == list(wanted)
     for name, value in wanted.items():
         # An ill-conditioned model gives NaN on one CPU and a number on another; either shows nothing.
         assert torch.isfinite(value).all(), name
-        torch.testing.assert_close(found[name], value, **(tolerance or {"rtol": 0, "atol": 0}))
+        torch.testing.assert_close(found[name], value, **(tolerance or {"rtol": 1e-5, "atol": 1e-6}))
 
 
 def assert_split_is_exact(model: MultiAttributeModel) -> None:

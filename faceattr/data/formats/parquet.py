@@ -5,6 +5,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -64,6 +65,22 @@ def decode_table(data: bytes, where: str, columns: list[str] | None = None) -> p
         return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # in memory, an OSError is a wrong checksum
         raise RunError(f"{where} is damaged: {describe_cause(error)}; {REMEDY}") from error
+
+
+def read_batches(file: pq.ParquetFile, batch_rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Yields the rows of a user's file.
+
+    Raises:
+        pa.ArrowInvalid: a value does not fit its type, such as text that is not UTF-8, which Parquet itself lets pass.
+    """
+    for batch in file.iter_batches(batch_rows, columns=columns):
+        yield checked_rows(pa.Table.from_batches([batch]))
+
+
+def checked_rows(table: pa.Table) -> pa.Table:
+    """Returns a table of a user's file; raises pa.ArrowInvalid if a value does not fit its type."""
+    table.validate(full=True)
+    return table
 
 
 def decode_schema(text: str) -> pa.Schema:

@@ -62,7 +62,13 @@ def table_file(uri: str, storage: StorageConfig) -> Iterator[pa.NativeFile]:
             yield file
     except FileNotFoundError as error:
         raise ConfigError(f"{uri} does not exist") from error
-    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowTypeError, UnicodeDecodeError) as error:
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowKeyError,
+        pa.ArrowTypeError,
+        pa.ArrowNotImplementedError,
+        UnicodeDecodeError,
+    ) as error:
         raise ConfigError(f"{uri} cannot be read as a table: {error}") from error
     except OSError as error:
         raise StorageError(f"cannot read {uri}: {error}") from error

@@ -44,7 +44,7 @@ def _is_cut_tiff(data: bytes) -> bool:
     order = "<" if data[:1] == b"I" else ">"
     try:
         return any(start + num_bytes > len(data) for start, num_bytes in _tiff_parts(data, order))
-    except struct.error:  # the header or the directory itself
+    except (struct.error, OverflowError):  # the header or the directory itself; a BigTIFF's place may pass 2**63
         return True
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from faceattr.config import StorageConfig
 from faceattr.data.formats.jsonl import read_object_tables, read_schema
-from faceattr.data.formats.parquet import is_damage
+from faceattr.data.formats.parquet import checked_rows, is_damage, read_batches
 from faceattr.data.formats.text_tables import is_index_name, read_header, read_tables, sniff_delimiter
 from faceattr.data.inputs.image_input import ImageInput
 from faceattr.data.inputs.saved_dataset import image_feature, is_arrow, read_arrow_batches, read_arrow_schema
@@ -95,8 +95,8 @@ class TableInput:
         for name in names:
             uri = join_uri(folder, name)
             with _read_errors(uri), open_ranged(uri, self.storage) as file:
-                for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS):
-                    yield uri, pa.Table.from_batches([batch])
+                for table in read_batches(pq.ParquetFile(file), _BATCH_ROWS):
+                    yield uri, table
 
     def _manifest(self, tables: Iterator[tuple[str, pa.Table]], where: str, folder: str) -> ImageInput:
         """Args: tables: tables with the URI of the file that each comes from; where: the first of these URIs."""
@@ -155,14 +155,13 @@ class TableInput:
             _check_columns(read_arrow_schema(uri).names, [bytes_column, *columns], uri)
             for batch in read_arrow_batches(uri):
                 found = batch.select(columns) if columns else {"nothing": pa.nulls(len(batch))}
-                yield pa.table(found)
+                yield checked_rows(pa.table(found))
             return
         with open_ranged(uri, self.storage) as file:
             parquet = pq.ParquetFile(file)
             _check_columns(parquet.schema_arrow.names, [bytes_column, *columns], uri)
             if columns:
-                for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-                    yield pa.Table.from_batches([batch])
+                yield from read_batches(parquet, _BATCH_ROWS, columns)
                 return
             # Without a column to read, the footer alone has the number of rows.
             for group in range(parquet.num_row_groups):

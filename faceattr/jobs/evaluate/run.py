@@ -44,6 +44,7 @@ from faceattr.reports.tables.evaluation import (
     write_summary,
     write_tables,
 )
+from faceattr.reports.tables.numbers import show_interval, show_number
 from faceattr.reports.tables.performance import write_performance_report
 from faceattr.reports.tables.submissions import PLAIN_LAYOUT, write_label_lines, write_submission
 
@@ -348,14 +349,14 @@ def summarise_evaluation(
         figure = shown[name] = next(
             each for each in (judged.attribute.main_figure, "range_accuracy", "coarse_accuracy") if each in figures
         )
-        interval = evaluation.intervals[name].get(figure)
-        bounds = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else ""
-        lines.append(f"  {name:20} {figure:14} {figures[figure].value:.3f}{bounds}  {figures[figure].count:,} rows")
+        bounds = show_interval(evaluation.intervals[name].get(figure))
+        value = f"{show_number(figures[figure].value)} {bounds}".rstrip()
+        lines.append(f"  {name:20} {figure:14} {value}  {figures[figure].count:,} rows")
     if differences:
         lines.append(f"this minus {job.config.compare}")
     for each in differences:
         if shown.get(each.attribute) == each.name:
-            gap = f"{each.second - each.first:+.3f} [{each.interval.low:+.3f}, {each.interval.high:+.3f}]"
+            gap = f"{show_number(each.second - each.first, '+.3f')} {show_interval(each.interval, '+.3f')}".rstrip()
             lines.append(f"  {each.attribute:20} {each.name:14} {gap}")
     lines += verified
     lines += [f"note: {note}" for note in evaluation.fitted.notes]

@@ -9,7 +9,7 @@ from sklearn.metrics import classification_report
 from faceattr.evaluation.evaluate import Difference, Evaluation
 from faceattr.evaluation.groups import GroupTable
 from faceattr.evaluation.judged import JudgedRows
-from faceattr.evaluation.uncertainty.intervals import Interval
+from faceattr.reports.tables.numbers import show_interval, show_number
 
 _RULE = "=" * 72
 _LINE = "-" * 72
@@ -62,17 +62,7 @@ def _describe_kind(judged: JudgedRows) -> str:
 def _figure_line(evaluation: Evaluation, attribute: str, name: str) -> str:
     figure = evaluation.figures[attribute][name]
     interval = evaluation.intervals.get(attribute, {}).get(name)
-    bounds = "" if interval is None or math.isnan(interval.low) else f"  {_bounds(interval)}"
-    return f"  {name:20}{_number(figure.value):>9}{bounds}"
-
-
-def _number(value: float, form: str = ".4f") -> str:
-    """A dash stands for what is undefined."""
-    return "-" if math.isnan(value) else f"{value:{form}}"
-
-
-def _bounds(interval: Interval, form: str = ".4f") -> str:
-    return "-" if math.isnan(interval.low) else f"[{interval.low:{form}}, {interval.high:{form}}]"
+    return f"  {name:20}{show_number(figure.value, '.4f'):>9}  {show_interval(interval, '.4f')}".rstrip()
 
 
 def _report_lines(judged: JudgedRows) -> list[str]:
@@ -91,14 +81,14 @@ def _group_lines(table: GroupTable) -> list[str]:
     width = max(len(name) for name in (*table.groups, "by chance"))
     lines = [f"  {'':{width}}{'rows':>8}" + "".join(f"{name:>21}" for name in table.figures)]
     for place, group in enumerate(table.groups):
-        values = "".join(f"{_number(value):>21}" for value in table.values[place].tolist())
+        values = "".join(f"{show_number(value, '.4f'):>21}" for value in table.values[place].tolist())
         mark = "  (few rows)" if table.small[place] else ""
         lines.append(f"  {group:{width}}{table.counts[place]:>8,}{values}{mark}")
     gaps = list(table.gaps.values())
     for head, cells in (
-        ("gap", [_number(gap.value) for gap in gaps]),
-        ("95 %", [_bounds(gap.interval) for gap in gaps]),
-        ("by chance", [_number(gap.by_chance) for gap in gaps]),
+        ("gap", [show_number(gap.value, ".4f") for gap in gaps]),
+        ("95 %", [show_interval(gap.interval, ".4f") or "-" for gap in gaps]),
+        ("by chance", [show_number(gap.by_chance, ".4f") for gap in gaps]),
         ("", [gap.verdict for gap in gaps]),
     ):
         lines.append(f"  {head:{width}}{'':8}" + "".join(f"{cell:>21}" for cell in cells))
@@ -109,5 +99,5 @@ def _difference_line(each: Difference) -> str:
     gap, interval = each.second - each.first, each.interval
     sure = "" if interval.low <= 0 <= interval.high or math.isnan(interval.low) else "  *"
     name = f"{each.attribute} {each.name}"
-    values = f"{_number(each.first):>9}{_number(each.second):>9}"
-    return f"  {name:34}{values}  {_number(gap, '+.4f')} {_bounds(interval, '+.4f')}{sure}"
+    values = f"{show_number(each.first, '.4f'):>9}{show_number(each.second, '.4f'):>9}"
+    return f"  {name:34}{values}  {show_number(gap, '+.4f')} {show_interval(interval, '+.4f')}{sure}"

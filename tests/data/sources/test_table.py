@@ -80,6 +80,13 @@ def test_without_a_mapping_every_column_is_binary(tmp_path):
     }
 
 
+def test_parquet_text_that_is_no_utf8_is_named(tmp_path):
+    names = pa.array([b"\xff.jpg"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"file": names, "hat": [1]}), tmp_path / "labels.parquet")
+    with pytest.raises(ConfigError, match=r"labels\.parquet cannot be read as a table: .*UTF8"):
+        open_source("table", str(tmp_path)).read_all()
+
+
 def test_broken_rows_are_counted(tmp_path):
     (tmp_path / "labels.csv").write_text(
         "image,hat,race,age,p\na.jpg,1,White,3,0.5\nb.jpg,2,White,3,\nc.jpg,1,Blue,3,\nd.jpg,1,White,200,\n"

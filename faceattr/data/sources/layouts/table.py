@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from faceattr.attributes import Attribute, AttributeKind
 from faceattr.config import StorageConfig
+from faceattr.data.formats.parquet import read_batches
 from faceattr.data.formats.text_tables import is_index_name, read_header, sniff_delimiter, table_file
 from faceattr.data.label_columns import LabelRow, class_label, source_schema
 from faceattr.data.sources.image_names import find_files, find_image_root
@@ -218,7 +219,7 @@ def _read_rows(uri: str, storage: StorageConfig, mapping: tuple[MappedColumn, ..
         return
     columns = sorted({each.column for each in mapping})
     with table_file(uri, storage) as file:
-        batches = pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=columns)
+        batches = read_batches(pq.ParquetFile(file), _BATCH_ROWS, columns)
         rows = (cells for batch in batches for cells in batch.to_pylist())
         for number, cells in enumerate(rows, start=1):
             yield FoundRow(where=uri, line=number, text=str(cells), value=cells)
