@@ -21,8 +21,9 @@ test-numeric: .venv/.ready
 	ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41 \
 		$(BIN)/python -m pytest -n 2 -m "not ray and not slow and not fault and not long" $(NUMERIC)
 
-test-all: .venv/.ready
-	$(BIN)/python -m pytest -m ""
+# The fast tests first, side by side, so that a fault shows early; the others measure time and kill processes: one by one.
+test-all: test
+	$(BIN)/python -m pytest -m "long or fault"
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .
