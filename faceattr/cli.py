@@ -21,7 +21,7 @@ from faceattr.config.flags import find_unknown_flag, gather_flags, list_flags, n
 from faceattr.data.stores.addresses import check_no_credentials
 from faceattr.errors import ConfigError
 from faceattr.guard import guarded, interruptible
-from faceattr.interrupt import EXIT_CODE, STOPPED, set_line
+from faceattr.interrupt import EXIT_CODE, RUN_STOPPED, STOPPED, set_message
 from faceattr.layers import Setting, find_preset, read_recorded, read_settings
 from faceattr.logs import (
     LOG_FORMATS,
@@ -100,8 +100,13 @@ def begin_logging(words: Sequence[str]) -> list[str]:
         if not is_log_format(value):
             raise ConfigError(f"{_LOG_FORMAT}: expected {' or '.join(LOG_FORMATS)}, found {value!r}")
     configure_logging(log_format=cast(LogFormat, given[0]) if given else None)
-    set_line(describe_message(STOPPED, level=logging.WARNING, exit_code=EXIT_CODE) if is_json() else STOPPED)
+    _tell_of_stop(RUN_STOPPED)
     return rest
+
+
+def _tell_of_stop(message: str) -> None:
+    line = describe_message(message, level=logging.WARNING, exit_code=EXIT_CODE) if is_json() else message
+    set_message(message, line)
 
 
 def parse_words(
@@ -244,6 +249,8 @@ def _run_command(arguments: Sequence[str]) -> int:
     if job is not None:
         description = sys.modules[job.__module__].__doc__
         return _run_job(command.resolve(), job, rest, description, presets=command.resolve_presets(), prog=prog)
+    if not command.resumes:
+        _tell_of_stop(STOPPED)
     _check_words(rest)
     words = gather_flags(command.resolve(), rest)
     return interruptible(lambda: int(parse_words(command.resolve(), words, prog=prog)()))

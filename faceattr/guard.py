@@ -16,7 +16,7 @@ from typing import TextIO
 
 from faceattr.data.stores.patience import is_leaving, leave_on
 from faceattr.errors import FaceattrError, escape
-from faceattr.interrupt import EXIT_CODE, STOPPED, end_at_once, forget_told, is_told
+from faceattr.interrupt import EXIT_CODE, end_at_once, forget_told, is_told, stop_message
 from faceattr.logs import say_error
 
 # System errors of a full or read-only disk: a condition of the machine, not a fault in our code.
@@ -80,7 +80,7 @@ def _mapped(action: Callable[[], int]) -> int:
     except KeyboardInterrupt as error:
         _release(error)
         if not is_told():
-            say_error(STOPPED, prefix="", level=logging.WARNING, exit_code=EXIT_CODE)
+            say_error(stop_message(), prefix="", level=logging.WARNING, exit_code=EXIT_CODE)
         return EXIT_CODE
     except OSError as error:
         if error.errno not in _FULL:

@@ -13,10 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-STOPPED = "stopped by the user; whole shards and epochs stay (faceattr status RUN), the same command does the rest"
+STOPPED = "stopped by the user"
+RUN_STOPPED = f"{STOPPED}; whole shards and epochs stay (faceattr status RUN), the same command does the rest"
 EXIT_CODE = 128 + signal.SIGINT
 _told = threading.Event()
-_line = [STOPPED]
+# Until the command is known, that of most commands.
+_message = [RUN_STOPPED]
+_line = [RUN_STOPPED]
 _last_actions: list[Callable[[], None]] = []
 
 
@@ -41,9 +44,14 @@ def at_once(action: Callable[[], None]) -> Iterator[None]:
         _last_actions.remove(action)
 
 
-def set_line(line: str) -> None:
-    """Sets the line that `end_at_once` prints, in the format of the log."""
-    _line[0] = line
+def set_message(message: str, line: str) -> None:
+    """Sets what the user is told of a stop: the message, and the line of it in the format of the log."""
+    _message[0], _line[0] = message, line
+
+
+def stop_message() -> str:
+    """Returns what the user is told of a stop."""
+    return _message[0]
 
 
 def is_told() -> bool:

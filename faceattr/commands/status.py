@@ -98,7 +98,11 @@ def _show_bytes(done: int, total: int) -> None:
 def describe_status(uri: str, status: RunStatus, trials: Sequence[TrialRecord] = ()) -> str:
     """Returns the status as text; `trials` are the finished trials of a search."""
     driver = f" by process {status.driver['pid']} on {status.driver['host']}" if status.driver else ""
-    lines = [f"run        {uri}", f"kind       {status.kind or '?'}", f"state      {status.state}{driver}"]
+    lines = [
+        f"run        {uri}",
+        f"kind       {status.kind or 'not known before the run is planned'}",
+        f"state      {status.state}{driver}",
+    ]
     if status.stop_reason is not None:
         lines.append("why        " + status.stop_reason.replace("\n", "\n" + " " * 11))
     if status.num_rows is not None:

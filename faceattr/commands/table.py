@@ -22,6 +22,7 @@ class Command:
         help: one line.
         job: the function of a job, as `module:name`; None if calling an instance of the class does the work.
         presets: the folder of its presets, as `module:name`.
+        resumes: whether the same command goes on where a stopped one was, without being a job.
     """
 
     words: tuple[str, ...]
@@ -29,6 +30,7 @@ class Command:
     help: str
     job: str | None = None
     presets: str | None = None
+    resumes: bool = False
 
     def resolve(self) -> type:
         """Imports the class."""
@@ -128,6 +130,7 @@ COMMANDS: tuple[Command, ...] = (
         ("delete-rows",),
         "faceattr.commands.erasure.delete_rows:DeleteRows",
         "Deletes images from a run for good: a version without them, and no older file.",
+        resumes=True,
     ),
     Command(
         ("lineage",),
@@ -176,6 +179,7 @@ COMMANDS: tuple[Command, ...] = (
         ("demo",),
         "faceattr.commands.demo:Demo",
         "Runs the whole chain on drawn faces, offline.",
+        resumes=True,
     ),
     Command(
         ("completion",),

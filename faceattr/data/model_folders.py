@@ -28,7 +28,8 @@ from faceattr.errors import ConfigError, ModelError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 OFFLINE_REMEDY = (
-    "Download it on a machine with network access and give the folder, or point HF_HOME at a cache that holds it."
+    "Download it on a machine with network access and give its folder in place of the id, or point HF_HOME at a cache "
+    "that holds it."
 )
 
 

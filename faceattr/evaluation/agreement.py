@@ -88,6 +88,14 @@ class Agreement:
         """Returns attribute -> agreement of the two runs."""
         return {name: compare_counts(counts) for name, counts in self.counts.items()}
 
+    def describe(self) -> str:
+        """Returns the agreement as text, a line for each attribute."""
+        lines = [f"labels equal to those of {self.where}"]
+        for name, each in self.finish().items():
+            kappa = f", kappa {each.kappa:.3f}" if np.isfinite(each.kappa) else ""
+            lines.append(f"  {name:20} {f'{each.agreement:.1%}' if each.count else '-'} of {each.count:,}{kappa}")
+        return "\n".join(lines)
+
 
 def count_label_pairs(first: np.ndarray, second: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns int64 [C, C], how often each pair of labels occurs, rows by the first one.

@@ -15,7 +15,7 @@ from faceattr.attributes import Attribute, AttributeSet
 from faceattr.config.evaluate import Criterion
 from faceattr.errors import RunError
 from faceattr.evaluation.calibration.choice import CalibrationTrial, choose_calibration
-from faceattr.evaluation.calibration.maps import Method
+from faceattr.evaluation.calibration.maps import MIN_ROWS, Method
 from faceattr.evaluation.calibration.moved import move_threshold
 from faceattr.evaluation.figures import Figure, compute_combined, compute_figures
 from faceattr.evaluation.groups import GroupTable, compute_group_tables
@@ -28,6 +28,12 @@ from faceattr.evaluation.uncertainty.intervals import Interval, percentile_inter
 
 MIN_THRESHOLD_ROWS = 5
 """A threshold is chosen if validation has at least this many rows with each label."""
+
+_NOT_CALIBRATED = (
+    f"not calibrated, which takes {MIN_ROWS} labelled rows in validation, two of each of two classes and not all of "
+    "one group"
+)
+_NO_THRESHOLD = f"no threshold chosen, which takes {MIN_THRESHOLD_ROWS} rows of either label in validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,8 @@ def fit_on_validation(
     """
     calibration: dict[str, Mapping[str, Any]] = dict(stored.calibration) if keep else {}
     thresholds: dict[str, float] = dict(stored.thresholds)
-    trials, notes, chosen = {}, [], set()
+    trials, chosen = {}, set()
+    notes: dict[str, list[str]] = {}  # text -> attributes
     for attribute in attributes.attributes:
         plain = judge_rows(table, attribute, Fitted(calibration={}, thresholds={}))
         settings, trial = choose_calibration(plain, method)
@@ -114,9 +121,9 @@ def fit_on_validation(
         if settings is not None:
             calibration[attribute.name] = settings
         elif trial is not None:
-            notes.append(f"{attribute.name}: {trial}; scores stay as the model gives them")
+            notes.setdefault(f"{trial}; scores stay as the model gives them", []).append(attribute.name)
         elif method != "none" and attribute.has_class_scores:
-            notes.append(f"{attribute.name}: too few labelled rows in validation ({len(plain)}) to calibrate")
+            notes.setdefault(_NOT_CALIBRATED, []).append(attribute.name)
         if not attribute.has_threshold:
             continue
         judged = judge_rows(table, attribute, Fitted(calibration=calibration, thresholds={}))
@@ -126,10 +133,12 @@ def fit_on_validation(
             chosen.add(attribute.name)
             continue
         if criterion is not None:
-            notes.append(f"{attribute.name}: too few labels of one class in validation to choose a threshold")
-        notes += _keep_threshold(attribute, thresholds, before=stored.calibration, after=calibration)
+            notes.setdefault(_NO_THRESHOLD, []).append(attribute.name)
+        moved = _keep_threshold(attribute, thresholds, before=stored.calibration, after=calibration)
+        if moved is not None:
+            notes[moved] = [attribute.name]
     fitted = Fitted(calibration=calibration, thresholds=thresholds, chosen=frozenset(chosen))
-    return replace(fitted, trials=trials, notes=tuple(notes))
+    return replace(fitted, trials=trials, notes=tuple(f"{', '.join(names)}: {text}" for text, names in notes.items()))
 
 
 def _keep_threshold(
@@ -138,16 +147,16 @@ def _keep_threshold(
     *,
     before: Mapping[str, Mapping[str, Any]],
     after: Mapping[str, Mapping[str, Any]],
-) -> list[str]:
-    """Moves a stored threshold, if there is one, with its scores. Returns what a reader is told."""
+) -> str | None:
+    """Moves a stored threshold, if there is one, with its scores. Returns what a reader is told of it, if it moved."""
     name = attribute.name
     if name not in thresholds:
-        return []
+        return None
     kept = thresholds[name]
     thresholds[name] = move_threshold(kept, attribute, before=before.get(name), after=after.get(name))
     if thresholds[name] == kept:
-        return []
-    return [f"{name}: the model's own threshold {kept:.4f} is {thresholds[name]:.4f} of the newly calibrated scores"]
+        return None
+    return f"the model's own threshold {kept:.4f} is {thresholds[name]:.4f} of the newly calibrated scores"
 
 
 def judge_rows(table: pa.Table, attribute: Attribute, fitted: Fitted) -> JudgedRows:

@@ -19,6 +19,7 @@ from faceattr.data.runs.version import Manifest, RunRecord
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.store import Store
 from faceattr.reports.pages import render_page, report_key
+from faceattr.reports.plots.histogram import draw_bars
 from faceattr.reports.plots.pictures import to_data_uri
 from faceattr.reports.strips.images import Strip
 from faceattr.reports.strips.label import Place
@@ -201,15 +202,12 @@ def _draw_histogram(counts: np.ndarray, asked: AskedAttribute, decision: Decisio
     edges = np.linspace(0.0, 1.0, _NUM_BINS + 1)
     binary = asked.attribute.is_yes_no
     colours = [_ORANGE if binary and edge >= decision.threshold else _BLUE for edge in edges[:-1]]
-    axes.bar(edges[:-1], counts, width=1 / _NUM_BINS, align="edge", color=colours)
+    draw_bars(axes, counts, edges, colours)
     if decision.abstain is not None and binary:
         axes.axvspan(*decision.abstain, color=_GRAY, alpha=0.35, lw=0, label="abstain")
         axes.legend(frameon=False, fontsize=8)
-    if counts.max() > 20 * max(1.0, float(np.median(counts))):
-        axes.set_yscale("symlog")  # most scores are near 0 or 1; a log scale shows the uncertain ones between
     axes.set_xlim(0, 1)
     axes.set_xlabel("P(yes)" if binary else "score of the chosen class", fontsize=8)
-    axes.set_ylabel("images", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return to_data_uri(figure)

@@ -5,6 +5,8 @@ from typing import Any
 
 import jinja2
 
+from faceattr.reports.tables.numbers import show_number
+
 
 def render_page(template: str, *, package: str = "faceattr.reports", **values: Any) -> str:
     """Renders a page as escaped HTML; a name that the template uses and `values` lacks is an error.
@@ -22,6 +24,7 @@ def render_page(template: str, *, package: str = "faceattr.reports", **values: A
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["kappa"] = format_kappa
+    environment.filters["number"] = show_number
     return environment.get_template(template).render(**values)
 
 

@@ -20,6 +20,7 @@ def render_training_report(
     counts: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     best_epoch: int,
+    objective: str,
 ) -> str:
     """Renders the page as a single HTML file with embedded plots.
 
@@ -29,6 +30,7 @@ def render_training_report(
         history: one record per epoch.
         counts: split -> attribute -> number of labels by class.
         best_epoch: number of the best epoch, from 0.
+        objective: what the best epoch is chosen by, for a reader.
     """
     best = best_record(history, best_epoch)
     shown = []
@@ -53,9 +55,10 @@ def render_training_report(
         "training_report.html",
         record=record,
         best=best,
+        objective=objective,
         history=history,
         attributes=shown,
-        curves=to_data_uri(draw_training(history, attributes, best_epoch)),
+        curves=to_data_uri(draw_training(history, attributes, best_epoch, objective)),
         images=sum(each["images"] for each in history),
         seconds=sum(each["train_s"] + each["val_s"] for each in history),
         config=yaml.safe_dump(_plain(record.config), sort_keys=False, allow_unicode=True),

@@ -61,8 +61,8 @@ _DOWNLOADED_FILES = (*CHECKPOINT_FILES, *OTHER_TOKENIZER_FILES, *CHAT_FILES)
 
 
 _OFFLINE_REMEDY = (
-    "Download it on a machine with network access and give the folder, point HF_HOME at a cache that holds it, or use "
-    f"`{TINY_MODEL}` for a dry run."
+    "Download it on a machine with network access and give its folder in place of the id, point HF_HOME at a cache "
+    f"that holds it, or use `{TINY_MODEL}` for a dry run."
 )
 
 

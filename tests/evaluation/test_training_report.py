@@ -68,7 +68,7 @@ def test_tables():
 
 
 def test_pictures_of_every_kind_of_attribute():
-    assert encode_picture(draw_training(HISTORY, ATTRIBUTES, 1), "png").startswith(b"\x89PNG")
+    assert encode_picture(draw_training(HISTORY, ATTRIBUTES, 1, "macro_f1"), "png").startswith(b"\x89PNG")
     for attribute in ATTRIBUTES.attributes:
         drawn = draw_labels(attribute, {split: counts[attribute.name] for split, counts in COUNTS.items()})
         assert b"<svg" in encode_picture(drawn, "svg")
@@ -91,13 +91,14 @@ def test_the_page():
         versions={"torch": "2"},
         notes={},
     )
-    page = render_training_report(record, ATTRIBUTES, HISTORY, COUNTS, best_epoch=1)
+    page = render_training_report(record, ATTRIBUTES, HISTORY, COUNTS, best_epoch=1, objective="macro_f1")
     assert "s3://b/&lt;packed&gt;" in page
     assert "&lt;b&gt;" in page
     assert '<td>f1</td><td class="n">0.900</td>' in page
     assert "1,920</b>images seen" in page
     assert "256.0</b>images/s" in page
     assert "torch 2" in page
+    assert "</b>macro_f1</div>" in page
 
 
 def test_progress_lines():

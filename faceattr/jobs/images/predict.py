@@ -28,6 +28,7 @@ from faceattr.jobs.cluster.session import ActorLayout, plan_actors, ray_session,
 from faceattr.jobs.images.actors.predict_actor import PredictActor
 from faceattr.jobs.images.decode import Resizer
 from faceattr.jobs.images.run import ImageJob, check_output, publish, summarise_run
+from faceattr.logs import say
 from faceattr.models.inspect import SavedModelInfo, inspect_saved_model
 from faceattr.reports.pages import report_key
 
@@ -212,6 +213,8 @@ def publish_predictions(job: PredictJob, version: RunVersion) -> Manifest:
     observers = [statistics.observe, *([agreement.observe] if agreement is not None else [])]
     manifest = publish(job, version, observers)
     write_prediction_report(job.output, version.record, manifest, statistics, agreement)
+    if agreement is not None:
+        say(agreement.describe())
     return manifest
 
 

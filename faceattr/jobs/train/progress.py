@@ -121,7 +121,7 @@ def describe_note(note: dict[str, Any]) -> str:
             f"epoch {note['epoch'] + 1}/{note['num_epochs']}",
             f"batch {note['batch']:,}/{note['num_batches']:,}",
             f"{note['images_per_s']:,.1f} images/s",
-            f"{note['world_size']} workers",
+            f"{note['world_size']} worker{'s' * (note['world_size'] != 1)}",
             f"epoch ends in {format_duration(seconds)}",
         ]
     )

@@ -58,11 +58,12 @@ def finish_train_run(job: TrainJob, record: RunRecord) -> str:
     assert surveys is not None
     best_epoch = find_best_epoch(history, job.config.select)
     counts = {split: each.counts for split, each in surveys.items()}
-    report = render_training_report(record, job.attributes, history, counts, best_epoch=best_epoch)
+    objective = "combined metric" if job.config.select.combine else job.config.select.metric
+    report = render_training_report(record, job.attributes, history, counts, best_epoch=best_epoch, objective=objective)
     for key, data in (
         (_CSV_KEY, encode_csv(history)),
         (_EVENTS_KEY, encode_events(history)),
-        (_PICTURE_KEY, encode_picture(draw_training(history, job.attributes, best_epoch), "png")),
+        (_PICTURE_KEY, encode_picture(draw_training(history, job.attributes, best_epoch, objective), "png")),
         (TRAINING_REPORT_KEY, report.encode()),
     ):
         job.output.put(key, data)

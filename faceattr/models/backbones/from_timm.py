@@ -12,7 +12,6 @@ from timm.models.vgg import VGG
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from faceattr.data.model_folders import OFFLINE_REMEDY
 from faceattr.errors import ConfigError, ModelError
 from faceattr.models.backbones.blocks import Backbone, BackboneConfig
 from faceattr.models.backbones.preprocessing import Preprocessing
@@ -125,6 +124,14 @@ def check_timm_name(name: str, *, pretrained: bool) -> None:
         raise ConfigError(f"backbone {name!r}: timm has no pretrained weights for it; train it from scratch")
 
 
+def describe_timm_remedy(name: str) -> str:
+    """Returns what to do where a model's weights cannot be downloaded: no folder can be given in place of its name."""
+    return (
+        f"On a machine with network access, `python -c \"import timm; timm.create_model('{name}', pretrained=True)\"` "
+        "puts them into its cache; copy that here and point HF_HOME at it (TORCH_HOME, if they are not on the hub)"
+    )
+
+
 def native_name(name: str) -> str:
     """Returns the timm name with the activation that the weights were trained with.
 
@@ -171,7 +178,7 @@ def _create(name: str, *, pretrained: bool, image_size: int | None, args: dict[s
         raise ConfigError(f"backbone {name!r}: its constructor does not take the arguments {args}: {error}") from error
     except (HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"backbone {name!r}: its pretrained weights cannot be downloaded: {error}. {OFFLINE_REMEDY}"
+            f"backbone {name!r}: its pretrained weights cannot be downloaded: {error}. {describe_timm_remedy(name)}"
         ) from error
 
 

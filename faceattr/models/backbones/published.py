@@ -9,8 +9,9 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_c
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from timm.models import get_pretrained_cfg
 
-from faceattr.data.model_folders import OFFLINE_REMEDY, is_hub_id
+from faceattr.data.model_folders import is_hub_id
 from faceattr.errors import ModelError
+from faceattr.models.backbones.from_timm import describe_timm_remedy
 from faceattr.models.backbones.names import HF_PREFIX, built_name, is_timm_name
 
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
@@ -37,7 +38,11 @@ def check_published_weights(name: str) -> None:
         return
     source = name.removeprefix(HF_PREFIX)
     if is_hub_id(source) and not Path(source).expanduser().exists():
-        _check_hub(name, source, None, (_SAFE, _SHARDED))
+        remedy = (
+            f"On a machine with network access, `hf download {source} --local-dir FOLDER` fetches them; copy the "
+            f"folder and give --model.backbone {HF_PREFIX}FOLDER, or point HF_HOME at a cache that holds them"
+        )
+        _check_hub(name, source, None, (_SAFE, _SHARDED), remedy)
 
 
 def _check_timm(name: str) -> None:
@@ -51,10 +56,12 @@ def _check_timm(name: str) -> None:
     file = settings.hf_hub_filename or _PICKLED
     # timm prefers a safetensors file next to the pickle if there is one.
     safe = _SAFE if file == _PICKLED else f"{file.rpartition('.')[0]}.safetensors"
-    _check_hub(name, repository, revision or None, dict.fromkeys((safe, file)))
+    _check_hub(name, repository, revision or None, dict.fromkeys((safe, file)), describe_timm_remedy(built_name(name)))
 
 
-def _check_hub(name: str, repository: str, revision: str | None, files: Sequence[str] | dict[str, None]) -> None:
+def _check_hub(
+    name: str, repository: str, revision: str | None, files: Sequence[str] | dict[str, None], remedy: str
+) -> None:
     """Raises ModelError unless one of the files is in the cache or on the hub."""
     if any(isinstance(try_to_load_from_cache(repository, file, revision=revision), str) for file in files):
         return
@@ -73,7 +80,7 @@ def _check_hub(name: str, repository: str, revision: str | None, files: Sequence
             raise ModelError(
                 f"backbone {name!r}: its pretrained weights ({repository} on the Hugging Face hub) cannot be had: this "
                 f"machine's cache does not hold them, and the hub cannot be reached ({type(error).__name__}: {error}). "
-                f"{OFFLINE_REMEDY.rstrip('.')}, {_OR_ELSE}"
+                f"{remedy}, {_OR_ELSE}"
             ) from error
     raise ModelError(
         f"backbone {name!r}: {repository} on the Hugging Face hub has none of {', '.join(files)}; give another "

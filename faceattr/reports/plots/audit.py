@@ -5,6 +5,7 @@ import matplotlib.figure
 import numpy as np
 
 from faceattr.audit.result import Curve
+from faceattr.reports.plots.histogram import draw_bars
 
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
 _BINS = 50
@@ -24,10 +25,8 @@ def draw_scores(
     figure = matplotlib.figure.Figure(figsize=(5.6, 2.4), layout="constrained")
     axes = figure.subplots()
     counts, edges = np.histogram((low + high) / 2, bins=_BINS, range=(0, 1), weights=num_rows)
-    axes.bar(edges[:-1], counts, width=1 / _BINS, align="edge", color=_GRAY)
-    axes.set_yscale("symlog")  # most scores are near 0 or 1; a log scale shows the uncertain ones between
+    draw_bars(axes, counts, edges, _GRAY)
     axes.set_xlabel("score", fontsize=8)
-    axes.set_ylabel("images", fontsize=8)
     _mark(axes, thresholds)
     return figure
 

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve
 from faceattr.attributes import Attribute
 from faceattr.evaluation.calibration.reliability import ReliabilityCurve, compute_reliability, read_confidence
 from faceattr.evaluation.judged import JudgedRows
+from faceattr.reports.plots.histogram import draw_bars
 from faceattr.reports.plots.pictures import to_data_uri
 
 _BLUE, _ORANGE, _GRAY = "#2f6db3", "#d9772b", "#9aa3ad"
@@ -28,12 +29,9 @@ def draw_score_histogram(
     edges = np.linspace(*limits, len(counts) + 1)
     binary = attribute.is_yes_no
     colours = [_ORANGE if binary and edge >= threshold else _BLUE for edge in edges[:-1]]
-    axes.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=colours)
-    if counts.max(initial=0) > 20 * max(1.0, float(np.median(counts))):
-        axes.set_yscale("symlog")  # most scores are near 0 or 1; a log scale shows the uncertain ones between
+    draw_bars(axes, counts, edges, colours)
     axes.set_xlim(*limits)
     axes.set_xlabel(_describe_score(attribute), fontsize=8)
-    axes.set_ylabel("images", fontsize=8)
     _plain(axes)
     return to_data_uri(figure)
 

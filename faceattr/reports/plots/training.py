@@ -18,9 +18,16 @@ _MAX_BARS = 20
 
 
 def draw_training(
-    history: Sequence[EpochRecord], attributes: AttributeSet, best_epoch: int
+    history: Sequence[EpochRecord], attributes: AttributeSet, best_epoch: int, objective: str
 ) -> matplotlib.figure.Figure:
-    """Draws losses, the selection metric, each attribute's main figure, learning rate and throughput by epoch."""
+    """Draws losses, the objective, each attribute's main figure, learning rate and throughput by epoch.
+
+    Args:
+        history: one record per epoch.
+        attributes: attributes of the model.
+        best_epoch: number of the best epoch, from 0.
+        objective: name of what the best epoch is chosen by.
+    """
     figure = matplotlib.figure.Figure(figsize=(11, 7), layout="constrained")
     (losses, chosen), (figures, speed) = figure.subplots(2, 2)
     epochs = [record["epoch"] + 1 for record in history]
@@ -29,7 +36,7 @@ def draw_training(
     losses.set_ylabel("loss")
     chosen.plot(epochs, [record["objective"] for record in history], color=_BLUE)
     chosen.axvline(best_epoch + 1, color=_GRAY, lw=1, ls="--", label=f"best epoch {best_epoch + 1}")
-    chosen.set_ylabel("chosen metric")
+    chosen.set_ylabel(objective)
     ages = figures.twinx()
     for attribute in attributes.attributes:
         name = attribute.main_figure
@@ -49,6 +56,7 @@ def draw_training(
     rate = speed.twinx()
     rate.plot(epochs, [record["lr"] for record in history], color=_ORANGE, label="learning rate (right)")
     rate.set_ylim(bottom=0)
+    rate.yaxis.set_major_formatter("{x:g}")  # matplotlib's own sets a lone 1e-5 above the axis
     for axes, others in ((losses, ()), (chosen, ()), (figures, (ages,)), (speed, (rate,))):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
