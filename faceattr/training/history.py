@@ -52,8 +52,10 @@ class ProgressNote:
 
     def follow(self, batches: Iterable[Batch], *, epoch: int, world_size: int) -> Iterator[Batch]:
         """Yields the batches unchanged, and writes every few seconds how many have been processed."""
-        started_s, images = time.monotonic(), 0
+        started_s, images = 0.0, 0
         for number, batch in enumerate(batches):
+            if number == 0:  # until here decoders started: that says nothing of the batches to come
+                started_s = time.monotonic()
             yield batch
             images += len(batch) * world_size
             now_s = time.monotonic()

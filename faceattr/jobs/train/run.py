@@ -271,6 +271,8 @@ def train_model(job: TrainJob, record: RunRecord, surveys: Mapping[str, SplitSur
             name=record.run_id,
             storage_path=scratch,
         )
+        # Ray starts processes that import torch: nothing else is heard of them for a while.
+        logger.info("train workers=%d starting", job.config.workers.num_workers)
         with progress.shown():
             ending = _fit_in_thread(trainer)
     if ending.error is not None:
