@@ -131,7 +131,7 @@ def test_a_job_is_stopped_half_way_and_submitted_again(head, bucket, second_node
     stopped = head.job("stop", "first")
     assert stopped.returncode == 0, stopped.stderr
     assert status_of(head, "first") == "STOPPED"
-    assert "what is committed stays" in head.job("logs", "first").stdout
+    assert "whole shards and epochs stay" in head.job("logs", "first").stdout
     committed = {entry.key: entry.etag for entry in run.list("labels/")}
     assert 0 < len(committed) < NUM_SHARDS
     assert read_manifest(run) is None

@@ -130,7 +130,7 @@ def test_drivers_a_decoder_a_tasks_process_and_an_actor(world):
         first.send_signal(signal.SIGCONT)
     first.terminate()
     assert first.wait(120) == 130, run.log()
-    assert "what is committed stays" in run.log()
+    assert "whole shards and epochs stay" in run.log()
     committed = {path: path.read_bytes() for path in (run.output / "labels").glob("shard-*")}
     assert committed
 
