@@ -56,7 +56,8 @@ def share_budget(histograms: Mapping[str, ScoreHistogram], budget: int, *, least
     """Spreads a number of judgements over attributes so that their intervals become about equally wide.
 
     The variance of an estimate falls with the number of draws; before anyone has judged, its numerator is what the
-    scores say of it: the mean of sqrt(p (1 - p)), squared, divided by the square of the share of positives.
+    scores say of it: the mean of sqrt(p (1 - p)), squared, divided by the square of the share of positives. Where
+    the model is sure and wrong, the intervals become wider.
 
     Args:
         histograms: attribute -> scores.

@@ -90,7 +90,7 @@ class Agreement:
 
     def describe(self) -> str:
         """Returns the agreement as text, a line for each attribute."""
-        lines = [f"labels equal to those of {self.where}"]
+        lines = [f"agreement with {self.where}"]
         for name, each in self.finish().items():
             kappa = f", kappa {each.kappa:.3f}" if np.isfinite(each.kappa) else ""
             lines.append(f"  {name:20} {f'{each.agreement:.1%}' if each.count else '-'} of {each.count:,}{kappa}")

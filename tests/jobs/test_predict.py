@@ -130,7 +130,7 @@ def test_a_bucket_is_predicted_published_compared_and_can_teach(model, images, s
 
     # A second run that is compared with the first: the same model agrees with itself.
     assert predict([*command, "--limit", "8", "--output", f"{s3_uri}/again", "--labels", f"{s3_uri}/run"]) == 0
-    assert re.search(r"labels equal to those of \S+/run\n  hat +100.0% of \d", capsys.readouterr().out)
+    assert re.search(r"agreement with \S+/run\n  hat +100.0% of \d", capsys.readouterr().out)
     page = open_store(f"{s3_uri}/again").get("report.html").decode()
     assert "Agreement with other labels" in page
     assert page.count("100.0%") >= 3

@@ -34,8 +34,8 @@ class AuditSample:
     per_attribute: int = 200
     """Images per attribute."""
     budget: int | None = None
-    """Images of all attributes together, spread so that the intervals become about equally wide; overrides
-    --per-attribute. A person judges about 400 in an hour."""
+    """Images of all attributes together, spread so that the intervals become about equally wide, as far as the
+    scores tell; overrides --per-attribute. A person judges about 400 in an hour."""
     seed: int = 0
     """Random seed of the draw: the same seed draws the same images."""
     rejects: bool = False
