@@ -121,8 +121,8 @@ def test_a_hub_that_cannot_be_reached(tmp_path):
     unreachable, with_revision, from_cache = ask_hub(tmp_path, questions, HF_ENDPOINT="http://127.0.0.1:9")
     assert unreachable[0] == (
         "model 'Salesforce/blip-vqa-base': no local folder of this name, the Hugging Face hub cannot be reached, and "
-        "its cache on this machine does not hold the model. Download it on a machine with network access and give the "
-        "folder, point HF_HOME at a cache that holds it, or use `tiny` for a dry run."
+        "its cache on this machine does not hold the model. Download it on a machine with network access and give its "
+        "folder in place of the id, point HF_HOME at a cache that holds it, or use `tiny` for a dry run."
     )
     assert "at revision 'main': no local folder" in with_revision[0]
     assert from_cache[0] == str(cached / "snapshots" / commit)

@@ -1,8 +1,10 @@
 """Figures and their intervals as text: what is undefined is a dash, or nothing, and never `nan`."""
 
 import math
+from typing import TYPE_CHECKING
 
-from faceattr.evaluation.uncertainty.intervals import Interval
+if TYPE_CHECKING:  # SciPy comes with it, and every page takes its figures from here
+    from faceattr.evaluation.uncertainty.intervals import Interval
 
 
 def show_number(value: float, form: str = ".3f") -> str:
@@ -10,7 +12,7 @@ def show_number(value: float, form: str = ".3f") -> str:
     return "-" if math.isnan(value) else f"{value:{form}}"
 
 
-def show_interval(interval: Interval | None, form: str = ".3f") -> str:
+def show_interval(interval: "Interval | None", form: str = ".3f") -> str:
     """Formats an interval as `[low, high]`; empty if there is none, or it is undefined."""
     if interval is None or math.isnan(interval.low):
         return ""
