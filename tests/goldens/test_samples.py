@@ -33,7 +33,8 @@ def stored_table(name: str, pattern: str) -> pa.Table:
 @pytest.mark.parametrize("name", FINISHED)
 def test_nothing_is_to_be_done_in_a_finished_run(resumed, name):
     assert resumed[name].code == 0
-    assert resumed[name].text.startswith("nothing to do")
+    # Before it, predictions that are compared with labels show the agreement.
+    assert any(line.startswith("nothing to do") for line in resumed[name].text.splitlines())
 
 
 @pytest.mark.parametrize("name", UNFINISHED)
