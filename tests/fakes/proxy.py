@@ -94,7 +94,7 @@ class FaultProxy:
             self.requests.append((method, unquote(target)))
             await self._answer(self._next_fault(method, unquote(target)), lines, body, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went away
+            pass  # the client went away, or the store did
         finally:
             writer.close()
 
@@ -139,6 +139,8 @@ class FaultProxy:
         writer.write("\r\n".join([*kept, "Connection: close", "", ""]).encode("latin-1") + body)
         answer = await reader.read()
         writer.close()
+        if b"\r\n\r\n" not in answer:
+            raise ConnectionError("the store was killed before it had answered")
         return answer
 
 
