@@ -3,7 +3,7 @@
 Rows differ in what a judgement of them tells. A row that is scored 0.999 is almost surely a yes; one at the threshold
 may be either. With shares p of positives, the variance of an estimated count is smallest if a stratum of N rows gets a
 share of the sample in proportion to N * sqrt(p (1 - p)) (Neyman 1934). p is unknown before anyone has judged, so the
-score stands in for it: its odds are divided by the threshold's odds, as in `recentre_scores`, and it is kept within
+score stands in for it: its odds are divided by the threshold's odds, as in `Recentring`, and it is kept within
 `SHARE_RANGE`, because models are surer than they should be. Strata are cut so that each holds an equal part of that
 sum, and all get the same number of draws.
 

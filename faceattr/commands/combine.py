@@ -17,7 +17,7 @@ from faceattr.config.flags import check_each_once
 from faceattr.data.joined.choose import choose_shared, describe_questions, list_unshared
 from faceattr.data.joined.combine import Combination, CombineMethod
 from faceattr.data.joined.row_order import ImageDifferences, JoinedRows, compare_images, name_examples
-from faceattr.data.joined.runs import RowReader, ScoredRun, open_scored_run
+from faceattr.data.joined.runs import RowReader, ScoredRun, measure_run, open_scored_run
 from faceattr.data.label_columns import label_schema
 from faceattr.data.runs.begin import check_fingerprint, open_run
 from faceattr.data.runs.changes.extent import read_removed
@@ -97,7 +97,7 @@ class Combine:
         return Combination(
             attributes=attributes,
             methods=dict.fromkeys(attributes.names, self.method) | self.method_of,
-            decisions=tuple(run.decisions for run in runs),
+            recentrings=tuple(measure_run(run, attributes.names) for run in runs),
             weighs_agreement=self.agreement,
         )
 
@@ -148,12 +148,17 @@ class _CombineJob:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines the rows of the run."""
+        chosen: dict[str, Any] = {}
+        if any(self.combination.recentrings):
+            moved = self.combination.recentrings
+            chosen["recentrings"] = [{name: dataclasses.asdict(each) for name, each in run.items()} for run in moved]
         return {
             "questions": describe_questions(self.runs, self.combination.attributes),
             "combined": [{"run_id": run.record.run_id, "version": run.manifest.version} for run in self.runs],
             "methods": dict(self.combination.methods),
             "weighs_agreement": self.combination.weighs_agreement,
             "combining_version": COMBINING_VERSION,
+            **chosen,
         }
 
     @property

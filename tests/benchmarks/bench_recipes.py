@@ -73,7 +73,7 @@ def list_runs(given: argparse.Namespace, sets: dict[str, Path]) -> Iterator[tupl
                 if section in given.sections:
                     yield from ((section, name, each) for each in runs)
         if "distil" in given.sections:
-            for kind, student in itertools.product(given.teachers, ("teacher", *STUDENTS)):
+            for kind, student in itertools.product(given.teachers, ("teacher", *given.students)):
                 run = replace(basic, data=_distil_set(given), epochs=epochs, seed=seed, recipe=student)
                 yield "distil", f"drawn, {kind}", replace(run, teacher=_teacher(given, kind, seed))
 
@@ -190,7 +190,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def show(path: Path) -> None:
-    """The table: macro F1, mean and spread (largest less smallest) over seeds, and mean accuracy."""
+    """The table: macro F1, mean and spread (largest less smallest) over seeds, and mean accuracy; see `Figures`."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for result in read_results(path):
         groups[_key(result)[:5]].append(result["figures"])
@@ -202,7 +202,9 @@ def show(path: Path) -> None:
             values = [each[attribute]["macro_f1"] for each in figures]
             accuracy = statistics.mean(each[attribute]["accuracy"] for each in figures)
             spread = max(values) - min(values)
-            cells.append(f"{attribute} {statistics.mean(values):.3f} ± {spread:.3f} ({accuracy:.3f})")
+            cell = f"{attribute} {statistics.mean(values):.3f} ± {spread:.3f} ({accuracy:.3f})"
+            fitted = [each[attribute]["fitted_f1"] for each in figures if "fitted_f1" in each[attribute]]
+            cells.append(f"{cell}, fitted {statistics.mean(fitted):.3f}" if fitted else cell)
         print(f"| {' | '.join(map(str, about))} | {recipe} | {len(figures)} | {'; '.join(cells)} |")
 
 
@@ -227,6 +229,7 @@ def main() -> None:
     parser.add_argument("--plain", nargs="*", choices=PLAIN, default=PLAIN, help="plain recipes; none: ours alone")
     parser.add_argument("--rates", nargs="+", default=["own", "3e-3"], help="rates of the systems' recipes")
     parser.add_argument("--teachers", nargs="+", choices=tuple(TEACHERS), default=list(TEACHERS), help="for distil")
+    parser.add_argument("--students", nargs="+", choices=tuple(STUDENTS), default=list(STUDENTS), help="for distil")
     parser.add_argument("--no-ours", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from faceattr.data.runs.run_attributes import Decision
+from faceattr.data.sources.recentring import Recentring, measure_recentrings
 from faceattr.vqa.blip.checkpoint import load_blip
 from faceattr.vqa.blip.scorer import BlipScorer
 from faceattr.vqa.checkpoints import TINY_MODEL, resolve_checkpoint
@@ -113,12 +116,15 @@ def prepare_teacher(path: Path, data: ImageSet, *, kind: str, seed: int) -> Path
         noise = factor if kind == "scores" else 0.0
         columns = _ask(folder, audited.images["val"], noise=noise, seed=seed)
         cuts = {name: _find_cut(columns[name][0], truth[name]) if kind == "weights" else 0.5 for name in columns}
-        columns = _recentre(columns, cuts)
+        columns = _recentre(columns, _measure(columns, cuts))
         figures = judge({name: (each[0] - 0.5)[:, None] for name, each in columns.items()}, audited)
         low, high = (factor, high) if mean_f1(figures) > TARGET_F1 else (low, factor)
-    labels = {}
-    for number, (split, images) in enumerate(data.images.items()):
-        labels[split] = _recentre(_ask(folder, images, noise=noise, seed=seed + 1000 * number), cuts)
+    asked = {
+        split: _ask(folder, images, noise=noise, seed=seed + 1000 * number)
+        for number, (split, images) in enumerate(data.images.items())
+    }
+    recentrings = _measure(asked["train"], cuts)
+    labels = {split: _recentre(columns, recentrings) for split, columns in asked.items()}
     torch.save({"factor": factor, "cuts": cuts, "labels": labels}, path)
     return path
 
@@ -128,13 +134,25 @@ def _find_cut(score: Tensor, truth: Tensor) -> float:
     return float(score.double().quantile(1 - truth.double().mean()))
 
 
-def _recentre(columns: Columns, cuts: Mapping[str, float]) -> Columns:
-    """Moves the log-odds of scores so that 0.5 is the threshold, as pack.py does."""
-    moved = {}
-    for name, (score, mass, agreeing_mass) in columns.items():
-        yes, no = score.double() * (1 - cuts[name]), (1 - score.double()) * cuts[name]
-        moved[name] = (yes / (yes + no).clamp(min=1e-300)).float(), mass, agreeing_mass
-    return moved
+def _measure(columns: Columns, cuts: Mapping[str, float]) -> dict[str, Recentring]:
+    """Measures what pack.py would measure on a run with these scores and thresholds."""
+    decisions = {name: Decision(threshold=cut) for name, cut in cuts.items()}
+    return measure_recentrings([_to_table(columns, cuts)], decisions)
+
+
+def _recentre(columns: Columns, recentrings: Mapping[str, Recentring]) -> Columns:
+    """Moves scores so that 0.5 is the threshold, as pack.py does."""
+    table = _to_table(columns, {name: each.threshold for name, each in recentrings.items()})
+    return {
+        name: (torch.from_numpy(each.apply(table[f"{name}_score"], table[name]).to_numpy()), *columns[name][1:])
+        for name, each in recentrings.items()
+    }
+
+
+def _to_table(columns: Columns, cuts: Mapping[str, float]) -> pa.Table:
+    scores = {name: score.numpy() for name, (score, _, _) in columns.items()}
+    labels = {name: (score >= cuts[name]).astype(np.int8) for name, score in scores.items()}
+    return pa.table(labels | {f"{name}_score": score for name, score in scores.items()})
 
 
 def _copy_checkpoint(folder: Path) -> Path:

@@ -17,9 +17,9 @@ from faceattr.data.joined.row_order import JoinedRows
 from faceattr.data.joined.runs import open_scored_run
 from faceattr.data.label_columns import label_schema
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.run_attributes import Decision
 from faceattr.data.runs.version import read_manifest, read_published, read_record
 from faceattr.data.sources.layouts.published import read_label_run
+from faceattr.data.sources.recentring import Recentring
 from faceattr.data.sources.source import Rejects
 from faceattr.data.stores.open import open_store
 from faceattr.jobs.images.rethreshold import rethreshold
@@ -90,12 +90,12 @@ def three_tables(values, attribute):
     ]
 
 
-def combined(values, attribute, method, decisions=({}, {}, {}), weighs_agreement=False):
+def combined(values, attribute, method, recentrings=({}, {}, {}), weighs_agreement=False):
     attributes = AttributeSet(attributes=(attribute,))
     combination = Combination(
         attributes=attributes,
         methods={attribute.name: method},
-        decisions=decisions[: len(values)],
+        recentrings=recentrings[: len(values)],
         weighs_agreement=weighs_agreement,
     )
     schema = label_schema(attributes, has_agreement=True)
@@ -144,7 +144,7 @@ def test_a_tie_of_votes_is_no_label_and_a_row_without_votes_has_no_score():
 def test_a_runs_threshold_counts_as_one_half():
     # At a threshold of .2 a score of .5 has the odds 1 against 1/4: 4 to 1, so .8; of .1 it is 4/9 to 1, so .3077.
     values = [[(1, 0.5, 1.0), (0, 0.1, 1.0)], [(0, 0.4, 1.0), (1, 0.8, 1.0)]]
-    found = combined(values, Attribute(name="hat"), "mean", decisions=({"hat": Decision(threshold=0.2)}, {}))
+    found = combined(values, Attribute(name="hat"), "mean", recentrings=({"hat": Recentring(threshold=0.2)}, {}))
     np.testing.assert_allclose(found["hat_score"], [(0.8 + 0.4) / 2, (4 / 13 + 0.8) / 2], atol=1e-6)
     assert found["hat"] == [1, 1]
 

@@ -78,6 +78,12 @@ def test_labels_of_a_run_and_of_people_over_the_same_images(tmp_path, ray_local)
     assert found["run/03.png"] == (1, 0.75, None)
 
 
+def forget_note(run, name):
+    record = json.loads((run / "run.json").read_text())
+    del record["notes"][name]
+    (run / "run.json").write_text(json.dumps(record))
+
+
 def test_teachers_with_different_thresholds_and_a_person_over_the_same_images(tmp_path, ray_local, capsys):
     """Each one's own cut is 0.5; where the first abstains, label and score are the next one's, who knows."""
     root = tmp_path / "in"
@@ -104,12 +110,15 @@ def test_teachers_with_different_thresholds_and_a_person_over_the_same_images(tm
         "first/02.png": (1, None),
     }
 
-    # The same run as an earlier version left it: it stays what it is, and that is said.
+    # The same run as earlier versions left it: it stays what it is, and that is said.
     assert pack(command) == 0
     assert "an earlier version" not in capsys.readouterr().out
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
-    del record["notes"]["teachers"]
-    (tmp_path / "out" / "run.json").write_text(json.dumps(record))
+    forget_note(tmp_path / "out", "equally_sure")
+    assert pack(command) == 0
+    assert "nothing to do" in (shown := capsys.readouterr().out)
+    for name in ("first/hat", "second/hat"):
+        assert f"note: an earlier version packed the scores of {name}; its yes may be less sure" in shown
+    forget_note(tmp_path / "out", "teachers")
     assert pack(command) == 0
     assert "nothing to do" in (shown := capsys.readouterr().out)
     for run, threshold in ((first, 0.2), (second, 0.75)):

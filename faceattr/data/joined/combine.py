@@ -1,7 +1,7 @@
 """One label from several runs: what is computed of the rows of all of them.
 
 p_kc is the probability that run k gives to class c of an attribute; a run's binary scores are moved to the scale on
-which its own threshold is 0.5 (`recentre_scores`), so that every run says yes from 0.5 on.
+which its own threshold is 0.5 (`faceattr.data.sources.recentring`), so that every run says yes from 0.5 on.
 
     mean      score_c = mean_k p_kc: the runs as a mixture with equal weights; label: the likeliest class, for a binary
               attribute yes from 0.5 on; null only where every run left the image unlabelled
@@ -29,8 +29,7 @@ from faceattr.data.joined.agreement import compute_agreement
 from faceattr.data.joined.columns import class_scores, labels_or_unknown
 from faceattr.data.label_columns import derive_labels
 from faceattr.data.runs.commit import OK
-from faceattr.data.runs.run_attributes import Decision
-from faceattr.data.sources.layouts.published import recentre_scores
+from faceattr.data.sources.recentring import Recentring
 from faceattr.data.table_checks import fit_schema
 
 CombineMethod = Literal["mean", "vote", "agreed"]
@@ -43,13 +42,13 @@ class Combination:
     Attributes:
         attributes: what is combined, and the rules over it.
         methods: attribute -> method.
-        decisions: for each run, attribute -> how its labels were made from scores.
+        recentrings: for each run, attribute -> how its scores are moved, where its threshold is not 0.5.
         weighs_agreement: whether the mass is multiplied by the agreement.
     """
 
     attributes: AttributeSet
     methods: Mapping[str, CombineMethod]
-    decisions: tuple[Mapping[str, Decision], ...]
+    recentrings: tuple[Mapping[str, Recentring], ...]
     weighs_agreement: bool
 
     def combine(self, tables: Sequence[pa.Table], schema: pa.Schema, where: str) -> pa.Table:
@@ -79,8 +78,8 @@ class Combination:
         labels = np.stack([labels_or_unknown(table[name]) for table in tables], 1)  # [n, runs]
         probabilities = np.stack(
             [
-                _probabilities(table, attribute, decisions.get(name, Decision()))
-                for table, decisions in zip(tables, self.decisions, strict=True)
+                _probabilities(table, attribute, recentrings.get(name))
+                for table, recentrings in zip(tables, self.recentrings, strict=True)
             ],
             1,
         )  # [n, runs, classes], NaN without a score
@@ -103,10 +102,10 @@ class Combination:
         }
 
 
-def _probabilities(table: pa.Table, attribute: Attribute, decision: Decision) -> np.ndarray:
+def _probabilities(table: pa.Table, attribute: Attribute, recentring: Recentring | None) -> np.ndarray:
     column = table[f"{attribute.name}_score"]
-    if attribute.has_threshold and decision.threshold != DEFAULT_THRESHOLD:
-        column = pa.chunked_array([recentre_scores(column, table[attribute.name], decision.threshold)])
+    if recentring is not None:
+        column = pa.chunked_array([recentring.apply(column, table[attribute.name])])
     return class_scores(column, attribute)
 
 

@@ -2,17 +2,18 @@
 
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from faceattr.attributes import Attribute
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.config import StorageConfig
 from faceattr.data.formats.parquet import decode_table
 from faceattr.data.runs.commit import read_file
 from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord, read_manifest, read_record
+from faceattr.data.sources.recentring import Recentring, measure_recentrings
 from faceattr.data.stores.addresses import resolve_address
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
@@ -101,9 +102,30 @@ class RowReader:
             tables.append(table.slice(first - start, min(stop, self._starts[place + 1]) - first))
         return pa.concat_tables(tables) if tables else self._read_file(0).slice(0, 0)
 
+    def tables(self) -> Iterator[pa.Table]:
+        """Yields all rows, file by file."""
+        for place in range(len(self._run.manifest.files)):
+            yield self._read_file(place)
+
     def _read_file(self, place: int) -> pa.Table:
         if self._held[0] != place:
             file, store = self._run.manifest.files[place], self._run.store
             data = read_file(store, file) if self._run.verify else store.get(file.key)
             self._held = (place, decode_table(data, join_uri(store.uri, file.key), self._columns))
         return self._held[1]
+
+
+def measure_run(run: ScoredRun, names: Collection[str]) -> dict[str, Recentring]:
+    """Returns how the scores of these attributes are recentred, of those whose threshold is not 0.5.
+
+    It reads the labels and scores of these attributes once, if there are any.
+    """
+    moved = {
+        name: each
+        for name, each in run.decisions.items()
+        if name in names and run.attributes[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
+    }
+    if not moved:
+        return {}
+    columns = [*moved, *(f"{name}_score" for name in moved)]
+    return measure_recentrings(RowReader(run, columns).tables(), moved)

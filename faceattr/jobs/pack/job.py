@@ -145,12 +145,20 @@ class PackJob:
                 each.name: {"kind": each.kind, "classes": len(each.classes)} for each in labels.attributes.attributes
             },
             "teachers": {name: asdict(each) for name, each in labels.decisions.items()},
+            "equally_sure": True,
         }
 
     def describe_old_scores(self, record: RunRecord) -> list[str]:
-        """Returns a line per attribute whose scores an earlier version packed without moving the threshold to 0.5."""
-        if "teachers" in record.notes:
+        """Returns a line per attribute whose scores an earlier version packed without recentring them as today."""
+        if "equally_sure" in record.notes:
             return []
+        if "teachers" in record.notes:
+            return [
+                f"an earlier version packed the scores of {name}; its yes may be less sure than its no, or the other "
+                "way round; pack into a new --output to have both alike"
+                for name, each in record.notes["teachers"].items()
+                if each["threshold"] != DEFAULT_THRESHOLD
+            ]
         lines = []
         for uri in self.label_runs:
             labels = read_record(open_store(resolve_address(uri, "--labels"), self.storage))

@@ -3,20 +3,14 @@
 The run's derived attributes are plain binary attributes here, without scores. Carried manifest columns `split` and
 `group` are used as such.
 
-Scores of binary attributes are moved to the scale on which 0.5 is the threshold of the run (the teacher). A question
-with `threshold: 0.2` says yes from 0.2 on. Everything that learns from scores (soft losses and their confidence
-weights, label smoothing, class weights, hard labels together with soft ones, runs with other thresholds) takes 0.5 as
-the boundary between no and yes, so scores are moved once, where a label run becomes a source (`recentre_scores`):
-
-    logit(moved) = logit(score) - logit(threshold)
-
-This is Bayes' rule for prior odds changed by (1 - threshold) / threshold (Elkan 2001, The Foundations of
-Cost-Sensitive Learning, theorem 2). The order of the scores, and the values 0 and 1, stay unchanged.
+Scores of binary attributes are moved to the scale on which 0.5 is the threshold of the run (the teacher), see
+`faceattr.data.sources.recentring`. That takes a pass of its own over the labels and scores of the attributes with
+another threshold, where the run is first read.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -36,6 +30,7 @@ from faceattr.data.runs.run_attributes import (
 )
 from faceattr.data.runs.version import read_manifest, read_published, read_record
 from faceattr.data.sources.options import SourceOptions, select_attributes
+from faceattr.data.sources.recentring import Recentring, measure_recentrings
 from faceattr.data.sources.source import BadRow, Rejects, SourceLabels, check_first_rows
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
@@ -84,33 +79,43 @@ def read_label_run(
     decisions = {
         name: each for name, each in (read_decisions(record, manifest) | again).items() if name in attributes.names
     }
-    cuts = {
-        f"{name}_score": (name, each.threshold)
+    moved = {
+        name: each
         for name, each in decisions.items()
-        if attributes[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
+        if name in scored and attributes[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
     }
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
+    relabelled = read_attribute_set(record)
+
+    def read_columns(*names: str) -> Iterator[pa.Table]:
+        given = ["status", *names]
+        if again:  # a derived attribute may be packed without its inputs
+            given += [*relabelled.names, *(rule.name for rule in relabelled.derived)]
+            given += [f"{name}_score" for name in again]
+        for published in read_published(store, list(dict.fromkeys(given)), verify=verify):
+            yield relabel(published, relabelled, again) if again else published
+
+    @cache
+    def measure() -> dict[str, Recentring]:
+        found = read_columns(*moved, *(f"{name}_score" for name in moved))
+        return measure_recentrings((each.filter(pc.equal(each["status"], OK)) for each in found), moved)
 
     def read(rejects: Rejects) -> Iterator[pa.Table]:
+        recentrings = {f"{name}_score": (name, each) for name, each in (measure() if moved else {}).items()}
         plan = manifest.settle(record).plan
         source_rows = SourceRows(store, plan if record.source["kind"] in IN_FILES else None)
-        given = ["row", "image_id", "uri", "sha256", "status", "error", *carried, *attributes.names]
-        given += [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
-        relabelled = read_attribute_set(record)
-        if again:  # a derived attribute may be packed without its inputs
-            given.extend(
-                [*relabelled.names, *(rule.name for rule in relabelled.derived), *(f"{name}_score" for name in again)]
-            )
-        for published in read_published(store, list(dict.fromkeys(given)), verify=verify):
-            table = relabel(published, relabelled, again) if again else published
+        scores = [f"{name}_{suffix}" for name in attributes.names if name in scored for suffix in ("score", "mass")]
+        given = ["row", "image_id", "uri", "sha256", "error", *carried, *attributes.names, *scores]
+        for table in read_columns(*given):
             _count_rejects(table, rejects, store.uri)
             good = table.filter(pc.equal(table["status"], OK))
-            columns = [
-                recentre_scores(good[field.name], good[cuts[field.name][0]], cuts[field.name][1])
-                if field.name in cuts
-                else _column(good, field, source_rows)
-                for field in schema
-            ]
+            columns = []
+            for field in schema:
+                if field.name in recentrings:
+                    name, recentring = recentrings[field.name]
+                    columns.append(recentring.apply(good[field.name], good[name]))
+                else:
+                    columns.append(_column(good, field, source_rows))
             if len(good):
                 yield pa.table(columns, schema=schema)
 
@@ -143,25 +148,3 @@ def _column(table: pa.Table, field: pa.Field, source_rows: SourceRows) -> pa.Chu
     if field.name not in table.column_names:
         return pa.nulls(len(table), field.type)
     return table[field.name].cast(field.type)
-
-
-_BELOW = np.nextafter(np.float32(DEFAULT_THRESHOLD), np.float32(0))
-
-
-def recentre_scores(scores: pa.ChunkedArray, labels: pa.ChunkedArray, threshold: float) -> pa.Array:
-    """Returns scores that are at least 0.5 for a yes and less for a no, float32 [n]; null where there was none.
-
-    Args:
-        scores: float32 [n] P(yes) in [0, 1], or null.
-        labels: int [n], 0 or 1 by the threshold; null if the teacher abstained or the label is unknown.
-        threshold: in [0, 1]; a score of at least this value is a yes.
-    """
-    score = scores.cast(pa.float64()).fill_null(0.0).to_numpy()
-    label = labels.cast(pa.int8()).fill_null(-1).to_numpy()
-    yes, no = score * (1 - threshold), (1 - score) * threshold
-    # Both are 0 for score 0 at threshold 0, and for score 1 at threshold 1; the threshold is reached, so this is a yes.
-    moved = np.divide(yes, yes + no, out=np.ones_like(yes), where=yes + no > 0).astype(np.float32)
-    # A score close to the threshold stays on its side, whatever rounding does.
-    moved = np.where(label == 1, np.maximum(moved, np.float32(DEFAULT_THRESHOLD)), moved)
-    moved = np.where(label == 0, np.minimum(moved, _BELOW), moved)
-    return pa.array(moved, pa.float32(), mask=scores.is_null().to_numpy(zero_copy_only=False))
