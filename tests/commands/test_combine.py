@@ -222,6 +222,22 @@ def test_readers_take_the_result_for_a_label_run(runs, tmp_path, capsys):
     assert combine(output, runs[0], "--output", tmp_path / "third") == 0
 
 
+def test_a_run_that_says_yes_late_is_as_sure_as_the_other_way_round(runs, tmp_path, capsys):
+    # Even odds at 3 to 1: 9/11 becomes 4.5 / 3 = 3 to 2, sure by .2; 1/4 becomes 1 to 9, sure by .8, so a yes is .9.
+    is_yes = scores_of(1) >= 0.5
+    scores = np.where(is_yes, 9 / 11, 1 / 4).astype(np.float32)
+    late = write_run(tmp_path / "late", scores, decisions={"hat": {"threshold": 0.75}})
+    output = tmp_path / "both"
+    assert combine(late, runs[1], "--output", output) == 0
+    expected = (np.where(is_yes, 0.9, 0.1) + scores_of(2)) / 2
+    np.testing.assert_allclose(rows_of(output)["hat_score"].to_numpy(), expected, atol=1e-5)
+    moved, as_given = read_record(open_store(str(output))).fingerprint["recentrings"]
+    assert (moved["hat"]["threshold"], moved["hat"]["no_slope"], as_given) == (0.75, 1.0, {})
+    capsys.readouterr()
+    assert combine(late, runs[1], "--output", output) == 0
+    assert "nothing to do: this run is finished" in capsys.readouterr().out
+
+
 def test_a_killed_command_is_resumed_and_another_one_refused(runs, tmp_path, capsys):
     output = tmp_path / "both"
     assert combine(*runs, "--output", output) == 0

@@ -131,7 +131,8 @@ def _find_slope(side: _Side, wanted: float) -> float:
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if side.mean_confidence(float(np.exp(middle))) < wanted else (low, middle)
-    return float(np.exp(high))
+    # Rounded, since other processors give other last digits, and a combined run must be resumable on them.
+    return float(f"{np.exp(high):.6g}")
 
 
 def _log_odds(scores: _Floats) -> _Floats:
