@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
+from faceattr.attributes import Attribute
 from faceattr.config import StorageConfig
 from faceattr.data.formats.parquet import decode_table
 from faceattr.data.runs.commit import read_file
 from faceattr.data.runs.run_attributes import Decision, read_attribute_set, read_decisions
 from faceattr.data.runs.version import Manifest, RunRecord, read_manifest, read_record
-from faceattr.data.sources.recentring import Recentring, measure_recentrings
+from faceattr.data.sources.recentring import Recentring, measure_recentrings, moved_decisions
 from faceattr.data.stores.addresses import resolve_address
 from faceattr.data.stores.keys import join_uri
 from faceattr.data.stores.open import open_store
@@ -120,11 +120,7 @@ def measure_run(run: ScoredRun, names: Collection[str]) -> dict[str, Recentring]
 
     It reads the labels and scores of these attributes once, if there are any.
     """
-    moved = {
-        name: each
-        for name, each in run.decisions.items()
-        if name in names and run.attributes[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
-    }
+    moved = moved_decisions(run.decisions, {name: run.attributes[name] for name in names})
     if not moved:
         return {}
     columns = [*moved, *(f"{name}_score" for name in moved)]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from faceattr.attributes import DEFAULT_THRESHOLD
+from faceattr.attributes import DEFAULT_THRESHOLD, Attribute
 from faceattr.data.runs.run_attributes import Decision
 
 _BELOW = np.nextafter(np.float32(DEFAULT_THRESHOLD), np.float32(0))
@@ -71,6 +71,15 @@ class Recentring:
         yes, no = score * (1 - self.threshold), (1 - score) * self.threshold
         # Both are 0 for score 0 at threshold 0, and for score 1 at threshold 1; the threshold is reached: a yes.
         return np.divide(yes, yes + no, out=np.ones_like(yes), where=yes + no > 0)
+
+
+def moved_decisions(decisions: Mapping[str, Decision], scored: Mapping[str, Attribute]) -> dict[str, Decision]:
+    """Returns the decisions, by attribute, whose scores are to be recentred: binary ones with another threshold."""
+    return {
+        name: each
+        for name, each in decisions.items()
+        if name in scored and scored[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
+    }
 
 
 def measure_recentrings(tables: Iterable[pa.Table], decisions: Mapping[str, Decision]) -> dict[str, Recentring]:

@@ -14,7 +14,6 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from faceattr.attributes import DEFAULT_THRESHOLD
 from faceattr.config import StorageConfig
 from faceattr.data.inputs.source_rows import SourceRows
 from faceattr.data.label_columns import AGE_LIMIT, source_schema
@@ -30,7 +29,7 @@ from faceattr.data.runs.run_attributes import (
 )
 from faceattr.data.runs.version import read_manifest, read_published, read_record
 from faceattr.data.sources.options import SourceOptions, select_attributes
-from faceattr.data.sources.recentring import Recentring, measure_recentrings
+from faceattr.data.sources.recentring import Recentring, measure_recentrings, moved_decisions
 from faceattr.data.sources.source import BadRow, Rejects, SourceLabels, check_first_rows
 from faceattr.data.stores.open import open_store
 from faceattr.data.stores.store import Store
@@ -79,11 +78,7 @@ def read_label_run(
     decisions = {
         name: each for name, each in (read_decisions(record, manifest) | again).items() if name in attributes.names
     }
-    moved = {
-        name: each
-        for name, each in decisions.items()
-        if name in scored and attributes[name].has_threshold and each.threshold != DEFAULT_THRESHOLD
-    }
+    moved = moved_decisions(decisions, asked)
     carried = [name for name in _CARRIED if name in record.carried_schema.names]
     relabelled = read_attribute_set(record)
 
