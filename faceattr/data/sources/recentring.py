@@ -11,7 +11,8 @@ The first is Bayes' rule for prior odds changed by (1 - threshold) / threshold (
 Cost-Sensitive Learning, theorem 2). Alone it leaves one side unsure: with a threshold of 0.9, the scores of yes are
 from 0.5 to 0.6 if the teacher never gives more than 0.93, while scores of no reach down to 0. Students of such scores
 lean to no (measured in docs/benchmarks.md). So the side that is less sure is stretched until the mean of |2 p - 1| is
-the same on both; the other one has the slope 1. The order of the scores, and the values 0 and 1, stay unchanged.
+the same on both; the other one has the slope 1. No two scores change places, though float32 may make neighbours close
+to 0 or 1 equal; the values 0 and 1 stay unchanged.
 """
 
 from collections.abc import Iterable, Mapping
